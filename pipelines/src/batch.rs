@@ -1,0 +1,1 @@
+//! Batches: plain buffers and shapes.

@@ -1,0 +1,1 @@
+//! Throughput per stage, and what limits it.

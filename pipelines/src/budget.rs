@@ -1,0 +1,1 @@
+//! One byte budget over every buffer of the pipeline.

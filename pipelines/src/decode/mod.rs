@@ -1,0 +1,1 @@
+//! Encoded media become samples.

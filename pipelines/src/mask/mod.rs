@@ -1,0 +1,1 @@
+//! Which patches the student does not see.

@@ -1,0 +1,1 @@
+//! Shards in, batches out: stages on threads, order restored.

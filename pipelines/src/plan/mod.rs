@@ -1,0 +1,1 @@
+//! Which rows, in which order: a pure function of data, seed and policy.

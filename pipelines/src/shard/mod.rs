@@ -1,0 +1,1 @@
+//! Reading shards: sets, manifests, columns, Parquet and Arrow IPC.

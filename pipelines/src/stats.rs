@@ -1,0 +1,1 @@
+//! Counts, times and queue occupancy of each stage.

@@ -1,0 +1,1 @@
+//! Proof that a set of shards is whole.

@@ -1,0 +1,1 @@
+//! A streaming trainer for self-supervised encoders.
