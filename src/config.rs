@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::MaskConfig;
 
-use crate::objective::ObjectiveConfig;
+use crate::model::ModelConfig;
 use crate::optim::OptimConfig;
 use crate::schedule::EmaSchedule;
 
@@ -27,7 +28,7 @@ pub struct RunConfig {
     /// Where samples come from and what becomes of them.
     pub data: DataConfig,
     /// The method and its encoder.
-    pub objective: ObjectiveConfig,
+    pub model: ModelConfig,
     /// How the teacher follows the student.
     pub ema: EmaSchedule,
     /// The optimizer.
@@ -124,6 +125,15 @@ fn count(problems: &[String]) -> String {
     }
 }
 
+impl Threads {
+    /// Sets what is not set to the number of cores.
+    pub fn resolve(&mut self) {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.compute.get_or_insert(cores);
+        self.data.get_or_insert(cores);
+    }
+}
+
 impl RunConfig {
     /// Reads the recipe at `path`, applies `assignments` (`a.b=value`) and validates.
     pub fn load(path: &Path, assignments: &[String]) -> Result<Self, ConfigError> {
@@ -162,7 +172,8 @@ impl RunConfig {
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.data.problems();
-        problems.extend(self.objective.problems(&self.data));
+        problems.extend(self.model.problems());
+        problems.extend(self.misfits());
         let mut check = |holds: bool, problem: String| {
             if !holds {
                 problems.push(problem);
@@ -204,6 +215,33 @@ impl RunConfig {
         );
         for (key, value) in [("compute", self.threads.compute), ("data", self.threads.data)] {
             check(value != Some(0), format!("threads.{key}: must be at least 1"));
+        }
+        problems
+    }
+
+    /// Where data and model do not fit each other.
+    fn misfits(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (size, grid) = (self.data.image.size as usize, self.data.mask.grid());
+        if size != self.model.image_size() {
+            problems.push(format!(
+                "data.image.size: {size}, but the model's image_size is {}",
+                self.model.image_size()
+            ));
+        }
+        if grid != self.model.grid() {
+            problems.push(format!(
+                "data.mask: a grid of {grid}, but the model has {} patches per side",
+                self.model.grid()
+            ));
+        }
+        match (&self.model, &self.data.mask) {
+            (ModelConfig::Data2vec1(_), MaskConfig::BeitBlock { .. })
+            | (ModelConfig::Data2vec2(_), MaskConfig::InverseBlock { .. }) => {}
+            (ModelConfig::Data2vec1(_), MaskConfig::InverseBlock { .. }) => problems
+                .push("data.mask: data2vec1 on images takes beit_block masks".to_owned()),
+            (ModelConfig::Data2vec2(_), MaskConfig::BeitBlock { .. }) => problems
+                .push("data.mask: data2vec2 takes inverse_block masks, all of one size".to_owned()),
         }
         problems
     }

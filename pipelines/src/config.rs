@@ -38,6 +38,15 @@ pub struct DataConfig {
     pub mask: MaskConfig,
 }
 
+impl MaskConfig {
+    /// Patches per side of the grid.
+    pub fn grid(&self) -> usize {
+        match *self {
+            Self::BeitBlock { grid, .. } | Self::InverseBlock { grid, .. } => grid,
+        }
+    }
+}
+
 impl DataConfig {
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
