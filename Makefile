@@ -1,0 +1,19 @@
+# Set-up, demo and tests; each sets up what is missing. Afterwards plain `cargo build` and
+# `cargo test` work too. One build profile serves all three: the first run compiles for about
+# ten minutes on two cores, later runs start at once.
+#
+# Without libtorch or Python: make demo FEATURES=--no-default-features (and the same for test)
+
+FEATURES ?=
+
+.PHONY: setup demo test
+
+setup:
+	@command -v cargo >/dev/null || { echo "setup: cargo is missing; install it from https://rustup.rs" >&2; exit 1; }
+	@$(if $(FEATURES),:,src/libtorch/fetch.sh)
+
+demo: setup
+	cargo run --quiet $(FEATURES) --bin understudy -- demo
+
+test: setup
+	cargo test --workspace $(FEATURES)

@@ -1,0 +1,274 @@
+//! A recipe: one TOML file that says everything about a run.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::MaskConfig;
+
+use crate::model::ModelConfig;
+use crate::optim::OptimConfig;
+use crate::schedule::EmaSchedule;
+
+/// A recipe, or the resolved config of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of the initial weights and of the randomness inside the model.
+    pub seed: u64,
+    /// Optimizer steps of the whole run.
+    pub steps: u64,
+    /// Another run, or one of its checkpoints, whose student is the start of this one's student and teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    /// Threads; resolved at the start and stored with the run.
+    #[serde(default)]
+    pub threads: Threads,
+    /// Where samples come from and what becomes of them.
+    pub data: DataConfig,
+    /// The method and its encoder.
+    pub model: ModelConfig,
+    /// How the teacher follows the student.
+    pub ema: EmaSchedule,
+    /// The optimizer.
+    pub optim: OptimConfig,
+    /// When a run is given up.
+    pub guard: GuardConfig,
+    /// Logging, saving, micro-batches.
+    pub train: TrainConfig,
+}
+
+/// Threads on the CPU. What is not set becomes the number of cores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Threads {
+    /// For the model's arithmetic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<usize>,
+    /// For decoding, augmentation and masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<usize>,
+}
+
+/// When a run is given up: the table `[guard]`. A loss that is not finite always ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GuardConfig {
+    /// First step at which a collapse counts.
+    pub from_step: u64,
+    /// Least spread of the targets, `train/target_var`; 0 turns it off.
+    pub min_target_var: f64,
+    /// Least spread of the predictions, `train/pred_var`; 0 turns it off.
+    pub min_pred_var: f64,
+    /// Least spread of the local features, `train/local_var`; 0 turns it off.
+    pub min_local_var: f64,
+}
+
+/// Logging, saving, micro-batches: the table `[train]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Micro-batches that a step is computed in; divides `data.lanes`.
+    pub micro_batches: usize,
+    /// Steps between lines of `metrics.jsonl`.
+    pub log_every: u64,
+    /// Steps between checkpoints.
+    pub save_every: u64,
+    /// Checkpoints at multiples of this step are kept; else only the newest two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every_steps: Option<u64>,
+}
+
+/// Why a config cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key or a wrong type: the parser's words, with line and caret.
+    #[error("{path}:\n{reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A `--set` that is not `key=value` or does not fit.
+    #[error("--set {assignment}: {reason}")]
+    Set {
+        /// What was typed.
+        assignment: String,
+        /// Why it does not work.
+        reason: String,
+    },
+    /// Values that cannot work, all of them at once.
+    #[error("{path}: {} to mend:\n{}", count(.problems), .problems.join("\n"))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// `key: what is wrong`, one each.
+        problems: Vec<String>,
+    },
+}
+
+fn count(problems: &[String]) -> String {
+    match problems.len() {
+        1 => "one thing".to_owned(),
+        n => format!("{n} things"),
+    }
+}
+
+impl Threads {
+    /// Sets what is not set to the number of cores.
+    pub fn resolve(&mut self) {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.compute.get_or_insert(cores);
+        self.data.get_or_insert(cores);
+    }
+}
+
+impl RunConfig {
+    /// Reads the recipe at `path`, applies `assignments` (`a.b=value`) and validates.
+    pub fn load(path: &Path, assignments: &[String]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        Self::parse(path, &text, assignments)
+    }
+
+    /// As [`RunConfig::load`], from text; `path` is for messages.
+    pub fn parse(path: &Path, text: &str, assignments: &[String]) -> Result<Self, ConfigError> {
+        let parse = |error: toml::de::Error| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        // The plain file first: only its own text gives errors with line and caret.
+        let mut config: Self = toml::from_str(text).map_err(parse)?;
+        if !assignments.is_empty() {
+            let mut table: toml::Table = toml::from_str(text).map_err(parse)?;
+            for assignment in assignments {
+                assign(&mut table, assignment)
+                    .map_err(|reason| ConfigError::Set { assignment: assignment.clone(), reason })?;
+            }
+            config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Set {
+                assignment: assignments.join(" --set "),
+                reason: error.to_string(),
+            })?;
+        }
+        let problems = config.problems();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid { path: path.to_owned(), problems })
+        }
+    }
+
+    /// Everything that cannot work, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.data.problems();
+        problems.extend(self.model.problems());
+        problems.extend(self.misfits());
+        let mut check = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        check(self.steps > 0, "steps: must be at least 1".to_owned());
+        let [beta1, beta2] = self.optim.betas;
+        check(
+            (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
+            format!("optim.betas: must lie in [0, 1), are {beta1} and {beta2}"),
+        );
+        check(self.optim.lr > 0.0, format!("optim.lr: must be above 0, is {}", self.optim.lr));
+        check(self.optim.eps > 0.0, format!("optim.eps: must be above 0, is {}", self.optim.eps));
+        check(
+            self.optim.schedule.warmup_steps() < self.steps,
+            format!(
+                "optim.schedule: {} warm-up steps leave nothing of {} steps",
+                self.optim.schedule.warmup_steps(),
+                self.steps
+            ),
+        );
+        for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {
+            check(
+                (0.0..=1.0).contains(&decay),
+                format!("ema.{key}: must lie in [0, 1], is {decay}"),
+            );
+        }
+        for (key, value) in [
+            ("log_every", self.train.log_every),
+            ("save_every", self.train.save_every),
+            ("keep_every_steps", self.train.keep_every_steps.unwrap_or(1)),
+        ] {
+            check(value > 0, format!("train.{key}: must be at least 1"));
+        }
+        let n = self.train.micro_batches;
+        check(
+            n > 0 && self.data.lanes.is_multiple_of(n),
+            format!("train.micro_batches: {n} does not divide data.lanes = {}", self.data.lanes),
+        );
+        for (key, value) in [("compute", self.threads.compute), ("data", self.threads.data)] {
+            check(value != Some(0), format!("threads.{key}: must be at least 1"));
+        }
+        problems
+    }
+
+    /// Where data and model do not fit each other.
+    fn misfits(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (size, grid) = (self.data.image.size as usize, self.data.mask.grid());
+        if size != self.model.image_size() {
+            problems.push(format!(
+                "data.image.size: {size}, but the model's image_size is {}",
+                self.model.image_size()
+            ));
+        }
+        if grid != self.model.grid() {
+            problems.push(format!(
+                "data.mask: a grid of {grid}, but the model has {} patches per side",
+                self.model.grid()
+            ));
+        }
+        match (&self.model, &self.data.mask) {
+            (ModelConfig::Data2vec1(_), MaskConfig::BeitBlock { .. })
+            | (ModelConfig::Data2vec2(_), MaskConfig::InverseBlock { .. }) => {}
+            (ModelConfig::Data2vec1(_), MaskConfig::InverseBlock { .. }) => problems
+                .push("data.mask: data2vec1 on images takes beit_block masks".to_owned()),
+            (ModelConfig::Data2vec2(_), MaskConfig::BeitBlock { .. }) => problems
+                .push("data.mask: data2vec2 takes inverse_block masks, all of one size".to_owned()),
+        }
+        problems
+    }
+
+    /// The config as TOML, as it is stored with a run.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a config holds only what TOML can say")
+    }
+}
+
+/// Sets the dotted key of `a.b=value` in `table`; a value that is no TOML is taken as a string.
+fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
+    let (key, value) = assignment.split_once('=').ok_or("write it as key=value")?;
+    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut place = table;
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().ok_or("the key is empty")?;
+    for part in parts {
+        place = place
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("`{part}` is a value, not a table"))?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}

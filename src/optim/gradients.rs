@@ -1,0 +1,92 @@
+//! Gradients by parameter name, summed over the micro-batches of a step.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+use crate::params::NamePath;
+
+/// Gradients by parameter name, flat, on the plain device.
+#[derive(Default)]
+pub struct Gradients {
+    by_name: BTreeMap<String, Tensor<1>>,
+}
+
+impl Gradients {
+    /// Adds what one backward pass left for the parameters of `student`.
+    ///
+    /// A parameter that the loss does not reach has no gradient and is left out, as PyTorch does.
+    pub fn add<M: Module>(&mut self, student: &M, backward: burn::tensor::Gradients) {
+        student.visit(&mut Collector { path: NamePath::default(), backward, sums: &mut self.by_name });
+    }
+
+    /// The gradient of one parameter, flat.
+    pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        self.by_name.get(name)
+    }
+
+    /// The global L2 norm, `[1]`, on the device.
+    ///
+    /// # Panics
+    ///
+    /// Without any gradient: then no backward pass came before.
+    pub fn norm(&self) -> Tensor<1> {
+        let squares: Vec<Tensor<1>> =
+            self.by_name.values().map(|gradient| gradient.clone().square().sum()).collect();
+        Tensor::cat(squares, 0).sum().sqrt()
+    }
+
+    /// Divides by `count` and, where `max_norm` is given, scales so that the global norm is at
+    /// most that. Returns the norm after the division and before the clipping, `[1]`.
+    #[must_use]
+    pub fn finish(&mut self, count: f64, max_norm: Option<f64>) -> Tensor<1> {
+        let norm = self.norm().div_scalar(count);
+        match max_norm {
+            None => self.map(|gradient| gradient.div_scalar(count)),
+            Some(max_norm) => {
+                // PyTorch's and fairseq's factor: max_norm / (norm + 1e-6), at most 1.
+                let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+                let factor = factor.div_scalar(count);
+                self.map(|gradient| gradient * factor.clone());
+            }
+        }
+        norm
+    }
+
+    fn map(&mut self, f: impl Fn(Tensor<1>) -> Tensor<1>) {
+        let gradients = std::mem::take(&mut self.by_name);
+        self.by_name = gradients.into_iter().map(|(name, gradient)| (name, f(gradient))).collect();
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Option<Tensor<1>> {
+        self.by_name.remove(name)
+    }
+}
+
+struct Collector<'a> {
+    path: NamePath,
+    backward: burn::tensor::Gradients,
+    sums: &'a mut BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(gradient) = param.val().grad_remove(&mut self.backward) else { return };
+        let gradient = gradient.flatten(0, D - 1);
+        let name = self.path.name();
+        let sum = match self.sums.remove(&name) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        self.sums.insert(name, sum);
+    }
+}

@@ -1,0 +1,146 @@
+//! The training loop.
+
+pub mod checkpoint;
+mod guard;
+mod metrics;
+mod progress;
+mod run;
+mod signals;
+mod step;
+
+pub use guard::Failure;
+pub use run::{Resume, RunError, find_checkpoint};
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use understudy_pipelines::pipeline::{Options, Pipeline};
+
+use crate::config::RunConfig;
+use checkpoint::CheckpointError;
+use metrics::MetricsFile;
+use progress::Progress;
+use run::Run;
+use signals::Signals;
+use step::{StartError, Trainer};
+
+/// How a run ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done.
+    Finished,
+    /// A signal came; a checkpoint was saved.
+    Interrupted,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The run's folder, or what it should go on from.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Weights or state to start from do not fit.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] understudy_pipelines::Error),
+    /// The pipeline ended before the run did.
+    #[error("the data ended at step {0}: the set has no good sample left")]
+    OutOfData(u64),
+    /// Diverged or collapsed.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// The last checkpoint of a run, or one that a signal asked for, could not be saved.
+    #[error("{0}; the run's last good checkpoint is kept")]
+    Save(#[from] CheckpointError),
+    /// `metrics.jsonl` cannot be written.
+    #[error("{path}: {source}")]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Trains by `config` in the run `folder` on `device` (a plain one).
+pub fn train(
+    mut config: RunConfig,
+    folder: &Path,
+    resume: &Resume,
+    device: &Device,
+) -> Result<Ending, TrainError> {
+    let signals = Signals::watch();
+    let run = Run::open(folder)?;
+    crate::device::resolve_threads(&mut config.threads);
+    let mut trainer = match run.start(resume)? {
+        Some(path) => Trainer::resume(&config, &path, device)?,
+        None => Trainer::start(&config, device)?,
+    };
+    let mut data = open_data(&config, &run, &trainer)?;
+    trainer.bind_data(data.fingerprint(), &config.data.train)?;
+    run.write_config(&config)?;
+
+    let path = folder.join("metrics.jsonl");
+    let at_metrics = |source| TrainError::Metrics { path: path.clone(), source };
+    let mut log = MetricsFile::open(&path, trainer.steps_done()).map_err(at_metrics)?;
+    let mut progress = Progress::new(&config, folder, trainer.steps_done());
+
+    while trainer.steps_done() < config.steps {
+        trainer.begin_step();
+        for _ in 0..config.train.micro_batches {
+            let (batch, wait) = timed(|| data.next());
+            progress.waited(wait);
+            let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
+            trainer.accumulate(batch);
+        }
+        trainer.finish_step();
+
+        let done = trainer.steps_done();
+        let interrupted = signals.received();
+        let must_save = interrupted || done == config.steps;
+        let saves = must_save || done.is_multiple_of(config.train.save_every);
+        if saves || done.is_multiple_of(config.train.log_every) {
+            let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+            guard::check(&config.guard, &metrics)?;
+            log.write(&metrics).map_err(at_metrics)?;
+            progress.show(&metrics);
+        }
+        if saves {
+            match trainer.save(&run, &config) {
+                Ok(()) => {}
+                Err(error) if must_save => return Err(error.into()),
+                // The disk may have room again by the next one.
+                Err(error) => tracing::warn!("step {done}: {error}; training goes on"),
+            }
+        }
+        if interrupted && done < config.steps {
+            progress.interrupted(done);
+            return Ok(Ending::Interrupted);
+        }
+    }
+    progress.finished();
+    Ok(Ending::Finished)
+}
+
+/// Opens the pipeline where the run goes on.
+fn open_data(config: &RunConfig, run: &Run, trainer: &Trainer) -> Result<Pipeline, TrainError> {
+    let options = Options {
+        parts_per_step: config.train.micro_batches,
+        start_step: trainer.steps_done(),
+        bad_rows: trainer.bad_rows().to_vec(),
+        threads: config.threads.data.unwrap_or(1),
+        quarantine: Some(run.folder.join("quarantine.jsonl")),
+        ..Options::default()
+    };
+    Ok(Pipeline::train(&config.data, options)?)
+}
+
+fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
+    let from = Instant::now();
+    let value = f();
+    (value, from.elapsed())
+}

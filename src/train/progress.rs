@@ -1,0 +1,114 @@
+//! What a person sees of a run, and the rates in its metrics.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::config::RunConfig;
+use crate::train::metrics::Metrics;
+use crate::train::step::Reading;
+
+/// Live progress: a bar on a terminal, a line per logged step elsewhere.
+pub struct Progress {
+    bar: ProgressBar,
+    folder: PathBuf,
+    batch: usize,
+    steps: u64,
+    since: Instant,
+    since_step: u64,
+    waited: Duration,
+}
+
+impl Progress {
+    /// Starts to count at step `from`.
+    pub fn new(config: &RunConfig, folder: &Path, from: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar.set_position(from);
+        // The rate, and with it the time left, counts from here on.
+        bar.reset_eta();
+        if from > 0 {
+            tracing::info!("going on from step {from} in {}", folder.display());
+        } else {
+            tracing::info!("training in {}", folder.display());
+        }
+        Self {
+            bar,
+            folder: folder.to_owned(),
+            batch: config.data.batch,
+            steps: config.steps,
+            since: Instant::now(),
+            since_step: from,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Adds time that the trainer waited for a batch.
+    pub fn waited(&mut self, wait: Duration) {
+        self.waited += wait;
+    }
+
+    /// Makes the line of metrics: what was read from the device, and the rates since the last line.
+    pub fn measure(&mut self, reading: Reading, bad_samples: usize) -> Metrics {
+        let steps = reading.step - self.since_step;
+        let samples = steps as f64 * self.batch as f64;
+        let metrics = Metrics {
+            step: reading.step,
+            loss: reading.loss,
+            regression: reading.regression,
+            cls: reading.cls,
+            target_var: reading.target_var,
+            pred_var: reading.pred_var,
+            local_var: reading.local_var,
+            grad_norm: reading.grad_norm,
+            lr: reading.lr,
+            decay: reading.decay,
+            samples_per_sec: samples / self.since.elapsed().as_secs_f64(),
+            wait_secs: self.waited.as_secs_f64(),
+            bad_samples,
+        };
+        self.since = Instant::now();
+        self.since_step = reading.step;
+        self.waited = Duration::ZERO;
+        metrics
+    }
+
+    /// Shows a line of metrics.
+    pub fn show(&self, metrics: &Metrics) {
+        let message = format!(
+            "loss {:.4}  target_var {:.3}  pred_var {:.3}  lr {:.2e}  {:.1} samples/s",
+            metrics.loss, metrics.target_var, metrics.pred_var, metrics.lr, metrics.samples_per_sec
+        );
+        self.bar.set_position(metrics.step);
+        self.bar.set_message(message.clone());
+        if self.bar.is_hidden() {
+            let left = self.bar.eta().as_secs();
+            tracing::info!(
+                "step {}/{}  {message}  {}:{:02} left",
+                metrics.step,
+                self.steps,
+                left / 60,
+                left % 60
+            );
+        }
+    }
+
+    /// Says that a signal ended the run.
+    pub fn interrupted(&self, step: u64) {
+        self.bar.abandon();
+        tracing::info!(
+            "interrupted: saved step {step} in {}; the same command goes on from there",
+            self.folder.display()
+        );
+    }
+
+    /// Says that the run is done.
+    pub fn finished(&self) {
+        self.bar.finish();
+        tracing::info!("finished: {} steps in {}", self.steps, self.folder.display());
+    }
+}

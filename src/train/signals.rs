@@ -1,0 +1,33 @@
+//! SIGINT and SIGTERM ask for a checkpoint and an orderly end; a second SIGINT ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Whether a signal has come.
+pub struct Signals {
+    received: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Watches from now on, for the life of the process.
+    pub fn watch() -> Self {
+        let received = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // The order matters: the second signal finds the flag set by the first.
+            let watched = flag::register_conditional_shutdown(signal, 130, Arc::clone(&received))
+                .and_then(|_| flag::register(signal, Arc::clone(&received)));
+            if let Err(error) = watched {
+                tracing::warn!("signal {signal} cannot be watched and will end the run without a checkpoint: {error}");
+            }
+        }
+        Self { received }
+    }
+
+    /// Whether one has come.
+    pub fn received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
+    }
+}

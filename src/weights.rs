@@ -1,0 +1,91 @@
+//! Tensors by name in safetensors files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+/// Why a file of tensors could not be written, read or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a safetensors file, or a damaged one.
+    #[error("{path}: not a whole safetensors file: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The reader's words.
+        reason: String,
+    },
+    /// An element type that is not read.
+    #[error("{path}: tensor `{name}` is {found}; float32, float16 and bfloat16 are read")]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its element type.
+        found: String,
+    },
+    /// A parameter has no tensor.
+    #[error("no tensor for `{0}`")]
+    Missing(String),
+    /// A tensor belongs to no parameter.
+    #[error("tensor `{0}` belongs to no parameter")]
+    Unexpected(String),
+}
+
+/// Writes float32 tensors to `path`.
+pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), WeightsError> {
+    let damaged = |error: safetensors::SafeTensorError| match error {
+        safetensors::SafeTensorError::IoError(source) => WeightsError::Io { path: path.to_owned(), source },
+        error => WeightsError::Damaged { path: path.to_owned(), reason: error.to_string() },
+    };
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, data) in tensors {
+        if data.dtype != DType::F32 {
+            return Err(WeightsError::Type {
+                path: path.to_owned(),
+                name: name.clone(),
+                found: format!("{:?}", data.dtype),
+            });
+        }
+        let view = TensorView::new(Dtype::F32, data.shape.to_vec(), &data.bytes).map_err(damaged)?;
+        views.push((name, view));
+    }
+    safetensors::serialize_to_file(views, None, path).map_err(damaged)
+}
+
+/// Reads every tensor of `path` as float32.
+pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
+    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| WeightsError::Damaged { path: path.to_owned(), reason: error.to_string() })?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            found => {
+                return Err(WeightsError::Type {
+                    path: path.to_owned(),
+                    name: name.to_owned(),
+                    found: format!("{found:?}"),
+                });
+            }
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+        tensors.insert(name.to_owned(), data.convert::<f32>());
+    }
+    Ok(tensors)
+}
