@@ -1,1 +1,3 @@
 //! A streaming trainer for self-supervised encoders.
+
+pub mod params;
