@@ -38,15 +38,17 @@ pub enum Rule {
 pub fn network(network: Network, config: &ModelConfig, seed: u64) -> Network {
     match config {
         ModelConfig::Data2vec1(config) => initialise(network, seed, |name| data2vec1(name, config)),
-        ModelConfig::Data2vec2(config) => {
-            initialise(network, seed, |name| data2vec2(name, config))
-        }
+        ModelConfig::Data2vec2(config) => initialise(network, seed, |name| data2vec2(name, config)),
     }
 }
 
 /// Writes `rule(name)`'s values into every float parameter.
 pub fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str) -> Rule) -> M {
-    module.map(&mut Initialiser { path: NamePath::default(), seed, rule })
+    module.map(&mut Initialiser {
+        path: NamePath::default(),
+        seed,
+        rule,
+    })
 }
 
 /// data2vec 1.0 on images (BEiT's initialisation).
@@ -74,21 +76,29 @@ fn data2vec1(name: &str, config: &Data2Vec1Config) -> Rule {
 /// data2vec 2.0 on images.
 fn data2vec2(name: &str, config: &Data2Vec2Config) -> Rule {
     // PyTorch's default for weight and bias of linear maps and convolutions.
-    let pytorch_default = |n_inputs: usize| Rule::Uniform { bound: (n_inputs as f64).sqrt().recip() };
+    let pytorch_default = |n_inputs: usize| Rule::Uniform {
+        bound: (n_inputs as f64).sqrt().recip(),
+    };
     let patch_values = 3 * config.image.patch_size.pow(2);
     let embed_dim = config.image.embed_dim;
     let decoder = &config.decoder;
     if let Some(name) = name.strip_prefix("decoder.") {
-        let Some(layer) = name.strip_prefix("blocks.") else { return pytorch_default(decoder.dim) };
-        let n_in = if layer.starts_with("0.") { embed_dim } else { decoder.dim };
+        let Some(layer) = name.strip_prefix("blocks.") else {
+            return pytorch_default(decoder.dim);
+        };
+        let n_in = if layer.starts_with("0.") {
+            embed_dim
+        } else {
+            decoder.dim
+        };
         return pytorch_default(n_in / decoder.groups * decoder.kernel.pow(2));
     }
     match name {
         "encoder.cls_token" => Rule::Normal { std: 1.0 },
         // Xavier, over the flattened weight.
-        "encoder.patch_embed.proj.weight" => {
-            Rule::Uniform { bound: (6.0 / (patch_values + embed_dim) as f64).sqrt() }
-        }
+        "encoder.patch_embed.proj.weight" => Rule::Uniform {
+            bound: (6.0 / (patch_values + embed_dim) as f64).sqrt(),
+        },
         "encoder.patch_embed.proj.bias" => pytorch_default(patch_values),
         _ if is_norm_gain(name) => Rule::Constant(1.0),
         _ if name.ends_with("bias") => Rule::Constant(0.0),

@@ -48,7 +48,10 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
 
 /// Number of float parameters.
 pub fn count<M: Module>(module: &M) -> usize {
-    shapes(module).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    shapes(module)
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum()
 }
 
 /// Every float parameter's values, by name.
@@ -61,35 +64,48 @@ pub fn collect<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
 /// Writes `tensors` into the module's float parameters, on whatever devices those are.
 ///
 /// The names must be exactly the module's and the shapes equal. float16, bfloat16 and float64 become float32.
-pub fn load<M: Module>(
-    module: M,
-    tensors: BTreeMap<String, TensorData>,
-) -> Result<M, LoadError> {
+pub fn load<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> Result<M, LoadError> {
     check(&module, &tensors)?;
-    Ok(module.map(&mut Writer { path: NamePath::default(), tensors }))
+    Ok(module.map(&mut Writer {
+        path: NamePath::default(),
+        tensors,
+    }))
 }
 
 /// Whether `tensors` are the module's, name by name.
 fn check<M: Module>(module: &M, tensors: &BTreeMap<String, TensorData>) -> Result<(), LoadError> {
     let expected: BTreeMap<String, Vec<usize>> = shapes(module).into_iter().collect();
-    let missing: Vec<String> =
-        expected.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
+    let missing: Vec<String> = expected
+        .keys()
+        .filter(|name| !tensors.contains_key(*name))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
         return Err(LoadError::Missing(missing));
     }
-    let unexpected: Vec<String> =
-        tensors.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
+    let unexpected: Vec<String> = tensors
+        .keys()
+        .filter(|name| !expected.contains_key(*name))
+        .cloned()
+        .collect();
     if !unexpected.is_empty() {
         return Err(LoadError::Unexpected(unexpected));
     }
     for (name, shape) in expected {
         let tensor = &tensors[&name];
         if !tensor.dtype().is_float() {
-            return Err(LoadError::Type { name, found: tensor.dtype().name() });
+            return Err(LoadError::Type {
+                name,
+                found: tensor.dtype().name(),
+            });
         }
         if tensor.shape().as_slice() != shape {
             let found = tensor.shape().to_vec();
-            return Err(LoadError::Shape { name, expected: shape, found });
+            return Err(LoadError::Shape {
+                name,
+                expected: shape,
+                found,
+            });
         }
     }
     Ok(())
@@ -139,7 +155,8 @@ impl ModuleVisitor for Shapes {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.shapes.push((self.path.name(), param.lazy_shape().to_vec()));
+        self.shapes
+            .push((self.path.name(), param.lazy_shape().to_vec()));
     }
 }
 
@@ -159,7 +176,8 @@ impl ModuleVisitor for Values {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.values.insert(self.path.name(), param.val().inner().into_data());
+        self.values
+            .insert(self.path.name(), param.val().inner().into_data());
     }
 }
 
@@ -179,7 +197,9 @@ impl ModuleMapper for Writer {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         // `check` has seen that every parameter has a tensor.
-        let Some(data) = self.tensors.remove(&self.path.name()) else { return param };
+        let Some(data) = self.tensors.remove(&self.path.name()) else {
+            return param;
+        };
         let tensor = Tensor::from_data(data.convert_dtype(DType::F32), &param.lazy_device());
         let id = param.id;
         param.transform_for_load(tensor, id)
@@ -197,7 +217,12 @@ fn plural(names: &[String], noun: &str) -> String {
 /// The first few names of a list that may be hundreds long.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(", …");
     }

@@ -9,15 +9,22 @@ pub fn our_name(theirs: &str) -> Option<String> {
     if theirs.ends_with("relative_position_index") {
         return None;
     }
-    if ["lm_head.", "fc_norm.", "head."].iter().any(|part| theirs.starts_with(part)) {
+    if ["lm_head.", "fc_norm.", "head."]
+        .iter()
+        .any(|part| theirs.starts_with(part))
+    {
         return Some(theirs.to_owned());
     }
-    let inner = theirs
-        .replace(".attn.relative_position_bias_table", ".attn.rel_pos_bias.relative_position_bias_table");
+    let inner = theirs.replace(
+        ".attn.relative_position_bias_table",
+        ".attn.rel_pos_bias.relative_position_bias_table",
+    );
     Some(format!("encoder.{inner}"))
 }
 
 /// All tensors of a model under our names.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
-    rename(tensors, |theirs| Some(our_name(theirs).map_or(Name::Dropped, Name::Ours)))
+    rename(tensors, |theirs| {
+        Some(our_name(theirs).map_or(Name::Dropped, Name::Ours))
+    })
 }

@@ -7,7 +7,9 @@ const IMAGE: &str = "modality_encoders.IMAGE.";
 /// Our name of a parameter of fairseq's model.
 fn our_name(theirs: &str) -> Option<Name> {
     let Some(part) = theirs.strip_prefix(IMAGE) else {
-        return theirs.starts_with("blocks.").then(|| Name::Ours(format!("encoder.{theirs}")));
+        return theirs
+            .starts_with("blocks.")
+            .then(|| Name::Ours(format!("encoder.{theirs}")));
     };
     if part == "fixed_positional_encoder.positions" {
         return Some(Name::Dropped);

@@ -48,13 +48,17 @@ pub struct VisionConfig {
 impl VisionConfig {
     /// Our encoder of the same size.
     pub fn encoder(&self) -> Result<Vit1Config, ImportError> {
-        let relative_position =
-            match (self.use_shared_relative_position_bias, self.use_relative_position_bias) {
-                (true, false) => RelativePosition::Shared,
-                (false, true) => RelativePosition::PerLayer,
-                (true, true) => return Err(ImportError::Unsupported("shared and own positions at once")),
-                (false, false) => return Err(ImportError::Unsupported("no relative positions")),
-            };
+        let relative_position = match (
+            self.use_shared_relative_position_bias,
+            self.use_relative_position_bias,
+        ) {
+            (true, false) => RelativePosition::Shared,
+            (false, true) => RelativePosition::PerLayer,
+            (true, true) => {
+                return Err(ImportError::Unsupported("shared and own positions at once"));
+            }
+            (false, false) => return Err(ImportError::Unsupported("no relative positions")),
+        };
         if self.use_absolute_position_embeddings {
             return Err(ImportError::Unsupported("use_absolute_position_embeddings"));
         }
@@ -119,7 +123,10 @@ fn our_name(theirs: &str) -> Option<Name> {
 
 fn our_name_in_block(name: &str) -> Option<String> {
     let prefixes = [
-        ("attention.attention.relative_position_bias.", "attn.rel_pos_bias."),
+        (
+            "attention.attention.relative_position_bias.",
+            "attn.rel_pos_bias.",
+        ),
         ("attention.output.dense.", "attn.proj."),
         ("layernorm_before.", "norm1."),
         ("layernorm_after.", "norm2."),
@@ -154,7 +161,10 @@ fn join_matrices(tensors: Tensors) -> Result<Tensors, ImportError> {
         });
         match part {
             Some((prefix, part)) => {
-                matrices.entry(format!("{prefix}.qkv.weight")).or_default().insert(part, tensor);
+                matrices
+                    .entry(format!("{prefix}.qkv.weight"))
+                    .or_default()
+                    .insert(part, tensor);
             }
             None => {
                 joined.insert(name, tensor);
@@ -163,18 +173,30 @@ fn join_matrices(tensors: Tensors) -> Result<Tensors, ImportError> {
     }
     for (name, parts) in matrices {
         if parts.len() != PARTS.len() {
-            return Err(ImportError::IncompleteMatrix { name, found: parts.len() });
+            return Err(ImportError::IncompleteMatrix {
+                name,
+                found: parts.len(),
+            });
         }
         let shape = parts[&0].shape().to_vec();
         let equal = parts
             .values()
             .all(|part| part.dtype() == DType::F32 && part.shape().as_slice() == shape);
-        let [n_out, n_in] = shape[..] else { return Err(ImportError::UnequalParts(name)) };
+        let [n_out, n_in] = shape[..] else {
+            return Err(ImportError::UnequalParts(name));
+        };
         if !equal {
             return Err(ImportError::UnequalParts(name));
         }
-        let bytes: Vec<u8> = parts.values().flat_map(|part| part.as_bytes()).copied().collect();
-        joined.insert(name, TensorData::from_bytes_vec(bytes, [3 * n_out, n_in], DType::F32));
+        let bytes: Vec<u8> = parts
+            .values()
+            .flat_map(|part| part.as_bytes())
+            .copied()
+            .collect();
+        joined.insert(
+            name,
+            TensorData::from_bytes_vec(bytes, [3 * n_out, n_in], DType::F32),
+        );
     }
     Ok(joined)
 }

@@ -48,10 +48,7 @@ enum Name {
 }
 
 /// Renames all tensors.
-fn rename(
-    tensors: Tensors,
-    name: impl Fn(&str) -> Option<Name>,
-) -> Result<Tensors, ImportError> {
+fn rename(tensors: Tensors, name: impl Fn(&str) -> Option<Name>) -> Result<Tensors, ImportError> {
     let mut renamed = Tensors::new();
     for (theirs, tensor) in tensors {
         match name(&theirs) {

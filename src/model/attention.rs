@@ -62,9 +62,13 @@ impl Attention {
                 Some(bias) => Some(bias.clone().slice([range.clone()])),
                 None => own_bias.map(Param::val),
             };
-            linear(rows.clone(), weight.clone().slice([range]).transpose(), bias)
-                .reshape([b, s, self.n_heads, dim / self.n_heads])
-                .swap_dims(1, 2)
+            linear(
+                rows.clone(),
+                weight.clone().slice([range]).transpose(),
+                bias,
+            )
+            .reshape([b, s, self.n_heads, dim / self.n_heads])
+            .swap_dims(1, 2)
         };
         let q = project(0, self.q_bias.as_ref());
         let k = project(1, None);
@@ -75,7 +79,9 @@ impl Attention {
             None => bias,
         };
         let y = attend(q, k, v, bias, self.drop_prob);
-        self.proj.forward_rows(y.swap_dims(1, 2).reshape([b * s, dim])).reshape([b, s, dim])
+        self.proj
+            .forward_rows(y.swap_dims(1, 2).reshape([b * s, dim]))
+            .reshape([b, s, dim])
     }
 }
 

@@ -74,12 +74,22 @@ impl Block {
     pub fn forward(&self, x: Tensor<3>, bias: Option<Tensor<4>>) -> BlockOutput {
         if self.norm_first {
             let attended = self.attn.forward(self.norm1.forward(x.clone()), bias);
-            let x = x + self.drop_path.forward(scale(attended, self.gamma_1.as_ref()));
-            let ffn = scale(self.mlp.forward(self.norm2.forward(x.clone())), self.gamma_2.as_ref());
-            BlockOutput { hidden: x + self.drop_path.forward(ffn.clone()), ffn }
+            let x = x + self
+                .drop_path
+                .forward(scale(attended, self.gamma_1.as_ref()));
+            let ffn = scale(
+                self.mlp.forward(self.norm2.forward(x.clone())),
+                self.gamma_2.as_ref(),
+            );
+            BlockOutput {
+                hidden: x + self.drop_path.forward(ffn.clone()),
+                ffn,
+            }
         } else {
             let attended = self.attn.forward(x.clone(), bias);
-            let x = x + self.drop_path.forward(scale(attended, self.gamma_1.as_ref()));
+            let x = x + self
+                .drop_path
+                .forward(scale(attended, self.gamma_1.as_ref()));
             let x = self.norm1.forward(x);
             let ffn = scale(self.mlp.forward(x.clone()), self.gamma_2.as_ref());
             BlockOutput {

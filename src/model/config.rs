@@ -170,14 +170,31 @@ impl ModelConfig {
             }
         };
         let (table, image_size, patch_size, embed_dim, depth, n_heads, targets) = match self {
-            Self::Data2vec1(Data2Vec1Config { image: i, targets, .. }) => {
-                ("data2vec1", i.image_size, i.patch_size, i.embed_dim, i.depth, i.n_heads, targets)
-            }
-            Self::Data2vec2(Data2Vec2Config { image: i, targets, .. }) => {
-                ("data2vec2", i.image_size, i.patch_size, i.embed_dim, i.depth, i.n_heads, targets)
-            }
+            Self::Data2vec1(Data2Vec1Config {
+                image: i, targets, ..
+            }) => (
+                "data2vec1",
+                i.image_size,
+                i.patch_size,
+                i.embed_dim,
+                i.depth,
+                i.n_heads,
+                targets,
+            ),
+            Self::Data2vec2(Data2Vec2Config {
+                image: i, targets, ..
+            }) => (
+                "data2vec2",
+                i.image_size,
+                i.patch_size,
+                i.embed_dim,
+                i.depth,
+                i.n_heads,
+                targets,
+            ),
         };
-        let divides = |part: usize, whole: usize| part > 0 && whole > 0 && whole.is_multiple_of(part);
+        let divides =
+            |part: usize, whole: usize| part > 0 && whole > 0 && whole.is_multiple_of(part);
         require(
             divides(patch_size, image_size),
             format!(
@@ -190,7 +207,10 @@ impl ModelConfig {
         );
         require(
             (1..=depth).contains(&targets.top_k),
-            format!("model.{table}.targets: top_k {} is not in 1–{depth} (depth)", targets.top_k),
+            format!(
+                "model.{table}.targets: top_k {} is not in 1–{depth} (depth)",
+                targets.top_k
+            ),
         );
         match self {
             Self::Data2vec1(config) => {
@@ -206,7 +226,10 @@ impl ModelConfig {
                 }
                 require(
                     config.loss_beta > 0.0,
-                    format!("model.{table}: loss_beta {} is not positive", config.loss_beta),
+                    format!(
+                        "model.{table}: loss_beta {} is not positive",
+                        config.loss_beta
+                    ),
                 );
             }
             Self::Data2vec2(config) => {
@@ -217,8 +240,16 @@ impl ModelConfig {
                          sin-cos positions need"
                     ),
                 );
-                let DecoderConfig { n_layers, dim, kernel, groups } = config.decoder;
-                require(n_layers > 0, format!("model.{table}.decoder: n_layers is 0"));
+                let DecoderConfig {
+                    n_layers,
+                    dim,
+                    kernel,
+                    groups,
+                } = config.decoder;
+                require(
+                    n_layers > 0,
+                    format!("model.{table}.decoder: n_layers is 0"),
+                );
                 require(
                     kernel % 2 == 1,
                     format!("model.{table}.decoder: kernel {kernel} is not odd"),

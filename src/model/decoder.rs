@@ -19,10 +19,17 @@ impl Decoder {
     /// For an encoder of width `embed_dim`.
     pub fn new(config: &DecoderConfig, embed_dim: usize, device: &Device) -> Self {
         let blocks = (0..config.n_layers).map(|layer_idx| {
-            let n_in = if layer_idx == 0 { embed_dim } else { config.dim };
+            let n_in = if layer_idx == 0 {
+                embed_dim
+            } else {
+                config.dim
+            };
             Conv2d::new(n_in, config.dim, config.kernel, config.groups, device)
         });
-        Self { blocks: blocks.collect(), proj: Linear::new(config.dim, embed_dim, device) }
+        Self {
+            blocks: blocks.collect(),
+            proj: Linear::new(config.dim, embed_dim, device),
+        }
     }
 
     /// # Shapes
@@ -31,11 +38,14 @@ impl Decoder {
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [r, n, dim] = x.dims();
         let grid = n.isqrt();
-        let x = self.blocks.iter().fold(x.reshape([r, grid, grid, dim]), |x, conv| {
-            let y = activation::gelu(layer_norm(conv.forward(x.clone()), NORM_EPS));
-            // The first layer may change the width: then it has no residual.
-            if x.dims() == y.dims() { y + x } else { y }
-        });
+        let x = self
+            .blocks
+            .iter()
+            .fold(x.reshape([r, grid, grid, dim]), |x, conv| {
+                let y = activation::gelu(layer_norm(conv.forward(x.clone()), NORM_EPS));
+                // The first layer may change the width: then it has no residual.
+                if x.dims() == y.dims() { y + x } else { y }
+            });
         let [_, _, _, dim] = x.dims();
         x.reshape([r, n, dim])
     }

@@ -19,19 +19,29 @@ pub struct Linear {
 impl Linear {
     /// With bias.
     pub fn new(n_in: usize, n_out: usize, device: &Device) -> Self {
-        Self { weight: parameter([n_out, n_in], device), bias: Some(parameter([n_out], device)) }
+        Self {
+            weight: parameter([n_out, n_in], device),
+            bias: Some(parameter([n_out], device)),
+        }
     }
 
     /// Without bias.
     pub fn without_bias(n_in: usize, n_out: usize, device: &Device) -> Self {
-        Self { weight: parameter([n_out, n_in], device), bias: None }
+        Self {
+            weight: parameter([n_out, n_in], device),
+            bias: None,
+        }
     }
 
     /// # Shapes
     ///
     /// - input: `[rows, in]`; output: `[rows, out]`
     pub fn forward_rows(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(x, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
+        linear(
+            x,
+            self.weight.val().transpose(),
+            self.bias.as_ref().map(Param::val),
+        )
     }
 
     /// # Shapes
@@ -73,8 +83,7 @@ impl Conv2d {
     /// Channels last: the permuted views are libtorch's own `channels_last`, nothing is copied.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [_, _, kernel, _] = self.weight.dims();
-        let options =
-            ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], self.groups);
+        let options = ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], self.groups);
         let x = x.permute([0, 3, 1, 2]);
         let y = conv2d(x, self.weight.val(), Some(self.bias.val()), options);
         y.permute([0, 2, 3, 1])

@@ -30,8 +30,8 @@ pub use config::{
 };
 pub use decoder::Decoder;
 pub use layers::{Conv2d, DropPath, Linear, Mlp};
-pub use network::{Network, Network1, Network2};
 pub(crate) use network::without_class_token;
+pub use network::{Network, Network1, Network2};
 pub use norm::LayerNorm;
 pub(crate) use norm::{instance_norm, layer_norm};
 pub use patch::PatchEmbed;

@@ -3,13 +3,14 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{
-    Data2Vec1Config, Data2Vec2Config, Decoder, Linear, ModelConfig, Vit1, Vit2,
-};
+use super::{Data2Vec1Config, Data2Vec2Config, Decoder, Linear, ModelConfig, Vit1, Vit2};
 
 /// A student or a teacher.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "two values live in a run, and neither is moved often")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "two values live in a run, and neither is moved often"
+)]
 pub enum Network {
     /// data2vec 1.0.
     V1(Network1),
@@ -54,7 +55,10 @@ impl Network {
     /// A teacher, without values: what the reference's teacher has of a student.
     pub fn teacher(config: &ModelConfig, device: &Device) -> Self {
         match Self::student(config, device) {
-            Self::V2(network) => Self::V2(Network2 { decoder: None, ..network }),
+            Self::V2(network) => Self::V2(Network2 {
+                decoder: None,
+                ..network
+            }),
             network @ Self::V1(_) => network,
         }
     }
@@ -63,7 +67,10 @@ impl Network {
     #[must_use]
     pub fn as_teacher(&self) -> Self {
         match self.valid() {
-            Self::V2(network) => Self::V2(Network2 { decoder: None, ..network }),
+            Self::V2(network) => Self::V2(Network2 {
+                decoder: None,
+                ..network
+            }),
             network @ Self::V1(_) => network,
         }
     }

@@ -18,7 +18,11 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Over `dim` channels; `eps` is added to the variance.
     pub fn new(dim: usize, eps: f64, device: &Device) -> Self {
-        Self { weight: parameter([dim], device), bias: parameter([dim], device), eps }
+        Self {
+            weight: parameter([dim], device),
+            bias: parameter([dim], device),
+            eps,
+        }
     }
 
     /// # Shapes

@@ -46,7 +46,10 @@ impl PatchEmbed {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([b * rows * columns, channels * patch * patch]);
         let weight = weight.reshape([dim, channels * patch * patch]);
-        linear(patches, weight.transpose(), Some(self.proj.bias.val()))
-            .reshape([b, rows * columns, dim])
+        linear(patches, weight.transpose(), Some(self.proj.bias.val())).reshape([
+            b,
+            rows * columns,
+            dim,
+        ])
     }
 }

@@ -11,13 +11,16 @@ use super::parameter;
 /// frequencies 10000^(−k / (dim / 4)).
 pub fn sin_cos_positions(grid: usize, dim: usize, device: &Device) -> Tensor<2> {
     let quarter = dim / 4;
-    let frequencies: Vec<f64> =
-        (0..quarter).map(|k| 10_000_f64.powf(-(k as f64) / quarter as f64)).collect();
+    let frequencies: Vec<f64> = (0..quarter)
+        .map(|k| 10_000_f64.powf(-(k as f64) / quarter as f64))
+        .collect();
     let mut values = Vec::with_capacity(grid * grid * dim);
     for row in 0..grid {
         for column in 0..grid {
             for position in [column, row] {
-                let angles = frequencies.iter().map(|frequency| position as f64 * frequency);
+                let angles = frequencies
+                    .iter()
+                    .map(|frequency| position as f64 * frequency);
                 values.extend(angles.clone().map(|angle| angle.sin() as f32));
                 values.extend(angles.map(|angle| angle.cos() as f32));
             }
@@ -40,7 +43,10 @@ impl RelativePositionBias {
     /// For a square grid of patches and a class token.
     pub fn new(grid: usize, n_heads: usize, device: &Device) -> Self {
         let n_rows = (2 * grid - 1).pow(2) + 3;
-        let index: Vec<i64> = relative_position_index(grid).iter().map(|&row| row as i64).collect();
+        let index: Vec<i64> = relative_position_index(grid)
+            .iter()
+            .map(|&row| row as i64)
+            .collect();
         let n_pairs = index.len();
         Self {
             relative_position_bias_table: parameter([n_rows, n_heads], device),
@@ -105,7 +111,16 @@ mod tests {
         let positions = sin_cos_positions(3, 8, &Device::flex()).into_data();
         let positions = positions.as_slice::<f32>().unwrap();
         // Patch 1 lies in row 0, column 1; frequencies are 1 and 0.01.
-        let expected = [1_f64.sin(), 0.01_f64.sin(), 1_f64.cos(), 0.01_f64.cos(), 0.0, 0.0, 1.0, 1.0];
+        let expected = [
+            1_f64.sin(),
+            0.01_f64.sin(),
+            1_f64.cos(),
+            0.01_f64.cos(),
+            0.0,
+            0.0,
+            1.0,
+            1.0,
+        ];
         for (found, expected) in positions[8..16].iter().zip(expected) {
             assert!((f64::from(*found) - expected).abs() < 1e-7);
         }

@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::hidden_dim;
 use super::{
-    Block, BlockConfig, BlockOutput, LayerNorm, PatchEmbed, RelativePosition,
-    RelativePositionBias, Vit1Config, block, parameter,
+    Block, BlockConfig, BlockOutput, LayerNorm, PatchEmbed, RelativePosition, RelativePositionBias,
+    Vit1Config, block, parameter,
 };
 
 /// A ViT with relative positions, LayerScale and norms before the branches.
@@ -89,7 +89,10 @@ impl Vit1 {
         let patches = match mask {
             None => patches,
             Some(mask) => {
-                let token = self.mask_token.as_ref().expect("a masked input needs a mask token");
+                let token = self
+                    .mask_token
+                    .as_ref()
+                    .expect("a masked input needs a mask token");
                 let mask = mask.unsqueeze_dim::<3>(2);
                 patches * (1.0 - mask.clone()) + token.val() * mask
             }
@@ -108,7 +111,10 @@ impl Vit1 {
         tokens: Tensor<3>,
         each: &mut dyn FnMut(usize, &BlockOutput),
     ) -> Tensor<3> {
-        let bias = self.rel_pos_bias.as_ref().map(RelativePositionBias::forward);
+        let bias = self
+            .rel_pos_bias
+            .as_ref()
+            .map(RelativePositionBias::forward);
         block::run(&self.blocks, tokens, bias.as_ref(), each)
     }
 

@@ -63,7 +63,11 @@ impl Masks {
     ) -> Result<Self, MaskError> {
         let len = masks.len();
         if len == 0 || !len.is_multiple_of(n_masks * n_patches) {
-            return Err(MaskError::Length { len, n_masks, n_patches });
+            return Err(MaskError::Length {
+                len,
+                n_masks,
+                n_patches,
+            });
         }
         let n_rows = len / n_patches;
         let n_masked = masks.iter().filter(|&&value| value != 0).count();
@@ -115,7 +119,11 @@ impl Masks {
 
     /// The masks, if every row keeps the same number of patches.
     pub fn require_equal_rows(self) -> Result<Self, MaskError> {
-        if self.equal_rows { Ok(self) } else { Err(MaskError::UnequalRows) }
+        if self.equal_rows {
+            Ok(self)
+        } else {
+            Err(MaskError::UnequalRows)
+        }
     }
 
     /// Rows, R = B·M.
@@ -139,9 +147,18 @@ mod tests {
         let masks = Masks::new(&masks, 2, 3, &Device::flex()).unwrap();
         assert_eq!((masks.n_samples, masks.n_rows(), masks.n_masked), (2, 4, 8));
         assert_eq!(values(masks.kept.clone()), [1, 0, 5, 3]);
-        assert_eq!(values(masks.masked_of_samples.clone()), [0, 2, 1, 2, 3, 4, 4, 5]);
-        assert_eq!(values(masks.masked_of_rows.clone()), [0, 2, 4, 5, 6, 7, 10, 11]);
-        assert_eq!(values(masks.restore.clone()), [4, 0, 5, 1, 6, 7, 8, 9, 2, 3, 10, 11]);
+        assert_eq!(
+            values(masks.masked_of_samples.clone()),
+            [0, 2, 1, 2, 3, 4, 4, 5]
+        );
+        assert_eq!(
+            values(masks.masked_of_rows.clone()),
+            [0, 2, 4, 5, 6, 7, 10, 11]
+        );
+        assert_eq!(
+            values(masks.restore.clone()),
+            [4, 0, 5, 1, 6, 7, 8, 9, 2, 3, 10, 11]
+        );
         assert_eq!(values(masks.sample_of_rows.clone()), [0, 0, 1, 1]);
         assert!(masks.require_equal_rows().is_ok());
     }
@@ -149,11 +166,18 @@ mod tests {
     #[test]
     fn unusable_masks_are_refused() {
         let new = |masks: &[u8]| Masks::new(masks, 2, 3, &Device::flex());
-        let length = |len| MaskError::Length { len, n_masks: 2, n_patches: 3 };
+        let length = |len| MaskError::Length {
+            len,
+            n_masks: 2,
+            n_patches: 3,
+        };
         assert_eq!(new(&[]).unwrap_err(), length(0));
         assert_eq!(new(&[1; 7]).unwrap_err(), length(7));
         assert_eq!(new(&[0; 6]).unwrap_err(), MaskError::NothingMasked);
         let unequal = new(&[1, 0, 0, 1, 1, 0]).unwrap();
-        assert_eq!(unequal.require_equal_rows().unwrap_err(), MaskError::UnequalRows);
+        assert_eq!(
+            unequal.require_equal_rows().unwrap_err(),
+            MaskError::UnequalRows
+        );
     }
 }

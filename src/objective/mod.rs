@@ -74,7 +74,9 @@ impl Data2Vec {
 
     /// A student initialised by `seed`, and its teacher.
     pub fn initialised(config: ModelConfig, seed: u64, device: &Device) -> Self {
-        let Self { config, student, .. } = Self::new(config, device);
+        let Self {
+            config, student, ..
+        } = Self::new(config, device);
         let student = init::network(student, &config, seed);
         Self::from_student(config, student)
     }
@@ -82,7 +84,11 @@ impl Data2Vec {
     /// A student and a teacher that equals it.
     pub fn from_student(config: ModelConfig, student: Network) -> Self {
         let teacher = student.as_teacher();
-        Self { config, student, teacher }
+        Self {
+            config,
+            student,
+            teacher,
+        }
     }
 
     /// The masks of a micro-batch on the student's device.
@@ -130,6 +136,10 @@ impl Data2Vec {
     /// What becomes of a teacher's parameter at an update: for images all of them are averaged,
     /// the mask token and the head of 1.0 included, as the reference does.
     pub fn ema_scope(name: &str) -> Scope {
-        if name.starts_with("decoder.") { Scope::Ignore } else { Scope::Average }
+        if name.starts_with("decoder.") {
+            Scope::Ignore
+        } else {
+            Scope::Average
+        }
     }
 }

@@ -17,7 +17,11 @@ pub(super) struct Average {
 impl Average {
     /// Of a teacher with `depth` blocks.
     pub(super) fn new(config: TargetConfig, depth: usize) -> Self {
-        Self { config, first_block: depth - config.top_k, sum: None }
+        Self {
+            config,
+            first_block: depth - config.top_k,
+            sum: None,
+        }
     }
 
     /// Takes one block's output without the class token, `[B, N, D]`, if it is among the last.
@@ -35,7 +39,10 @@ impl Average {
     /// The targets, `[B, N, D]`.
     pub(super) fn finish(self) -> Tensor<3> {
         let sum = self.sum.expect("top_k is at least 1 and at most the depth");
-        normalise(self.config.average, sum.div_scalar(self.config.top_k as f64))
+        normalise(
+            self.config.average,
+            sum.div_scalar(self.config.top_k as f64),
+        )
     }
 }
 

@@ -42,7 +42,9 @@ pub(super) fn forward(
         .select(0, masks.masked_of_samples.clone());
     let predictions = student.lm_head.forward_rows(encoder.normed(masked));
 
-    let targets = targets.reshape([b * n, dim]).select(0, masks.masked_of_samples);
+    let targets = targets
+        .reshape([b * n, dim])
+        .select(0, masks.masked_of_samples);
     // The reference's loss is a mean over elements: per masked patch it is a mean over D.
     let loss_sum = smooth_l1_sum(predictions.clone(), targets.clone(), config.loss_beta)
         .div_scalar(dim as f64);

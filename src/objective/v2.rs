@@ -15,9 +15,12 @@ pub(super) fn targets(
 ) -> Tensor<3> {
     let encoder = &teacher.encoder;
     let mut average = Average::new(config.targets, encoder.depth());
-    encoder.encode(encoder.positioned(encoder.local(images)), &mut |block_idx, output| {
-        average.add(block_idx, || without_class_token(output.ffn.clone()));
-    });
+    encoder.encode(
+        encoder.positioned(encoder.local(images)),
+        &mut |block_idx, output| {
+            average.add(block_idx, || without_class_token(output.ffn.clone()));
+        },
+    );
     average.finish()
 }
 
@@ -33,7 +36,11 @@ pub(super) fn forward(
     targets: Tensor<3>,
     inputs: Inputs,
 ) -> Output {
-    let Inputs { images, masks, noise } = inputs;
+    let Inputs {
+        images,
+        masks,
+        noise,
+    } = inputs;
     let [b, n, dim] = targets.dims();
     let encoder = &student.encoder;
     let decoder = student.decoder.as_ref().expect("a student has a decoder");
@@ -43,10 +50,18 @@ pub(super) fn forward(
     let patches = encoder.positioned(local.clone()).reshape([b * n, dim]);
     let (class_tokens, kept) = {
         let n_kept = n - masks.n_masked / masks.n_rows();
-        let kept = patches.select(0, masks.kept.clone()).reshape([masks.n_rows(), n_kept, dim]);
+        let kept = patches
+            .select(0, masks.kept.clone())
+            .reshape([masks.n_rows(), n_kept, dim]);
         let tokens = encoder.encode(kept, &mut |_, _| ());
-        let class_tokens = tokens.clone().narrow(1, 0, 1).reshape([masks.n_rows(), dim]);
-        (class_tokens, without_class_token(tokens).reshape([masks.n_rows() * n_kept, dim]))
+        let class_tokens = tokens
+            .clone()
+            .narrow(1, 0, 1)
+            .reshape([masks.n_rows(), dim]);
+        (
+            class_tokens,
+            without_class_token(tokens).reshape([masks.n_rows() * n_kept, dim]),
+        )
     };
 
     let noise = noise.unwrap_or_else(|| {
@@ -65,7 +80,9 @@ pub(super) fn forward(
 
     let cls_sum = (config.cls_loss_weight > 0.0)
         .then(|| class_token_loss(config, class_tokens, targets.clone(), &masks));
-    let targets = targets.reshape([b * n, dim]).select(0, masks.masked_of_samples.clone());
+    let targets = targets
+        .reshape([b * n, dim])
+        .select(0, masks.masked_of_samples.clone());
     let regression_sum = squared_error_sum(predictions.clone(), targets.clone())
         .mul_scalar((dim as f64).sqrt().recip());
     Output {
@@ -95,7 +112,10 @@ fn class_token_loss(
     masks: &Masks,
 ) -> Tensor<1> {
     let [b, _, dim] = targets.dims();
-    let means = targets.mean_dim(1).reshape([b, dim]).select(0, masks.sample_of_rows.clone());
+    let means = targets
+        .mean_dim(1)
+        .reshape([b, dim])
+        .select(0, masks.sample_of_rows.clone());
     let rows = config.cls_batch * masks.n_masks;
     let masked_per_row = masks.n_masked / masks.n_rows();
     let weight = config.cls_loss_weight * (rows * masked_per_row) as f64 / (dim as f64).sqrt();
