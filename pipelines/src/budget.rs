@@ -1,1 +1,269 @@
 //! One byte budget over every buffer of the pipeline.
+//!
+//! `memory` is divided once, at the start, among the four kinds of buffers:
+//!
+//! | share | holds | taken |
+//! | --- | --- | --- |
+//! | batches | being filled, finished ahead of the trainer, in the trainer's hands | one by one |
+//! | samples | crops and masks waiting for their turn | before a sample goes to a thread |
+//! | windows | fetched row groups | before a read starts |
+//! | decoding | decoded pictures and the decoders' scratch | after the header, before the pixels |
+//!
+//! Shares that nobody else can take are what makes the pipeline free of deadlocks: a decoder waits
+//! only for other decoders, which end by themselves, and a lane can always fetch its next window
+//! once its last one is used up (see `pipeline/fetch.rs`).
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::{Error, Result};
+
+/// Bytes of `text` such as `"512MiB"`, `"2 GiB"`, `"1.5GB"` or `"4096"`.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words for a list of config problems.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("B", 1),
+    ];
+    let trimmed = text.trim();
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|&(name, unit)| Some((trimmed.strip_suffix(name)?, unit)))
+        .unwrap_or((trimmed, 1));
+    match number.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok((number * unit as f64) as u64),
+        _ => Err(format!(
+            "`{text}` is not a size: write a number and a unit, for example \"2GiB\" or \"500MB\""
+        )),
+    }
+}
+
+/// What the shares must be able to hold, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    pub(crate) part_bytes: u64,
+    /// Parts that are alive at once.
+    pub(crate) n_parts: u64,
+    pub(crate) sample_bytes: u64,
+    /// Samples that keep all threads busy; fewer will do if memory is short.
+    pub(crate) n_samples: u64,
+    /// The largest window of one lane.
+    pub(crate) window_bytes: u64,
+    pub(crate) n_lanes: u64,
+}
+
+/// The four shares of `memory`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shares {
+    pub(crate) memory_bytes: u64,
+    pub(crate) n_samples: usize,
+    pub(crate) windows_bytes: u64,
+    pub(crate) decode_bytes: u64,
+}
+
+impl Shares {
+    /// Divides `memory_bytes`; an error if batches and windows leave nothing to decode with.
+    pub(crate) fn divide(memory_bytes: u64, needs: &Needs) -> Result<Shares> {
+        let short = |what: String, needed_bytes: u64, lower: &'static str| Error::Budget {
+            what,
+            needed_bytes,
+            memory_bytes,
+            lower,
+        };
+        let batches_bytes = needs.part_bytes.saturating_mul(needs.n_parts);
+        let after_batches = memory_bytes
+            .checked_sub(batches_bytes)
+            .and_then(|rest| rest.checked_sub(needs.sample_bytes))
+            .ok_or_else(|| {
+                short(
+                    format!("keeping {} batches or parts of batches", needs.n_parts),
+                    batches_bytes.saturating_add(needs.sample_bytes),
+                    "`batch`, the prefetch, or the number of masks; or use more parts per step",
+                )
+            })?;
+        // Waiting samples may take an eighth; one must fit in any case.
+        let n_samples = (after_batches / 8 / needs.sample_bytes.max(1)).clamp(1, needs.n_samples);
+        let rest = after_batches.saturating_sub((n_samples - 1) * needs.sample_bytes);
+
+        let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
+        if rest <= least_windows {
+            return Err(short(
+                format!("one window of row groups for each of {} lanes", needs.n_lanes),
+                least_windows.saturating_add(memory_bytes - rest),
+                "`window_chunks` or `lanes`, or write shards with smaller row groups",
+            ));
+        }
+        // One window in use and one ahead per lane, as long as a quarter is left to decode with.
+        let windows_bytes = least_windows
+            .saturating_mul(2)
+            .min(rest / 4 * 3)
+            .max(least_windows);
+        Ok(Shares {
+            memory_bytes,
+            n_samples: n_samples as usize,
+            windows_bytes,
+            decode_bytes: rest - windows_bytes,
+        })
+    }
+}
+
+/// The share that decoders draw on: a semaphore in bytes.
+#[derive(Debug)]
+pub(crate) struct DecodeShare {
+    memory_bytes: u64,
+    share_bytes: u64,
+    free: Mutex<Free>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Free {
+    bytes: u64,
+    /// Tickets are served in turn, so that a large picture is not passed over for ever.
+    next_ticket: u64,
+    now_serving: u64,
+}
+
+impl DecodeShare {
+    pub(crate) fn new(shares: &Shares) -> Self {
+        Self {
+            memory_bytes: shares.memory_bytes,
+            share_bytes: shares.decode_bytes,
+            free: Mutex::new(Free {
+                bytes: shares.decode_bytes,
+                next_ticket: 0,
+                now_serving: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits until `bytes` are free and takes them until the guard is dropped.
+    ///
+    /// `what` names the sample in the error for one that can never fit.
+    pub(crate) fn take(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<Taken<'_>> {
+        if bytes > self.share_bytes {
+            // What the other shares hold is part of what would be needed.
+            let needed_bytes = self.memory_bytes - self.share_bytes + bytes;
+            return Err(Error::Budget {
+                what: what(),
+                needed_bytes,
+                memory_bytes: self.memory_bytes,
+                lower: "`limits.pixels`, `window_chunks`, `lanes` or `batch`",
+            });
+        }
+        let mut free = self.lock();
+        let ticket = free.next_ticket;
+        free.next_ticket += 1;
+        while free.now_serving != ticket || free.bytes < bytes {
+            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        free.now_serving += 1;
+        free.bytes -= bytes;
+        self.changed.notify_all();
+        Ok(Taken { share: self, bytes })
+    }
+
+    /// The counters stay right whatever a thread that panicked was doing: it held no half-done change.
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes taken from a [`DecodeShare`], given back on drop.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    share: &'a DecodeShare,
+    bytes: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.share.lock().bytes += self.bytes;
+        self.share.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    const NEEDS: Needs = Needs {
+        part_bytes: 100,
+        n_parts: 4,
+        sample_bytes: 10,
+        n_samples: 8,
+        window_bytes: 50,
+        n_lanes: 4,
+    };
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("2GiB", 2 << 30),
+            ("1.5 GB", 1_500_000_000),
+            ("64MiB", 64 << 20),
+            (" 10 KB ", 10_000),
+            ("12B", 12),
+            ("4096", 4096),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GiB", "-1GiB", "2 GiBs", "two", "inf", "NaN GB"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_add_up_to_memory() {
+        for memory in [680, 1_000, 5_000, 1_000_000] {
+            let shares = Shares::divide(memory, &NEEDS).expect("fits");
+            let sum = 400 + shares.n_samples as u64 * 10 + shares.windows_bytes + shares.decode_bytes;
+            assert_eq!(sum, memory);
+            assert!(shares.windows_bytes >= 200 && shares.n_samples >= 1);
+        }
+        // With plenty there are two windows a lane and all the samples asked for.
+        let shares = Shares::divide(1_000_000, &NEEDS).expect("fits");
+        assert_eq!((shares.windows_bytes, shares.n_samples), (400, 8));
+    }
+
+    #[test]
+    fn what_cannot_fit_is_named() {
+        let error = |memory| Shares::divide(memory, &NEEDS).expect_err("too small").to_string();
+        assert!(error(300).contains("4 batches") && error(300).contains("`batch`"));
+        assert!(error(600).contains("4 lanes") && error(600).contains("`window_chunks`"));
+    }
+
+    #[test]
+    fn decoders_never_hold_more_than_their_share() {
+        let shares = Shares::divide(1_000_000, &NEEDS).expect("fits");
+        let share = DecodeShare::new(&Shares { decode_bytes: 100, ..shares });
+        let held = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (share, held) = (&share, &held);
+                scope.spawn(move || {
+                    for i in 0..200 {
+                        let bytes = 1 + (thread * 37 + i * 13) % 100;
+                        let _taken = share.take(bytes, || "a picture".into()).expect("fits");
+                        assert!(held.fetch_add(bytes, Ordering::SeqCst) + bytes <= 100);
+                        held.fetch_sub(bytes, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        let error = share.take(101, || "a picture of 9×9 pixels".into()).expect_err("too large");
+        assert!(error.to_string().contains("9×9") && error.to_string().contains("limits.pixels"));
+    }
+}

@@ -1,1 +1,88 @@
 //! The file of bad samples.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::{Error, Result, SampleError};
+
+/// A file of JSON lines, one per bad sample; it is made when the first one comes.
+///
+/// A file that is there already is continued, so a resumed run keeps one list.
+#[derive(Debug)]
+pub(crate) struct Quarantine {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+/// One line of the file.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    /// Path of the shard, relative to the set.
+    shard: &'a str,
+    /// Row within the shard, from 0.
+    row: u64,
+    /// What is wrong with it.
+    reason: String,
+}
+
+impl Quarantine {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: None }
+    }
+
+    /// Writes one line and hands it to the system at once, so that a killed run keeps it.
+    pub(crate) fn add(&mut self, shard: &str, row: u64, reason: &SampleError) -> Result<()> {
+        let entry = Entry { shard, row, reason: reason.to_string() };
+        let mut line = serde_json::to_vec(&entry).expect("strings and numbers always become JSON");
+        line.push(b'\n');
+        self.write(&line).map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+
+    fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            empty => {
+                if let Some(folder) = self.path.parent() {
+                    std::fs::create_dir_all(folder)?;
+                }
+                empty.insert(File::options().create(true).append(true).open(&self.path)?)
+            }
+        };
+        file.write_all(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_json_and_a_second_run_adds_to_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run/quarantine.jsonl");
+        let mut untouched = Quarantine::new(&path);
+        assert!(!path.exists());
+        untouched.add("train-00000.parquet", 7, &SampleError::Empty).expect("written");
+        let reason = SampleError::Hash { expected: 1, found: 2 };
+        Quarantine::new(&path).add("a \"b\".parquet", 8, &reason).expect("written");
+
+        let text = std::fs::read_to_string(&path).expect("a file");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["row"], 7);
+        assert_eq!(lines[1]["shard"], "a \"b\".parquet");
+        assert!(lines[1]["reason"].as_str().expect("text").contains("hash mismatch"));
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut quarantine = Quarantine::new(folder.path());
+        let error = quarantine.add("a.parquet", 0, &SampleError::Empty).expect_err("a folder");
+        assert!(error.to_string().contains(&folder.path().display().to_string()));
+    }
+}
