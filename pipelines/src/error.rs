@@ -49,6 +49,22 @@ pub enum Error {
         /// What was expected, what was found, what to do.
         reason: String,
     },
+    /// A source of samples that cannot serve.
+    #[error("{path}: {reason}")]
+    Source {
+        /// The file or folder that was named.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process writes this set.
+    #[error("{url}: another writer is at work here ({holder}); wait for it, or stop it")]
+    Busy {
+        /// The set.
+        url: String,
+        /// Who it is, and for how long its lease is good.
+        holder: String,
+    },
     /// Settings that cannot work, all of them at once.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),

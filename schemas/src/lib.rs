@@ -74,6 +74,13 @@ pub enum Feature {
     Value,
 }
 
+/// The class names that a file's `huggingface` metadata gives a column, if it is a `ClassLabel`.
+pub fn class_names(huggingface: &str, column: &str) -> Option<Vec<String>> {
+    let metadata: Value = serde_json::from_str(huggingface).ok()?;
+    let names = metadata["info"]["features"][column]["names"].as_array()?;
+    names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
 impl Schema {
     /// Reads a schema from TOML; the error names the line.
     pub fn parse(toml: &str) -> Result<Self, toml::de::Error> {
@@ -156,6 +163,9 @@ mod tests {
         assert_eq!(features["label"], json!({ "_type": "ClassLabel", "names": ["a", "b \"c\""] }));
         assert_eq!(features["width"], json!({ "_type": "Value", "dtype": "int32" }));
         assert_eq!(features["bytes_xxh3"], json!({ "_type": "Value", "dtype": "uint64" }));
+        let read = class_names(&named.to_string(), "label").unwrap();
+        assert_eq!(read, ["a", "b \"c\""]);
+        assert_eq!(class_names(&named.to_string(), "width"), None);
         let plain: Value = serde_json::from_str(&IMAGE.huggingface(None)).unwrap();
         assert_eq!(
             plain["info"]["features"]["label"],
