@@ -18,6 +18,7 @@ use burn::tensor::Device;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use crate::config::RunConfig;
+use crate::objective::MaskError;
 use checkpoint::CheckpointError;
 use metrics::MetricsFile;
 use progress::Progress;
@@ -50,6 +51,9 @@ pub enum TrainError {
     /// The pipeline ended before the run did.
     #[error("the data ended at step {0}: the set has no good sample left")]
     OutOfData(u64),
+    /// Masks that the method cannot use.
+    #[error(transparent)]
+    Masks(#[from] MaskError),
     /// Diverged or collapsed.
     #[error(transparent)]
     Failure(#[from] Failure),
@@ -75,7 +79,8 @@ pub fn train(
 ) -> Result<Ending, TrainError> {
     let signals = Signals::watch();
     let run = Run::open(folder)?;
-    crate::device::resolve_threads(&mut config.threads);
+    config.threads.resolve();
+    crate::device::set_compute_threads(&config.threads);
     let mut trainer = match run.start(resume)? {
         Some(path) => Trainer::resume(&config, &path, device)?,
         None => Trainer::start(&config, device)?,
@@ -95,9 +100,9 @@ pub fn train(
             let (batch, wait) = timed(|| data.next());
             progress.waited(wait);
             let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
-            trainer.accumulate(batch);
+            trainer.accumulate(batch)?;
         }
-        trainer.finish_step();
+        trainer.finish_step(data.bad_rows());
 
         let done = trainer.steps_done();
         let interrupted = signals.received();
@@ -110,7 +115,7 @@ pub fn train(
             progress.show(&metrics);
         }
         if saves {
-            match trainer.save(&run, &config) {
+            match trainer.save(&run) {
                 Ok(()) => {}
                 Err(error) if must_save => return Err(error.into()),
                 // The disk may have room again by the next one.

@@ -6,9 +6,11 @@ use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
 
 use crate::config::{ConfigError, RunConfig};
-use crate::objective::{Data2Vec, Output};
+use crate::batch;
+use crate::objective::{Data2Vec, Inputs, MaskError, spread};
 use crate::optim::{AdamW, Gradients};
-use crate::params::LoadError;
+use crate::ema;
+use crate::params::{self, LoadError};
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::train::run::{self, Run, RunError};
 use crate::weights::WeightsError;
@@ -26,7 +28,7 @@ pub struct Trainer {
     latest: Option<Latest>,
 }
 
-/// What a step adds up over its micro-batches.
+/// What a step adds up over its micro-batches, on the device.
 #[derive(Default)]
 struct Sums {
     gradients: Gradients,
@@ -34,14 +36,17 @@ struct Sums {
     loss: Option<Tensor<1>>,
     regression: Option<Tensor<1>>,
     cls: Option<Tensor<1>>,
-    output: Option<Output>,
+    /// Targets, predictions and local features of the last micro-batch.
+    spreads: Option<[Tensor<2>; 3]>,
 }
 
 /// The last step's numbers, still on the device.
 struct Latest {
-    step: u64,
     count: f64,
-    sums: Sums,
+    loss: Option<Tensor<1>>,
+    regression: Option<Tensor<1>>,
+    cls: Option<Tensor<1>>,
+    spreads: Option<[Tensor<2>; 3]>,
     grad_norm: Tensor<1>,
     lr: f64,
     decay: f64,
@@ -87,4 +92,190 @@ pub enum StartError {
     /// Its optimizer state is not the model's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+}
+
+impl Trainer {
+    /// A run's beginning: weights by seed, or from the student of `config.init`.
+    pub fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
+        let objective = match &config.init {
+            None => Data2Vec::initialised(config.model.clone(), config.seed, device),
+            Some(path) => {
+                let path = run::find_checkpoint(Path::new(path))?;
+                let tensors = checkpoint::load(&path)?.student;
+                let student = Data2Vec::new(config.model.clone(), device).student;
+                let student = params::load(student, tensors)
+                    .map_err(|source| StartError::Load { path, source })?;
+                Data2Vec::from_student(config.model.clone(), student)
+            }
+        };
+        Ok(Self {
+            config: config.clone(),
+            device: device.clone(),
+            objective,
+            optim: AdamW::new(config.optim),
+            state: State { step: 0, data_fingerprint: String::new(), bad_rows: Vec::new() },
+            resumed: None,
+            sums: Sums::default(),
+            latest: None,
+        })
+    }
+
+    /// A run's continuation from the checkpoint at `path`.
+    pub fn resume(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, StartError> {
+        let Checkpoint { state, student, teacher, optimizer, config: then } = checkpoint::load(path)?;
+        let then = RunConfig::parse(&path.join("config.toml"), &then, &[])?;
+        for difference in run::compare(path, &then, config)? {
+            tracing::warn!("going on with another setting, numbers will not be the same bit for bit: {difference}");
+        }
+        let names: Vec<String> = student.keys().cloned().collect();
+        let moments = checkpoint::tensors_to_moments(optimizer, &names, device)?;
+        let objective = Data2Vec::new(config.model.clone(), device);
+        let at_path = |source| StartError::Load { path: path.to_owned(), source };
+        let objective = Data2Vec {
+            student: params::load(objective.student, student).map_err(at_path)?,
+            teacher: params::load(objective.teacher, teacher).map_err(at_path)?,
+            config: objective.config,
+        };
+        Ok(Self {
+            config: config.clone(),
+            device: device.clone(),
+            objective,
+            optim: AdamW::resume(config.optim, state.step, moments),
+            state,
+            resumed: Some(path.to_owned()),
+            sums: Sums::default(),
+            latest: None,
+        })
+    }
+
+    /// Ties the run to its data: refused where the checkpoint was made on other data.
+    pub fn bind_data(&mut self, fingerprint: u64, url: &str) -> Result<(), StartError> {
+        let now = format!("{fingerprint:016x}");
+        if let Some(path) = &self.resumed
+            && self.state.data_fingerprint != now
+        {
+            return Err(RunError::OtherData {
+                path: path.clone(),
+                url: url.to_owned(),
+                then: self.state.data_fingerprint.clone(),
+                now,
+            }
+            .into());
+        }
+        self.state.data_fingerprint = now;
+        Ok(())
+    }
+
+    /// Optimizer steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Rows of the set that were bad so far.
+    pub fn bad_rows(&self) -> &[u64] {
+        &self.state.bad_rows
+    }
+
+    /// Starts a step: what is random inside the model depends on seed and step alone.
+    pub fn begin_step(&mut self) {
+        self.device.seed(step_seed(self.config.seed, self.state.step));
+        self.sums = Sums::default();
+    }
+
+    /// Adds the gradients of one micro-batch.
+    pub fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
+        let masks = self.objective.masks(&batch.masks, batch.n_masks, &self.device)?;
+        let n_samples = batch.n_samples;
+        let images = batch::images(batch.images, n_samples, &self.config.data.image, &self.device);
+        let output = self.objective.forward(Inputs { images, masks, noise: None });
+        let backward = output.loss_sum.backward();
+        let sums = &mut self.sums;
+        sums.gradients.add(&self.objective.student, backward);
+        sums.count += output.count;
+        add(&mut sums.loss, output.loss_sum.clone().inner());
+        add(&mut sums.regression, output.regression_sum.clone());
+        if let Some(cls) = &output.cls_sum {
+            add(&mut sums.cls, cls.clone());
+        }
+        sums.spreads = Some([output.targets, output.predictions, output.local]);
+        Ok(())
+    }
+
+    /// Applies the step to student and teacher.
+    pub fn finish_step(&mut self, bad_rows: Vec<u64>) {
+        let Sums { mut gradients, count, loss, regression, cls, spreads } =
+            std::mem::take(&mut self.sums);
+        let step = self.state.step;
+        let lr = self.config.optim.schedule.lr(self.config.optim.lr, step, self.config.steps);
+        let decay = self.config.ema.decay(step + 1);
+        let grad_norm = gradients.finish(count, self.config.optim.clip_norm);
+
+        // A clone of a module shares its tensors.
+        let Data2Vec { student, teacher, .. } = &mut self.objective;
+        *student = self.optim.step(student.clone(), gradients, lr);
+        *teacher = ema::update(teacher.clone(), student, decay, Data2Vec::ema_scope);
+
+        self.state.step = step + 1;
+        self.state.bad_rows = bad_rows;
+        self.latest = Some(Latest { count, loss, regression, cls, spreads, grad_norm, lr, decay });
+    }
+
+    /// Reads the last step's numbers: the one place where the host waits for the device.
+    ///
+    /// # Panics
+    ///
+    /// Before the first step.
+    pub fn read(&self) -> Reading {
+        let latest = self.latest.as_ref().expect("a step has been done");
+        let scalar = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
+        let mean = |sum: &Option<Tensor<1>>| {
+            sum.as_ref().map(|sum| scalar(&sum.clone().div_scalar(latest.count)))
+        };
+        let [target_var, pred_var, local_var] = match &latest.spreads {
+            Some(rows) => rows.clone().map(|rows| scalar(&spread(rows))),
+            None => [f32::NAN; 3],
+        };
+        Reading {
+            step: self.state.step,
+            loss: mean(&latest.loss).unwrap_or(f32::NAN),
+            regression: mean(&latest.regression).unwrap_or(f32::NAN),
+            cls: mean(&latest.cls),
+            target_var,
+            pred_var,
+            local_var,
+            grad_norm: scalar(&latest.grad_norm),
+            lr: latest.lr,
+            decay: latest.decay,
+        }
+    }
+
+    /// Saves a checkpoint and removes those that need not be kept.
+    pub fn save(&self, run: &Run) -> Result<(), CheckpointError> {
+        let folder = run.checkpoints();
+        let checkpoint = Checkpoint {
+            state: self.state.clone(),
+            student: params::collect(&self.objective.student),
+            teacher: params::collect(&self.objective.teacher),
+            optimizer: checkpoint::moments_to_tensors(self.optim.moments()),
+            config: self.config.to_toml(),
+        };
+        checkpoint::save(&folder, &checkpoint)?;
+        checkpoint::prune(&folder, self.config.train.keep_every_steps)
+    }
+}
+
+fn add(sum: &mut Option<Tensor<1>>, term: Tensor<1>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + term,
+        None => term,
+    });
+}
+
+/// Seed of the device's generator for one step.
+fn step_seed(seed: u64, step: u64) -> u64 {
+    // SplitMix64's finaliser: neighbouring steps get unrelated seeds.
+    let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

@@ -1,0 +1,229 @@
+//! `manifest.json`: what a finished set of shards holds. It is written last, so a set with a
+//! manifest is whole.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The manifest's name, beside the shards.
+pub const MANIFEST_NAME: &str = "manifest.json";
+
+const FORMAT: &str = "understudy-shards";
+const VERSION: u32 = 1;
+
+/// What a finished set of shards holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always `understudy-shards`.
+    format: String,
+    /// Version of the manifest itself.
+    version: u32,
+    /// Name of the schema, for example `image`.
+    pub schema: String,
+    /// Version of the schema.
+    pub schema_version: u32,
+    /// Rows of all shards together.
+    pub rows: u64,
+    /// Class names in the order of `label`'s numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
+    /// The shards, sorted by path.
+    pub shards: Vec<ManifestShard>,
+}
+
+/// One shard as the manifest describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestShard {
+    /// Path relative to the manifest, with `/` between folders.
+    pub path: String,
+    /// Rows of the shard.
+    pub rows: u64,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// XXH3-64 of the whole file, 16 hexadecimal digits.
+    pub xxh3: String,
+    /// The row groups in file order.
+    pub row_groups: Vec<ManifestGroup>,
+}
+
+/// One row group as the manifest describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestGroup {
+    /// Rows of the group.
+    pub rows: u64,
+    /// Bytes of the group in the file: for Parquet the sum of its column chunks'
+    /// `total_compressed_size` (`RowGroupMetaData::compressed_size`), so that the footer gives the
+    /// same number.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// The manifest of these shards; sorts them by path and counts their rows.
+    pub fn new(
+        schema: &str,
+        schema_version: u32,
+        classes: Option<Vec<String>>,
+        mut shards: Vec<ManifestShard>,
+    ) -> Self {
+        shards.sort_by(|a, b| a.path.cmp(&b.path));
+        Self {
+            format: FORMAT.into(),
+            version: VERSION,
+            schema: schema.into(),
+            schema_version,
+            rows: shards.iter().map(|shard| shard.rows).sum(),
+            classes,
+            shards,
+        }
+    }
+
+    /// The manifest as indented JSON, ending with a newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json =
+            serde_json::to_vec_pretty(self).expect("strings and numbers always become JSON");
+        json.push(b'\n');
+        json
+    }
+
+    /// Reads a manifest and checks that its numbers agree with each other.
+    ///
+    /// `url` names the manifest in errors.
+    pub fn from_json(json: &[u8], url: &str) -> Result<Self> {
+        let corrupt = |reason: String| Error::Corrupt {
+            shard: url.into(),
+            reason,
+        };
+        let manifest: Self = serde_json::from_slice(json)
+            .map_err(|error| corrupt(format!("not a manifest of shards: {error}")))?;
+        if manifest.format != FORMAT {
+            return Err(corrupt(format!(
+                "format is `{}`, expected `{FORMAT}`",
+                manifest.format
+            )));
+        }
+        if manifest.version != VERSION {
+            return Err(corrupt(format!(
+                "version {} is not {VERSION}, the one this build reads",
+                manifest.version
+            )));
+        }
+        for shard in &manifest.shards {
+            let in_groups = shard
+                .row_groups
+                .iter()
+                .try_fold(0, |n: u64, g| n.checked_add(g.rows));
+            if in_groups != Some(shard.rows) {
+                return Err(corrupt(format!(
+                    "`{}` has {} rows, but its row groups have other rows together",
+                    shard.path, shard.rows
+                )));
+            }
+        }
+        let in_shards = manifest
+            .shards
+            .iter()
+            .try_fold(0, |n: u64, s| n.checked_add(s.rows));
+        if in_shards != Some(manifest.rows) {
+            return Err(corrupt(format!(
+                "the set has {} rows, but its shards have other rows together",
+                manifest.rows
+            )));
+        }
+        if let Some(pair) = manifest
+            .shards
+            .windows(2)
+            .find(|pair| pair[0].path >= pair[1].path)
+        {
+            return Err(corrupt(format!(
+                "shards are not sorted by path, or one is named twice: `{}` stands before `{}`",
+                pair[0].path, pair[1].path
+            )));
+        }
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let shard = |path: &str, rows: &[u64]| ManifestShard {
+            path: path.into(),
+            rows: rows.iter().sum(),
+            bytes: 1000,
+            xxh3: format!("{:016x}", 7),
+            row_groups: rows
+                .iter()
+                .map(|&rows| ManifestGroup {
+                    rows,
+                    bytes: rows * 10,
+                })
+                .collect(),
+        };
+        let classes = Some(vec!["cat".into(), "dog".into()]);
+        Manifest::new(
+            "image",
+            1,
+            classes,
+            vec![shard("b.parquet", &[3, 4]), shard("a.parquet", &[5])],
+        )
+    }
+
+    fn error_of(manifest: &Manifest) -> String {
+        Manifest::from_json(&manifest.to_json(), "/set/manifest.json")
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn is_read_back_sorted_and_counted() {
+        let manifest = manifest();
+        assert_eq!(manifest.rows, 12);
+        assert_eq!(manifest.shards[0].path, "a.parquet");
+        let read = Manifest::from_json(&manifest.to_json(), "/set/manifest.json").expect("valid");
+        assert_eq!(read, manifest);
+    }
+
+    #[test]
+    fn numbers_that_disagree_are_refused() {
+        let mut rows = manifest();
+        rows.rows = 13;
+        assert!(
+            error_of(&rows).contains("the set has 13 rows"),
+            "{}",
+            error_of(&rows)
+        );
+        let mut group = manifest();
+        group.shards[1].row_groups[0].rows = 9;
+        assert!(
+            error_of(&group).contains("`b.parquet` has 7 rows"),
+            "{}",
+            error_of(&group)
+        );
+        let mut order = manifest();
+        order.shards.swap(0, 1);
+        assert!(
+            error_of(&order).contains("not sorted by path"),
+            "{}",
+            error_of(&order)
+        );
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let mut other = manifest();
+        other.format = "other".into();
+        assert!(error_of(&other).contains("expected `understudy-shards`"));
+        let mut newer = manifest();
+        newer.version = 2;
+        assert!(error_of(&newer).contains("version 2"));
+        let text = Manifest::from_json(b"[1, 2]", "/set/manifest.json")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.starts_with("/set/manifest.json: damaged: not a manifest"),
+            "{text}"
+        );
+    }
+}
