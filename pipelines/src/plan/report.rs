@@ -1,0 +1,1 @@
+//! What a plan costs and how well it shuffles, known before the run.
