@@ -22,6 +22,7 @@
 mod lanes;
 mod layout;
 mod permutation;
+mod report;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use lanes::{BadRows, LaneStream};
 pub use layout::{Layout, Place};
+pub use report::Report;
 
 use crate::{DataConfig, Error, Result};
 use layout::Chunks;

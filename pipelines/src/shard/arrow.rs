@@ -282,6 +282,7 @@ impl Part {
         Group {
             rows: self.rows,
             bytes,
+            fetch_bytes: bytes,
             memory: bytes + self.rows * ROW_BYTES,
         }
     }

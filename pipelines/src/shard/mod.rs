@@ -74,6 +74,8 @@ pub struct Group {
     pub rows: u64,
     /// Bytes in the file, of all columns.
     pub bytes: u64,
+    /// Bytes that reading it fetches; with a manifest, at most.
+    pub fetch_bytes: u64,
     /// Memory that reading it takes at most, as far as is known before: fetched and decoded bytes.
     pub memory: u64,
 }
@@ -266,6 +268,7 @@ impl Group {
         Self {
             rows,
             bytes,
+            fetch_bytes: bytes,
             memory: bytes + rows * columns::ROW_BYTES,
         }
     }

@@ -181,25 +181,20 @@ fn mask(metadata: &ArrowReaderMetadata, columns: Columns) -> ProjectionMask {
 
 fn measured(group: &RowGroupMetaData, mask: &ProjectionMask) -> Group {
     let rows = group.num_rows() as u64;
-    let needed = group
-        .columns()
-        .iter()
-        .enumerate()
-        .filter(|(leaf, _)| mask.leaf_included(*leaf));
-    let memory = needed
-        .map(|(_, column)| {
-            let decoded = match column.compression() {
-                Compression::UNCOMPRESSED => 0,
-                _ => column.uncompressed_size() as u64,
-            };
-            column.compressed_size() as u64 + decoded
-        })
-        .sum::<u64>();
-    let bytes = group.compressed_size() as u64;
+    let (mut fetch_bytes, mut decoded_bytes) = (0, rows * ROW_BYTES);
+    for (leaf, column) in group.columns().iter().enumerate() {
+        if mask.leaf_included(leaf) {
+            fetch_bytes += column.compressed_size() as u64;
+            if column.compression() != Compression::UNCOMPRESSED {
+                decoded_bytes += column.uncompressed_size() as u64;
+            }
+        }
+    }
     Group {
         rows,
-        bytes,
-        memory: memory + rows * ROW_BYTES,
+        bytes: group.compressed_size() as u64,
+        fetch_bytes,
+        memory: fetch_bytes + decoded_bytes,
     }
 }
 
