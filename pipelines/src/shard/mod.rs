@@ -37,8 +37,10 @@ pub struct ShardSet {
     pub shards: Vec<Shard>,
     /// Rows of all shards together.
     pub rows: u64,
+    /// Class names in the order of the labels' numbers, where the set has them.
+    pub classes: Option<Vec<String>>,
     columns: ColumnMap,
-    classes: Option<Arc<Classes>>,
+    class_numbers: Option<Arc<Classes>>,
     footers: Mutex<Footers>,
 }
 
@@ -151,22 +153,16 @@ impl ShardSet {
                 reason,
             });
         }
-        let classes = classes.map(|names| Arc::new(Classes::new(names)));
+        let class_numbers = classes.clone().map(|names| Arc::new(Classes::new(names)));
         Ok(Self {
             location,
             shards,
             rows,
-            columns,
             classes,
+            columns,
+            class_numbers,
             footers: Mutex::new(footers),
         })
-    }
-
-    /// Class names in the order of the labels' numbers, where the set has them.
-    pub fn classes(&self) -> Option<&[String]> {
-        self.classes
-            .as_ref()
-            .map(|classes| classes.names.as_slice())
     }
 
     /// Identifies the set's rows: a hash of the sorted (path, rows, and rows and bytes per row
@@ -197,8 +193,8 @@ impl ShardSet {
         let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
         match &*footer {
-            Footer::Parquet(footer) => footer.read_group(object, group, self.classes.clone()).await,
-            Footer::Arrow(footer) => footer.read_group(object, group, self.classes.clone()).await,
+            Footer::Parquet(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
+            Footer::Arrow(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
         }
     }
 
