@@ -193,8 +193,16 @@ impl ShardSet {
         let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
         match &*footer {
-            Footer::Parquet(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
-            Footer::Arrow(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
+            Footer::Parquet(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
+            Footer::Arrow(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
         }
     }
 
@@ -310,11 +318,23 @@ impl Footer {
 }
 
 /// The footers in memory: the ones used last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Footers {
     kept: BTreeMap<usize, (u64, Arc<Footer>)>,
     bytes: usize,
+    limit: usize,
     clock: u64,
+}
+
+impl Default for Footers {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            bytes: 0,
+            limit: KEPT_FOOTER_BYTES,
+            clock: 0,
+        }
+    }
 }
 
 impl Footers {
@@ -331,7 +351,7 @@ impl Footers {
         if let Some((_, replaced)) = self.kept.insert(shard, (self.clock, footer)) {
             self.bytes -= replaced.memory();
         }
-        while self.bytes > KEPT_FOOTER_BYTES && self.kept.len() > 1 {
+        while self.bytes > self.limit && self.kept.len() > 1 {
             let oldest = self
                 .kept
                 .iter()
