@@ -186,14 +186,14 @@ impl Pipeline {
         start(opened, largest_window_bytes, pass, &config, &options, |work, task| work.sample(task))
     }
 
-    /// Identity of the set; see DESIGN: what a checkpoint compares before it resumes.
+    /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
     pub fn fingerprint(&self) -> u64 {
         self.set.fingerprint()
     }
 
     /// Names of the classes, in the order of the labels' numbers.
     pub fn classes(&self) -> Option<&[String]> {
-        self.set.classes.as_deref()
+        self.set.classes()
     }
 
     /// Rows of the set, bad ones included.
@@ -272,7 +272,7 @@ impl Opened {
     /// The most that a window of `n_chunks` can take: each chunk may lie in a group of its own.
     fn largest_groups_bytes(&self, n_chunks: usize) -> u64 {
         let groups = self.set.shards.iter().flat_map(|shard| &shard.groups);
-        let mut bytes: Vec<u64> = groups.map(|group| group.bytes).collect();
+        let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
         bytes.sort_unstable_by(|a, b| b.cmp(a));
         bytes.iter().take(n_chunks).sum()
     }

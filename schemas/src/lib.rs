@@ -147,7 +147,7 @@ mod tests {
         };
         assert_eq!(image[0].name(), "bytes");
         assert_eq!(image[0].data_type(), &DataType::Binary);
-        assert!(!image[0].is_nullable());
+        assert!(image[0].is_nullable() && schema.field(0).is_nullable(), "as `datasets` has them");
         assert_eq!(image[1].name(), "path");
         assert_eq!(image[1].data_type(), &DataType::Utf8);
         assert_eq!(schema.metadata()[NAME_KEY], "image");

@@ -315,8 +315,9 @@ impl Reader {
         Self { set, runtime, events, recorder, permits }
     }
 
+    /// What holding a group takes, and reading it.
     fn group_bytes(&self, (shard, group): GroupKey) -> u64 {
-        self.set.shards[shard as usize].groups[group as usize].bytes
+        self.set.shards[shard as usize].groups[group as usize].memory
     }
 
     fn start(&self, key: GroupKey) {

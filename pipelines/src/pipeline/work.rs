@@ -80,8 +80,8 @@ impl Work {
         let checking = start.elapsed();
 
         let image = &self.config.image;
-        let scratch_bytes = header.decode_bytes.max(transform::memory(&header, image));
-        let _taken = self.share.take(scratch_bytes, || {
+        let bytes_needed = header.decode_bytes.max(self.transform_bytes(&header));
+        let _taken = self.share.take(bytes_needed, || {
             let Slot { row, shard, .. } = task.slot;
             let shard = &self.set.shards[shard as usize];
             let (width, height) = (header.width, header.height);
@@ -117,6 +117,24 @@ impl Work {
             self.recorder.mask.record(start.elapsed(), false);
         }
         Ok(Ok(Sample { pixels, masks, label }))
+    }
+
+    /// The decoded picture and what is made on the way to its crop, at most.
+    fn transform_bytes(&self, header: &decode::Header) -> u64 {
+        let image = &self.config.image;
+        let (width, height) = (u64::from(header.width), u64::from(header.height));
+        let (between, result) = if self.evaluate {
+            // The short side becomes `eval_resize`; strips are cut at sixteen times that.
+            let side = u64::from(image.eval_resize);
+            let longer = |long: u64, short: u64| side * long.min(16 * short) / short;
+            let resized_width = if width <= height { side } else { longer(width, height) };
+            (resized_width * height, side * longer(width.max(height), width.min(height)))
+        } else {
+            // Colour jitter copies the window; then the horizontal pass keeps the window's height.
+            let jittered = if image.color_jitter > 0.0 { width * height } else { 0 };
+            (jittered + u64::from(image.size) * height, u64::from(image.size).pow(2))
+        };
+        3 * (width * height + between + result)
     }
 
     /// What can be told without decoding: nothing that fails here is ever decoded.

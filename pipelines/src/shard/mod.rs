@@ -1,5 +1,365 @@
 //! Reading shards: sets, manifests, columns, Parquet and Arrow IPC.
 
+mod arrow;
+mod columns;
+mod fetch;
+mod listing;
 pub mod manifest;
+mod parquet;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use xxhash_rust::xxh3::Xxh3;
+
+pub use columns::ImageRows;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
+
+use crate::store::Location;
+use crate::{Error, Result};
+use columns::{Classes, ColumnMap};
+use fetch::Object;
+
+/// Footers read at a time.
+const FOOTERS_AT_ONCE: usize = 16;
+/// Footers kept in memory; one that was let go is read again when its shard is.
+const KEPT_FOOTER_BYTES: usize = 64 << 20;
+
+/// A set of shards, open for reading.
+#[derive(Debug)]
+pub struct ShardSet {
+    /// The folder or file.
+    pub location: Location,
+    /// The shards, sorted by path.
+    pub shards: Vec<Shard>,
+    /// Rows of all shards together.
+    pub rows: u64,
+    /// Class names in the order of the labels' numbers, where the set has them.
+    pub classes: Option<Vec<String>>,
+    columns: ColumnMap,
+    class_numbers: Option<Arc<Classes>>,
+    footers: Mutex<Footers>,
+}
+
+/// One shard of a set.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// Path relative to the set's folder.
+    pub path: String,
+    /// How the file is written.
+    pub format: ShardFormat,
+    /// Number of its first row in the whole set.
+    pub first_row: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Row groups (Parquet) or record batches (Arrow IPC), in file order.
+    pub groups: Vec<Group>,
+    object: Object,
+}
+
+/// How a shard is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardFormat {
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC, as a file or as a stream.
+    Arrow,
+}
+
+/// A row group of a Parquet shard, or a record batch of an Arrow one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes in the file, of all columns.
+    pub bytes: u64,
+    /// Bytes that reading it fetches; with a manifest, at most.
+    pub fetch_bytes: u64,
+    /// Memory that reading it takes at most, as far as is known before: fetched and decoded bytes.
+    pub memory: u64,
+}
+
+impl ShardSet {
+    /// Opens a folder of shards, one shard, or the shards that a pattern names (`data/train-*`).
+    ///
+    /// With a [`Manifest`] one listing, the manifest and one footer are read; without, all footers.
+    /// `columns` maps our name of a column (`image`, `label`, `bytes_xxh3`) to the set's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoShards`] where there is nothing to read, [`Error::Corrupt`] for files that are
+    /// damaged or not what the manifest says, [`Error::Schema`] for columns that are missing or
+    /// cannot serve.
+    pub async fn open(url: &str, columns: &BTreeMap<String, String>) -> Result<Self> {
+        let columns = ColumnMap::new(columns)?;
+        let listing::Listing {
+            location,
+            objects,
+            manifest,
+        } = listing::list(url).await?;
+        let mut footers = Footers::default();
+        let mut shards = Vec::with_capacity(objects.len());
+        let mut classes = None;
+        match &manifest {
+            Some(manifest) => {
+                classes.clone_from(&manifest.classes);
+                for (object, listed) in objects.iter().zip(&manifest.shards) {
+                    let groups = listed.row_groups.iter().map(Group::listed).collect();
+                    shards.push(Shard::new(object.clone(), groups));
+                }
+                // One footer shows now, and not in the middle of a run, if a column is missing.
+                if let Some(object) = objects.first() {
+                    let footer = Footer::read(object, &columns).await?;
+                    shards[0].check(footer.groups())?;
+                    classes = classes.or_else(|| footer.classes().cloned());
+                    footers.keep(0, Arc::new(footer));
+                }
+            }
+            None => {
+                let reads = objects.iter().map(|object| Footer::read(object, &columns));
+                let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
+                while let Some(footer) = reads.try_next().await? {
+                    let object = &objects[shards.len()];
+                    if shards.is_empty() {
+                        classes = footer.classes().cloned();
+                    } else if footer.classes() != classes.as_ref() {
+                        return Err(Error::Schema {
+                            shard: object.location.url.clone(),
+                            column: columns.label.name.clone(),
+                            reason: format!(
+                                "its class names differ from those of {}: write both with the \
+                                 same list (`shards write --labels`)",
+                                objects[0].location.url
+                            ),
+                        });
+                    }
+                    shards.push(Shard::new(object.clone(), footer.groups().to_vec()));
+                    footers.keep(shards.len() - 1, Arc::new(footer));
+                }
+            }
+        }
+        let mut rows = 0;
+        for shard in &mut shards {
+            shard.first_row = rows;
+            rows += shard.rows;
+        }
+        if rows == 0 {
+            let reason = format!("{} files, without a single row", shards.len());
+            return Err(Error::NoShards {
+                url: location.url,
+                reason,
+            });
+        }
+        let class_numbers = classes.clone().map(|names| Arc::new(Classes::new(names)));
+        Ok(Self {
+            location,
+            shards,
+            rows,
+            classes,
+            columns,
+            class_numbers,
+            footers: Mutex::new(footers),
+        })
+    }
+
+    /// Identifies the set's rows: a hash of the sorted (path, rows, and rows and bytes per row
+    /// group) and of the columns' names. A copy elsewhere has the same, with or without manifest.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let text = |hash: &mut Xxh3, text: &str| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        for shard in &self.shards {
+            text(&mut hash, &shard.path);
+            hash.update(&(shard.groups.len() as u64).to_le_bytes());
+            for group in &shard.groups {
+                hash.update(&group.rows.to_le_bytes());
+                hash.update(&group.bytes.to_le_bytes());
+            }
+        }
+        for (ours, theirs) in self.columns.names() {
+            text(&mut hash, ours);
+            text(&mut hash, theirs);
+        }
+        hash.digest()
+    }
+
+    /// Reads the mapped columns of one row group, with one ranged read where they lie together.
+    pub async fn read_group(&self, shard: usize, group: usize) -> Result<ImageRows> {
+        let footer = self.footer(shard).await?;
+        let object = &self.shards[shard].object;
+        match &*footer {
+            Footer::Parquet(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
+            Footer::Arrow(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
+        }
+    }
+
+    async fn footer(&self, shard_idx: usize) -> Result<Arc<Footer>> {
+        let kept = || self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(footer) = kept().get(shard_idx) {
+            return Ok(footer);
+        }
+        let shard = &self.shards[shard_idx];
+        let footer = Arc::new(Footer::read(&shard.object, &self.columns).await?);
+        shard.check(footer.groups())?;
+        kept().keep(shard_idx, footer.clone());
+        Ok(footer)
+    }
+}
+
+impl Shard {
+    fn new(object: Object, groups: Vec<Group>) -> Self {
+        let rows = groups.iter().map(|group| group.rows).sum();
+        let (path, format) = (object.path.clone(), object.format);
+        Self {
+            path,
+            format,
+            first_row: 0,
+            rows,
+            groups,
+            object,
+        }
+    }
+
+    /// The object's version when the set was opened, where the store tells one.
+    pub fn e_tag(&self) -> Option<&str> {
+        self.object.e_tag.as_deref()
+    }
+
+    /// The shard's place, for messages.
+    pub fn url(&self) -> &str {
+        &self.object.location.url
+    }
+
+    /// Compares what the manifest said with the file's own footer.
+    fn check(&self, found: &[Group]) -> Result<()> {
+        let same = |a: &Group, b: &Group| (a.rows, a.bytes) == (b.rows, b.bytes);
+        if self.groups.len() == found.len()
+            && self.groups.iter().zip(found).all(|(a, b)| same(a, b))
+        {
+            return Ok(());
+        }
+        let rows: u64 = found.iter().map(|group| group.rows).sum();
+        Err(Error::Corrupt {
+            shard: self.object.location.url.clone(),
+            reason: format!(
+                "{MANIFEST_NAME} says {} rows in {} row groups, the file has {rows} in {}, or row \
+                 groups of other sizes: one of them was replaced; write the set again",
+                self.rows,
+                self.groups.len(),
+                found.len()
+            ),
+        })
+    }
+}
+
+impl Group {
+    fn listed(group: &ManifestGroup) -> Self {
+        let &ManifestGroup { rows, bytes } = group;
+        // Our shards hold media as they came: decoding adds the small columns alone.
+        Self {
+            rows,
+            bytes,
+            fetch_bytes: bytes,
+            memory: bytes + rows * columns::ROW_BYTES,
+        }
+    }
+}
+
+/// What a shard says of itself.
+#[derive(Debug)]
+enum Footer {
+    Parquet(parquet::Footer),
+    Arrow(arrow::Footer),
+}
+
+impl Footer {
+    async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        match object.format {
+            ShardFormat::Parquet => parquet::Footer::read(object, columns)
+                .await
+                .map(Self::Parquet),
+            ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
+        }
+    }
+
+    fn groups(&self) -> &[Group] {
+        match self {
+            Self::Parquet(footer) => &footer.groups,
+            Self::Arrow(footer) => &footer.groups,
+        }
+    }
+
+    fn classes(&self) -> Option<&Vec<String>> {
+        match self {
+            Self::Parquet(footer) => footer.classes.as_ref(),
+            Self::Arrow(footer) => footer.classes.as_ref(),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Parquet(footer) => footer.memory(),
+            Self::Arrow(footer) => footer.memory(),
+        }
+    }
+}
+
+/// The footers in memory: the ones used last.
+#[derive(Debug)]
+struct Footers {
+    kept: BTreeMap<usize, (u64, Arc<Footer>)>,
+    bytes: usize,
+    limit: usize,
+    clock: u64,
+}
+
+impl Default for Footers {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            bytes: 0,
+            limit: KEPT_FOOTER_BYTES,
+            clock: 0,
+        }
+    }
+}
+
+impl Footers {
+    fn get(&mut self, shard: usize) -> Option<Arc<Footer>> {
+        self.clock += 1;
+        let (used, footer) = self.kept.get_mut(&shard)?;
+        *used = self.clock;
+        Some(footer.clone())
+    }
+
+    fn keep(&mut self, shard: usize, footer: Arc<Footer>) {
+        self.clock += 1;
+        self.bytes += footer.memory();
+        if let Some((_, replaced)) = self.kept.insert(shard, (self.clock, footer)) {
+            self.bytes -= replaced.memory();
+        }
+        while self.bytes > self.limit && self.kept.len() > 1 {
+            let oldest = self
+                .kept
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(&shard, _)| shard);
+            if let Some((_, footer)) = oldest.and_then(|shard| self.kept.remove(&shard)) {
+                self.bytes -= footer.memory();
+            }
+        }
+    }
+}

@@ -57,7 +57,7 @@ pub(crate) enum RawLabel {
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(RawSample) -> ControlFlow<()>;
 
 /// What a first pass over a source's names (not its pictures) tells.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Survey {
     /// Samples, good and bad.
     pub(crate) samples: u64,

@@ -1,1 +1,57 @@
-fn main() {}
+//! `shards`: makes, shows and checks sets of shards, and measures how fast they are read.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use understudy_pipelines::Error;
+
+mod inspect;
+mod verify;
+mod write;
+
+#[derive(Parser)]
+#[command(name = "shards", version, about = "Makes, shows and checks sets of shards")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turn a corpus into shards; the same command goes on after a kill.
+    Write(write::Args),
+    /// Show what a set holds: schema, counts, sizes, classes, a few samples.
+    Inspect(inspect::Args),
+    /// Prove that a set is whole: file and row hashes, labels, every sample decodes.
+    Verify(verify::Args),
+}
+
+/// The user asked the command to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Interrupted(String);
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Write(args) => write::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        print_error(&format!("interrupted: {interrupted}"));
+        return ExitCode::from(130);
+    }
+    print_error(&format!("error: {error:#}"));
+    match error.downcast_ref::<Error>() {
+        Some(Error::Config(_)) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the binary's own voice")]
+fn print_error(message: &str) {
+    eprintln!("{message}");
+}

@@ -1,0 +1,260 @@
+//! One lane's endless stream of windows, from any step on.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::permutation::{EpochOrder, window_order};
+use super::{Plan, Slot, Window, WindowGroup, layout};
+use crate::{Error, Result};
+
+/// One lane's endless stream of windows.
+///
+/// The slots of its windows, one after another, are the lane's samples from the step on that it
+/// was made for; every [`Plan::samples_per_lane_step`] good ones make a step. Known bad rows are
+/// left out. Looking ahead is cheap: a window takes 40 bytes per slot and no I/O.
+#[derive(Debug)]
+pub struct LaneStream {
+    plan: Plan,
+    lane: usize,
+    bad: Arc<BadRows>,
+    order: Arc<EpochOrder>,
+    /// The window of the lane's slice that comes next.
+    window: usize,
+    /// Good rows of that window that were taken before.
+    taken: u64,
+}
+
+/// Rows that are known to be bad.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadRows {
+    /// Sorted, each once.
+    rows: Vec<u64>,
+}
+
+impl Plan {
+    /// The streams of `lanes` from `step` on, where `bad` holds the bad rows that were met before.
+    ///
+    /// Costs arithmetic and the order of one epoch; with bad rows the orders of all epochs before
+    /// it (25 ms each for a million row groups), one at a time. Nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyBadSamples`] if every row is bad.
+    pub fn lanes(&self, lanes: Range<usize>, step: u64, bad: &BadRows) -> Result<Vec<LaneStream>> {
+        let rows = self.0.layout.rows();
+        if bad.count_in(0..rows) == rows {
+            return Err(Error::TooManyBadSamples {
+                failed: rows,
+                seen: rows,
+                limit: 1.0,
+                last: "every row of the set is bad".into(),
+            });
+        }
+        let bad = Arc::new(bad.clone());
+        let target = step * self.samples_per_lane_step() as u64;
+        let places = match bad.rows.is_empty() {
+            true => lanes.clone().map(|lane| self.place(lane, target)).collect(),
+            false => self.places_past_bad_rows(lanes.clone(), target, &bad),
+        };
+        let streams = lanes.zip(places);
+        Ok(streams
+            .map(|(lane, place)| LaneStream::new(self, lane, &bad, place))
+            .collect())
+    }
+
+    /// Where a lane stands after `target` samples: the epoch, and the samples taken of it.
+    fn place(&self, lane: usize, target: u64) -> (u64, u64) {
+        // In as many epochs as there are lanes, a lane walks each slice once.
+        let rows = self.0.layout.rows();
+        let mut epoch = target / rows * self.0.config.lanes as u64;
+        let mut taken = target % rows;
+        loop {
+            let in_epoch = self.slice_rows(self.slice_of(lane, epoch));
+            if taken < in_epoch {
+                return (epoch, taken);
+            }
+            taken -= in_epoch;
+            epoch += 1;
+        }
+    }
+
+    /// The same for many lanes, each past the bad rows of its slices.
+    fn places_past_bad_rows(
+        &self,
+        lanes: Range<usize>,
+        target: u64,
+        bad: &BadRows,
+    ) -> Vec<(u64, u64)> {
+        let mut left = vec![target; lanes.len()];
+        let mut places = vec![None; lanes.len()];
+        for epoch in 0.. {
+            let bad_of_slice = self.bad_of_slices(epoch, bad);
+            for ((lane, left), place) in lanes.clone().zip(&mut left).zip(&mut places) {
+                let slice = self.slice_of(lane, epoch);
+                let in_epoch = self.slice_rows(slice) - bad_of_slice[slice];
+                if place.is_none() {
+                    match *left < in_epoch {
+                        true => *place = Some((epoch, *left)),
+                        false => *left -= in_epoch,
+                    }
+                }
+            }
+            if places.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        places.into_iter().flatten().collect()
+    }
+
+    /// How many bad rows lie in each slice of an epoch.
+    fn bad_of_slices(&self, epoch: u64, bad: &BadRows) -> Vec<u64> {
+        let (chunks, n_slices) = (&self.0.chunks, self.0.config.lanes);
+        let total = self.0.layout.rows();
+        let mut has_bad = vec![false; chunks.len()];
+        for &row in bad.rows.iter().filter(|&&row| row < total) {
+            has_bad[chunks.of_row(row) as usize] = true;
+        }
+        let order = EpochOrder::new(chunks, self.0.config.seed, epoch, n_slices);
+        let mut n_bad = vec![0; n_slices];
+        let mut passed = 0;
+        for &chunk in order.chunks() {
+            let rows = chunks.rows(chunk);
+            if has_bad[chunk as usize] {
+                for row in bad.in_range(rows.clone()) {
+                    n_bad[layout::part_of(passed + row - rows.start, total, n_slices as u64)] += 1;
+                }
+            }
+            passed += rows.end - rows.start;
+        }
+        n_bad
+    }
+}
+
+impl LaneStream {
+    fn new(plan: &Plan, lane: usize, bad: &Arc<BadRows>, (epoch, taken): (u64, u64)) -> Self {
+        let (plan, bad, order) = (plan.clone(), bad.clone(), plan.order(epoch));
+        let mut stream = Self {
+            plan,
+            lane,
+            bad,
+            order,
+            window: 0,
+            taken,
+        };
+        loop {
+            let slice = stream.plan.slice_of(lane, epoch);
+            let pieces = stream
+                .plan
+                .window_pieces(&stream.order, slice, stream.window);
+            let good: u64 = pieces
+                .map(|rows| rows.end - rows.start - stream.bad.count_in(rows.clone()))
+                .sum();
+            if stream.taken < good {
+                return stream;
+            }
+            stream.taken -= good;
+            stream.window += 1;
+        }
+    }
+
+    /// The slots of the window that comes next, past the rows that are bad or taken.
+    fn slots(&self, slice: usize) -> (Vec<WindowGroup>, Vec<Slot>) {
+        let (plan, epoch) = (&*self.plan.0, self.order.epoch);
+        let pieces: Vec<Range<u64>> = self
+            .plan
+            .window_pieces(&self.order, slice, self.window)
+            .collect();
+        let rows: Vec<u64> = pieces.iter().cloned().flatten().collect();
+        let order = window_order(rows.len(), plan.config.seed, epoch, slice, self.window);
+        let good = order
+            .into_iter()
+            .map(|at| rows[at as usize])
+            .filter(|&row| !self.bad.contains(row))
+            .skip(self.taken as usize);
+        // Groups stand in the order in which the slots need them.
+        let mut groups: Vec<WindowGroup> = Vec::new();
+        let mut index = std::collections::HashMap::new();
+        let slots = good
+            .map(|row| {
+                let layout::Place {
+                    shard,
+                    group,
+                    row_in_group,
+                } = plan.layout.place(row);
+                let window_group = *index.entry((shard, group)).or_insert_with(|| {
+                    groups.push(WindowGroup {
+                        shard,
+                        group,
+                        n_slots: 0,
+                    });
+                    groups.len() as u32 - 1
+                });
+                groups[window_group as usize].n_slots += 1;
+                Slot {
+                    epoch,
+                    row,
+                    shard,
+                    group,
+                    row_in_group,
+                    window_group,
+                }
+            })
+            .collect();
+        (groups, slots)
+    }
+}
+
+impl Iterator for LaneStream {
+    type Item = Window;
+
+    fn next(&mut self) -> Option<Window> {
+        loop {
+            let epoch = self.order.epoch;
+            let slice = self.plan.slice_of(self.lane, epoch);
+            if self.window == self.plan.n_windows(&self.order, slice) {
+                self.order = self.plan.order(epoch + 1);
+                self.window = 0;
+                continue;
+            }
+            let (groups, slots) = self.slots(slice);
+            self.window += 1;
+            self.taken = 0;
+            if !slots.is_empty() {
+                return Some(Window {
+                    epoch,
+                    groups,
+                    slots,
+                });
+            }
+        }
+    }
+}
+
+impl BadRows {
+    /// Whether a row is known to be bad.
+    pub fn contains(&self, row: u64) -> bool {
+        self.rows.binary_search(&row).is_ok()
+    }
+
+    fn in_range(&self, rows: Range<u64>) -> impl Iterator<Item = u64> {
+        let from = self.rows.partition_point(|&row| row < rows.start);
+        self.rows[from..]
+            .iter()
+            .copied()
+            .take_while(move |&row| row < rows.end)
+    }
+
+    fn count_in(&self, rows: Range<u64>) -> u64 {
+        let before = |end: u64| self.rows.partition_point(|&row| row < end) as u64;
+        before(rows.end) - before(rows.start)
+    }
+}
+
+impl FromIterator<u64> for BadRows {
+    fn from_iter<I: IntoIterator<Item = u64>>(rows: I) -> Self {
+        let mut rows: Vec<u64> = rows.into_iter().collect();
+        rows.sort_unstable();
+        rows.dedup();
+        Self { rows }
+    }
+}

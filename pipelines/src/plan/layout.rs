@@ -1,0 +1,223 @@
+//! Where each row of a set lies, and the chunks that an order is made of.
+
+use std::ops::Range;
+
+use crate::shard::ShardSet;
+
+/// Fewer row groups per lane than this, and groups are cut into runs of rows.
+const MIN_CHUNKS_PER_LANE: u64 = 4;
+
+/// Which row lies where: all that a plan needs to know of a set. 8 bytes per row group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// First row of each group, then the number of rows: `[n_groups + 1]`.
+    group_starts: Vec<u64>,
+    /// First group of each shard, then the number of groups: `[n_shards + 1]`.
+    shard_starts: Vec<u64>,
+}
+
+/// Where one row lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Shard of the set.
+    pub shard: u32,
+    /// Row group of the shard.
+    pub group: u32,
+    /// Row of the row group.
+    pub row_in_group: u32,
+}
+
+impl Layout {
+    /// The layout of shards with these rows per row group.
+    pub fn new<'a>(shards: impl IntoIterator<Item = &'a [u64]>) -> Self {
+        let mut group_starts = vec![0];
+        let mut shard_starts = vec![0];
+        let mut rows = 0;
+        for groups in shards {
+            group_starts.extend(groups.iter().map(|n| {
+                rows += n;
+                rows
+            }));
+            shard_starts.push(group_starts.len() as u64 - 1);
+        }
+        Self {
+            group_starts,
+            shard_starts,
+        }
+    }
+
+    /// The layout of an open set.
+    pub fn of(set: &ShardSet) -> Self {
+        let groups: Vec<Vec<u64>> = set
+            .shards
+            .iter()
+            .map(|shard| shard.groups.iter().map(|g| g.rows).collect())
+            .collect();
+        Self::new(groups.iter().map(Vec::as_slice))
+    }
+
+    /// Rows of the set.
+    pub fn rows(&self) -> u64 {
+        self.group_starts[self.n_groups()]
+    }
+
+    /// Row groups of the set, empty ones included.
+    pub fn n_groups(&self) -> usize {
+        self.group_starts.len() - 1
+    }
+
+    /// Shards of the set, empty ones included.
+    pub fn n_shards(&self) -> usize {
+        self.shard_starts.len() - 1
+    }
+
+    /// The rows of the `group`-th row group of the set.
+    pub fn group_rows(&self, group: usize) -> Range<u64> {
+        self.group_starts[group]..self.group_starts[group + 1]
+    }
+
+    /// Number of the row group, in the whole set, that holds `row`.
+    pub fn group_of(&self, row: u64) -> usize {
+        // Empty groups start where the next one does: the last start is the group with the row.
+        self.group_starts.partition_point(|&start| start <= row) - 1
+    }
+
+    /// Shard and row group of the `group`-th row group of the set.
+    pub fn shard_of(&self, group: usize) -> (u32, u32) {
+        let shard = self
+            .shard_starts
+            .partition_point(|&start| start <= group as u64)
+            - 1;
+        (
+            shard as u32,
+            (group as u64 - self.shard_starts[shard]) as u32,
+        )
+    }
+
+    /// Where `row` lies; `row` is less than [`Layout::rows`].
+    pub fn place(&self, row: u64) -> Place {
+        let group_of_set = self.group_of(row);
+        let (shard, group) = self.shard_of(group_of_set);
+        Place {
+            shard,
+            group,
+            row_in_group: (row - self.group_starts[group_of_set]) as u32,
+        }
+    }
+}
+
+/// The units that an epoch's order permutes: row groups, or runs of their rows.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    /// First row of each chunk, then the number of rows: `[n_chunks + 1]`.
+    starts: Vec<u64>,
+}
+
+impl Chunks {
+    /// The row groups of `layout`, or runs of their rows where there are fewer than four groups
+    /// per lane. No chunk is empty.
+    pub(super) fn new(layout: &Layout, lanes: usize) -> Self {
+        let wanted = MIN_CHUNKS_PER_LANE * lanes as u64;
+        let groups = layout.group_starts.windows(2).map(|ends| ends[0]..ends[1]);
+        let groups = groups.filter(|rows| !rows.is_empty());
+        let longest = match groups.clone().count() as u64 {
+            n_groups if n_groups < wanted => layout.rows().div_ceil(wanted).max(1),
+            _ => u64::MAX,
+        };
+        let mut starts = Vec::with_capacity(layout.n_groups() + 1);
+        for rows in groups {
+            let n_rows = rows.end - rows.start;
+            let n_runs = n_rows.div_ceil(longest);
+            starts.extend((0..n_runs).map(|run| rows.start + part(run, n_rows, n_runs)));
+        }
+        starts.push(layout.rows());
+        Self { starts }
+    }
+
+    /// Number of chunks.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The rows of one chunk.
+    pub(super) fn rows(&self, chunk: u32) -> Range<u64> {
+        self.starts[chunk as usize]..self.starts[chunk as usize + 1]
+    }
+
+    /// The chunk that holds `row`.
+    pub(super) fn of_row(&self, row: u64) -> u32 {
+        (self.starts.partition_point(|&start| start <= row) - 1) as u32
+    }
+}
+
+/// Where the `index`-th of `n_parts` nearly equal parts of `n` begins: ⌊index · n / n_parts⌋.
+pub(super) fn part(index: u64, n: u64, n_parts: u64) -> u64 {
+    (u128::from(index) * u128::from(n) / u128::from(n_parts)) as u64
+}
+
+/// Which of `n_parts` nearly equal parts of `n` holds `at`: the inverse of [`part`].
+pub(super) fn part_of(at: u64, n: u64, n_parts: u64) -> usize {
+    (((u128::from(at) + 1) * u128::from(n_parts) - 1) / u128::from(n)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_past_empty_groups_and_shards() {
+        let layout = Layout::new([&[2, 0, 3][..], &[], &[0, 1]]);
+        assert_eq!(
+            (layout.rows(), layout.n_groups(), layout.n_shards()),
+            (6, 5, 3)
+        );
+        let place = |shard, group, row_in_group| Place {
+            shard,
+            group,
+            row_in_group,
+        };
+        let places: Vec<_> = (0..6).map(|row| layout.place(row)).collect();
+        assert_eq!(
+            places,
+            [
+                place(0, 0, 0),
+                place(0, 0, 1),
+                place(0, 2, 0),
+                place(0, 2, 1),
+                place(0, 2, 2),
+                place(2, 1, 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn parts_are_found_again() {
+        for (n, n_parts) in [(10, 3), (3, 10), (7, 7), (1, 5)] {
+            for at in 0..n {
+                let index = part_of(at, n, n_parts) as u64;
+                let range = part(index, n, n_parts)..part(index + 1, n, n_parts);
+                assert!(
+                    range.contains(&at),
+                    "{at} of {n} is not in part {index} of {n_parts}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_cut_only_when_there_are_few() {
+        let many = Layout::new([&[5, 0, 1, 2, 2, 9][..]]);
+        let chunks = Chunks::new(&many, 1);
+        let all: Vec<_> = (0..chunks.len() as u32)
+            .map(|chunk| chunks.rows(chunk))
+            .collect();
+        assert_eq!(all, [0..5, 5..6, 6..8, 8..10, 10..19]);
+        let few = Layout::new([&[10, 3][..]]);
+        let chunks = Chunks::new(&few, 1);
+        let all: Vec<_> = (0..chunks.len() as u32)
+            .map(|chunk| chunks.rows(chunk))
+            .collect();
+        assert_eq!(all, [0..3, 3..6, 6..10, 10..13]);
+        assert_eq!(chunks.of_row(9), 2);
+    }
+}

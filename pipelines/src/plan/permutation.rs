@@ -1,0 +1,171 @@
+//! The order of one epoch: its chunks permuted, laid end to end and cut into equal slices.
+
+use std::ops::Range;
+
+use super::layout::{Chunks, part};
+use crate::rng::{Purpose, Rng, SampleKey};
+
+/// Streams of [`Purpose::Order`], kept apart by the generator's index.
+const CHUNKS: u32 = 0;
+const WINDOWS: u32 = 1;
+
+/// The order of one epoch. 4 bytes per chunk.
+#[derive(Debug)]
+pub(super) struct EpochOrder {
+    pub(super) epoch: u64,
+    /// The chunks as the epoch takes them.
+    order: Vec<u32>,
+    /// Where each slice begins, then the end: `[n_slices + 1]`.
+    cuts: Vec<Cut>,
+}
+
+/// A place in an order: `rows` rows into the chunk at `position`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    position: usize,
+    rows: u64,
+}
+
+impl EpochOrder {
+    /// Permutes the chunks for `epoch` and cuts the rows into `n_slices` slices whose lengths
+    /// differ by at most one row.
+    pub(super) fn new(chunks: &Chunks, seed: u64, epoch: u64, n_slices: usize) -> Self {
+        let order = permutation(chunks.len(), seed, epoch);
+        let total = chunks.rows(chunks.len() as u32 - 1).end;
+        let mut cuts = Vec::with_capacity(n_slices + 1);
+        let mut next = 0;
+        let mut passed = 0;
+        for (position, &chunk) in order.iter().enumerate() {
+            let rows = chunks.rows(chunk);
+            let end = passed + (rows.end - rows.start);
+            while cuts.len() < n_slices && next < end {
+                cuts.push(Cut {
+                    position,
+                    rows: next - passed,
+                });
+                next = part(cuts.len() as u64, total, n_slices as u64);
+            }
+            passed = end;
+        }
+        cuts.push(Cut {
+            position: order.len(),
+            rows: 0,
+        });
+        Self { epoch, order, cuts }
+    }
+
+    /// The chunks in this epoch's order.
+    pub(super) fn chunks(&self) -> &[u32] {
+        &self.order
+    }
+
+    /// Pieces of a slice: whole chunks, but for the first and the last, which it may share.
+    pub(super) fn n_pieces(&self, slice: usize) -> usize {
+        let (from, to) = (self.cuts[slice], self.cuts[slice + 1]);
+        match from == to {
+            true => 0, // Fewer rows than slices.
+            false => to.position + usize::from(to.rows > 0) - from.position,
+        }
+    }
+
+    /// The rows of one piece of a slice.
+    pub(super) fn piece(&self, chunks: &Chunks, slice: usize, piece: usize) -> Range<u64> {
+        let (from, to) = (self.cuts[slice], self.cuts[slice + 1]);
+        let position = from.position + piece;
+        let rows = chunks.rows(self.order[position]);
+        let start = if piece == 0 {
+            rows.start + from.rows
+        } else {
+            rows.start
+        };
+        let end = if position == to.position {
+            rows.start + to.rows
+        } else {
+            rows.end
+        };
+        start..end
+    }
+}
+
+/// A keyed permutation of `0..n`, one for each seed and epoch.
+fn permutation(n: usize, seed: u64, epoch: u64) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    let key = SampleKey {
+        seed,
+        epoch,
+        sample: 0,
+    };
+    Rng::for_sample(key, Purpose::Order, CHUNKS).shuffle(&mut order);
+    order
+}
+
+/// The order in which the `n` pooled rows of a window are taken.
+pub(super) fn window_order(
+    n: usize,
+    seed: u64,
+    epoch: u64,
+    slice: usize,
+    window: usize,
+) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    let sample = (slice as u64) << 32 | window as u64;
+    Rng::for_sample(
+        SampleKey {
+            seed,
+            epoch,
+            sample,
+        },
+        Purpose::Order,
+        WINDOWS,
+    )
+    .shuffle(&mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::Layout;
+
+    proptest! {
+        #[test]
+        fn is_a_bijection(n in 0_usize..3000, seed: u64, epoch: u64) {
+            let mut order = permutation(n, seed, epoch);
+            order.sort_unstable();
+            prop_assert!(order.iter().copied().eq(0..n as u32));
+        }
+
+        #[test]
+        fn slices_cover_each_row_once_and_are_equal(
+            groups in prop::collection::vec(0_u64..9, 1..60), lanes in 1_usize..20, epoch: u64,
+        ) {
+            let layout = Layout::new([groups.as_slice()]);
+            prop_assume!(layout.rows() > 0);
+            let chunks = Chunks::new(&layout, lanes);
+            let order = EpochOrder::new(&chunks, 1, epoch, lanes);
+            let mut seen = Vec::new();
+            for slice in 0..lanes {
+                let before = seen.len() as u64;
+                for piece in 0..order.n_pieces(slice) {
+                    let rows = order.piece(&chunks, slice, piece);
+                    prop_assert!(!rows.is_empty());
+                    seen.extend(rows);
+                }
+                let n = seen.len() as u64 - before;
+                let (low, high) = (layout.rows() / lanes as u64, layout.rows().div_ceil(lanes as u64));
+                prop_assert!((low..=high).contains(&n), "{n} rows, not {low}..={high}");
+            }
+            seen.sort_unstable();
+            prop_assert!(seen.into_iter().eq(0..layout.rows()));
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_differ() {
+        assert_ne!(permutation(100, 1, 0), permutation(100, 1, 1));
+        assert_ne!(permutation(100, 1, 0), permutation(100, 2, 0));
+        assert_eq!(permutation(100, 1, 0), permutation(100, 1, 0));
+    }
+}

@@ -1,0 +1,297 @@
+//! Arrow IPC shards, files and streams: a record batch is a row group.
+//!
+//! A batch is read whole, with one ranged read: in a picture set the other columns are small.
+
+use std::sync::Arc;
+
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::convert::try_fb_to_schema;
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
+use arrow::ipc::{Block, MessageHeader, MetadataVersion, root_as_footer, root_as_message};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+
+use super::Group;
+use super::columns::{Classes, ColumnMap, Columns, ImageRows, ROW_BYTES};
+use super::fetch::{Fetched, Object};
+use crate::Result;
+
+const MAGIC: &[u8] = b"ARROW1";
+/// What ends a file: the footer's length and the magic.
+const TAIL: u64 = 10;
+/// Read at once where a message begins; the head of a batch is seldom longer.
+const HEAD_BYTES: u64 = 4 << 10;
+/// Heads read at a time, in a file: its footer says where they are.
+const HEADS_AT_ONCE: usize = 16;
+/// What a message that goes on for longer than this says is taken for damage.
+const MAX_HEAD_BYTES: u64 = 64 << 20;
+
+/// What an Arrow shard says of itself.
+#[derive(Debug)]
+pub(super) struct Footer {
+    pub(super) groups: Vec<Group>,
+    pub(super) classes: Option<Vec<String>>,
+    schema: SchemaRef,
+    version: MetadataVersion,
+    columns: Columns,
+    batches: Vec<Part>,
+    /// The dictionaries that the mapped columns may need, with their bytes.
+    dictionaries: Vec<(Part, Bytes)>,
+    /// In a stream, a batch knows only the dictionaries before it.
+    is_stream: bool,
+}
+
+/// One message of a file: its head at `start`, its body after it.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    start: u64,
+    head: u64,
+    body: u64,
+    kind: MessageHeader,
+    rows: u64,
+}
+
+impl Footer {
+    /// Finds the record batches: from a file's footer, or by walking a stream's heads.
+    pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
+        let start = object.read(0..object.bytes.min(MAGIC.len() as u64)).await?;
+        let is_stream = start != MAGIC;
+        let (schema, version, parts) = match is_stream {
+            true => walk_stream(object).await?,
+            false => read_file_footer(object).await?,
+        };
+        let columns = map.find(&schema, &object.location.url)?;
+        let classes = map.classes(&schema);
+        let (batches, dictionaries): (Vec<Part>, Vec<Part>) = parts
+            .into_iter()
+            .partition(|part| part.kind == MessageHeader::RecordBatch);
+        let needs_dictionaries = columns
+            .indices()
+            .into_iter()
+            .any(|at| has_dictionary(schema.field(at).data_type()));
+        let mut fetched = Vec::new();
+        for part in dictionaries.into_iter().filter(|_| needs_dictionaries) {
+            fetched.push((part, object.read(part.range()).await?));
+        }
+        let groups = batches.iter().map(Part::group).collect();
+        let dictionaries = fetched;
+        Ok(Self {
+            groups,
+            classes,
+            schema,
+            version,
+            columns,
+            batches,
+            dictionaries,
+            is_stream,
+        })
+    }
+
+    /// Reads a record batch.
+    pub(super) async fn read_group(
+        &self,
+        object: &Object,
+        group: usize,
+        classes: Option<Arc<Classes>>,
+    ) -> Result<ImageRows> {
+        let part = self.batches[group];
+        let fetched = Fetched {
+            parts: vec![(part.start, object.read(part.range()).await?)],
+        };
+        let decoder = FileDecoder::new(self.schema.clone(), self.version)
+            .with_projection(self.columns.indices());
+        let known = |at: u64| !self.is_stream || at < part.start;
+        let dictionaries: Vec<_> = self
+            .dictionaries
+            .iter()
+            .filter(|(at, _)| known(at.start))
+            .cloned()
+            .collect();
+        let columns = self.columns;
+        let decode = move || decode(decoder, &dictionaries, part, &fetched, columns, classes);
+        match tokio::task::spawn_blocking(decode).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(object.corrupt(format!("record batch {group}: {error}"))),
+            Err(error) => {
+                Err(object.corrupt(format!("record batch {group}: the decoder: {error}")))
+            }
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        let dictionaries: usize = self.dictionaries.iter().map(|(_, bytes)| bytes.len()).sum();
+        dictionaries + size_of_val(self.batches.as_slice())
+    }
+}
+
+fn decode(
+    mut decoder: FileDecoder,
+    dictionaries: &[(Part, Bytes)],
+    part: Part,
+    fetched: &Fetched,
+    columns: Columns,
+    classes: Option<Arc<Classes>>,
+) -> Result<ImageRows, ArrowError> {
+    for (dictionary, bytes) in dictionaries {
+        decoder.read_dictionary(&dictionary.block(), &Buffer::from(bytes.clone()))?;
+    }
+    let bytes = fetched.from(part.start).unwrap_or_default();
+    let batch = decoder.read_record_batch(&part.block(), &Buffer::from(bytes))?;
+    let batch = batch.ok_or_else(|| ArrowError::IpcError("no record batch here".into()))?;
+    ImageRows::new(&batch, columns.projected(), classes, fetched)
+}
+
+async fn read_file_footer(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Part>)> {
+    let truncated = || {
+        object.corrupt(
+            "begins as an Arrow file but does not end as one: truncated, copy it again".into(),
+        )
+    };
+    let end = object.bytes.checked_sub(TAIL).ok_or_else(truncated)?;
+    let tail = object.read(end..object.bytes).await?;
+    let length = tail
+        .as_ref()
+        .try_into()
+        .ok()
+        .and_then(|tail| read_footer_length(tail).ok());
+    let from = length
+        .and_then(|length| end.checked_sub(length as u64))
+        .ok_or_else(truncated)?;
+    let footer = object.read(from..end).await?;
+    let unreadable = |error: String| object.corrupt(format!("its footer cannot be read: {error}"));
+    let footer = root_as_footer(&footer).map_err(|error| unreadable(error.to_string()))?;
+    let schema = footer
+        .schema()
+        .ok_or_else(|| unreadable("no schema".into()))?;
+    let schema = try_fb_to_schema(schema).map_err(|error| unreadable(error.to_string()))?;
+    let starts: Vec<u64> = footer
+        .dictionaries()
+        .iter()
+        .flatten()
+        .chain(footer.recordBatches().iter().flatten())
+        .map(|block| block.offset() as u64)
+        .collect();
+    let version = footer.version();
+    let heads = starts.into_iter().map(|start| read_head(object, start));
+    let heads: Vec<_> = futures::stream::iter(heads)
+        .buffered(HEADS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let parts = heads.into_iter().flatten().map(|(part, _)| part).collect();
+    Ok((Arc::new(schema), version, parts))
+}
+
+async fn walk_stream(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Part>)> {
+    let Some((first, head)) = read_head(object, 0).await? else {
+        return Err(object.corrupt("an empty Arrow stream, without a schema".to_owned()));
+    };
+    let schema = root_as_message(&head).ok().and_then(|message| {
+        Some((
+            try_fb_to_schema(message.header_as_schema()?).ok()?,
+            message.version(),
+        ))
+    });
+    let Some((schema, version)) = schema else {
+        return Err(
+            object.corrupt("not an Arrow file or stream, whatever its name says".to_owned())
+        );
+    };
+    let mut parts = Vec::new();
+    let mut at = first.range().end;
+    while at < object.bytes {
+        let Some((part, _)) = read_head(object, at).await? else {
+            break;
+        };
+        at = part.range().end;
+        if at > object.bytes {
+            return Err(object.corrupt(format!(
+                "its record batch {} ends at byte {at}, the file at {}: truncated, copy it again",
+                parts.len(),
+                object.bytes
+            )));
+        }
+        parts.push(part);
+    }
+    Ok((Arc::new(schema), version, parts))
+}
+
+/// Reads a message's head: where it lies, and its flatbuffer. `None` at the end of the stream.
+async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>> {
+    let damaged = |what: &str| object.corrupt(format!("the message at byte {start}: {what}"));
+    let first = object
+        .read(start..object.bytes.min(start + HEAD_BYTES))
+        .await?;
+    let word = |at: usize| {
+        let bytes = first.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    // Streams of before 2019 have no marker before the length.
+    let (prefix, length) = match word(0) {
+        Some(u32::MAX) => (8, word(4)),
+        length => (4, length),
+    };
+    let length = u64::from(length.ok_or_else(|| damaged("cut off: copy the file again"))?);
+    if length == 0 {
+        return Ok(None);
+    }
+    if length > MAX_HEAD_BYTES {
+        return Err(damaged(
+            "not an Arrow message; is this an Arrow file or stream?",
+        ));
+    }
+    let head = prefix + length;
+    let bytes = match head <= first.len() as u64 {
+        true => first.slice(..head as usize),
+        false => object.read(start..start + head).await?,
+    };
+    let flatbuffer = bytes.slice(prefix as usize..);
+    let message = root_as_message(&flatbuffer)
+        .map_err(|_| damaged("not an Arrow message; is this an Arrow file or stream?"))?;
+    let body = u64::try_from(message.bodyLength()).map_err(|_| damaged("a body of less than 0"))?;
+    let rows = message
+        .header_as_record_batch()
+        .map_or(0, |batch| batch.length().max(0) as u64);
+    let part = Part {
+        start,
+        head,
+        body,
+        kind: message.header_type(),
+        rows,
+    };
+    Ok(Some((part, flatbuffer)))
+}
+
+impl Part {
+    fn range(&self) -> std::ops::Range<u64> {
+        self.start
+            ..self
+                .start
+                .saturating_add(self.head)
+                .saturating_add(self.body)
+    }
+
+    fn block(&self) -> Block {
+        Block::new(self.start as i64, self.head as i32, self.body as i64)
+    }
+
+    fn group(&self) -> Group {
+        let bytes = self.head + self.body;
+        // Compressed buffers grow by what their codec saved, which only decoding tells.
+        Group {
+            rows: self.rows,
+            bytes,
+            fetch_bytes: bytes,
+            memory: bytes + self.rows * ROW_BYTES,
+        }
+    }
+}
+
+fn has_dictionary(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(..) => true,
+        DataType::Struct(parts) => parts.iter().any(|part| has_dictionary(part.data_type())),
+        _ => false,
+    }
+}

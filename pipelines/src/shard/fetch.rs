@@ -1,0 +1,129 @@
+//! Ranged reads of one object, checked against the version that was listed.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use object_store::{GetOptions, GetRange, ObjectStore};
+
+use super::ShardFormat;
+use crate::store::Location;
+use crate::{Error, Result};
+
+/// Ranges with less than this between them are read as one: a request costs more than the gap.
+const MAX_GAP: u64 = 1 << 20;
+
+/// One file of a set, as it was listed.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) location: Location,
+    /// Path relative to the set's folder.
+    pub(super) path: String,
+    pub(super) format: ShardFormat,
+    pub(super) bytes: u64,
+    pub(super) e_tag: Option<String>,
+}
+
+impl Object {
+    /// Reads one range; all of it comes, or an error.
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.end > self.bytes || range.start > range.end {
+            return Err(self.corrupt(format!(
+                "names bytes {}..{}, but the file has {}: it is truncated or damaged",
+                range.start, range.end, self.bytes
+            )));
+        }
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            ..GetOptions::default()
+        };
+        let read = async {
+            let found = self
+                .location
+                .store
+                .get_opts(&self.location.prefix, options)
+                .await?;
+            let e_tag = found.meta.e_tag.clone();
+            Ok((e_tag, found.bytes().await?))
+        };
+        let (e_tag, bytes) = read.await.map_err(|source| self.location.error(source))?;
+        if self.e_tag.is_some() && e_tag != self.e_tag {
+            return Err(self.corrupt("changed since the set was opened: start again".to_owned()));
+        }
+        if bytes.len() as u64 != range.end - range.start {
+            let wanted = range.end - range.start;
+            return Err(self.corrupt(format!("gave {} bytes of {wanted} asked for", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads ranges, those that lie close together as one, and all at the same time.
+    pub(super) async fn read_all(&self, ranges: Vec<Range<u64>>) -> Result<Fetched> {
+        let reads = coalesce(ranges).into_iter().map(async |range| {
+            let start = range.start;
+            Ok::<_, Error>((start, self.read(range).await?))
+        });
+        Ok(Fetched {
+            parts: try_join_all(reads).await?,
+        })
+    }
+
+    pub(super) fn corrupt(&self, reason: String) -> Error {
+        Error::Corrupt {
+            shard: self.location.url.clone(),
+            reason,
+        }
+    }
+}
+
+/// The parts of a file that were read.
+#[derive(Debug, Clone)]
+pub(super) struct Fetched {
+    /// Where each part begins, and its bytes.
+    pub(super) parts: Vec<(u64, Bytes)>,
+}
+
+impl Fetched {
+    /// The fetched bytes from `start` on, without a copy.
+    pub(super) fn from(&self, start: u64) -> Option<Bytes> {
+        let (from, bytes) = self
+            .parts
+            .iter()
+            .find(|(from, bytes)| (*from..from + bytes.len() as u64).contains(&start))?;
+        Some(bytes.slice((start - from) as usize..))
+    }
+
+    /// Bytes in memory.
+    pub(super) fn len(&self) -> u64 {
+        self.parts.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+}
+
+fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start < last.end.saturating_add(MAX_GAP) => {
+                last.end = last.end.max(range.end);
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_lie_together_become_one() {
+        let mib = 1 << 20;
+        let ranges = vec![5 * mib..6 * mib, 10..20, 0..10, mib..mib + 5];
+        assert_eq!(coalesce(ranges), [0..mib + 5, 5 * mib..6 * mib]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Which files belong to a set: a manifest's, a folder's, a pattern's, or one.
+
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::fetch::Object;
+use super::{MANIFEST_NAME, Manifest, ShardFormat};
+use crate::store::Location;
+use crate::{Error, Result};
+
+/// The files of a set, sorted by path, and its manifest, whose shards are the same files.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) location: Location,
+    pub(super) objects: Vec<Object>,
+    pub(super) manifest: Option<Manifest>,
+}
+
+/// Finds the shards that `url` names.
+pub(super) async fn list(url: &str) -> Result<Listing> {
+    match url.rsplit_once('/') {
+        Some((folder, pattern)) if pattern.contains('*') => matching(folder, pattern).await,
+        None if url.contains('*') => matching(".", url).await,
+        _ => file_or_folder(url).await,
+    }
+}
+
+async fn file_or_folder(url: &str) -> Result<Listing> {
+    let location = Location::open(url)?;
+    match location.store.head(&location.prefix).await {
+        Ok(meta) => {
+            let path = meta.location.filename().unwrap_or_default().to_owned();
+            let Some(format) = format_of(&path) else {
+                return Err(nothing(
+                    &location,
+                    "the file ends neither in .parquet nor in .arrow",
+                ));
+            };
+            let objects = vec![object(location.clone(), path, format, meta)];
+            Ok(Listing {
+                location,
+                objects,
+                manifest: None,
+            })
+        }
+        Err(object_store::Error::NotFound { .. }) => folder(location).await,
+        Err(source) => Err(location.error(source)),
+    }
+}
+
+async fn folder(location: Location) -> Result<Listing> {
+    let objects = shards_below(&location).await?;
+    let manifest_at = location.join(MANIFEST_NAME);
+    let Some(json) = manifest_at.read().await? else {
+        if objects.is_empty() {
+            return Err(nothing(
+                &location,
+                "no .parquet or .arrow file in the folder",
+            ));
+        }
+        return Ok(Listing {
+            location,
+            objects,
+            manifest: None,
+        });
+    };
+    let manifest = Manifest::from_json(&json, &manifest_at.url)?;
+    // Other files may lie there, left over from an interrupted write: the manifest decides.
+    let corrupt = |reason| Error::Corrupt {
+        shard: manifest_at.url.clone(),
+        reason,
+    };
+    let listed = manifest.shards.iter().map(|shard| {
+        let Ok(at) = objects.binary_search_by(|object| object.path.cmp(&shard.path)) else {
+            return Err(corrupt(format!(
+                "names `{}`, which is not there: copy it again, or write the set again",
+                shard.path
+            )));
+        };
+        if objects[at].bytes != shard.bytes {
+            return Err(corrupt(format!(
+                "says `{}` has {} bytes, the file has {}: copy it again, or write the set again",
+                shard.path, shard.bytes, objects[at].bytes
+            )));
+        }
+        Ok(objects[at].clone())
+    });
+    let objects = listed.collect::<Result<Vec<Object>>>()?;
+    Ok(Listing {
+        location,
+        objects,
+        manifest: Some(manifest),
+    })
+}
+
+async fn matching(folder: &str, pattern: &str) -> Result<Listing> {
+    let location = Location::open(if folder.is_empty() { "/" } else { folder })?;
+    let mut objects = shards_below(&location).await?;
+    objects.retain(|object| matches(pattern, &object.path));
+    if objects.is_empty() {
+        let reason = format!("no .parquet or .arrow file in the folder matches `{pattern}`");
+        return Err(nothing(&location, &reason));
+    }
+    Ok(Listing {
+        location,
+        objects,
+        manifest: None,
+    })
+}
+
+/// Every shard below a folder, sorted by path.
+async fn shards_below(location: &Location) -> Result<Vec<Object>> {
+    let found: Vec<ObjectMeta> = location
+        .store
+        .list(Some(&location.prefix))
+        .try_collect()
+        .await
+        .map_err(|source| location.error(source))?;
+    let mut objects: Vec<Object> = found
+        .into_iter()
+        .filter_map(|meta| {
+            let below = meta.location.prefix_match(&location.prefix)?;
+            let path = below
+                .map(|part| part.as_ref().to_owned())
+                .collect::<Vec<_>>()
+                .join("/");
+            let format = format_of(&path)?;
+            Some(object(location.join(&path), path, format, meta))
+        })
+        .collect();
+    objects.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(objects)
+}
+
+fn object(mut location: Location, path: String, format: ShardFormat, meta: ObjectMeta) -> Object {
+    location.prefix = meta.location;
+    Object {
+        location,
+        path,
+        format,
+        bytes: meta.size,
+        e_tag: meta.e_tag,
+    }
+}
+
+fn format_of(path: &str) -> Option<ShardFormat> {
+    match path.rsplit_once('.')?.1 {
+        "parquet" => Some(ShardFormat::Parquet),
+        "arrow" => Some(ShardFormat::Arrow),
+        _ => None,
+    }
+}
+
+fn nothing(location: &Location, reason: &str) -> Error {
+    let missing = location.local.as_ref().is_some_and(|path| !path.exists());
+    let reason = if missing {
+        "no such file or folder"
+    } else {
+        reason
+    };
+    Error::NoShards {
+        url: location.url.clone(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Whether `name` is `pattern`, in which each `*` stands for anything but `/`.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
+            let ends = tail.char_indices().map(|(at, _)| at).chain([tail.len()]);
+            let within = tail.find('/').unwrap_or(tail.len());
+            ends.take_while(|&end| end <= within)
+                .any(|end| matches(rest, &tail[end..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stay_within_a_folder() {
+        assert!(matches("train-*.parquet", "train-00000-of-00004.parquet"));
+        assert!(matches("*", "a.parquet"));
+        assert!(matches("*a*.parquet", "banana.parquet"));
+        assert!(!matches("train-*.parquet", "test-00000.parquet"));
+        assert!(!matches("*.parquet", "old/a.parquet"));
+        assert!(!matches("train-*.parquet", "train-0.arrow"));
+    }
+}

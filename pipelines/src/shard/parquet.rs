@@ -1,0 +1,233 @@
+//! Parquet shards: two small reads for the footer, one ranged read per row group.
+
+use std::sync::Arc;
+
+use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
+use bytes::buf::Reader;
+use bytes::{Buf, Bytes};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{FooterTail, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::Group;
+use super::columns::{Classes, ColumnMap, Columns, ImageRows, ROW_BYTES, as_views};
+use super::fetch::{Fetched, Object};
+use crate::Result;
+
+/// Length of the footer's length and the magic after it.
+const TAIL: u64 = 8;
+
+/// What a Parquet shard says of itself.
+#[derive(Debug)]
+pub(super) struct Footer {
+    pub(super) groups: Vec<Group>,
+    pub(super) classes: Option<Vec<String>>,
+    metadata: ArrowReaderMetadata,
+    columns: Columns,
+}
+
+impl Footer {
+    /// Reads the footer: first its length, then itself.
+    pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
+        if object.bytes < TAIL + 4 {
+            let reason = format!("{} bytes are too few for a Parquet file", object.bytes);
+            return Err(object.corrupt(reason));
+        }
+        let end = object.bytes - TAIL;
+        let tail = object.read(end..object.bytes).await?;
+        let tail = match tail.as_ref().try_into().map(FooterTail::try_new) {
+            Ok(Ok(tail)) => tail,
+            Ok(Err(_)) | Err(_) => return Err(not_parquet(object).await?),
+        };
+        let length = tail.metadata_length() as u64;
+        if length > end {
+            let reason = format!("a footer of {length} bytes in a file of {}", object.bytes);
+            return Err(object.corrupt(reason));
+        }
+        let footer = object.read(end - length..end).await?;
+        let metadata = ParquetMetaDataReader::decode_metadata(&footer)
+            .and_then(|metadata| with_views(Arc::new(metadata), map))
+            .map_err(|error| object.corrupt(format!("its footer cannot be read: {error}")))?;
+        let columns = map.find(metadata.schema(), &object.location.url)?;
+        let classes = map.classes(metadata.schema());
+        let mask = mask(&metadata, columns);
+        let groups = metadata.metadata().row_groups();
+        let groups = groups.iter().map(|group| measured(group, &mask)).collect();
+        Ok(Self {
+            groups,
+            classes,
+            metadata,
+            columns,
+        })
+    }
+
+    /// Reads the mapped columns of a row group.
+    pub(super) async fn read_group(
+        &self,
+        object: &Object,
+        group: usize,
+        classes: Option<Arc<Classes>>,
+    ) -> Result<ImageRows> {
+        let mask = mask(&self.metadata, self.columns);
+        let columns = self
+            .metadata
+            .metadata()
+            .row_group(group)
+            .columns()
+            .iter()
+            .enumerate();
+        let ranges = columns
+            .filter(|(leaf, _)| mask.leaf_included(*leaf))
+            .map(|(_, column)| column.byte_range())
+            .map(|(start, length)| start..start + length)
+            .collect();
+        let fetched = object.read_all(ranges).await?;
+        let (metadata, columns, size) = (self.metadata.clone(), self.columns, object.bytes);
+        // Decompression must not hold up the reads of other groups; and whatever a damaged page
+        // does to the decoder is this shard's error.
+        let decode = move || {
+            decode(
+                metadata,
+                mask,
+                group,
+                columns,
+                classes,
+                Source { size, fetched },
+            )
+        };
+        match tokio::task::spawn_blocking(decode).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(object.corrupt(format!("row group {group}: {error}"))),
+            Err(error) => Err(object.corrupt(format!("row group {group}: the decoder: {error}"))),
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.metadata.metadata().memory_size()
+    }
+}
+
+fn decode(
+    metadata: ArrowReaderMetadata,
+    mask: ProjectionMask,
+    group: usize,
+    columns: Columns,
+    classes: Option<Arc<Classes>>,
+    source: Source,
+) -> Result<ImageRows, ParquetError> {
+    let n_rows = metadata.metadata().row_group(group).num_rows() as usize;
+    let fetched = source.fetched.clone();
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata)
+        .with_projection(mask)
+        .with_row_groups(vec![group])
+        .with_batch_size(n_rows)
+        .build()?;
+    let schema = arrow::array::RecordBatchReader::schema(&reader);
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    // One batch, as asked for: then nothing is copied here.
+    let batch = concat_batches(&schema, &batches)?;
+    if batch.num_rows() != n_rows {
+        let found = batch.num_rows();
+        return Err(ParquetError::General(format!(
+            "{found} rows where the footer says {n_rows}"
+        )));
+    }
+    Ok(ImageRows::new(
+        &batch,
+        columns.projected(),
+        classes,
+        &fetched,
+    )?)
+}
+
+/// Why the end of a file is not that of a Parquet file.
+async fn not_parquet(object: &Object) -> Result<crate::Error> {
+    let head = object.read(0..4).await?;
+    Ok(object.corrupt(match head.as_ref() {
+        b"PAR1" => "begins as Parquet but does not end as one: truncated, copy it again".to_owned(),
+        _ => "not a Parquet file, whatever its name says".to_owned(),
+    }))
+}
+
+/// The file's schema, with media read as views into the fetched pages rather than copied.
+fn with_views(
+    metadata: Arc<parquet::file::metadata::ParquetMetaData>,
+    map: &ColumnMap,
+) -> Result<ArrowReaderMetadata, ParquetError> {
+    let plain = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())?;
+    let fields: Vec<_> = plain
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| match *field.name() == map.image.name {
+            true => Arc::new(as_views(field)),
+            false => field.clone(),
+        })
+        .collect();
+    let schema = Schema::new_with_metadata(fields, plain.schema().metadata().clone());
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+    ArrowReaderMetadata::try_new(metadata, options)
+}
+
+fn mask(metadata: &ArrowReaderMetadata, columns: Columns) -> ProjectionMask {
+    ProjectionMask::roots(metadata.parquet_schema(), columns.indices())
+}
+
+fn measured(group: &RowGroupMetaData, mask: &ProjectionMask) -> Group {
+    let rows = group.num_rows() as u64;
+    let (mut fetch_bytes, mut decoded_bytes) = (0, rows * ROW_BYTES);
+    for (leaf, column) in group.columns().iter().enumerate() {
+        if mask.leaf_included(leaf) {
+            fetch_bytes += column.compressed_size() as u64;
+            if column.compression() != Compression::UNCOMPRESSED {
+                decoded_bytes += column.uncompressed_size() as u64;
+            }
+        }
+    }
+    Group {
+        rows,
+        bytes: group.compressed_size() as u64,
+        fetch_bytes,
+        memory: fetch_bytes + decoded_bytes,
+    }
+}
+
+/// A file of which some parts were read.
+struct Source {
+    size: u64,
+    fetched: Fetched,
+}
+
+impl Length for Source {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Source {
+    type T = Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let outside = || ParquetError::EOF(format!("a page at {start}, outside its column chunk"));
+        Ok(self.fetched.from(start).ok_or_else(outside)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let bytes = self
+            .fetched
+            .from(start)
+            .filter(|bytes| bytes.len() >= length);
+        let bytes = bytes.ok_or_else(|| {
+            ParquetError::EOF(format!(
+                "a page of {length} bytes at {start}, outside its column"
+            ))
+        })?;
+        Ok(bytes.slice(..length))
+    }
+}
