@@ -2,6 +2,8 @@
 
 use burn::tensor::Device;
 
+use crate::config::Threads;
+
 /// Why a device cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +77,17 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
     match choice {
         Choice::Auto => Ok(Device::flex()),
         _ => Err(DeviceError::NoLibtorch(name.to_owned())),
+    }
+}
+
+/// Gives the model's arithmetic `threads.compute` threads, on libtorch and on flex.
+pub fn set_compute_threads(threads: &Threads) {
+    let Some(n) = threads.compute else { return };
+    #[cfg(feature = "libtorch")]
+    crate::libtorch::set_threads(n);
+    // flex computes on rayon's global pool, whose size is set once per process.
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(n).build_global() {
+        tracing::debug!("threads of flex stay as they are: {error}");
     }
 }
 

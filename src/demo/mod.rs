@@ -7,6 +7,7 @@
 
 mod bmp;
 mod paint;
+mod run;
 mod shapes;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use understudy_pipelines::rng::{Purpose, Rng};
 
+pub use run::{run, write_set};
 pub use shapes::CLASSES;
 
 /// Side of every picture, in pixels.

@@ -5,6 +5,7 @@ pub mod features;
 mod knn;
 mod lbfgs;
 mod probe;
+mod run;
 pub mod table;
 
 use burn::tensor::{Device, Tensor};
@@ -13,6 +14,7 @@ use understudy_pipelines::DataConfig;
 pub use features::{Features, Split};
 pub use knn::{Knn, knn};
 pub use probe::{Probe, probe};
+pub use run::{RunEvaluateError, run};
 pub use table::{Row, Table};
 
 /// An encoder with the name of its row: `[B, 3, H, W]` normalised pictures to `[B, D]`.
