@@ -69,7 +69,8 @@ fn direction(gradient: &[f64], history: &VecDeque<(Vec<f64>, Vec<f64>)>) -> Vec<
     };
     d.iter_mut().for_each(|v| *v *= scale);
     for ((step, change), share) in history.iter().zip(shares.into_iter().rev()) {
-        add(&mut d, share - dot(change, &d) / dot(step, change), step);
+        let share = share - dot(change, &d) / dot(step, change);
+        add(&mut d, share, step);
     }
     d
 }

@@ -1,4 +1,5 @@
 //! All that knows libtorch by name; the rest of the trainer speaks burn.
+#![expect(unsafe_code, reason = "libtorch tells its version through a C function that is looked up at run time")]
 
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
