@@ -282,7 +282,7 @@ mod tests {
         );
         assert!(whole.bytes_per_sample() > 100.0 && whole.bytes_per_sample() < 200.0);
         assert!(whole.windows_bytes > 2 * 4 * 1000 && whole.windows_bytes < 2 * 4 * 10_000);
-        // 8 groups over 4 lanes: runs of rows, read by every lane that has one.
+        // 10 groups over 8 lanes: runs of rows, read by every lane that has one.
         let cut = report(1, 8, 4);
         assert!(cut.cuts_groups && cut.chunks >= 32);
         assert!(cut.extra_share() > 0.5, "{}", cut.extra_share());
