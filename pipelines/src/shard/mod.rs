@@ -193,8 +193,16 @@ impl ShardSet {
         let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
         match &*footer {
-            Footer::Parquet(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
-            Footer::Arrow(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
+            Footer::Parquet(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
+            Footer::Arrow(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
         }
     }
 
@@ -212,6 +220,11 @@ impl ShardSet {
 }
 
 impl Shard {
+    /// Where the file lies.
+    pub fn location(&self) -> &Location {
+        &self.object.location
+    }
+
     fn new(object: Object, groups: Vec<Group>) -> Self {
         let rows = groups.iter().map(|group| group.rows).sum();
         let (path, format) = (object.path.clone(), object.format);
