@@ -1,1 +1,23 @@
-//! A streaming trainer for self-supervised encoders.
+//! Understudy trains encoders by data2vec (1.0 and 2.0): a teacher sees the whole input, a student
+//! sees part of it and predicts the teacher's inner representation of the rest.
+//!
+//! Data come from [`understudy_pipelines`]; tensors are burn's, on libtorch or on flex.
+
+pub mod batch;
+pub mod config;
+pub mod demo;
+pub mod device;
+pub mod doctor;
+pub mod ema;
+pub mod evaluate;
+pub mod import;
+pub mod init;
+#[cfg(feature = "libtorch")]
+pub mod libtorch;
+pub mod model;
+pub mod objective;
+pub mod optim;
+pub mod params;
+pub mod schedule;
+pub mod train;
+pub mod weights;

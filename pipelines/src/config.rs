@@ -1,9 +1,12 @@
 //! The table `[data]` of a recipe: where samples come from and what becomes of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// Where samples come from and what becomes of them: the table `[data]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +51,19 @@ impl MaskConfig {
 }
 
 impl DataConfig {
+    /// Reads the table `[data]` of a recipe; its other tables are the trainer's.
+    pub fn read(recipe: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Recipe {
+            data: DataConfig,
+        }
+        let text = std::fs::read_to_string(recipe)
+            .map_err(|source| Error::Io { path: recipe.to_owned(), source })?;
+        let Recipe { data } = toml::from_str(&text)
+            .map_err(|error| Error::Config(vec![format!("{}: {error}", recipe.display())]))?;
+        Ok(data)
+    }
+
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -96,6 +96,14 @@ pub enum Error {
         /// The settings that would make it smaller.
         lower: &'static str,
     },
+    /// A fault of this program: a stage panicked.
+    #[error("the stage `{stage}` panicked, please report this: {message}")]
+    Panic {
+        /// The stage.
+        stage: &'static str,
+        /// What it said.
+        message: String,
+    },
 }
 
 /// What is wrong with one sample's bytes.

@@ -1,12 +1,87 @@
-//! The file of bad samples.
+//! Bad samples: the list that a checkpoint keeps, the file for people, and when there are too many.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use crate::plan::Slot;
+use crate::shard::ShardSet;
+use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
+
+/// `max_bad_fraction` is of the samples seen, and of no fewer than this: a small run does not stop
+/// at its first bad sample, unless the fraction is 0.
+pub const JUDGED_SAMPLES: u64 = 1000;
+
+/// The bad rows whose turn has come, in the order of the batches.
+#[derive(Debug)]
+pub(crate) struct BadLog {
+    pub(crate) set: Arc<ShardSet>,
+    pub(crate) rows: BadRowList,
+    pub(crate) quarantine: Option<Quarantine>,
+    pub(crate) max_bad_fraction: f64,
+    pub(crate) n_failed: u64,
+    /// The last one's place and reason.
+    pub(crate) last: String,
+}
+
+/// Row numbers that the pipeline's owner can read while it runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BadRowList(Arc<Mutex<BTreeSet<u64>>>);
+
+impl BadRowList {
+    pub(crate) fn new(rows: &[u64]) -> Self {
+        Self(Arc::new(Mutex::new(rows.iter().copied().collect())))
+    }
+
+    pub(crate) fn rows(&self) -> BTreeSet<u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BadLog {
+    /// Notes a bad row whose turn has come; an error if there are too many now.
+    pub(crate) fn add(&mut self, slot: &Slot, reason: &SampleError, recorder: &Recorder) -> Result<()> {
+        if !self.rows.lock().insert(slot.row) {
+            return Ok(()); // It was handed out twice before its fault was known.
+        }
+        let shard = &self.set.shards[slot.shard as usize];
+        let row = slot.row - shard.first_row;
+        tracing::warn!(shard = shard.path, row, %reason, "bad sample");
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.add(&shard.path, row, reason)?;
+        }
+        recorder.bad_samples.fetch_add(1, Relaxed);
+        self.n_failed += 1;
+        self.last = format!("row {row} of {}: {reason}", shard.path);
+        let n_seen = self.n_failed + recorder.samples.load(Relaxed);
+        let allowed = self.max_bad_fraction * n_seen.max(JUDGED_SAMPLES) as f64;
+        if self.n_failed as f64 > allowed { Err(self.too_many(n_seen)) } else { Ok(()) }
+    }
+
+    /// An error if all rows of the set are in `bad`: an endless stream would never yield again.
+    pub(crate) fn check_any_left(&self, bad: &BTreeSet<u64>) -> Result<()> {
+        if bad.len() as u64 >= self.set.rows { Err(self.too_many(self.set.rows)) } else { Ok(()) }
+    }
+
+    fn too_many(&self, seen: u64) -> Error {
+        Error::TooManyBadSamples {
+            failed: self.n_failed,
+            seen,
+            limit: self.max_bad_fraction,
+            last: self.last.clone(),
+        }
+    }
+}
 
 /// A file of JSON lines, one per bad sample; it is made when the first one comes.
 ///

@@ -317,10 +317,10 @@ mod tests {
             .sum();
         assert!(chi_squared < 27.9, "{counts:?}"); // 6 degrees of freedom, p = 1e-4.
         assert_eq!(rng.below(1), 0);
-        // Two thirds of 2^64: a sampler without rejection would give the lower half too often.
+        // Three inputs for two numbers: without rejection the even ones come twice as often.
         let n = usize::MAX / 3 * 2;
-        let lower = (0..30_000).filter(|_| rng.below(n) < n / 2).count() as f64 / 30_000.0;
-        assert!((lower - 0.5).abs() < 0.0145, "{lower}");
+        let even = (0..30_000).filter(|_| rng.below(n).is_multiple_of(2)).count();
+        assert!((even as f64 / 30_000.0 - 0.5).abs() < 0.0145, "{even}");
     }
 
     #[test]

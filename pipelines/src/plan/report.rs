@@ -57,8 +57,11 @@ impl Report {
     /// Measures the plan of `set`: costs over the first epoch, shuffling over its first steps.
     pub fn new(set: &ShardSet, plan: &Plan) -> Result<Self> {
         let layout = plan.layout();
-        let groups: Vec<Group> =
-            set.shards.iter().flat_map(|shard| shard.groups.iter().copied()).collect();
+        let groups: Vec<Group> = set
+            .shards
+            .iter()
+            .flat_map(|shard| shard.groups.iter().copied())
+            .collect();
         let rows = layout.rows();
         let shard_share = |rows_of_shard: u64| (rows_of_shard as f64 / rows as f64).powi(2);
         let batch = plan.config().batch;
@@ -109,8 +112,9 @@ impl Report {
             let mut largest = 0;
             for window in 0..plan.n_windows(&order, slice) {
                 let pieces = plan.window_pieces(&order, slice, window);
-                let read: BTreeSet<usize> =
-                    pieces.map(|rows| plan.layout().group_of(rows.start)).collect();
+                let read: BTreeSet<usize> = pieces
+                    .map(|rows| plan.layout().group_of(rows.start))
+                    .collect();
                 self.epoch_reads += read.len() as u64;
                 self.epoch_bytes += read.iter().map(|&at| groups[at].fetch_bytes).sum::<u64>();
                 largest = largest.max(read.iter().map(|&at| groups[at].memory).sum());
@@ -122,8 +126,10 @@ impl Report {
     fn draw(&mut self, plan: &Plan) -> Result<()> {
         let n_steps = (DRAWN_SAMPLES / self.batch).clamp(1, self.steps_per_epoch.ceil() as usize);
         let lanes = plan.lanes(0..self.lanes, 0, &BadRows::default())?;
-        let mut lanes: Vec<_> =
-            lanes.into_iter().map(|lane| lane.flat_map(|window| window.slots)).collect();
+        let mut lanes: Vec<_> = lanes
+            .into_iter()
+            .map(|lane| lane.flat_map(|window| window.slots))
+            .collect();
         let mut last: Vec<Option<Slot>> = vec![None; self.lanes];
         let (mut pairs, mut same_shard, mut same_group) = (0_u64, 0_u64, 0_u64);
         for _ in 0..n_steps {
@@ -147,9 +153,11 @@ impl Report {
             self.shards_per_batch += shards.len() as f64;
             self.groups_per_batch += groups.len() as f64;
         }
-        for sum in
-            [&mut self.batch_shard_prob, &mut self.shards_per_batch, &mut self.groups_per_batch]
-        {
+        for sum in [
+            &mut self.batch_shard_prob,
+            &mut self.shards_per_batch,
+            &mut self.groups_per_batch,
+        ] {
             *sum /= n_steps as f64;
         }
         self.neighbour_shard_prob = same_shard as f64 / pairs.max(1) as f64;
@@ -167,7 +175,11 @@ impl fmt::Display for Report {
             true => "runs of row groups: fewer than four groups per lane",
             false => "each a row group",
         };
-        writeln!(f, "set        {} rows in {} shards, {} row groups", self.rows, self.shards, self.groups)?;
+        writeln!(
+            f,
+            "set        {} rows in {} shards, {} row groups",
+            self.rows, self.shards, self.groups
+        )?;
         writeln!(
             f,
             "order      {} lanes of {} samples per step; {} chunks, {chunks}",

@@ -323,11 +323,23 @@ impl Footer {
 }
 
 /// The footers in memory: the ones used last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Footers {
     kept: BTreeMap<usize, (u64, Arc<Footer>)>,
     bytes: usize,
+    limit: usize,
     clock: u64,
+}
+
+impl Default for Footers {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            bytes: 0,
+            limit: KEPT_FOOTER_BYTES,
+            clock: 0,
+        }
+    }
 }
 
 impl Footers {
@@ -344,7 +356,7 @@ impl Footers {
         if let Some((_, replaced)) = self.kept.insert(shard, (self.clock, footer)) {
             self.bytes -= replaced.memory();
         }
-        while self.bytes > KEPT_FOOTER_BYTES && self.kept.len() > 1 {
+        while self.bytes > self.limit && self.kept.len() > 1 {
             let oldest = self
                 .kept
                 .iter()

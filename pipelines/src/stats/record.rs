@@ -42,7 +42,6 @@ pub(crate) enum WaitFor {
     Trainer = 2,
 }
 
-/// The capacities of the queues.
 impl Recorder {
     pub(crate) fn new(n_threads: usize, windows_bytes: u64, n_samples: usize, n_ready: usize) -> Self {
         Self {
@@ -125,9 +124,9 @@ impl Stage {
         }
     }
 
-    /// Counts one run that began at `start`.
-    pub(crate) fn record(&self, start: Instant, failed: bool) {
-        let time = nanos(start.elapsed());
+    /// Counts one run.
+    pub(crate) fn record(&self, time: Duration, failed: bool) {
+        let time = nanos(time);
         self.busy_nanos.fetch_add(time, Relaxed);
         self.histogram[bucket(time)].fetch_add(1, Relaxed);
         self.failures.fetch_add(u64::from(failed), Relaxed);

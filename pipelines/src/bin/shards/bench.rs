@@ -1,0 +1,36 @@
+//! `shards bench`: throughput per stage, and what limits it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use understudy_pipelines::pipeline::Options;
+use understudy_pipelines::{DataConfig, bench};
+
+/// Read training batches as fast as they come; report the throughput and what limits it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A recipe: its table `[data]` is read.
+    config: PathBuf,
+    /// How long to read.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Threads that decode [default: one per core].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let config = DataConfig::read(&args.config)?;
+    let mut options = Options::default();
+    options.threads = args.threads.unwrap_or(options.threads);
+    let report = bench::run(&config, &options, Duration::from_secs(args.seconds))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}

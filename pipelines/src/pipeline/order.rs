@@ -1,0 +1,281 @@
+//! The thread that keeps the order: it hands rows to the CPU pool in the order of the plan, and
+//! puts what comes back into batches in that same order.
+//!
+//! It never blocks except to wait for the next [`Event`], and whoever sends one never holds what
+//! it waits for. The other channels cannot be full: tasks are limited by `n_samples`, batches by
+//! `credits`.
+//!
+//! A sample's crop and mask depend on its row alone, not on its place. So a bad row costs nothing
+//! but itself: its lane's next row is handed out, and all behind it move up by one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::collate::{Collator, Filling};
+use super::fetch::{Fetcher, GroupKey, Next};
+use super::work::{Outcome, Sample, Task};
+use super::Event;
+use crate::batch::{Batch, SampleId};
+use crate::plan::Slot;
+use crate::quarantine::BadLog;
+use crate::stats::{Recorder, WaitFor};
+use crate::{Error, Result, SampleError};
+
+/// State of the order thread.
+pub(crate) struct Order {
+    pub(crate) fetcher: Fetcher,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) turns: Turns,
+    pub(crate) collator: Collator,
+    pub(crate) filling: Option<Filling>,
+    /// Batches that may still be begun before the trainer gives one up.
+    pub(crate) credits: usize,
+    /// Samples that may be with the pool or wait for their place, and those that are.
+    pub(crate) n_samples: usize,
+    pub(crate) in_flight: usize,
+    /// Lanes that lost a sample to a bad row: they come before all others, and keep its place
+    /// among the samples in flight.
+    pub(crate) replacing: VecDeque<usize>,
+    /// Samples whose group is being read again.
+    pub(crate) retries: BTreeMap<GroupKey, Vec<(usize, u64)>>,
+    /// Rows known to be bad, whether their turn has come or not.
+    pub(crate) bad: BTreeSet<u64>,
+    pub(crate) log: BadLog,
+    pub(crate) tasks: Sender<Task>,
+    pub(crate) batches: Sender<Result<Batch>>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// The pass has an end, and it has been reached.
+    pub(crate) ended: bool,
+}
+
+/// The rows of one lane that were handed out and have not been put into a batch.
+#[derive(Default)]
+pub(crate) struct Lane {
+    rows: VecDeque<(Slot, State)>,
+    /// Number of the first of them.
+    first_number: u64,
+}
+
+enum State {
+    Running,
+    /// Its group is being read again.
+    Rereading,
+    Good(Sample),
+    Bad(SampleError),
+}
+
+/// Whose turn it is: each lane in turn, for as many samples as it has in a step.
+pub(crate) struct Turns {
+    pub(crate) n_lanes: usize,
+    pub(crate) lane_samples: usize,
+    pub(crate) next: usize,
+}
+
+impl Turns {
+    fn lane_idx(&self) -> usize {
+        self.next / self.lane_samples
+    }
+
+    fn advance(&mut self) {
+        self.next = (self.next + 1) % (self.n_lanes * self.lane_samples);
+    }
+}
+
+impl Order {
+    /// Runs until the pass ends, the trainer stops it, or something fails.
+    pub(crate) fn run(mut self, events: &Receiver<Event>) {
+        if let Err(error) = self.conduct(events) {
+            // There is room for it; if nobody listens any more, nobody wants it.
+            let _nobody_listens = self.batches.send(Err(error));
+        }
+    }
+
+    fn conduct(&mut self, events: &Receiver<Event>) -> Result<()> {
+        loop {
+            self.collate()?;
+            if self.filling.is_none() && self.nothing_left() {
+                return Ok(());
+            }
+            let had_ended = self.ended;
+            self.fetcher.advance(&self.bad);
+            while self.hand_out()? {
+                self.fetcher.advance(&self.bad);
+            }
+            if self.ended && !had_ended {
+                continue; // The last batch may be ready now, and no event would say so.
+            }
+
+            let waits_for = self.waits_for();
+            let start = Instant::now();
+            let Ok(event) = events.recv() else {
+                return Ok(());
+            };
+            self.recorder.waited(waits_for, start.elapsed());
+            let mut next = Some(event);
+            while let Some(event) = next {
+                if matches!(event, Event::Stop) {
+                    return Ok(());
+                }
+                self.take(event)?;
+                next = events.try_recv().ok();
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Group { key, result } => {
+                self.fetcher.arrived(key, result?);
+                for (lane_idx, number) in self.retries.remove(&key).unwrap_or_default() {
+                    let (slot, state) = self.lanes[lane_idx].row(number);
+                    *state = State::Running;
+                    let (slot, rows) = (*slot, self.fetcher.retry(key));
+                    self.send(Task { lane_idx, number, slot, rows });
+                }
+            }
+            Event::Sample { lane_idx, number, outcome } => self.settle(lane_idx, number, outcome)?,
+            Event::Returned => self.credits += 1,
+            Event::Stop => unreachable!("handled where events are received"),
+        }
+        Ok(())
+    }
+
+    /// A sample has left the pool.
+    fn settle(&mut self, lane_idx: usize, number: u64, outcome: Outcome) -> Result<()> {
+        let (slot, state) = self.lanes[lane_idx].row(number);
+        let slot = *slot;
+        let key = (slot.shard, slot.group);
+        match outcome {
+            Outcome::Failed(error) => return Err(error),
+            Outcome::Good(sample) => *state = State::Good(sample),
+            Outcome::Bad(SampleError::Hash { .. }) if self.fetcher.read_again(key) => {
+                *state = State::Rereading;
+                self.retries.entry(key).or_default().push((lane_idx, number));
+                self.fetcher.ran(key);
+                return Ok(());
+            }
+            Outcome::Bad(error) => {
+                *state = State::Bad(error);
+                self.bad.insert(slot.row);
+                self.in_flight -= 1;
+                self.recorder.in_flight.change(-1);
+                self.replacing.push_back(lane_idx);
+            }
+        }
+        self.fetcher.ran(key);
+        self.fetcher.done(lane_idx, key);
+        Ok(())
+    }
+
+    /// Hands one row to the pool, if there is room for one and its group is there.
+    fn hand_out(&mut self) -> Result<bool> {
+        if self.in_flight == self.n_samples || self.ended {
+            return Ok(false);
+        }
+        let lane_idx = self.replacing.front().copied().unwrap_or_else(|| self.turns.lane_idx());
+        self.log.check_any_left(&self.bad)?;
+        let (slot, rows) = match self.fetcher.next(lane_idx, &self.bad) {
+            Next::Slot(slot, rows) => (slot, rows),
+            Next::Wait => return Ok(false),
+            Next::End => {
+                self.ended = true;
+                return Ok(false);
+            }
+        };
+        if self.replacing.pop_front().is_none() {
+            self.turns.advance();
+        }
+        self.in_flight += 1;
+        self.recorder.in_flight.change(1);
+        let lane = &mut self.lanes[lane_idx];
+        let number = lane.first_number + lane.rows.len() as u64;
+        lane.rows.push_back((slot, State::Running));
+        self.send(Task { lane_idx, number, slot, rows });
+        Ok(true)
+    }
+
+    fn send(&self, task: Task) {
+        // The pool outlives this thread's loop: its threads end when this sender is dropped.
+        let sent = self.tasks.send(task);
+        assert!(sent.is_ok(), "the CPU pool has ended before its tasks");
+    }
+
+    /// Puts into batches all samples whose turn has come.
+    fn collate(&mut self) -> Result<()> {
+        loop {
+            let Some(mut filling) = self.filling.take() else {
+                if self.credits == 0 {
+                    return Ok(());
+                }
+                self.credits -= 1;
+                self.filling = Some(self.collator.begin());
+                continue;
+            };
+            let complete = self.fill(&mut filling)?;
+            // The last batch of a pass is as long as it gets; nothing comes after it.
+            let last = self.nothing_left();
+            if complete || last && !filling.is_empty() {
+                let batch = filling.finish(&self.recorder);
+                self.recorder.batches.fetch_add(1, Relaxed);
+                self.recorder.ready.change(1);
+                // If nobody listens any more, `Event::Stop` is on its way.
+                let _nobody_listens = self.batches.send(Ok(batch));
+            } else if !last {
+                self.filling = Some(filling);
+                return Ok(());
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The pass has ended and all its samples are in batches.
+    fn nothing_left(&self) -> bool {
+        self.ended && self.lanes.iter().all(|lane| lane.rows.is_empty())
+    }
+
+    /// Moves samples into a batch until it is full or the next sample is not there yet.
+    fn fill(&mut self, filling: &mut Filling) -> Result<bool> {
+        while let Some(lane_idx) = filling.lane_idx() {
+            let lane = &mut self.lanes[lane_idx];
+            match lane.rows.front() {
+                None | Some((_, State::Running | State::Rereading)) => return Ok(false),
+                Some((slot, State::Good(sample))) => {
+                    filling.push(SampleId { epoch: slot.epoch, row: slot.row }, sample);
+                    self.in_flight -= 1;
+                    self.recorder.in_flight.change(-1);
+                    self.recorder.samples.fetch_add(1, Relaxed);
+                }
+                Some((slot, State::Bad(error))) => {
+                    self.log.add(slot, error, &self.recorder)?;
+                }
+            }
+            lane.rows.pop_front();
+            lane.first_number += 1;
+        }
+        Ok(true)
+    }
+
+    /// What the next batch is waiting for.
+    fn waits_for(&self) -> WaitFor {
+        let Some(lane_idx) = self.filling.as_ref().and_then(Filling::lane_idx) else {
+            return WaitFor::Trainer;
+        };
+        match self.lanes[lane_idx].rows.front() {
+            Some((_, State::Rereading)) => WaitFor::Storage,
+            None if self.in_flight < self.n_samples => WaitFor::Storage,
+            _ => WaitFor::Cpu,
+        }
+    }
+}
+
+impl Lane {
+    fn row(&mut self, number: u64) -> &mut (Slot, State) {
+        &mut self.rows[(number - self.first_number) as usize]
+    }
+}

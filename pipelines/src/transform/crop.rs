@@ -1,0 +1,127 @@
+//! Which part of a picture is taken: torchvision's rules for random and centre crops.
+
+use crate::decode::Picture;
+use crate::rng::Rng;
+
+/// Windows drawn before the fallback of [`random_window`].
+const N_TRIES: usize = 10;
+
+/// Long side / short side beyond which [`bounded_strip`] cuts.
+const LONGEST_STRIP: u32 = 16;
+
+/// A rectangle of a picture, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) left: u32,
+    pub(super) top: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+/// The window of torchvision's RandomResizedCrop: area uniform in `scale` of the picture's, the
+/// logarithm of width / height uniform in that of `ratio`, place uniform.
+///
+/// If ten draws in a row do not fit, the largest centred window whose ratio lies within `ratio`.
+pub(super) fn random_window(
+    width: u32,
+    height: u32,
+    scale: [f64; 2],
+    ratio: [f64; 2],
+    rng: &mut Rng,
+) -> Window {
+    let area = f64::from(width) * f64::from(height);
+    for _ in 0..N_TRIES {
+        let target_area = area * rng.range(scale[0], scale[1]);
+        let aspect = rng.range(ratio[0].ln(), ratio[1].ln()).exp();
+        let crop_width = (target_area * aspect).sqrt().round_ties_even() as u32;
+        let crop_height = (target_area / aspect).sqrt().round_ties_even() as u32;
+        if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
+            return Window {
+                top: rng.below((height - crop_height + 1) as usize) as u32,
+                left: rng.below((width - crop_width + 1) as usize) as u32,
+                width: crop_width,
+                height: crop_height,
+            };
+        }
+    }
+    let own_ratio = f64::from(width) / f64::from(height);
+    let (crop_width, crop_height) = if own_ratio < ratio[0] {
+        let crop_height = (f64::from(width) / ratio[0]).round_ties_even();
+        (width, (crop_height as u32).max(1))
+    } else if own_ratio > ratio[1] {
+        let crop_width = (f64::from(height) * ratio[1]).round_ties_even();
+        ((crop_width as u32).max(1), height)
+    } else {
+        (width, height)
+    };
+    Window {
+        left: (width - crop_width) / 2,
+        top: (height - crop_height) / 2,
+        width: crop_width,
+        height: crop_height,
+    }
+}
+
+/// Width and height with the short side at `side` and the ratio kept, the long side rounded down.
+pub(super) fn short_side_to(width: u32, height: u32, side: u32) -> (u32, u32) {
+    let long = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
+    if width <= height {
+        (side, long(height, width))
+    } else {
+        (long(width, height), side)
+    }
+}
+
+/// The centred square of `side`, the offset rounded as Python rounds.
+pub(super) fn centre_window(width: u32, height: u32, side: u32) -> Window {
+    let offset = |whole: u32| (f64::from(whole - side) / 2.0).round_ties_even() as u32;
+    Window {
+        left: offset(width),
+        top: offset(height),
+        width: side,
+        height: side,
+    }
+}
+
+/// The whole picture, or the middle of one that is more than sixteen times as long as wide: with
+/// its short side resized, a picture one pixel wide would take gigabytes of which all but the
+/// centre is thrown away.
+pub(super) fn bounded_strip(width: u32, height: u32) -> Window {
+    let kept_width = width.min(height.saturating_mul(LONGEST_STRIP));
+    let kept_height = height.min(width.saturating_mul(LONGEST_STRIP));
+    Window {
+        left: (width - kept_width) / 2,
+        top: (height - kept_height) / 2,
+        width: kept_width,
+        height: kept_height,
+    }
+}
+
+impl Picture {
+    /// The window that takes in everything.
+    pub(super) fn whole(&self) -> Window {
+        Window {
+            left: 0,
+            top: 0,
+            width: self.width,
+            height: self.height,
+        }
+    }
+
+    /// The rows of a window, top to bottom.
+    pub(super) fn rows(&self, window: Window) -> impl Iterator<Item = &[u8]> {
+        let first = 3 * window.left as usize;
+        self.pixels
+            .chunks_exact(3 * self.width as usize)
+            .skip(window.top as usize)
+            .take(window.height as usize)
+            .map(move |row| &row[first..first + 3 * window.width as usize])
+    }
+
+    /// The pixels of a window: RGB8, `[height, width, 3]`.
+    pub(super) fn cut(&self, window: Window) -> Vec<u8> {
+        let mut pixels = Vec::with_capacity(3 * window.width as usize * window.height as usize);
+        self.rows(window).for_each(|row| pixels.extend_from_slice(row));
+        pixels
+    }
+}

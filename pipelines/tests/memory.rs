@@ -1,0 +1,78 @@
+//! `memory` is kept: on real photos the process's peak, less what it had before the first read,
+//! stays within the budget and 15 %.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use support::{Row, config, options, write_set};
+use understudy_pipelines::bench;
+use understudy_pipelines::config::MaskConfig;
+use understudy_pipelines::pipeline::Options;
+
+/// Names the set to the process that reads it: the test starts itself a second time, as the peak
+/// that Linux tells is that of a whole process.
+const SET: &str = "UNDERSTUDY_TEST_MEMORY_SET";
+
+const NAME: &str = "the_peak_stays_within_the_budget";
+
+#[test]
+fn the_peak_stays_within_the_budget() {
+    if let Some(set) = std::env::var_os(SET) {
+        read(Path::new(&set));
+        return;
+    }
+    let data = std::env::var("UNDERSTUDY_DATA").unwrap_or("../../shared/data".into());
+    let photos = photos(&Path::new(&data).join("images/flowers/train"));
+    if photos.is_empty() {
+        eprintln!("skipped: no photos in {data}/images/flowers/train; set UNDERSTUDY_DATA");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows: Vec<Row> = photos
+        .iter()
+        .map(|path| Row::new(std::fs::read(path).expect("a photo"), 0))
+        .collect();
+    write_set(folder.path(), &rows, 16, 8);
+    let itself = std::env::current_exe().expect("this test's path");
+    let status = Command::new(itself)
+        .args(["--exact", NAME, "--nocapture"])
+        .env(SET, folder.path())
+        .status()
+        .expect("this test once more");
+    assert!(status.success());
+}
+
+/// Reads about two epochs of photos with 96 MiB, and with 4 threads that decode.
+fn read(set: &Path) {
+    let mut config = config(set);
+    config.image.size = 224;
+    config.image.eval_resize = 256;
+    config.batch = 32;
+    config.memory = "96MiB".into();
+    config.mask = MaskConfig::InverseBlock {
+        grid: 14,
+        n_masks: 16,
+        mask_prob: 0.8,
+        mask_prob_adjust: 0.07,
+        block: 3,
+    };
+    let options = Options { threads: 4, ..options(0, 1) };
+    let report = bench::run(&config, &options, Duration::from_secs(3)).expect("a report");
+    println!("{report}");
+    let Some(peak) = report.peak_memory_bytes else {
+        println!("skipped: this system does not tell a process's peak memory");
+        return;
+    };
+    assert!(report.stats.samples > 64, "{report}");
+    let limit = (96 << 20) * 115 / 100;
+    assert!(peak < limit, "{} MiB of 96, or 110", peak >> 20);
+}
+
+/// All files of the class folders.
+fn photos(folder: &Path) -> Vec<PathBuf> {
+    let files = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten();
+    files.filter(|file| file.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+}

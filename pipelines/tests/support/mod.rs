@@ -1,0 +1,147 @@
+//! Small sets of pictures, written straight to Parquet.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of this")]
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use image::{ImageFormat, RgbImage};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::batch::Batch;
+use understudy_pipelines::config::{Filter, ImageConfig, Limits, MaskConfig};
+use understudy_pipelines::pipeline::{Options, Pipeline};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// One row of a set.
+#[derive(Clone)]
+pub struct Row {
+    /// The encoded picture; none is null.
+    pub bytes: Option<Vec<u8>>,
+    pub label: i64,
+    /// As the row claims it.
+    pub xxh3: Option<u64>,
+}
+
+impl Row {
+    pub fn new(bytes: Vec<u8>, label: i64) -> Self {
+        let xxh3 = Some(xxh3_64(&bytes));
+        Self { bytes: Some(bytes), label, xxh3 }
+    }
+}
+
+/// `n` rows of pictures that all differ, 24×20 and larger.
+pub fn rows(n: usize) -> Vec<Row> {
+    (0..n).map(|i| Row::new(picture(i as u32, 24 + i as u32 % 5, 20), i as i64 % 3)).collect()
+}
+
+/// A JPEG whose colours depend on `seed`.
+pub fn picture(seed: u32, width: u32, height: u32) -> Vec<u8> {
+    let pixel = |x: u32, y: u32| {
+        let wave = |a: u32| (seed.wrapping_mul(37).wrapping_add(a * 11) % 256) as u8;
+        image::Rgb([wave(x), wave(y), wave(x + 2 * y)])
+    };
+    let picture = RgbImage::from_fn(width, height, pixel);
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Jpeg).expect("an encoder for JPEG");
+    bytes.into_inner()
+}
+
+/// Writes shards of `groups_per_shard` row groups of `group_rows` rows each, the last ones shorter.
+pub fn write_set(folder: &Path, rows: &[Row], group_rows: usize, groups_per_shard: usize) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    for (i, shard) in rows.chunks(group_rows * groups_per_shard).enumerate() {
+        let file = std::fs::File::create(folder.join(format!("train-{i:05}.parquet")));
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_dictionary_enabled(false)
+            .build();
+        let schema = record_batch(&[]).schema();
+        let mut writer = ArrowWriter::try_new(file.expect("a file"), schema, Some(properties))
+            .expect("a writer");
+        for group in shard.chunks(group_rows) {
+            writer.write(&record_batch(group)).expect("rows");
+            writer.flush().expect("a row group");
+        }
+        writer.close().expect("a footer");
+    }
+}
+
+fn record_batch(rows: &[Row]) -> RecordBatch {
+    let bytes: BinaryArray = rows.iter().map(|row| row.bytes.as_deref()).collect();
+    let paths: StringArray = rows.iter().map(|_| Some("a.jpg")).collect();
+    let image = StructArray::from(vec![
+        (Arc::new(Field::new("bytes", DataType::Binary, true)), Arc::new(bytes) as ArrayRef),
+        (Arc::new(Field::new("path", DataType::Utf8, true)), Arc::new(paths) as ArrayRef),
+    ]);
+    let labels: Int64Array = rows.iter().map(|row| Some(row.label)).collect();
+    let hashes: UInt64Array = rows.iter().map(|row| row.xxh3).collect();
+    let schema = Schema::new(vec![
+        Field::new("image", image.data_type().clone(), true),
+        Field::new("label", DataType::Int64, true),
+        Field::new("bytes_xxh3", DataType::UInt64, true),
+    ]);
+    RecordBatch::try_new(
+        Arc::new(schema),
+        vec![Arc::new(image), Arc::new(labels), Arc::new(hashes)],
+    )
+    .expect("columns of one length")
+}
+
+/// Small crops and masks from the set in `folder`: 8 samples a step in 4 lanes.
+pub fn config(folder: &Path) -> DataConfig {
+    DataConfig {
+        train: folder.display().to_string(),
+        val: None,
+        columns: Default::default(),
+        seed: 7,
+        batch: 8,
+        lanes: 4,
+        window_chunks: 2,
+        memory: "64MiB".into(),
+        max_bad_fraction: 0.1,
+        limits: Limits::default(),
+        image: ImageConfig {
+            size: 16,
+            crop_scale: [0.3, 1.0],
+            crop_ratio: [0.75, 4.0 / 3.0],
+            filter: Filter::Bicubic,
+            flip_prob: 0.5,
+            color_jitter: 0.2,
+            eval_resize: 18,
+            mean: [0.5; 3],
+            std: [0.25; 3],
+        },
+        mask: MaskConfig::InverseBlock {
+            grid: 4,
+            n_masks: 2,
+            mask_prob: 0.5,
+            mask_prob_adjust: 0.1,
+            block: 2,
+        },
+    }
+}
+
+/// The options of one of several ranks.
+pub fn options(rank: usize, world: usize) -> Options {
+    Options { rank, world, threads: 2, ..Options::default() }
+}
+
+/// The first `n` parts of a training stream.
+pub fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Batch> {
+    let pipeline = Pipeline::train(config, options).expect("a pipeline");
+    pipeline.take(n).map(|batch| batch.expect("a batch")).collect()
+}
+
+/// Two streams must be the same to the byte; says where they part.
+pub fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: number of batches");
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found.samples, expected.samples, "{what}: samples of step {}", expected.step);
+        assert!(found == expected, "{what}: bytes of step {} part {}", expected.step, expected.part);
+    }
+}

@@ -1,0 +1,110 @@
+//! Every recipe loads, validates and builds; `configs/schema.json` is fresh.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use understudy::config::{ConfigError, RunConfig};
+use understudy::model::Network;
+use understudy::params;
+
+fn recipes() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut recipes: Vec<_> = std::fs::read_dir(folder)
+        .expect("configs/")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    recipes.sort();
+    recipes
+}
+
+/// Millions of parameters of the encoder and of what stands behind it, as published: the encoder's
+/// counts are those of the released models, see the recipes' headers.
+const PUBLISHED: [(&str, f64, f64); 6] = [
+    ("data2vec1-image-base", 85.7, 0.6),
+    ("data2vec1-image-large-phase1", 303.4, 1.0),
+    ("data2vec1-image-large-phase2", 303.4, 1.0),
+    ("data2vec2-image-base", 85.8, 2.6),
+    ("data2vec2-image-large", 303.3, 6.0),
+    ("data2vec2-image-huge14", 630.8, 6.6),
+];
+
+#[test]
+fn every_recipe_loads_and_has_the_published_size() {
+    let mut n_published = 0;
+    for path in recipes() {
+        let config = RunConfig::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+        let student = Network::student(&config.model, &Device::flex());
+        let millions = |encoder: bool| {
+            let sizes = params::shapes(&student)
+                .into_iter()
+                .filter(|(name, _)| name.starts_with("encoder.") == encoder)
+                .map(|(_, shape)| shape.iter().product::<usize>());
+            sizes.sum::<usize>() as f64 / 1e6
+        };
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let Some((_, encoder, rest)) = PUBLISHED.iter().find(|(recipe, ..)| *recipe == name) else {
+            continue;
+        };
+        n_published += 1;
+        assert!((millions(true) - encoder).abs() < 0.06, "{name}: encoder {}", millions(true));
+        assert!((millions(false) - rest).abs() < 0.06, "{name}: rest {}", millions(false));
+    }
+    assert_eq!(n_published, PUBLISHED.len());
+}
+
+#[test]
+fn every_recipe_says_what_it_is() {
+    for path in recipes() {
+        let text = std::fs::read_to_string(&path).expect("a recipe");
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        let header = header.join("\n");
+        for word in ["Parameters:", "Run:"] {
+            assert!(header.contains(word), "{}: no `{word}` in its header", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_resolved_config_repeats_itself() {
+    for path in recipes() {
+        let config = RunConfig::load(&path, &[]).expect("a recipe");
+        let again = RunConfig::parse(&path, &config.to_toml(), &[]).expect("its own text");
+        assert_eq!(config, again);
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let path = recipes().into_iter().find(|p| p.ends_with("tiny-image.toml")).expect("the recipe");
+    let set = ["steps=0", "data.lanes=7", "model.data2vec2.image.n_heads=5"].map(str::to_owned);
+    let error = RunConfig::load(&path, &set).expect_err("three mistakes");
+    let ConfigError::Invalid { problems, .. } = &error else { panic!("{error}") };
+    for key in ["steps:", "data.lanes:", "n_heads"] {
+        assert!(problems.iter().any(|problem| problem.contains(key)), "{key} in {problems:?}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_shown_where_it_stands() {
+    let path = recipes().into_iter().find(|p| p.ends_with("tiny-image.toml")).expect("the recipe");
+    let text = std::fs::read_to_string(&path).expect("a recipe");
+    let text = text.replace("clip_norm = 4.0", "clip_nrom = 4.0");
+    let error = RunConfig::parse(&path, &text, &[]).expect_err("a typing mistake");
+    let message = error.to_string();
+    assert!(message.contains("clip_nrom") && message.contains('^'), "{message}");
+    let error = RunConfig::load(&path, &["optim.clip_nrom=1".to_owned()]).expect_err("another");
+    assert!(error.to_string().contains("clip_nrom"), "{error}");
+}
+
+#[test]
+fn the_schema_is_fresh() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/schema.json");
+    let schema = schemars::schema_for!(RunConfig);
+    let fresh = serde_json::to_string_pretty(&schema).expect("a schema") + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(&path, &fresh).expect("written");
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(stored == fresh, "configs/schema.json is old: UPDATE_SCHEMA=1 cargo test --test recipes");
+}

@@ -1,0 +1,113 @@
+//! A folder with shards and a small recipe, and the binary run on them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// Backends that this build has.
+pub fn devices() -> Vec<&'static str> {
+    if cfg!(feature = "libtorch") { vec!["cpu", "flex"] } else { vec!["flex"] }
+}
+
+pub struct Sandbox {
+    folder: TempDir,
+}
+
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub text: String,
+}
+
+impl Outcome {
+    pub fn of(output: Output) -> Self {
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Self { status: output.status, text: text.concat() }
+    }
+}
+
+/// Ten steps of a very small model, deterministic: two threads each.
+const SMALL: [&str; 12] = [
+    "steps=10",
+    "threads.compute=2",
+    "threads.data=2",
+    "data.batch=16",
+    "optim.schedule.cosine.warmup_steps=2",
+    "model.data2vec2.image.embed_dim=32",
+    "model.data2vec2.image.depth=2",
+    "model.data2vec2.decoder.dim=32",
+    "model.data2vec2.decoder.n_layers=2",
+    "model.data2vec2.targets.top_k=2",
+    "data.mask.inverse_block.n_masks=2",
+    "guard.min_target_var=0.0",
+];
+
+impl Sandbox {
+    /// With a set of `n` drawn pictures under `set/train`.
+    pub fn with_pictures(n: usize) -> Self {
+        let sandbox = Self { folder: tempfile::tempdir().expect("a folder") };
+        sandbox.write_pictures("set", n);
+        sandbox
+    }
+
+    /// Draws `n` pictures and writes them as shards; returns the training set's folder.
+    pub fn write_pictures(&self, name: &str, n: usize) -> PathBuf {
+        let set = self.root().join(name);
+        understudy::demo::write_set(&set, &self.root().join(format!("{name}-pictures")), n, 16, 1)
+            .expect("pictures and shards");
+        set.join("train")
+    }
+
+    pub fn copy_set(&self, name: &str) -> PathBuf {
+        let (from, to) = (self.root().join("set/train"), self.root().join(name));
+        std::fs::create_dir_all(&to).expect("a folder");
+        for entry in std::fs::read_dir(from).expect("the set") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                std::fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
+            }
+        }
+        to
+    }
+
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    pub fn command(&self, run: &str, device: &str, set: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        command
+            .args(["train", concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-image.toml")])
+            .arg("--run")
+            .arg(self.run(run))
+            .args(["--device", device]);
+        let data = format!("data.train={}", self.root().join("set/train").display());
+        for assignment in SMALL.iter().copied().chain([data.as_str()]).chain(set.iter().copied()) {
+            command.args(["--set", assignment]);
+        }
+        command
+    }
+
+    pub fn train_command(&self, run: &str, device: &str, set: &[&str]) -> Command {
+        let mut command = self.command(run, device, set);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    pub fn train(&self, run: &str, device: &str, set: &[&str]) -> Outcome {
+        Outcome::of(self.command(run, device, set).output().expect("the binary runs"))
+    }
+}
+
+/// The lines of a run's `metrics.jsonl`.
+pub fn run_lines(run: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(run.join("metrics.jsonl"))
+        .expect("metrics")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
+}
