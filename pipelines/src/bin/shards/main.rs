@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use understudy_pipelines::Error;
 
+mod bench;
 mod columns;
 mod inspect;
 mod plan;
@@ -35,6 +36,8 @@ enum Command {
     Verify(verify::Args),
     /// Show what a recipe's order costs and how well it shuffles, before a run.
     Plan(plan::Args),
+    /// Read training batches as fast as they come; report the throughput and what limits it.
+    Bench(bench::Args),
 }
 
 /// The user asked the command to stop.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;
