@@ -69,7 +69,9 @@ pub enum Error {
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
     /// More samples were bad than `max_bad_fraction` allows.
-    #[error("{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}")]
+    #[error(
+        "{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}"
+    )]
     TooManyBadSamples {
         /// Bad samples so far.
         failed: u64,
@@ -81,7 +83,9 @@ pub enum Error {
         last: String,
     },
     /// One batch, or the row groups that it needs, cannot fit `memory`.
-    #[error("{what} needs {needed_bytes} bytes, more than memory = {memory_bytes} bytes allows; raise `memory`, or lower {lower}")]
+    #[error(
+        "{what} needs {needed_bytes} bytes, more than memory = {memory_bytes} bytes allows; raise `memory`, or lower {lower}"
+    )]
     Budget {
         /// The thing that does not fit.
         what: String,

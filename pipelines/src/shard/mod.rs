@@ -222,6 +222,11 @@ impl ShardSet {
 }
 
 impl Shard {
+    /// Where the file lies.
+    pub fn location(&self) -> &Location {
+        &self.object.location
+    }
+
     fn new(object: Object, groups: Vec<Group>) -> Self {
         let rows = groups.iter().map(|group| group.rows).sum();
         let (path, format) = (object.path.clone(), object.format);

@@ -123,6 +123,15 @@ impl ImageRows {
         }
     }
 
+    /// Whether the row says anything about its label: then [`Self::label`] tells if it is right.
+    pub fn is_labelled(&self, row: usize) -> bool {
+        match &self.labels {
+            None => false,
+            Some(Labels::Numbers(numbers, _)) => numbers.is_valid(row),
+            Some(Labels::Names(names, _)) => names.is_valid(row),
+        }
+    }
+
     /// The path that the picture came from, where the set says.
     pub fn path(&self, row: usize) -> Option<&str> {
         let paths = self.paths.as_ref()?;

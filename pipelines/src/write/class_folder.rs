@@ -19,7 +19,10 @@ pub(crate) struct ClassFolder {
 impl ClassFolder {
     /// Reads the classes: the names of the folders in `root`.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let io = |source| Error::Io { path: root.to_owned(), source };
+        let io = |source| Error::Io {
+            path: root.to_owned(),
+            source,
+        };
         let mut classes = Vec::new();
         for entry in std::fs::read_dir(root).map_err(io)? {
             let path = entry.map_err(io)?.path();
@@ -29,7 +32,10 @@ impl ClassFolder {
             }
         }
         classes.sort();
-        Ok(Self { root: root.to_owned(), classes })
+        Ok(Self {
+            root: root.to_owned(),
+            classes,
+        })
     }
 
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
@@ -63,7 +69,12 @@ impl ClassFolder {
                 None => RawLabel::None,
             };
             let place = path.display().to_string();
-            let sample = RawSample { place, path: Some(name), body: Body::File(path, bytes), label };
+            let sample = RawSample {
+                place,
+                path: Some(name),
+                body: Body::File(path, bytes),
+                label,
+            };
             if sink(sample).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -80,9 +91,15 @@ impl ClassFolder {
     /// Name relative to the root with `/`, path, and size of each file, sorted within each folder:
     /// only one folder's names are held at a time.
     fn files(&self) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> {
-        let not_hidden = |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
-        let walk = WalkDir::new(&self.root).min_depth(1).follow_links(true).sort_by_file_name();
-        walk.into_iter().filter_entry(not_hidden).filter_map(|entry| self.file(entry).transpose())
+        let not_hidden =
+            |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
+        let walk = WalkDir::new(&self.root)
+            .min_depth(1)
+            .follow_links(true)
+            .sort_by_file_name();
+        walk.into_iter()
+            .filter_entry(not_hidden)
+            .filter_map(|entry| self.file(entry).transpose())
     }
 
     fn file(&self, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
@@ -95,7 +112,10 @@ impl ClassFolder {
             return Ok(None);
         }
         let bytes = entry.metadata().map_err(fault)?.len();
-        let relative = entry.path().strip_prefix(&self.root).unwrap_or(entry.path());
+        let relative = entry
+            .path()
+            .strip_prefix(&self.root)
+            .unwrap_or(entry.path());
         let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
         Ok(Some((parts.join("/"), entry.into_path(), bytes)))
     }

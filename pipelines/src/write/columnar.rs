@@ -49,7 +49,11 @@ enum Columns {
 
 impl Columnar {
     /// A columnar file by its first bytes.
-    pub(crate) fn open(path: &Path, head: &[u8], columns: &BTreeMap<String, String>) -> Option<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        head: &[u8],
+        columns: &BTreeMap<String, String>,
+    ) -> Option<Self> {
         let format = if head.starts_with(b"PAR1") {
             Format::Parquet
         } else if head.starts_with(b"ARROW1") {
@@ -61,11 +65,20 @@ impl Columnar {
         };
         let column = |ours: &str| columns.get(ours).map_or(ours, String::as_str).to_owned();
         let label = (column("label"), columns.contains_key("label"));
-        Some(Self { path: path.to_owned(), format, image: column("image"), label })
+        Some(Self {
+            path: path.to_owned(),
+            format,
+            image: column("image"),
+            label,
+        })
     }
 
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
-        let bytes = self.path.metadata().map_err(|source| self.io(source))?.len();
+        let bytes = self
+            .path
+            .metadata()
+            .map_err(|source| self.io(source))?
+            .len();
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         survey.hash_file(&name, bytes);
         let (schema, batches) = self.batches(Columns::Label, 0)?;
@@ -160,19 +173,30 @@ impl Columnar {
                 let builder = self.parquet()?;
                 let schema = builder.schema().clone();
                 let mask = ProjectionMask::roots(builder.parquet_schema(), project(&schema)?);
-                let rows = if columns == Columns::All { BATCH_ROWS } else { 8192 };
+                let rows = if columns == Columns::All {
+                    BATCH_ROWS
+                } else {
+                    8192
+                };
                 let builder = builder.with_projection(mask).with_batch_size(rows);
-                let reader = builder.with_offset(skip as usize).build().map_err(|e| self.damaged(&e))?;
+                let reader = builder
+                    .with_offset(skip as usize)
+                    .build()
+                    .map_err(|e| self.damaged(&e))?;
                 Ok((schema, Box::new(reader)))
             }
             Format::ArrowFile => {
-                let schema = FileReader::try_new_buffered(open()?, None).map_err(damaged)?.schema();
+                let schema = FileReader::try_new_buffered(open()?, None)
+                    .map_err(damaged)?
+                    .schema();
                 let wanted = project(&schema)?;
                 let reader = FileReader::try_new(BufReader::new(open()?), Some(wanted));
                 Ok((schema, Box::new(reader.map_err(damaged)?)))
             }
             Format::ArrowStream => {
-                let schema = StreamReader::try_new_buffered(open()?, None).map_err(damaged)?.schema();
+                let schema = StreamReader::try_new_buffered(open()?, None)
+                    .map_err(damaged)?
+                    .schema();
                 let wanted = project(&schema)?;
                 let reader = StreamReader::try_new(BufReader::new(open()?), Some(wanted));
                 Ok((schema, Box::new(reader.map_err(damaged)?)))
@@ -182,10 +206,13 @@ impl Columnar {
 
     fn image_index(&self, schema: &Schema) -> Result<usize> {
         schema.index_of(&self.image).map_err(|_| {
-            self.schema_error(&self.image, format!(
-                "not in this file, which has {}; name it with --columns image=…",
-                column_names(schema)
-            ))
+            self.schema_error(
+                &self.image,
+                format!(
+                    "not in this file, which has {}; name it with --columns image=…",
+                    column_names(schema)
+                ),
+            )
         })
     }
 
@@ -210,9 +237,10 @@ impl Columnar {
         };
         match bytes {
             Some(DataType::Binary | DataType::LargeBinary | DataType::BinaryView) => Ok(()),
-            _ => Err(self.schema_error(&self.image, format!(
-                "is {found}; expected binary, or a struct with `bytes` of binary"
-            ))),
+            _ => Err(self.schema_error(
+                &self.image,
+                format!("is {found}; expected binary, or a struct with `bytes` of binary"),
+            )),
         }
     }
 
@@ -248,15 +276,25 @@ impl Columnar {
     }
 
     fn schema_error(&self, column: &str, reason: String) -> Error {
-        Error::Schema { shard: self.path.display().to_string(), column: column.to_owned(), reason }
+        Error::Schema {
+            shard: self.path.display().to_string(),
+            column: column.to_owned(),
+            reason,
+        }
     }
 
     fn io(&self, source: std::io::Error) -> Error {
-        Error::Io { path: self.path.clone(), source }
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn damaged(&self, reason: &impl ToString) -> Error {
-        Error::Corrupt { shard: self.path.display().to_string(), reason: reason.to_string() }
+        Error::Corrupt {
+            shard: self.path.display().to_string(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -276,7 +314,12 @@ impl ColumnLabels {
                 let index = column.as_primitive::<Int64Type>().value(row);
                 match (names, usize::try_from(index)) {
                     (Some(names), Ok(i)) => names.get(i).map_or_else(
-                        || RawLabel::Bad(format!("{i} is out of range: its file names {} classes", names.len())),
+                        || {
+                            RawLabel::Bad(format!(
+                                "{i} is out of range: its file names {} classes",
+                                names.len()
+                            ))
+                        },
                         |name| RawLabel::Name(name.clone()),
                     ),
                     _ => RawLabel::Index(index),
@@ -302,22 +345,37 @@ impl Media {
     fn of(batch: &RecordBatch, index: usize) -> Self {
         let column = batch.column(index).clone();
         let Some(parts) = column.as_struct_opt() else {
-            return Self { bytes: column.clone(), row: column, path: None };
+            return Self {
+                bytes: column.clone(),
+                row: column,
+                path: None,
+            };
         };
         let bytes = parts.column_by_name("bytes").unwrap_or(&column).clone();
-        let path = parts.column_by_name("path").and_then(|path| cast(path, &DataType::Utf8).ok());
-        Self { bytes, row: column, path }
+        let path = parts
+            .column_by_name("path")
+            .and_then(|path| cast(path, &DataType::Utf8).ok());
+        Self {
+            bytes,
+            row: column,
+            path,
+        }
     }
 
     fn path(&self, row: usize) -> Option<String> {
-        let path = self.path.as_ref().filter(|path| self.row.is_valid(row) && path.is_valid(row))?;
+        let path = self
+            .path
+            .as_ref()
+            .filter(|path| self.row.is_valid(row) && path.is_valid(row))?;
         Some(path.as_string::<i32>().value(row).to_owned())
     }
 
     fn body(&self, row: usize) -> Body {
         if self.row.is_null(row) || self.bytes.is_null(row) {
             let reason = self.path(row).map_or(SampleError::Empty, |path| {
-                SampleError::Unsupported(format!("the row names `{path}` and does not hold its bytes"))
+                SampleError::Unsupported(format!(
+                    "the row names `{path}` and does not hold its bytes"
+                ))
             });
             return Body::Bad(reason);
         }
@@ -330,6 +388,10 @@ impl Media {
 }
 
 fn column_names(schema: &Schema) -> String {
-    let names: Vec<_> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+    let names: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| format!("`{}`", field.name()))
+        .collect();
     names.join(", ")
 }

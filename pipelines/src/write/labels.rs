@@ -59,9 +59,11 @@ impl SeenLabels {
     fn into_classes(mut self) -> Result<Option<Vec<String>>, String> {
         let named = self.list.is_some() || !self.names.is_empty();
         if named && self.numbers {
-            return Err("some labels are numbers and some are names; give the list with --labels, \
+            return Err(
+                "some labels are numbers and some are names; give the list with --labels, \
                         or write the sources one at a time"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if self.names.len() > MAX_CLASSES {
             return Err(format!(
@@ -110,7 +112,10 @@ impl Labels {
 
     fn new(classes: Option<Vec<String>>) -> Self {
         let names = classes.iter().flatten();
-        let index = names.enumerate().map(|(i, name)| (name.clone(), i as i64)).collect();
+        let index = names
+            .enumerate()
+            .map(|(i, name)| (name.clone(), i as i64))
+            .collect();
         Self { classes, index }
     }
 
@@ -127,7 +132,9 @@ impl Labels {
             },
             RawLabel::Name(name) => match self.index.get(name) {
                 Some(i) => Ok(Some(*i)),
-                None => Err(SampleError::Label(format!("`{name}` is not a class of the set"))),
+                None => Err(SampleError::Label(format!(
+                    "`{name}` is not a class of the set"
+                ))),
             },
             RawLabel::Bad(reason) => Err(SampleError::Label(reason.clone())),
         }
@@ -136,19 +143,29 @@ impl Labels {
 
 /// The class list of another set: of its manifest, or of a Parquet file's metadata.
 pub(crate) fn read_classes(from: &Path) -> Result<Vec<String>> {
-    let fault = |reason: &str| Error::Config(vec![format!("--labels {}: {reason}", from.display())]);
+    let fault =
+        |reason: &str| Error::Config(vec![format!("--labels {}: {reason}", from.display())]);
     let manifest = from.join(MANIFEST_NAME);
     if manifest.is_file() {
-        let io = |source| Error::Io { path: manifest.clone(), source };
+        let io = |source| Error::Io {
+            path: manifest.clone(),
+            source,
+        };
         let json = std::fs::read(&manifest).map_err(io)?;
         return Manifest::from_json(&json, &manifest.display().to_string())?
             .classes
             .ok_or_else(|| fault("this set has no class names"));
     }
     let file = first_parquet(from).ok_or_else(|| fault("no manifest.json and no Parquet file"))?;
-    let io = |source| Error::Io { path: file.clone(), source };
+    let io = |source| Error::Io {
+        path: file.clone(),
+        source,
+    };
     let footer = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file).map_err(io)?)
-        .map_err(|e| Error::Corrupt { shard: file.display().to_string(), reason: e.to_string() })?;
+        .map_err(|e| Error::Corrupt {
+            shard: file.display().to_string(),
+            reason: e.to_string(),
+        })?;
     let schema = footer.schema();
     let features = schema.metadata().get(understudy_schemas::HUGGINGFACE_KEY);
     features
@@ -180,7 +197,10 @@ mod tests {
     }
 
     fn seen(from: &[&str]) -> SeenLabels {
-        SeenLabels { names: names(from).into_iter().collect(), ..SeenLabels::default() }
+        SeenLabels {
+            names: names(from).into_iter().collect(),
+            ..SeenLabels::default()
+        }
     }
 
     #[test]
@@ -192,9 +212,15 @@ mod tests {
         let mut listed = SeenLabels::default();
         listed.list(names(&["dog", "cat"]));
         listed.list(names(&["dog", "cat"]));
-        assert_eq!(listed.clone().into_classes(), Ok(Some(names(&["dog", "cat"]))));
+        assert_eq!(
+            listed.clone().into_classes(),
+            Ok(Some(names(&["dog", "cat"])))
+        );
         listed.list(names(&["ant", "dog"]));
-        assert_eq!(listed.into_classes(), Ok(Some(names(&["ant", "cat", "dog"]))));
+        assert_eq!(
+            listed.into_classes(),
+            Ok(Some(names(&["ant", "cat", "dog"])))
+        );
     }
 
     #[test]
@@ -203,10 +229,17 @@ mod tests {
         assert_eq!(labels.resolve(&RawLabel::Index(1)), Ok(Some(1)));
         assert_eq!(labels.resolve(&RawLabel::Index(-1)), Ok(None));
         assert_eq!(labels.resolve(&RawLabel::None), Ok(None));
-        for bad in [RawLabel::Index(2), RawLabel::Index(-2), RawLabel::Name("c".into())] {
+        for bad in [
+            RawLabel::Index(2),
+            RawLabel::Index(-2),
+            RawLabel::Name("c".into()),
+        ] {
             assert!(labels.resolve(&bad).is_err(), "{bad:?}");
         }
-        assert_eq!(Labels::new(None).resolve(&RawLabel::Index(999)), Ok(Some(999)));
+        assert_eq!(
+            Labels::new(None).resolve(&RawLabel::Index(999)),
+            Ok(Some(999))
+        );
         assert!(Labels::new(None).resolve(&RawLabel::Index(-2)).is_err());
     }
 
@@ -214,15 +247,23 @@ mod tests {
     fn a_class_that_the_given_list_lacks_stops_the_run() {
         let given = names(&["a", "b"]);
         assert!(Labels::settle(seen(&["b"]), Some(("x".to_owned(), given.clone()))).is_ok());
-        let error = Labels::settle(seen(&["b", "c"]), Some(("x".to_owned(), given))).unwrap_err().to_string();
+        let error = Labels::settle(seen(&["b", "c"]), Some(("x".to_owned(), given)))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`c`"), "{error}");
     }
 
     #[test]
     fn numbers_and_names_do_not_mix() {
-        let mixed = SeenLabels { numbers: true, ..seen(&["a"]) };
+        let mixed = SeenLabels {
+            numbers: true,
+            ..seen(&["a"])
+        };
         assert!(mixed.into_classes().is_err());
-        let numbers = SeenLabels { numbers: true, ..SeenLabels::default() };
+        let numbers = SeenLabels {
+            numbers: true,
+            ..SeenLabels::default()
+        };
         assert_eq!(numbers.into_classes(), Ok(None));
     }
 }

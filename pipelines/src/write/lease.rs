@@ -36,28 +36,50 @@ struct Holder {
 impl Lease {
     /// Takes the lease at `path` for the set `url`, or says who holds it.
     pub(crate) fn take(path: &Path, url: &Path) -> Result<Self> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut options = File::options();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
         let locked = match file.try_lock() {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
             // A file system without locks: the words in the file decide.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => false,
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                false
+            }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         };
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
         let holder: Option<Holder> = serde_json::from_str(&text).ok();
         let now = unix_secs();
-        let alive_elsewhere =
-            holder.as_ref().is_some_and(|h| h.host != host() && h.expires > now);
+        let alive_elsewhere = holder
+            .as_ref()
+            .is_some_and(|h| h.host != host() && h.expires > now);
         if locked || alive_elsewhere {
             let holder = holder.map_or_else(
                 || "another process on this machine".to_owned(),
-                |h| format!("process {} on {}, lease good for {} s", h.pid, h.host, h.expires.saturating_sub(now)),
+                |h| {
+                    format!(
+                        "process {} on {}, lease good for {} s",
+                        h.pid,
+                        h.host,
+                        h.expires.saturating_sub(now)
+                    )
+                },
             );
-            return Err(Error::Busy { url: url.display().to_string(), holder });
+            return Err(Error::Busy {
+                url: url.display().to_string(),
+                holder,
+            });
         }
         write_holder(&mut file).map_err(io)?;
         let (stop, stopped) = bounded::<()>(0);
@@ -65,12 +87,18 @@ impl Lease {
         let renewer = std::thread::spawn(move || {
             while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
                 if let Err(error) = write_holder(&mut file) {
-                    tracing::warn!("{}: the lease could not be renewed: {error}", path.display());
+                    tracing::warn!(
+                        "{}: the lease could not be renewed: {error}",
+                        path.display()
+                    );
                 }
             }
             release(&mut file, &path);
         });
-        Ok(Self { stop: Some(stop), renewer: Some(renewer) })
+        Ok(Self {
+            stop: Some(stop),
+            renewer: Some(renewer),
+        })
     }
 }
 
@@ -90,8 +118,11 @@ fn release(file: &mut File, path: &PathBuf) {
 }
 
 fn write_holder(file: &mut File) -> std::io::Result<()> {
-    let holder =
-        Holder { host: host(), pid: std::process::id(), expires: unix_secs() + VALID_FOR.as_secs() };
+    let holder = Holder {
+        host: host(),
+        pid: std::process::id(),
+        expires: unix_secs() + VALID_FOR.as_secs(),
+    };
     let mut text = serde_json::to_vec(&holder)?;
     text.push(b'\n');
     file.rewind()?;
@@ -100,7 +131,10 @@ fn write_holder(file: &mut File) -> std::io::Result<()> {
 }
 
 fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 fn host() -> String {
@@ -118,7 +152,10 @@ mod tests {
         let path = folder.path().join("lease.json");
         let first = Lease::take(&path, folder.path()).unwrap();
         let refused = Lease::take(&path, folder.path()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         drop(first);
         Lease::take(&path, folder.path()).unwrap();
     }
@@ -128,7 +165,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lease.json");
         let write = |expires| {
-            let holder = Holder { host: "elsewhere".to_owned(), pid: 7, expires };
+            let holder = Holder {
+                host: "elsewhere".to_owned(),
+                pid: 7,
+                expires,
+            };
             std::fs::write(&path, serde_json::to_vec(&holder).unwrap()).unwrap();
         };
         write(unix_secs() + 50);
@@ -142,7 +183,11 @@ mod tests {
     fn a_killed_writer_of_this_machine_is_succeeded_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lease.json");
-        let holder = Holder { host: host(), pid: 7, expires: unix_secs() + 50 };
+        let holder = Holder {
+            host: host(),
+            pid: 7,
+            expires: unix_secs() + 50,
+        };
         std::fs::write(&path, serde_json::to_vec(&holder).unwrap()).unwrap();
         Lease::take(&path, folder.path()).unwrap();
     }

@@ -171,9 +171,17 @@ pub fn write(
         }
         if survey.samples == 0 {
             let reason = "no samples in it".to_owned();
-            return Err(Error::Source { path: options.sources[0].clone(), reason });
+            return Err(Error::Source {
+                path: options.sources[0].clone(),
+                reason,
+            });
         }
-        parts.push(Part { folder, stem: name.unwrap_or("shard"), sources, survey });
+        parts.push(Part {
+            folder,
+            stem: name.unwrap_or("shard"),
+            sources,
+            survey,
+        });
     }
     let seen = SeenLabels::joined(parts.iter().map(|part| &part.survey.labels));
     let given = match &options.labels {
@@ -250,7 +258,10 @@ fn write_set(
                     part.survey.samples,
                     notes.quarantine_path().display()
                 );
-                return Err(Error::Source { path: options.sources[0].clone(), reason });
+                return Err(Error::Source {
+                    path: options.sources[0].clone(),
+                    reason,
+                });
             }
             let quarantined = set.bad.count;
             set.bad.finish()?;
@@ -258,7 +269,10 @@ fn write_set(
             (manifest, quarantined, End::Written)
         }
     };
-    Ok(Report { resumed_from, ..part.report(&manifest, quarantined, start, end) })
+    Ok(Report {
+        resumed_from,
+        ..part.report(&manifest, quarantined, start, end)
+    })
 }
 
 impl Part {
@@ -306,7 +320,16 @@ impl<'a> SetWriter<'a> {
         let (bytes, count) = last.map_or((0, 0), |note| (note.quarantine_bytes, note.quarantined));
         let bad = BadSamples::resume(notes.quarantine_path(), bytes, count)?;
         let next_sample = last.map_or(0, |note| note.next_sample);
-        Ok(Self { part, notes, options, schema, finished, open: None, bad, next_sample })
+        Ok(Self {
+            part,
+            notes,
+            options,
+            schema,
+            finished,
+            open: None,
+            bad,
+            next_sample,
+        })
     }
 
     fn add(&mut self, outcomes: Outcomes) -> Result<()> {
@@ -337,7 +360,9 @@ impl<'a> SetWriter<'a> {
     }
 
     fn close_shard(&mut self) -> Result<()> {
-        let Some(open) = self.open.take() else { return Ok(()) };
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
         let note = Note {
             next_sample: self.next_sample,
             quarantined: self.bad.count,
@@ -350,7 +375,11 @@ impl<'a> SetWriter<'a> {
     }
 
     fn manifest(&self, labels: &Labels) -> Manifest {
-        let shards = self.finished.iter().map(|note| note.shard.clone()).collect();
+        let shards = self
+            .finished
+            .iter()
+            .map(|note| note.shard.clone())
+            .collect();
         Manifest::new(&IMAGE.name, IMAGE.version, labels.classes.clone(), shards)
     }
 
@@ -383,7 +412,9 @@ fn refuse_nesting(options: &WriteOptions) -> Result<()> {
 /// The path without links, also where its last parts are not there yet.
 fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let there = path.ancestors().find_map(|a| Some((a, a.canonicalize().ok()?)));
+    let there = path
+        .ancestors()
+        .find_map(|a| Some((a, a.canonicalize().ok()?)));
     match there {
         Some((ancestor, real)) => match path.strip_prefix(ancestor) {
             Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),

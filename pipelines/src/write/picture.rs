@@ -42,23 +42,40 @@ pub(crate) fn to_row(
     let bytes = match sample.body {
         Body::Bytes(bytes) => Ok(bytes),
         Body::Bad(reason) => Err(reason),
-        Body::File(_, found) if found > limits.bytes => {
-            Err(SampleError::Limit { what: "bytes", found, limit: limits.bytes })
-        }
+        Body::File(_, found) if found > limits.bytes => Err(SampleError::Limit {
+            what: "bytes",
+            found,
+            limit: limits.bytes,
+        }),
         Body::File(path, _) => Ok(read_file(&path)?),
     };
     let row = bytes.and_then(|bytes| {
         let label = labels.resolve(&sample.label)?;
         let (bytes, width, height, encoded) = prepare(bytes, recipe, &limits)?;
-        let path = sample.path.map(|path| if encoded { as_jpeg(&path) } else { path });
+        let path = sample
+            .path
+            .map(|path| if encoded { as_jpeg(&path) } else { path });
         let xxh3 = xxh3_64(&bytes);
-        Ok(Row { bytes, path, width, height, label, xxh3 })
+        Ok(Row {
+            bytes,
+            path,
+            width,
+            height,
+            label,
+            xxh3,
+        })
     });
-    Ok(row.map_err(|reason| BadSample { place: sample.place, reason }))
+    Ok(row.map_err(|reason| BadSample {
+        place: sample.place,
+        reason,
+    }))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The bytes to store, width, height, and whether they were encoded anew.
@@ -95,13 +112,22 @@ fn short_side_to(target: u32, width: u32, height: u32) -> (u32, u32) {
         let scaled = f64::from(long) * f64::from(target) / f64::from(short);
         scaled.round() as u32
     };
-    if width <= height { (target, long(height, width)) } else { (long(width, height), target) }
+    if width <= height {
+        (target, long(height, width))
+    } else {
+        (long(width, height), target)
+    }
 }
 
 fn encode_jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, SampleError> {
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, quality)
-        .encode(&picture.pixels, picture.width, picture.height, image::ExtendedColorType::Rgb8)
+        .encode(
+            &picture.pixels,
+            picture.width,
+            picture.height,
+            image::ExtendedColorType::Rgb8,
+        )
         .map_err(|e| SampleError::Unsupported(format!("as JPEG: {e}")))?;
     Ok(jpeg)
 }

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 
 /// The file of bad samples, beside the shards.
 pub const QUARANTINE_NAME: &str = "quarantine.jsonl";
+/// There from the start of the writing on: with it and without a manifest a set is unfinished.
+pub(crate) const JOB_PATH: &str = ".write/job.json";
 /// The folder of notes, beside the shards.
 const NOTES_FOLDER: &str = ".write";
 
@@ -77,8 +79,14 @@ impl Notes {
                 set.display()
             )]));
         }
-        fs::create_dir_all(&notes).map_err(|source| Error::Io { path: notes.clone(), source })?;
-        Ok(Self { set: set.to_owned(), notes })
+        fs::create_dir_all(&notes).map_err(|source| Error::Io {
+            path: notes.clone(),
+            source,
+        })?;
+        Ok(Self {
+            set: set.to_owned(),
+            notes,
+        })
     }
 
     pub(crate) fn lease_path(&self) -> PathBuf {
@@ -121,11 +129,15 @@ impl Notes {
         loop {
             let name = shard_name(finished.len());
             let path = self.notes.join(format!("{name}.json"));
-            let Some(text) = read_if_there(&path)? else { break };
+            let Some(text) = read_if_there(&path)? else {
+                break;
+            };
             let note: Note = parse(&path, &text)?;
             let there = fs::metadata(self.set.join(&name)).map(|file| file.len());
             if there.ok() != Some(note.shard.bytes) {
-                tracing::warn!("{name} is not as it was written: it and those after it are written again");
+                tracing::warn!(
+                    "{name} is not as it was written: it and those after it are written again"
+                );
                 break;
             }
             finished.push(note);
@@ -143,7 +155,11 @@ impl Notes {
 
     /// Writes the manifest, after which the set is whole, and removes the shards' notes.
     pub(crate) fn finish(&self, manifest: &Manifest) -> Result<()> {
-        self.write_file(MANIFEST_NAME, &manifest.to_json(), &self.set.join(MANIFEST_NAME))?;
+        self.write_file(
+            MANIFEST_NAME,
+            &manifest.to_json(),
+            &self.set.join(MANIFEST_NAME),
+        )?;
         for shard in &manifest.shards {
             let path = self.notes.join(format!("{}.json", shard.path));
             fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
@@ -165,7 +181,10 @@ impl Notes {
             file.sync_all()?;
             fs::rename(&temporary, to)
         };
-        write().map_err(|source| Error::Io { path: to.to_owned(), source })
+        write().map_err(|source| Error::Io {
+            path: to.to_owned(),
+            source,
+        })
     }
 }
 
@@ -182,9 +201,17 @@ impl BadSamples {
     /// Goes on after the bad samples that finished shards have noted; later lines are cut off, as
     /// their samples are read again.
     pub(crate) fn resume(path: PathBuf, bytes: u64, count: u64) -> Result<Self> {
-        let mut this = Self { path, file: None, bytes, count };
+        let mut this = Self {
+            path,
+            file: None,
+            bytes,
+            count,
+        };
         if this.path.exists() {
-            let file = File::options().append(true).open(&this.path).map_err(|e| this.io(e))?;
+            let file = File::options()
+                .append(true)
+                .open(&this.path)
+                .map_err(|e| this.io(e))?;
             file.set_len(bytes).map_err(|e| this.io(e))?;
             this.file = Some(file);
         }
@@ -199,11 +226,17 @@ impl BadSamples {
             empty => {
                 let file = File::options().create(true).append(true).open(&self.path);
                 let path = &self.path;
-                empty.insert(file.map_err(|source| Error::Io { path: path.clone(), source })?)
+                empty.insert(file.map_err(|source| Error::Io {
+                    path: path.clone(),
+                    source,
+                })?)
             }
         };
         file.write_all(line.as_bytes())
-            .map_err(|source| Error::Io { path: self.path.clone(), source })?;
+            .map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })?;
         self.bytes += line.len() as u64;
         self.count += 1;
         Ok(())
@@ -218,31 +251,52 @@ impl BadSamples {
     }
 
     fn io(&self, source: std::io::Error) -> Error {
-        Error::Io { path: self.path.clone(), source }
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
 /// The settings in which two jobs differ, by name.
 fn differences(a: &Job, b: &Job) -> Vec<&'static str> {
     let all = [
-        ("schema", a.schema != b.schema || a.schema_version != b.schema_version),
-        ("source (its files' names or sizes changed)", a.source_xxh3 != b.source_xxh3),
+        (
+            "schema",
+            a.schema != b.schema || a.schema_version != b.schema_version,
+        ),
+        (
+            "source (its files' names or sizes changed)",
+            a.source_xxh3 != b.source_xxh3,
+        ),
         ("list of classes", a.classes != b.classes),
-        ("--resize-short", a.recipe.resize_short != b.recipe.resize_short),
+        (
+            "--resize-short",
+            a.recipe.resize_short != b.recipe.resize_short,
+        ),
         ("--quality", a.recipe.quality != b.recipe.quality),
         ("--encode", a.recipe.encode != b.recipe.encode),
         ("--check", a.recipe.check != b.recipe.check),
         ("--shard-bytes", a.shard_bytes != b.shard_bytes),
         ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
     ];
-    all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    all.into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn holds_shards(set: &Path) -> bool {
-    let files = fs::read_dir(set).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = fs::read_dir(set)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     files.into_iter().any(|path| {
         path.file_name().is_some_and(|name| name == MANIFEST_NAME)
-            || path.extension().is_some_and(|end| end == "parquet" || end == "arrow")
+            || path
+                .extension()
+                .is_some_and(|end| end == "parquet" || end == "arrow")
     })
 }
 
@@ -250,7 +304,10 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path: path.to_owned(), source }),
+        Err(source) => Err(Error::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -130,7 +130,10 @@ pub(crate) fn discover(paths: &[PathBuf], columns: &BTreeMap<String, String>) ->
 }
 
 fn discover_path(path: &Path, columns: &BTreeMap<String, String>, sets: &mut Sets) -> Result<()> {
-    let error = |reason: String| Error::Source { path: path.to_owned(), reason };
+    let error = |reason: String| Error::Source {
+        path: path.to_owned(),
+        reason,
+    };
     let Ok(metadata) = fs::metadata(path) else {
         return Err(error("no such file or folder".to_owned()));
     };
@@ -187,9 +190,16 @@ fn open_folder(path: &Path, columns: &BTreeMap<String, String>) -> Result<Sets> 
 
 /// Tells a file's kind by its first bytes; `None` where it is none of ours.
 fn open_file(path: &Path, columns: &BTreeMap<String, String>) -> Result<Option<Source>> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut head = Vec::new();
-    File::open(path).map_err(io)?.take(512).read_to_end(&mut head).map_err(io)?;
+    File::open(path)
+        .map_err(io)?
+        .take(512)
+        .read_to_end(&mut head)
+        .map_err(io)?;
     Ok(if let Some(file) = Columnar::open(path, &head, columns) {
         Some(Source::Columnar(file))
     } else {
@@ -199,7 +209,10 @@ fn open_file(path: &Path, columns: &BTreeMap<String, String>) -> Result<Option<S
 
 /// Folders and files of a folder, sorted, without hidden ones.
 fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path).map_err(io)? {
         let entry = entry.map_err(io)?.path();
@@ -225,7 +238,9 @@ pub(crate) fn is_hidden(name: &OsStr) -> bool {
 
 fn is_shard_name(path: &Path) -> bool {
     let name = name_of(path).to_lowercase();
-    [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end))
+    [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 fn split_of(name: &str) -> Option<&'static str> {
@@ -238,6 +253,8 @@ fn split_of(name: &str) -> Option<&'static str> {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
-

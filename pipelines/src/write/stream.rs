@@ -65,7 +65,10 @@ pub(crate) fn stream(
 }
 
 fn check(block: Vec<RawSample>, work: Work) -> Result<Outcomes> {
-    block.into_par_iter().map(|sample| to_row(sample, work.recipe, work.labels)).collect()
+    block
+        .into_par_iter()
+        .map(|sample| to_row(sample, work.recipe, work.labels))
+        .collect()
 }
 
 fn read_blocks(work: Work, blocks: &Sender<Result<Vec<RawSample>>>) {
@@ -103,5 +106,7 @@ fn read_blocks(work: Work, blocks: &Sender<Result<Vec<RawSample>>>) {
 
 /// What came before a fault in the source still goes into shards.
 fn report(error: Error, block: Vec<RawSample>, blocks: &Sender<Result<Vec<RawSample>>>) {
-    let _ = blocks.send(Ok(block)).and_then(|()| blocks.send(Err(error)));
+    let _ = blocks
+        .send(Ok(block))
+        .and_then(|()| blocks.send(Err(error)));
 }

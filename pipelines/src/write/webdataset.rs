@@ -44,7 +44,11 @@ struct Group {
 
 impl Tar {
     /// A tar or gzipped tar by its first bytes.
-    pub(crate) fn open(path: &Path, head: &[u8], columns: &BTreeMap<String, String>) -> Option<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        head: &[u8],
+        columns: &BTreeMap<String, String>,
+    ) -> Option<Self> {
         let gzip = head.starts_with(&[0x1f, 0x8b]);
         if !gzip && head.get(257..262) != Some(b"ustar") {
             return None;
@@ -55,7 +59,12 @@ impl Tar {
             Some(named) => vec![named.to_lowercase()],
         };
         let picture = columns.get("image").map(|e| e.to_lowercase());
-        Some(Self { path: path.to_owned(), gzip, picture, labels })
+        Some(Self {
+            path: path.to_owned(),
+            gzip,
+            picture,
+            labels,
+        })
     }
 
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
@@ -79,7 +88,11 @@ impl Tar {
         let mut seen = 0;
         let flow = self.groups(skip, &mut |group| {
             seen += 1;
-            if seen <= skip { ControlFlow::Continue(()) } else { sink(self.sample(group)) }
+            if seen <= skip {
+                ControlFlow::Continue(())
+            } else {
+                sink(self.sample(group))
+            }
         })?;
         Ok(match flow {
             ControlFlow::Break(()) => ControlFlow::Break(()),
@@ -91,10 +104,21 @@ impl Tar {
         let label = group.label();
         let (path, body) = group.picture.unwrap_or_else(|| {
             let members = group.members.join(", ");
-            let reason = format!("no picture among the members of `{}` ({members})", group.key);
-            (group.key.clone(), Body::Bad(SampleError::Unsupported(reason)))
+            let reason = format!(
+                "no picture among the members of `{}` ({members})",
+                group.key
+            );
+            (
+                group.key.clone(),
+                Body::Bad(SampleError::Unsupported(reason)),
+            )
         });
-        RawSample { place: format!("{}:{path}", self.path.display()), path: Some(path), body, label }
+        RawSample {
+            place: format!("{}:{path}", self.path.display()),
+            path: Some(path),
+            body,
+            label,
+        }
     }
 
     /// Gives each key's members; the pictures of the first `skip` keys are not read.
@@ -109,7 +133,11 @@ impl Tar {
             self.walk(archive.entries().map_err(|e| self.damaged(&e))?, skip, each)
         } else {
             let mut archive = Archive::new(file);
-            self.walk(archive.entries_with_seek().map_err(|e| self.damaged(&e))?, skip, each)
+            self.walk(
+                archive.entries_with_seek().map_err(|e| self.damaged(&e))?,
+                skip,
+                each,
+            )
         }
     }
 
@@ -124,7 +152,9 @@ impl Tar {
         for entry in entries {
             let mut entry = entry.map_err(|e| self.damaged(&e))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let Some((key, extension)) = split_key(&name) else { continue };
+            let Some((key, extension)) = split_key(&name) else {
+                continue;
+            };
             if !entry.header().entry_type().is_file() {
                 continue;
             }
@@ -139,22 +169,41 @@ impl Tar {
             }
             group.members.push(extension.clone());
             if let Some(rank) = self.labels.iter().position(|e| *e == extension) {
-                group.labels.insert(rank, self.read_label(&mut entry, &extension)?);
+                group
+                    .labels
+                    .insert(rank, self.read_label(&mut entry, &extension)?);
             } else if group.picture.is_none() && n_groups >= skip {
-                group.picture = self.read_picture(&mut entry, &extension)?.map(|body| (name, body));
+                group.picture = self
+                    .read_picture(&mut entry, &extension)?
+                    .map(|body| (name, body));
             }
         }
-        if group.members.is_empty() { Ok(ControlFlow::Continue(())) } else { Ok(each(group)) }
+        if group.members.is_empty() {
+            Ok(ControlFlow::Continue(()))
+        } else {
+            Ok(each(group))
+        }
     }
 
-    fn read_label<R: Read>(&self, entry: &mut tar::Entry<'_, R>, extension: &str) -> Result<RawLabel> {
+    fn read_label<R: Read>(
+        &self,
+        entry: &mut tar::Entry<'_, R>,
+        extension: &str,
+    ) -> Result<RawLabel> {
         if entry.size() > MAX_LABEL_BYTES {
-            return Ok(RawLabel::Bad(format!("`{extension}` has {} bytes", entry.size())));
+            return Ok(RawLabel::Bad(format!(
+                "`{extension}` has {} bytes",
+                entry.size()
+            )));
         }
         let mut text = Vec::new();
         entry.read_to_end(&mut text).map_err(|e| self.damaged(&e))?;
         let text = String::from_utf8_lossy(&text);
-        Ok(if extension == "json" { label_of_json(&text) } else { label_of_text(&text) })
+        Ok(if extension == "json" {
+            label_of_json(&text)
+        } else {
+            label_of_text(&text)
+        })
     }
 
     /// The member's bytes, if it is the picture.
@@ -175,28 +224,42 @@ impl Tar {
             return Ok(named.then(|| Body::Bad(SampleError::Limit { what, found, limit })));
         }
         let mut bytes = Vec::new();
-        entry.take(16).read_to_end(&mut bytes).map_err(|e| self.damaged(&e))?;
+        entry
+            .take(16)
+            .read_to_end(&mut bytes)
+            .map_err(|e| self.damaged(&e))?;
         if !named && image::guess_format(&bytes).is_err() {
             return Ok(None);
         }
         bytes.reserve_exact(found as usize - bytes.len().min(found as usize));
-        entry.read_to_end(&mut bytes).map_err(|e| self.damaged(&e))?;
+        entry
+            .read_to_end(&mut bytes)
+            .map_err(|e| self.damaged(&e))?;
         Ok(Some(Body::Bytes(bytes)))
     }
 
     fn io(&self, source: std::io::Error) -> Error {
-        Error::Io { path: self.path.clone(), source }
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn damaged(&self, error: &std::io::Error) -> Error {
         let reason = format!("{error} (is it cut short? fetch it again, or leave it out)");
-        Error::Corrupt { shard: self.path.display().to_string(), reason }
+        Error::Corrupt {
+            shard: self.path.display().to_string(),
+            reason,
+        }
     }
 }
 
 impl Group {
     fn label(&self) -> RawLabel {
-        let mut labels = self.labels.values().filter(|label| **label != RawLabel::None);
+        let mut labels = self
+            .labels
+            .values()
+            .filter(|label| **label != RawLabel::None);
         labels.next().cloned().unwrap_or(RawLabel::None)
     }
 }
@@ -226,7 +289,9 @@ fn label_of_json(text: &str) -> RawLabel {
         Err(error) => return RawLabel::Bad(format!("in json: {error}")),
     };
     let label = if value.is_object() {
-        ["label", "cls", "class"].into_iter().find_map(|key| value.get(key))
+        ["label", "cls", "class"]
+            .into_iter()
+            .find_map(|key| value.get(key))
     } else {
         Some(&value)
     };
@@ -234,7 +299,9 @@ fn label_of_json(text: &str) -> RawLabel {
         None | Some(Value::Null) => RawLabel::None,
         Some(Value::Number(n)) if n.is_i64() => RawLabel::Index(n.as_i64().unwrap_or_default()),
         Some(Value::String(name)) => RawLabel::Name(name.clone()),
-        Some(other) => RawLabel::Bad(format!("in json: {other} is neither a whole number nor a name")),
+        Some(other) => RawLabel::Bad(format!(
+            "in json: {other} is neither a whole number nor a name"
+        )),
     }
 }
 
@@ -244,7 +311,10 @@ mod tests {
 
     #[test]
     fn keys_end_at_the_first_dot_of_the_last_part() {
-        assert_eq!(split_key("v1.0/a.seg.PNG"), Some(("v1.0/a", "seg.png".to_owned())));
+        assert_eq!(
+            split_key("v1.0/a.seg.PNG"),
+            Some(("v1.0/a", "seg.png".to_owned()))
+        );
         assert_eq!(split_key("v1.0/.hidden.jpg"), None);
         assert_eq!(split_key("readme"), None);
     }
@@ -255,9 +325,15 @@ mod tests {
         assert_eq!(label_of_text("cat\n"), RawLabel::Name("cat".to_owned()));
         assert_eq!(label_of_text("\n"), RawLabel::None);
         assert_eq!(label_of_json("3"), RawLabel::Index(3));
-        assert_eq!(label_of_json(r#"{"cls": "cat", "w": 3}"#), RawLabel::Name("cat".to_owned()));
+        assert_eq!(
+            label_of_json(r#"{"cls": "cat", "w": 3}"#),
+            RawLabel::Name("cat".to_owned())
+        );
         assert_eq!(label_of_json(r#"{"w": 3}"#), RawLabel::None);
-        assert!(matches!(label_of_json(r#"{"label": 1.5}"#), RawLabel::Bad(_)));
+        assert!(matches!(
+            label_of_json(r#"{"label": 1.5}"#),
+            RawLabel::Bad(_)
+        ));
         assert!(matches!(label_of_json("{"), RawLabel::Bad(_)));
     }
 }

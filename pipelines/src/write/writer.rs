@@ -38,7 +38,10 @@ impl ShardWriter {
     /// Begins a file at `path`, over one that a killed run left. `group_bytes` is the size at which
     /// a row group is closed.
     pub(crate) fn create(path: &Path, schema: &SchemaRef, group_bytes: u64) -> Result<Self> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = HashingFile {
             file: BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?),
             hash: Xxh3::new(),
@@ -46,7 +49,13 @@ impl ShardWriter {
         };
         let arrow = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
             .map_err(|e| fault(path, e))?;
-        Ok(Self { path: path.to_owned(), arrow, schema: schema.clone(), group: Group::default(), group_bytes })
+        Ok(Self {
+            path: path.to_owned(),
+            arrow,
+            schema: schema.clone(),
+            group: Group::default(),
+            group_bytes,
+        })
     }
 
     /// Adds a row; true when this closed a row group, so that the shard may end here.
@@ -77,13 +86,19 @@ impl ShardWriter {
         }
         let footer = self.arrow.finish().map_err(|e| fault(&self.path, e))?;
         let file = self.arrow.inner_mut();
-        let io = |source| Error::Io { path: self.path.clone(), source };
+        let io = |source| Error::Io {
+            path: self.path.clone(),
+            source,
+        };
         file.file.flush().map_err(io)?;
         file.file.get_ref().sync_all().map_err(io)?;
         let row_groups: Vec<_> = footer
             .row_groups()
             .iter()
-            .map(|g| ManifestGroup { rows: g.num_rows() as u64, bytes: g.compressed_size() as u64 })
+            .map(|g| ManifestGroup {
+                rows: g.num_rows() as u64,
+                bytes: g.compressed_size() as u64,
+            })
             .collect();
         Ok(ManifestShard {
             path: name.to_owned(),
@@ -153,7 +168,10 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
     // Sorted: the same rows give the same file.
     let mut metadata: Vec<_> = schema.metadata().iter().collect();
     metadata.sort();
-    let metadata = metadata.into_iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect();
+    let metadata = metadata
+        .into_iter()
+        .map(|(k, v)| KeyValue::new(k.clone(), v.clone()))
+        .collect();
     let mut builder = WriterProperties::builder()
         .set_created_by(format!("understudy {}", env!("CARGO_PKG_VERSION")))
         .set_compression(Compression::UNCOMPRESSED)
@@ -162,7 +180,10 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(None)
         .set_key_value_metadata(Some(metadata));
-    let media = understudy_schemas::IMAGE.columns.iter().filter(|column| column.media);
+    let media = understudy_schemas::IMAGE
+        .columns
+        .iter()
+        .filter(|column| column.media);
     for column in media {
         for part in ["bytes", "path"] {
             let path = ColumnPath::new(vec![column.name.clone(), part.to_owned()]);
@@ -181,7 +202,10 @@ fn fault(path: &Path, error: ParquetError) -> Error {
         },
         other => std::io::Error::other(other),
     };
-    Error::Io { path: path.to_owned(), source }
+    Error::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Hashes what goes into the file.
@@ -214,7 +238,14 @@ mod tests {
     fn row(i: u8, bytes: usize) -> Row {
         let bytes = vec![i; bytes];
         let xxh3 = xxh3_64(&bytes);
-        Row { bytes, path: Some(format!("{i}.jpg")), width: 3, height: 4, label: None, xxh3 }
+        Row {
+            bytes,
+            path: Some(format!("{i}.jpg")),
+            width: 3,
+            height: 4,
+            label: None,
+            xxh3,
+        }
     }
 
     fn write(rows: &[Row], group_bytes: u64) -> (tempfile::TempDir, PathBuf, ManifestShard) {
@@ -253,11 +284,25 @@ mod tests {
             let name = column.column_path().string();
             assert_eq!(column.compression(), Compression::UNCOMPRESSED, "{name}");
             assert_eq!(column.dictionary_page_offset(), None, "{name}");
-            assert_eq!(column.statistics().is_none(), name.starts_with("image."), "{name}");
+            assert_eq!(
+                column.statistics().is_none(),
+                name.starts_with("image."),
+                "{name}"
+            );
         }
-        let keys: Vec<_> = reader.metadata().file_metadata().key_value_metadata().unwrap().iter()
-            .map(|kv| kv.key.as_str()).collect();
-        for key in ["huggingface", "understudy.schema", "understudy.schema_version"] {
+        let keys: Vec<_> = reader
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()
+            .unwrap()
+            .iter()
+            .map(|kv| kv.key.as_str())
+            .collect();
+        for key in [
+            "huggingface",
+            "understudy.schema",
+            "understudy.schema_version",
+        ] {
             assert_eq!(keys.iter().filter(|k| **k == key).count(), 1, "{keys:?}");
         }
     }
@@ -266,6 +311,9 @@ mod tests {
     fn large_pictures_do_not_swell_a_group() {
         let rows: Vec<_> = (0..4).map(|i| row(i, 7 << 20)).collect();
         let (_folder, _, shard) = write(&rows, 15 << 20);
-        assert_eq!(shard.row_groups.iter().map(|g| g.rows).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(
+            shard.row_groups.iter().map(|g| g.rows).collect::<Vec<_>>(),
+            [2, 2]
+        );
     }
 }

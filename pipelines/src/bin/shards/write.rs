@@ -1,12 +1,10 @@
 //! `shards write`: a corpus becomes shards.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use understudy_pipelines::Error;
@@ -16,7 +14,7 @@ use understudy_pipelines::write::{
     Check, Encode, End, Progress, Recipe, Report, WriteOptions, write,
 };
 
-use crate::Interrupted;
+use crate::{Interrupted, columns, stop_on_signal};
 
 /// Where there is no terminal, a line of progress is printed this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -48,8 +46,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FROM")]
     labels: Option<PathBuf>,
     /// Names in the source, `image=img,label=fine_label`; of a tar the extensions; `label=` for none.
-    #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',')]
-    columns: Vec<String>,
+    #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = columns::parse)]
+    columns: Vec<(String, String)>,
     /// Make larger pictures so many pixels at the short side, stored as JPEG.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     resize_short: Option<u32>,
@@ -94,12 +92,7 @@ enum CheckName {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let options = args.options()?;
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second of a kind ends the process at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("signals cannot be caught")?;
-    }
+    stop_on_signal(&stop)?;
     let mut display = Display::new();
     let outcome = write(&options, &mut |progress| display.show(progress), &stop);
     display.bar.finish_and_clear();
@@ -128,13 +121,11 @@ impl Args {
     fn options(&self) -> Result<WriteOptions, Error> {
         let SchemaName::Image = self.schema;
         let mut faults = Vec::new();
-        let mut columns = BTreeMap::new();
-        for pair in &self.columns {
-            match pair.split_once('=') {
-                Some((ours @ ("image" | "label"), theirs)) => {
-                    columns.insert(ours.to_owned(), theirs.to_owned());
-                }
-                _ => faults.push(format!("--columns {pair}: expected image=NAME or label=NAME")),
+        for (ours, _) in &self.columns {
+            if !["image", "label"].contains(&ours.as_str()) {
+                faults.push(format!(
+                    "--columns {ours}=…: our columns are image and label"
+                ));
             }
         }
         if !(1 << 16..=16 << 20).contains(&self.row_group_bytes) {
@@ -147,7 +138,9 @@ impl Args {
             None => PathBuf::from(&self.to),
             Some(("file", path)) => PathBuf::from(path),
             Some((scheme, _)) => {
-                faults.push(format!("--to: writes to folders and file://, not yet to {scheme}://"));
+                faults.push(format!(
+                    "--to: writes to folders and file://, not yet to {scheme}://"
+                ));
                 PathBuf::new()
             }
         };
@@ -158,7 +151,7 @@ impl Args {
         Ok(WriteOptions {
             sources: self.sources.clone(),
             to,
-            columns,
+            columns: self.columns.iter().cloned().collect(),
             labels: self.labels.clone(),
             recipe: Recipe {
                 resize_short: self.resize_short,
@@ -188,9 +181,15 @@ struct Display {
 impl Display {
     fn new() -> Self {
         let style = "{spinner} {prefix} {bar:30} {pos}/{len} samples, {per_sec}, {eta} left {msg}";
-        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::no_length().with_style(style).with_prefix("reading names");
-        Self { bar, last_line: Instant::now() }
+        let style =
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::no_length()
+            .with_style(style)
+            .with_prefix("reading names");
+        Self {
+            bar,
+            last_line: Instant::now(),
+        }
     }
 
     fn show(&mut self, progress: Progress) {
@@ -211,8 +210,18 @@ impl Display {
             self.bar.set_position(progress.done);
         } else if self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
-            let Progress { set, done, total, bytes, .. } = progress;
-            say(&format!("{}: {done}/{total} samples, {} in shards{bad}", set.display(), HumanBytes(bytes)));
+            let Progress {
+                set,
+                done,
+                total,
+                bytes,
+                ..
+            } = progress;
+            say(&format!(
+                "{}: {done}/{total} samples, {} in shards{bad}",
+                set.display(),
+                HumanBytes(bytes)
+            ));
         }
     }
 }
@@ -220,7 +229,10 @@ impl Display {
 fn print(report: &Report) {
     let set = report.set.display();
     let size = HumanBytes(report.bytes);
-    let classes = report.classes.as_ref().map_or(String::new(), |c| format!(", {} classes", c.len()));
+    let classes = report
+        .classes
+        .as_ref()
+        .map_or(String::new(), |c| format!(", {} classes", c.len()));
     let state = match report.end {
         End::Written => format!("written in {:.1} s", report.took.as_secs_f64()),
         End::AlreadyThere => "was complete already".to_owned(),
@@ -231,25 +243,41 @@ fn print(report: &Report) {
         report.rows, report.shards
     ));
     if report.resumed_from > 0 {
-        say(&format!("  went on after the {} samples of an earlier run", report.resumed_from));
+        say(&format!(
+            "  went on after the {} samples of an earlier run",
+            report.resumed_from
+        ));
     }
     if report.quarantined > 0 {
-        say(&format!("  {} bad files left out: see {set}/{QUARANTINE_NAME}", report.quarantined));
+        say(&format!(
+            "  {} bad files left out: see {set}/{QUARANTINE_NAME}",
+            report.quarantined
+        ));
     }
     if report.ignored > 0 {
-        say(&format!("  {} files ignored: hidden, or beside the class folders", report.ignored));
+        say(&format!(
+            "  {} files ignored: hidden, or beside the class folders",
+            report.ignored
+        ));
     }
 }
 
 fn print_next(reports: &[Report], to: &str) {
-    let named = |name: &str| reports.iter().find(|r| r.set.ends_with(name)).map(|r| r.set.display());
+    let named = |name: &str| {
+        reports
+            .iter()
+            .find(|r| r.set.ends_with(name))
+            .map(|r| r.set.display())
+    };
     say("next:");
     for report in reports {
         say(&format!("  shards verify {}", report.set.display()));
     }
     let train = named("train").map_or_else(|| to.to_owned(), |set| set.to_string());
     let val = named("val").map_or(String::new(), |set| format!(" --set data.val={set}"));
-    say(&format!("  understudy train CONFIG --set data.train={train}{val}"));
+    say(&format!(
+        "  understudy train CONFIG --set data.train={train}{val}"
+    ));
 }
 
 fn is_full(error: &std::io::Error) -> bool {
