@@ -270,14 +270,7 @@ mod tests {
         let values = student(1, &Device::flex());
         assert_eq!(values, student(1, &Device::flex().autodiff()));
         #[cfg(feature = "libtorch")]
-        {
-            #[expect(
-                deprecated,
-                reason = "libtorch is the backend of choice while burn has it"
-            )]
-            let libtorch = Device::libtorch();
-            assert_eq!(values, student(1, &libtorch));
-        }
+        assert_eq!(values, student(1, &crate::libtorch::cpu()));
         let others = student(2, &Device::flex());
         let name = "encoder.blocks.0.attn.qkv.weight";
         assert_ne!(values[name], others[name]);

@@ -8,10 +8,6 @@ use crate::params;
 
 /// A student or a teacher.
 #[derive(Module, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "two values live in a run, and neither is moved often"
-)]
 pub enum Network {
     /// data2vec 1.0.
     V1(Network1),
@@ -176,7 +172,10 @@ mod tests {
             let n_positions = config.image.grid().pow(2) * dim;
             let found = counts(&ModelConfig::Data2vec2(config));
             let millions = |n: usize| (n as f64 / 1e5).round() / 10.0;
-            assert_eq!((millions(found.encoder + n_positions), millions(found.head)), expected);
+            assert_eq!(
+                (millions(found.encoder + n_positions), millions(found.head)),
+                expected
+            );
         }
     }
 
