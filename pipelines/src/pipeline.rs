@@ -193,7 +193,7 @@ impl Pipeline {
 
     /// Names of the classes, in the order of the labels' numbers.
     pub fn classes(&self) -> Option<&[String]> {
-        self.set.classes()
+        self.set.classes.as_deref()
     }
 
     /// Rows of the set, bad ones included.
