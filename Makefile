@@ -5,6 +5,7 @@
 # Without libtorch or Python: make demo FEATURES=--no-default-features (and the same for test)
 
 FEATURES ?=
+DEMO_DIR ?= runs/demo
 
 .PHONY: setup demo test
 
@@ -13,7 +14,7 @@ setup:
 	@$(if $(FEATURES),:,src/libtorch/fetch.sh)
 
 demo: setup
-	cargo run --quiet $(FEATURES) --bin understudy -- demo
+	cargo run $(FEATURES) --bin understudy -- demo --dir $(DEMO_DIR)
 
 test: setup
-	cargo test --workspace $(FEATURES)
+	cargo test $(FEATURES)

@@ -9,7 +9,7 @@ pub fn images(pixels: Vec<u8>, n_samples: usize, config: &ImageConfig, device: &
     let size = config.size as usize;
     let data = TensorData::new(pixels, [n_samples, size, size, 3]);
     // u8 crosses to the device; the four-fold float32 is made there.
-    let images = Tensor::<4, burn::tensor::Int>::from_data(data, (device, burn::tensor::IntDType::U8));
+    let images = Tensor::<4, burn::tensor::Int>::from_data(data, (device, burn::tensor::DType::U8));
     let images = images.float().permute([0, 3, 1, 2]);
     let scale = config.std.map(|std| 1.0 / (255.0 * std));
     let shift = [0, 1, 2].map(|c| -config.mean[c] / config.std[c]);

@@ -52,14 +52,14 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
     };
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
-        if data.dtype != DType::F32 {
+        if data.dtype() != DType::F32 {
             return Err(WeightsError::Type {
                 path: path.to_owned(),
                 name: name.clone(),
-                found: format!("{:?}", data.dtype),
+                found: format!("{:?}", data.dtype()),
             });
         }
-        let view = TensorView::new(Dtype::F32, data.shape.to_vec(), &data.bytes).map_err(damaged)?;
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.bytes()).map_err(damaged)?;
         views.push((name, view));
     }
     safetensors::serialize_to_file(views, None, path).map_err(damaged)

@@ -49,11 +49,29 @@ pub enum Error {
         /// What was expected, what was found, what to do.
         reason: String,
     },
+    /// A source of samples that cannot serve.
+    #[error("{path}: {reason}")]
+    Source {
+        /// The file or folder that was named.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process writes this set.
+    #[error("{url}: another writer is at work here ({holder}); wait for it, or stop it")]
+    Busy {
+        /// The set.
+        url: String,
+        /// Who it is, and for how long its lease is good.
+        holder: String,
+    },
     /// Settings that cannot work, all of them at once.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
     /// More samples were bad than `max_bad_fraction` allows.
-    #[error("{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}")]
+    #[error(
+        "{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}"
+    )]
     TooManyBadSamples {
         /// Bad samples so far.
         failed: u64,
@@ -65,7 +83,9 @@ pub enum Error {
         last: String,
     },
     /// One batch, or the row groups that it needs, cannot fit `memory`.
-    #[error("{what} needs {needed_bytes} bytes, more than memory = {memory_bytes} bytes allows; raise `memory`, or lower {lower}")]
+    #[error(
+        "{what} needs {needed_bytes} bytes, more than memory = {memory_bytes} bytes allows; raise `memory`, or lower {lower}"
+    )]
     Budget {
         /// The thing that does not fit.
         what: String,

@@ -1,1 +1,234 @@
 //! What a set of shards holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use futures::TryStreamExt;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use understudy_schemas::{NAME_KEY, VERSION_KEY};
+
+use crate::config::Limits;
+use crate::decode::read_header;
+use crate::shard::{MANIFEST_NAME, Shard, ShardFormat, ShardSet};
+use crate::{Error, Result};
+
+/// What a set of shards holds; `Display` shows it to a person.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Where it lies.
+    pub url: String,
+    /// Name and version of our schema, where the files carry them.
+    pub schema: Option<(String, String)>,
+    /// Whether a manifest says that the set is whole.
+    pub has_manifest: bool,
+    /// Rows.
+    pub rows: u64,
+    /// Shards.
+    pub shards: usize,
+    /// Row groups or record batches.
+    pub groups: usize,
+    /// Bytes of all columns.
+    pub bytes: u64,
+    /// Name and type of each column of the first shard; empty for Arrow IPC.
+    pub columns: Vec<(String, String)>,
+    /// Class names.
+    pub classes: Option<Vec<String>>,
+    /// Rows per label's number; `None` counts those without a label.
+    pub labels: BTreeMap<Option<i64>, u64>,
+    /// The first rows, in words.
+    pub samples: Vec<String>,
+}
+
+/// Looks at a set: its footers, its labels, and its first `n_samples` pictures.
+pub fn inspect(
+    url: &str,
+    columns: &BTreeMap<String, String>,
+    n_samples: usize,
+) -> Result<Inspection> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io {
+            path: "the I/O runtime".into(),
+            source,
+        })?;
+    runtime.block_on(async {
+        let set = ShardSet::open(url, columns).await?;
+        let label = columns.get("label").map_or("label", String::as_str);
+        let mut labels = BTreeMap::new();
+        let mut schema = None;
+        for (s, shard) in set.shards.iter().enumerate() {
+            match shard.format {
+                ShardFormat::Parquet => {
+                    let found = count_labels(shard, label, &mut labels).await?;
+                    schema.get_or_insert(found);
+                }
+                ShardFormat::Arrow => count_by_groups(&set, s, &mut labels).await?,
+            }
+        }
+        let metadata = schema.as_ref().map(|schema| schema.metadata());
+        let entry = |key| metadata.and_then(|m| m.get(key)).cloned();
+        let fields = schema.iter().flat_map(|schema| schema.fields().iter());
+        Ok(Inspection {
+            url: set.location.url.clone(),
+            schema: entry(NAME_KEY).zip(entry(VERSION_KEY)),
+            has_manifest: set.location.join(MANIFEST_NAME).read().await?.is_some(),
+            rows: set.rows,
+            shards: set.shards.len(),
+            groups: set.shards.iter().map(|shard| shard.groups.len()).sum(),
+            bytes: set
+                .shards
+                .iter()
+                .flat_map(|shard| &shard.groups)
+                .map(|group| group.bytes)
+                .sum(),
+            columns: fields
+                .map(|f| (f.name().clone(), f.data_type().to_string()))
+                .collect(),
+            classes: set.classes.clone(),
+            labels,
+            samples: samples(&set, n_samples).await?,
+        })
+    })
+}
+
+/// Reads the column of labels alone.
+async fn count_labels(
+    shard: &Shard,
+    label: &str,
+    labels: &mut BTreeMap<Option<i64>, u64>,
+) -> Result<SchemaRef> {
+    let at = shard.location();
+    let corrupt = |reason: String| Error::Corrupt {
+        shard: at.url.clone(),
+        reason,
+    };
+    let reader = ParquetObjectReader::new(at.store.clone(), at.prefix.clone());
+    let builder = ParquetRecordBatchStreamBuilder::new(reader)
+        .await
+        .map_err(|error| corrupt(error.to_string()))?;
+    let schema = builder.schema().clone();
+    let Ok(index) = schema.index_of(label) else {
+        *labels.entry(None).or_default() += shard.rows;
+        return Ok(schema);
+    };
+    let mask = ProjectionMask::roots(builder.parquet_schema(), [index]);
+    let batches = builder
+        .with_projection(mask)
+        .build()
+        .map_err(|e| corrupt(e.to_string()))?;
+    let mut batches = std::pin::pin!(batches);
+    while let Some(batch) = batches
+        .try_next()
+        .await
+        .map_err(|e| corrupt(e.to_string()))?
+    {
+        // Strings that are no numbers become null: the class list of others' strings is not known.
+        let numbers =
+            cast(batch.column(0), &DataType::Int64).map_err(|e| corrupt(e.to_string()))?;
+        let numbers = numbers.as_primitive::<Int64Type>();
+        for row in 0..numbers.len() {
+            *labels
+                .entry(numbers.is_valid(row).then(|| numbers.value(row)))
+                .or_default() += 1;
+        }
+    }
+    Ok(schema)
+}
+
+/// Arrow IPC keeps a batch's columns together: all of it is read.
+async fn count_by_groups(
+    set: &ShardSet,
+    shard: usize,
+    labels: &mut BTreeMap<Option<i64>, u64>,
+) -> Result<()> {
+    for group in 0..set.shards[shard].groups.len() {
+        let rows = set.read_group(shard, group).await?;
+        for row in 0..rows.len() {
+            let label = if rows.is_labelled(row) {
+                rows.label(row).unwrap_or(None)
+            } else {
+                None
+            };
+            *labels.entry(label).or_default() += 1;
+        }
+    }
+    Ok(())
+}
+
+async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
+    let rows = set.read_group(0, 0).await?;
+    let describe = |row| {
+        let path = rows.path(row).unwrap_or("without a path");
+        let bytes = rows.bytes(row).unwrap_or_default();
+        let picture = match read_header(bytes, &Limits::default()) {
+            Ok(header) => format!("{} × {}", header.width, header.height),
+            Err(error) => error.to_string(),
+        };
+        let label = match rows.is_labelled(row).then(|| rows.label(row)) {
+            None => String::new(),
+            Some(Ok(None)) => String::new(),
+            Some(Ok(Some(number))) => {
+                let name = set
+                    .classes
+                    .as_ref()
+                    .and_then(|names| names.get(number as usize));
+                name.map_or(format!(", label {number}"), |name| {
+                    format!(", label {number} ({name})")
+                })
+            }
+            Some(Err(error)) => format!(", {error}"),
+        };
+        format!("{path}: {picture}, {} bytes{label}", bytes.len())
+    };
+    Ok((0..rows.len().min(n_samples)).map(describe).collect())
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let schema = match &self.schema {
+            Some((name, version)) => format!("schema {name}, version {version}"),
+            None => "not our schema".to_owned(),
+        };
+        let manifest = if self.has_manifest { "with" } else { "without" };
+        writeln!(f, "{}: {schema}, {manifest} manifest", self.url)?;
+        writeln!(
+            f,
+            "{} rows in {} shards and {} row groups, {:.1} MiB, {:.2} MiB per group",
+            self.rows,
+            self.shards,
+            self.groups,
+            self.bytes as f64 / f64::from(1 << 20),
+            self.bytes as f64 / f64::from(1 << 20) / self.groups as f64
+        )?;
+        if !self.columns.is_empty() {
+            writeln!(f, "columns")?;
+        }
+        for (name, data_type) in &self.columns {
+            writeln!(f, "  {name}: {data_type}")?;
+        }
+        writeln!(f, "labels")?;
+        for (label, rows) in &self.labels {
+            match label {
+                None => writeln!(f, "  none: {rows}")?,
+                Some(number) => {
+                    let names = self.classes.as_ref();
+                    let name = names.and_then(|names| names.get(*number as usize));
+                    writeln!(
+                        f,
+                        "  {number} {}: {rows}",
+                        name.map_or("(no name)", String::as_str)
+                    )?;
+                }
+            }
+        }
+        writeln!(f, "first samples")?;
+        self.samples
+            .iter()
+            .try_for_each(|sample| writeln!(f, "  {sample}"))
+    }
+}

@@ -1,1 +1,192 @@
 //! Proof that a set of shards is whole.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use rayon::prelude::*;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::config::Limits;
+use crate::decode::decode_image;
+use crate::shard::{ImageRows, MANIFEST_NAME, Manifest, Shard, ShardSet};
+use crate::{Error, Result, SampleError};
+
+/// Row groups that are fetched while another is checked.
+const GROUPS_AHEAD: usize = 2;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the shard, relative to the set.
+    pub shard: String,
+    /// Row within the shard, from 0; `None` where the file or a row group of it is wrong.
+    pub row: Option<u64>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What was checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Rows that were read.
+    pub rows: u64,
+    /// Shards whose hash was compared with the manifest's: none where there is no manifest.
+    pub hashed_shards: usize,
+    /// Rows without a hash of their own.
+    pub unhashed_rows: u64,
+    /// Rows without a label.
+    pub unlabelled_rows: u64,
+    /// Everything that is wrong.
+    pub problems: u64,
+    /// Whether the check was stopped before its end.
+    pub interrupted: bool,
+}
+
+/// Checks every file against the manifest, and every row: its hash, its label, that it decodes.
+/// `found` is told each problem, `progress` the rows done and all rows. Ends early once `stop` is
+/// set.
+///
+/// # Errors
+///
+/// Only what keeps the set from being opened, or the store from answering.
+pub fn verify(
+    url: &str,
+    columns: &BTreeMap<String, String>,
+    found: &mut dyn FnMut(Problem),
+    progress: &mut dyn FnMut(u64, u64),
+    stop: &AtomicBool,
+) -> Result<Verification> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io {
+            path: "the I/O runtime".into(),
+            source,
+        })?;
+    runtime.block_on(async {
+        let set = ShardSet::open(url, columns).await?;
+        let mut done = Verification::default();
+        let mut report = |done: &mut Verification, problem| {
+            done.problems += 1;
+            found(problem);
+        };
+        if let Some(json) = set.location.join(MANIFEST_NAME).read().await? {
+            let manifest = Manifest::from_json(&json, &set.location.url)?;
+            for (shard, listed) in set.shards.iter().zip(&manifest.shards) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                done.hashed_shards += 1;
+                let hash = format!("{:016x}", hash_file(shard).await?);
+                if hash != listed.xxh3 {
+                    let reason = format!(
+                        "the manifest says xxh3 {}, the file has {hash}",
+                        listed.xxh3
+                    );
+                    report(
+                        &mut done,
+                        Problem {
+                            shard: shard.path.clone(),
+                            row: None,
+                            reason,
+                        },
+                    );
+                }
+            }
+        }
+        let groups = set.shards.iter().enumerate().flat_map(|(s, shard)| {
+            let starts = shard.groups.iter().scan(0, |row, group| {
+                let start = *row;
+                *row += group.rows;
+                Some(start)
+            });
+            starts.enumerate().map(move |(g, start)| (s, g, start))
+        });
+        let reads = groups.map(|(s, g, start)| {
+            let set = &set;
+            async move { (s, g, start, set.read_group(s, g).await) }
+        });
+        let mut reads = std::pin::pin!(futures::stream::iter(reads).buffered(GROUPS_AHEAD));
+        while let Some((s, g, start, rows)) = reads.next().await {
+            if stop.load(Ordering::Relaxed) {
+                done.interrupted = true;
+                break;
+            }
+            let shard = &set.shards[s].path;
+            match rows {
+                Ok(rows) => {
+                    for (row, reason) in check_rows(&rows, &mut done) {
+                        let row = Some(start + row as u64);
+                        report(
+                            &mut done,
+                            Problem {
+                                shard: shard.clone(),
+                                row,
+                                reason: reason.to_string(),
+                            },
+                        );
+                    }
+                }
+                Err(Error::Corrupt { reason, .. }) => {
+                    let reason = format!("row group {g}: {reason}");
+                    report(
+                        &mut done,
+                        Problem {
+                            shard: shard.clone(),
+                            row: None,
+                            reason,
+                        },
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+            done.rows = set.shards[s].first_row + start + set.shards[s].groups[g].rows;
+            progress(done.rows, set.rows);
+        }
+        Ok(done)
+    })
+}
+
+async fn hash_file(shard: &Shard) -> Result<u64> {
+    let at = shard.location();
+    let get = async {
+        let mut parts = at.store.get(&at.prefix).await?.into_stream();
+        let mut hash = Xxh3::new();
+        while let Some(part) = parts.try_next().await? {
+            hash.update(&part);
+        }
+        Ok(hash.digest())
+    };
+    get.await.map_err(|source| at.error(source))
+}
+
+/// The bad rows of one group, in order.
+fn check_rows(rows: &ImageRows, done: &mut Verification) -> Vec<(usize, SampleError)> {
+    let n_rows = 0..rows.len();
+    done.unhashed_rows += n_rows
+        .clone()
+        .filter(|&row| rows.xxh3(row).is_none())
+        .count() as u64;
+    done.unlabelled_rows += n_rows.clone().filter(|&row| !rows.is_labelled(row)).count() as u64;
+    let bad = n_rows
+        .into_par_iter()
+        .filter_map(|row| Some((row, check_row(rows, row).err()?)));
+    bad.collect()
+}
+
+fn check_row(rows: &ImageRows, row: usize) -> Result<(), SampleError> {
+    let bytes = rows.bytes(row).ok_or(SampleError::Empty)?;
+    if let Some(expected) = rows.xxh3(row) {
+        let found = xxh3_64(bytes);
+        if found != expected {
+            return Err(SampleError::Hash { expected, found });
+        }
+    }
+    if rows.is_labelled(row) {
+        rows.label(row)?;
+    }
+    decode_image(bytes, &Limits::default()).map(drop)
+}

@@ -74,6 +74,16 @@ pub enum Feature {
     Value,
 }
 
+/// The class names that a file's `huggingface` metadata gives a column, if it is a `ClassLabel`.
+pub fn class_names(huggingface: &str, column: &str) -> Option<Vec<String>> {
+    let metadata: Value = serde_json::from_str(huggingface).ok()?;
+    let names = metadata["info"]["features"][column]["names"].as_array()?;
+    names
+        .iter()
+        .map(|name| name.as_str().map(str::to_owned))
+        .collect()
+}
+
 impl Schema {
     /// Reads a schema from TOML; the error names the line.
     pub fn parse(toml: &str) -> Result<Self, toml::de::Error> {
@@ -123,7 +133,8 @@ impl Column {
 
 fn data_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DataType, D::Error> {
     let name = String::deserialize(deserializer)?;
-    name.parse().map_err(|e| serde::de::Error::custom(format!("Arrow type `{name}`: {e}")))
+    name.parse()
+        .map_err(|e| serde::de::Error::custom(format!("Arrow type `{name}`: {e}")))
 }
 
 #[cfg(test)]
@@ -140,7 +151,10 @@ mod tests {
         };
         assert_eq!(image[0].name(), "bytes");
         assert_eq!(image[0].data_type(), &DataType::Binary);
-        assert!(!image[0].is_nullable());
+        assert!(
+            image[0].is_nullable() && schema.field(0).is_nullable(),
+            "as `datasets` has them"
+        );
         assert_eq!(image[1].name(), "path");
         assert_eq!(image[1].data_type(), &DataType::Utf8);
         assert_eq!(schema.metadata()[NAME_KEY], "image");
@@ -150,12 +164,25 @@ mod tests {
     #[test]
     fn features_carry_the_class_names_or_a_plain_integer() {
         let named: Value =
-            serde_json::from_str(&IMAGE.huggingface(Some(&["a".into(), "b \"c\"".into()]))).unwrap();
+            serde_json::from_str(&IMAGE.huggingface(Some(&["a".into(), "b \"c\"".into()])))
+                .unwrap();
         let features = &named["info"]["features"];
         assert_eq!(features["image"], json!({ "_type": "Image" }));
-        assert_eq!(features["label"], json!({ "_type": "ClassLabel", "names": ["a", "b \"c\""] }));
-        assert_eq!(features["width"], json!({ "_type": "Value", "dtype": "int32" }));
-        assert_eq!(features["bytes_xxh3"], json!({ "_type": "Value", "dtype": "uint64" }));
+        assert_eq!(
+            features["label"],
+            json!({ "_type": "ClassLabel", "names": ["a", "b \"c\""] })
+        );
+        assert_eq!(
+            features["width"],
+            json!({ "_type": "Value", "dtype": "int32" })
+        );
+        assert_eq!(
+            features["bytes_xxh3"],
+            json!({ "_type": "Value", "dtype": "uint64" })
+        );
+        let read = class_names(&named.to_string(), "label").unwrap();
+        assert_eq!(read, ["a", "b \"c\""]);
+        assert_eq!(class_names(&named.to_string(), "width"), None);
         let plain: Value = serde_json::from_str(&IMAGE.huggingface(None)).unwrap();
         assert_eq!(
             plain["info"]["features"]["label"],

@@ -99,7 +99,7 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, Checkpoin
         }
     }
     create_dir(folder)?;
-    let needed_bytes = tensors.iter().flat_map(|(_, t)| t.values()).map(|d| d.bytes.len() as u64).sum();
+    let needed_bytes = tensors.iter().flat_map(|(_, t)| t.values()).map(|d| d.bytes().len() as u64).sum();
     check_space(folder, needed_bytes)?;
 
     let name = folder_name(checkpoint.state.step);

@@ -141,7 +141,7 @@ fn open_data(config: &RunConfig, run: &Run, trainer: &Trainer) -> Result<Pipelin
         quarantine: Some(run.folder.join("quarantine.jsonl")),
         ..Options::default()
     };
-    Ok(Pipeline::train(&config.data, options)?)
+    Ok(Pipeline::train(&config.data, &options)?)
 }
 
 fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {

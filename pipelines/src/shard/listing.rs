@@ -6,6 +6,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use super::fetch::Object;
 use super::{MANIFEST_NAME, Manifest, ShardFormat};
 use crate::store::Location;
+use crate::write::resume::JOB_PATH as UNFINISHED;
 use crate::{Error, Result};
 
 /// The files of a set, sorted by path, and its manifest, whose shards are the same files.
@@ -57,6 +58,10 @@ async fn folder(location: Location) -> Result<Listing> {
                 &location,
                 "no .parquet or .arrow file in the folder",
             ));
+        }
+        if location.join(UNFINISHED).read().await?.is_some() {
+            let reason = "its writing is not finished: give the same `shards write` command again";
+            return Err(nothing(&location, reason));
         }
         return Ok(Listing {
             location,

@@ -6,6 +6,7 @@ mod fetch;
 mod listing;
 pub mod manifest;
 mod parquet;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -15,13 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
-pub use columns::ImageRows;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
+pub use rows::ImageRows;
 
 use crate::store::Location;
 use crate::{Error, Result};
-use columns::{Classes, ColumnMap};
+use columns::ColumnMap;
 use fetch::Object;
+use rows::Classes;
 
 /// Footers read at a time.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -193,8 +195,16 @@ impl ShardSet {
         let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
         match &*footer {
-            Footer::Parquet(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
-            Footer::Arrow(footer) => footer.read_group(object, group, self.class_numbers.clone()).await,
+            Footer::Parquet(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
+            Footer::Arrow(footer) => {
+                footer
+                    .read_group(object, group, self.class_numbers.clone())
+                    .await
+            }
         }
     }
 
@@ -212,6 +222,11 @@ impl ShardSet {
 }
 
 impl Shard {
+    /// Where the file lies.
+    pub fn location(&self) -> &Location {
+        &self.object.location
+    }
+
     fn new(object: Object, groups: Vec<Group>) -> Self {
         let rows = groups.iter().map(|group| group.rows).sum();
         let (path, format) = (object.path.clone(), object.format);
@@ -265,7 +280,7 @@ impl Group {
             rows,
             bytes,
             fetch_bytes: bytes,
-            memory: bytes + rows * columns::ROW_BYTES,
+            memory: bytes + rows * rows::ROW_BYTES,
         }
     }
 }
@@ -310,11 +325,23 @@ impl Footer {
 }
 
 /// The footers in memory: the ones used last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Footers {
     kept: BTreeMap<usize, (u64, Arc<Footer>)>,
     bytes: usize,
+    limit: usize,
     clock: u64,
+}
+
+impl Default for Footers {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            bytes: 0,
+            limit: KEPT_FOOTER_BYTES,
+            clock: 0,
+        }
+    }
 }
 
 impl Footers {
@@ -331,7 +358,7 @@ impl Footers {
         if let Some((_, replaced)) = self.kept.insert(shard, (self.clock, footer)) {
             self.bytes -= replaced.memory();
         }
-        while self.bytes > KEPT_FOOTER_BYTES && self.kept.len() > 1 {
+        while self.bytes > self.limit && self.kept.len() > 1 {
             let oldest = self
                 .kept
                 .iter()

@@ -1,1 +1,89 @@
-fn main() {}
+//! `shards`: makes, shows and checks sets of shards, and measures how fast they are read.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use understudy_pipelines::Error;
+
+mod bench;
+mod columns;
+mod inspect;
+mod plan;
+mod verify;
+mod write;
+
+#[derive(Parser)]
+#[command(
+    name = "shards",
+    version,
+    about = "Makes, shows and checks sets of shards"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turn a corpus into shards; the same command goes on after a kill.
+    Write(write::Args),
+    /// Show what a set holds: schema, counts, sizes, classes, a few samples.
+    Inspect(inspect::Args),
+    /// Prove that a set is whole: file and row hashes, labels, every sample decodes.
+    Verify(verify::Args),
+    /// Show what a recipe's order costs and how well it shuffles, before a run.
+    Plan(plan::Args),
+    /// Read training batches as fast as they come; report the throughput and what limits it.
+    Bench(bench::Args),
+}
+
+/// The user asked the command to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Interrupted(String);
+
+/// The first SIGINT or SIGTERM sets `stop`, the second ends the process at once.
+fn stop_on_signal(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
+            .context("signals cannot be caught")?;
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Write(args) => write::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
+    };
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        print_error(&format!("interrupted: {interrupted}"));
+        return ExitCode::from(130);
+    }
+    print_error(&format!("error: {error:#}"));
+    match error.downcast_ref::<Error>() {
+        Some(Error::Config(_)) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the binary's own voice")]
+fn print_error(message: &str) {
+    eprintln!("{message}");
+}

@@ -1,0 +1,9 @@
+//! `--columns OURS=THEIRS`.
+
+/// One pair of the map.
+pub(crate) fn parse(pair: &str) -> Result<(String, String), String> {
+    match pair.split_once('=') {
+        Some((ours, theirs)) => Ok((ours.to_owned(), theirs.to_owned())),
+        None => Err("expected OURS=THEIRS, for example image=img".to_owned()),
+    }
+}

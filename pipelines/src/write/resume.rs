@@ -1,0 +1,319 @@
+//! What a killed run leaves, and how the next one goes on from it.
+//!
+//! The order of a source is fixed and the rows of a shard depend on nothing but that order and the
+//! settings. So it is enough to note, when a shard is complete, how many samples it and those
+//! before it have consumed; everything after the last note is written again. The notes lie in the
+//! set's folder under `.write`:
+//!
+//! - `job.json`: the settings and the source's fingerprint; a run with others is refused.
+//! - `lease.json`: who writes.
+//! - `<shard>.json`: one per finished shard, written after the shard has its name.
+//! - `<shard>.tmp`: the shard that is being written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Recipe;
+use super::picture::BadSample;
+use crate::shard::{MANIFEST_NAME, Manifest, ManifestShard};
+use crate::{Error, Result};
+
+/// The file of bad samples, beside the shards.
+pub const QUARANTINE_NAME: &str = "quarantine.jsonl";
+/// There from the start of the writing on: with it and without a manifest a set is unfinished.
+pub(crate) const JOB_PATH: &str = ".write/job.json";
+/// The folder of notes, beside the shards.
+const NOTES_FOLDER: &str = ".write";
+
+/// What must be the same for a run to go on where another stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) schema: String,
+    pub(crate) schema_version: u32,
+    /// Fingerprint of the source's names and sizes.
+    pub(crate) source_xxh3: String,
+    pub(crate) samples: u64,
+    pub(crate) classes: Option<Vec<String>>,
+    pub(crate) recipe: Recipe,
+    pub(crate) shard_bytes: u64,
+    pub(crate) row_group_bytes: u64,
+}
+
+/// The note of one finished shard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// Samples of the source that this shard and those before it consumed, good and bad.
+    pub(crate) next_sample: u64,
+    /// Bad samples among them.
+    pub(crate) quarantined: u64,
+    /// Length of the quarantine file when the shard was finished.
+    pub(crate) quarantine_bytes: u64,
+    pub(crate) shard: ManifestShard,
+}
+
+/// The folder of a set and the notes in it.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    set: PathBuf,
+    notes: PathBuf,
+}
+
+/// How far a set is.
+pub(crate) enum State {
+    /// Its manifest is written.
+    Finished(Manifest),
+    /// These shards are finished, perhaps none.
+    Begun(Vec<Note>),
+}
+
+impl Notes {
+    /// Makes the folders. Refuses a folder with shards that no run of ours has noted.
+    pub(crate) fn open(set: &Path) -> Result<Self> {
+        let notes = set.join(NOTES_FOLDER);
+        if !notes.join("job.json").exists() && holds_shards(set) {
+            return Err(Error::Config(vec![format!(
+                "--to {}: holds shards that this command did not write; choose another folder",
+                set.display()
+            )]));
+        }
+        fs::create_dir_all(&notes).map_err(|source| Error::Io {
+            path: notes.clone(),
+            source,
+        })?;
+        Ok(Self {
+            set: set.to_owned(),
+            notes,
+        })
+    }
+
+    pub(crate) fn lease_path(&self) -> PathBuf {
+        self.notes.join("lease.json")
+    }
+
+    pub(crate) fn quarantine_path(&self) -> PathBuf {
+        self.set.join(QUARANTINE_NAME)
+    }
+
+    /// Where the shard is written until it is complete.
+    pub(crate) fn temporary(&self, shard: &str) -> PathBuf {
+        self.notes.join(format!("{shard}.tmp"))
+    }
+
+    /// Finds how far an earlier run came, and notes the job if there was none.
+    pub(crate) fn begin(&self, job: &Job, shard_name: impl Fn(usize) -> String) -> Result<State> {
+        let job_path = self.notes.join("job.json");
+        match read_if_there(&job_path)? {
+            None => self.write_json("job.json", job)?,
+            Some(text) => {
+                let earlier: Job = parse(&job_path, &text)?;
+                let differences = differences(&earlier, job);
+                if !differences.is_empty() {
+                    return Err(Error::Config(vec![format!(
+                        "--to {}: was begun with another {}; give the same command to go on, or \
+                         choose another folder",
+                        self.set.display(),
+                        differences.join(" and another ")
+                    )]));
+                }
+            }
+        }
+        let manifest = self.set.join(MANIFEST_NAME);
+        if let Some(json) = read_if_there(&manifest)? {
+            let manifest = Manifest::from_json(&json, &manifest.display().to_string())?;
+            return Ok(State::Finished(manifest));
+        }
+        let mut finished = Vec::new();
+        loop {
+            let name = shard_name(finished.len());
+            let path = self.notes.join(format!("{name}.json"));
+            let Some(text) = read_if_there(&path)? else {
+                break;
+            };
+            let note: Note = parse(&path, &text)?;
+            let there = fs::metadata(self.set.join(&name)).map(|file| file.len());
+            if there.ok() != Some(note.shard.bytes) {
+                tracing::warn!(
+                    "{name} is not as it was written: it and those after it are written again"
+                );
+                break;
+            }
+            finished.push(note);
+        }
+        Ok(State::Begun(finished))
+    }
+
+    /// Gives a complete shard its name and notes it.
+    pub(crate) fn commit(&self, note: &Note) -> Result<()> {
+        let name = &note.shard.path;
+        let to = self.set.join(name);
+        fs::rename(self.temporary(name), &to).map_err(|source| Error::Io { path: to, source })?;
+        self.write_json(&format!("{name}.json"), note)
+    }
+
+    /// Writes the manifest, after which the set is whole, and removes the shards' notes.
+    pub(crate) fn finish(&self, manifest: &Manifest) -> Result<()> {
+        self.write_file(
+            MANIFEST_NAME,
+            &manifest.to_json(),
+            &self.set.join(MANIFEST_NAME),
+        )?;
+        for shard in &manifest.shards {
+            let path = self.notes.join(format!("{}.json", shard.path));
+            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let json = serde_json::to_vec(value).expect("strings and numbers always become JSON");
+        self.write_file(name, &json, &self.notes.join(name))
+    }
+
+    /// The file is there whole or not at all.
+    fn write_file(&self, name: &str, bytes: &[u8], to: &Path) -> Result<()> {
+        let temporary = self.notes.join(format!("{name}.tmp"));
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, to)
+        };
+        write().map_err(|source| Error::Io {
+            path: to.to_owned(),
+            source,
+        })
+    }
+}
+
+/// The file of bad samples while a set is written.
+#[derive(Debug)]
+pub(crate) struct BadSamples {
+    path: PathBuf,
+    file: Option<File>,
+    pub(crate) bytes: u64,
+    pub(crate) count: u64,
+}
+
+impl BadSamples {
+    /// Goes on after the bad samples that finished shards have noted; later lines are cut off, as
+    /// their samples are read again.
+    pub(crate) fn resume(path: PathBuf, bytes: u64, count: u64) -> Result<Self> {
+        let mut this = Self {
+            path,
+            file: None,
+            bytes,
+            count,
+        };
+        if this.path.exists() {
+            let file = File::options()
+                .append(true)
+                .open(&this.path)
+                .map_err(|e| this.io(e))?;
+            file.set_len(bytes).map_err(|e| this.io(e))?;
+            this.file = Some(file);
+        }
+        Ok(this)
+    }
+
+    pub(crate) fn add(&mut self, bad: &BadSample) -> Result<()> {
+        let entry = serde_json::json!({ "sample": bad.place, "reason": bad.reason.to_string() });
+        let line = format!("{entry}\n");
+        let file = match &mut self.file {
+            Some(file) => file,
+            empty => {
+                let file = File::options().create(true).append(true).open(&self.path);
+                let path = &self.path;
+                empty.insert(file.map_err(|source| Error::Io {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+        };
+        file.write_all(line.as_bytes())
+            .map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+        self.bytes += line.len() as u64;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Removes a file that an earlier run left and that has no line any more.
+    pub(crate) fn finish(self) -> Result<()> {
+        match &self.file {
+            Some(_) if self.bytes == 0 => fs::remove_file(&self.path).map_err(|e| self.io(e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// The settings in which two jobs differ, by name.
+fn differences(a: &Job, b: &Job) -> Vec<&'static str> {
+    let all = [
+        (
+            "schema",
+            a.schema != b.schema || a.schema_version != b.schema_version,
+        ),
+        (
+            "source (its files' names or sizes changed)",
+            a.source_xxh3 != b.source_xxh3,
+        ),
+        ("list of classes", a.classes != b.classes),
+        (
+            "--resize-short",
+            a.recipe.resize_short != b.recipe.resize_short,
+        ),
+        ("--quality", a.recipe.quality != b.recipe.quality),
+        ("--encode", a.recipe.encode != b.recipe.encode),
+        ("--check", a.recipe.check != b.recipe.check),
+        ("--shard-bytes", a.shard_bytes != b.shard_bytes),
+        ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
+    ];
+    all.into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+fn holds_shards(set: &Path) -> bool {
+    let files = fs::read_dir(set)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    files.into_iter().any(|path| {
+        path.file_name().is_some_and(|name| name == MANIFEST_NAME)
+            || path
+                .extension()
+                .is_some_and(|end| end == "parquet" || end == "arrow")
+    })
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(path: &Path, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| Error::Corrupt {
+        shard: path.display().to_string(),
+        reason: format!("{error}; remove the set's folder and write it again"),
+    })
+}

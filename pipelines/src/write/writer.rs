@@ -1,0 +1,319 @@
+//! Rows become one Parquet file: plain, uncompressed, in row groups of a few megabytes.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, StructArray,
+    UInt64Builder,
+};
+use arrow::datatypes::{DataType, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::picture::Row;
+use crate::shard::{ManifestGroup, ManifestShard};
+use crate::{Error, Result};
+
+/// A group is closed before a row would take it over this; only a single larger picture does.
+const MAX_GROUP_BYTES: u64 = 16 << 20;
+
+/// A shard that is being written, under a temporary name.
+pub(crate) struct ShardWriter {
+    path: PathBuf,
+    arrow: ArrowWriter<HashingFile>,
+    schema: SchemaRef,
+    group: Group,
+    group_bytes: u64,
+}
+
+impl ShardWriter {
+    /// Begins a file at `path`, over one that a killed run left. `group_bytes` is the size at which
+    /// a row group is closed.
+    pub(crate) fn create(path: &Path, schema: &SchemaRef, group_bytes: u64) -> Result<Self> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = HashingFile {
+            file: BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?),
+            hash: Xxh3::new(),
+            bytes: 0,
+        };
+        let arrow = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
+            .map_err(|e| fault(path, e))?;
+        Ok(Self {
+            path: path.to_owned(),
+            arrow,
+            schema: schema.clone(),
+            group: Group::default(),
+            group_bytes,
+        })
+    }
+
+    /// Adds a row; true when this closed a row group, so that the shard may end here.
+    pub(crate) fn push(&mut self, row: &Row) -> Result<bool> {
+        let next = self.group.bytes + row.bytes.len() as u64;
+        let mut closed = false;
+        if self.group.rows > 0 && next > MAX_GROUP_BYTES {
+            self.close_group()?;
+            closed = true;
+        }
+        self.group.push(row);
+        if self.group.bytes >= self.group_bytes {
+            self.close_group()?;
+            closed = true;
+        }
+        Ok(closed && self.group.rows == 0)
+    }
+
+    /// Bytes in the file so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.arrow.inner().bytes
+    }
+
+    /// Closes the file, makes sure that the disk has it, and describes it under the name `name`.
+    pub(crate) fn finish(mut self, name: &str) -> Result<ManifestShard> {
+        if self.group.rows > 0 {
+            self.close_group()?;
+        }
+        let footer = self.arrow.finish().map_err(|e| fault(&self.path, e))?;
+        let file = self.arrow.inner_mut();
+        let io = |source| Error::Io {
+            path: self.path.clone(),
+            source,
+        };
+        file.file.flush().map_err(io)?;
+        file.file.get_ref().sync_all().map_err(io)?;
+        let row_groups: Vec<_> = footer
+            .row_groups()
+            .iter()
+            .map(|g| ManifestGroup {
+                rows: g.num_rows() as u64,
+                bytes: g.compressed_size() as u64,
+            })
+            .collect();
+        Ok(ManifestShard {
+            path: name.to_owned(),
+            rows: row_groups.iter().map(|g| g.rows).sum(),
+            bytes: file.bytes,
+            xxh3: format!("{:016x}", file.hash.digest()),
+            row_groups,
+        })
+    }
+
+    fn close_group(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.group).into_batch(&self.schema);
+        self.arrow
+            .write(&batch)
+            .and_then(|()| self.arrow.flush())
+            .map_err(|e| fault(&self.path, e))
+    }
+}
+
+/// The rows of the group that is being filled.
+#[derive(Default)]
+struct Group {
+    rows: usize,
+    bytes: u64,
+    image: BinaryBuilder,
+    path: StringBuilder,
+    width: Int32Builder,
+    height: Int32Builder,
+    label: Int64Builder,
+    xxh3: UInt64Builder,
+}
+
+impl Group {
+    fn push(&mut self, row: &Row) {
+        self.rows += 1;
+        self.bytes += row.bytes.len() as u64;
+        self.image.append_value(&row.bytes);
+        self.path.append_option(row.path.as_deref());
+        self.width.append_value(row.width as i32);
+        self.height.append_value(row.height as i32);
+        self.label.append_option(row.label);
+        self.xxh3.append_value(row.xxh3);
+    }
+
+    fn into_batch(mut self, schema: &SchemaRef) -> RecordBatch {
+        let DataType::Struct(parts) = schema.field(0).data_type().clone() else {
+            unreachable!("schemas/image.toml begins with the picture's struct");
+        };
+        let image = StructArray::new(
+            parts,
+            vec![Arc::new(self.image.finish()), Arc::new(self.path.finish())],
+            None,
+        );
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(image),
+            Arc::new(self.width.finish()),
+            Arc::new(self.height.finish()),
+            Arc::new(self.label.finish()),
+            Arc::new(self.xxh3.finish()),
+        ];
+        RecordBatch::try_new(schema.clone(), columns)
+            .expect("the columns are those of schemas/image.toml, which a test writes")
+    }
+}
+
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    // Sorted: the same rows give the same file.
+    let mut metadata: Vec<_> = schema.metadata().iter().collect();
+    metadata.sort();
+    let metadata = metadata
+        .into_iter()
+        .map(|(k, v)| KeyValue::new(k.clone(), v.clone()))
+        .collect();
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("understudy {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_encoding(Encoding::PLAIN)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(None)
+        .set_key_value_metadata(Some(metadata));
+    let media = understudy_schemas::IMAGE
+        .columns
+        .iter()
+        .filter(|column| column.media);
+    for column in media {
+        for part in ["bytes", "path"] {
+            let path = ColumnPath::new(vec![column.name.clone(), part.to_owned()]);
+            builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
+    }
+    builder.build()
+}
+
+/// A full disk must read as one, not as a fault of Parquet.
+fn fault(path: &Path, error: ParquetError) -> Error {
+    let source = match error {
+        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(io) => *io,
+            Err(other) => std::io::Error::other(other),
+        },
+        other => std::io::Error::other(other),
+    };
+    Error::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Hashes what goes into the file.
+struct HashingFile {
+    file: BufWriter<File>,
+    hash: Xxh3,
+    bytes: u64,
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write(buffer)?;
+        self.hash.update(&buffer[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use xxhash_rust::xxh3::xxh3_64;
+
+    use super::*;
+
+    fn row(i: u8, bytes: usize) -> Row {
+        let bytes = vec![i; bytes];
+        let xxh3 = xxh3_64(&bytes);
+        Row {
+            bytes,
+            path: Some(format!("{i}.jpg")),
+            width: 3,
+            height: 4,
+            label: None,
+            xxh3,
+        }
+    }
+
+    fn write(rows: &[Row], group_bytes: u64) -> (tempfile::TempDir, PathBuf, ManifestShard) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let schema = Arc::new(understudy_schemas::IMAGE.arrow(Some(&["x".to_owned()])));
+        let mut writer = ShardWriter::create(&path, &schema, group_bytes).unwrap();
+        for row in rows {
+            writer.push(row).unwrap();
+        }
+        let shard = writer.finish("a.parquet").unwrap();
+        (folder, path, shard)
+    }
+
+    #[test]
+    fn the_description_is_that_of_the_file() {
+        let rows: Vec<_> = (0..10).map(|i| row(i, 1000)).collect();
+        let (_folder, path, shard) = write(&rows, 3000);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(shard.bytes, bytes.len() as u64);
+        assert_eq!(shard.xxh3, format!("{:016x}", xxh3_64(&bytes)));
+        let counts: Vec<_> = shard.row_groups.iter().map(|g| g.rows).collect();
+        assert_eq!(counts, [3, 3, 3, 1]);
+        let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+        for (group, footer) in shard.row_groups.iter().zip(reader.metadata().row_groups()) {
+            assert_eq!(group.bytes, footer.compressed_size() as u64);
+        }
+    }
+
+    #[test]
+    fn media_columns_are_plain_and_carry_no_statistics() {
+        let (_folder, path, _) = write(&[row(1, 5000), row(2, 5000)], 1 << 20);
+        let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+        let group = reader.metadata().row_group(0);
+        for column in group.columns() {
+            let name = column.column_path().string();
+            assert_eq!(column.compression(), Compression::UNCOMPRESSED, "{name}");
+            assert_eq!(column.dictionary_page_offset(), None, "{name}");
+            assert_eq!(
+                column.statistics().is_none(),
+                name.starts_with("image."),
+                "{name}"
+            );
+        }
+        let keys: Vec<_> = reader
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()
+            .unwrap()
+            .iter()
+            .map(|kv| kv.key.as_str())
+            .collect();
+        for key in [
+            "huggingface",
+            "understudy.schema",
+            "understudy.schema_version",
+        ] {
+            assert_eq!(keys.iter().filter(|k| **k == key).count(), 1, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn large_pictures_do_not_swell_a_group() {
+        let rows: Vec<_> = (0..4).map(|i| row(i, 7 << 20)).collect();
+        let (_folder, _, shard) = write(&rows, 15 << 20);
+        assert_eq!(
+            shard.row_groups.iter().map(|g| g.rows).collect::<Vec<_>>(),
+            [2, 2]
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Small corpora of rendered pictures, in the forms that people have, and the rows of a set.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file takes what it needs")]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test's own module")]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, UInt64Type};
+use image::{ExtendedColorType, ImageEncoder};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// Width and height of [`jpeg`].
+pub const PICTURES: (i32, i32) = (24, 18);
+
+/// One row as it stands in a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub bytes: Vec<u8>,
+    pub path: String,
+    pub width: i32,
+    pub height: i32,
+    pub label: Option<i64>,
+    pub xxh3: u64,
+}
+
+/// `shards COMMAND`.
+pub fn shards(command: &str) -> Command {
+    let mut shards = Command::new(env!("CARGO_BIN_EXE_shards"));
+    shards.arg(command);
+    shards
+}
+
+/// Runs it, checks how it exits, and returns all that it said.
+pub fn run(command: &mut Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{command:?}\n{said}");
+    said
+}
+
+pub fn text(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn pixels(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    (0..width * height * 3).map(|i| (i.wrapping_mul(seed * 37 + 11) >> 3) as u8).collect()
+}
+
+/// A picture that differs for each seed.
+pub fn jpeg(seed: u32) -> Vec<u8> {
+    let (width, height) = (PICTURES.0 as u32, PICTURES.1 as u32);
+    let mut bytes = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90)
+        .write_image(&pixels(width, height, seed), width, height, ExtendedColorType::Rgb8)
+        .unwrap();
+    bytes
+}
+
+pub fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image::codecs::png::PngEncoder::new(&mut bytes)
+        .write_image(&pixels(width, height, 1), width, height, ExtendedColorType::Rgb8)
+        .unwrap();
+    bytes
+}
+
+/// `n` pictures in each of `root/<class>`.
+pub fn class_folders(root: &Path, classes: &[&str], n: u32) {
+    for (c, class) in classes.iter().enumerate() {
+        fs::create_dir_all(root.join(class)).unwrap();
+        for i in 0..n {
+            fs::write(root.join(format!("{class}/{i:03}.jpg")), jpeg(1000 * c as u32 + i)).unwrap();
+        }
+    }
+}
+
+pub fn tar(path: &Path, members: &[(&str, Vec<u8>)]) {
+    fs::write(path, tar_bytes(members)).unwrap();
+}
+
+pub fn tar_gz(path: &Path, members: &[(&str, Vec<u8>)]) {
+    let file = File::create(path).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    gzip.write_all(&tar_bytes(members)).unwrap();
+    gzip.finish().unwrap();
+}
+
+fn tar_bytes(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// A file in Hugging Face's layout with the columns `img` and `fine` (classes zebra, ant):
+/// Parquet or an Arrow stream, by the name's end.
+pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
+    let features = r#"{"info":{"features":{"img":{"_type":"Image"},
+        "fine":{"_type":"ClassLabel","names":["zebra","ant"]}}}}"#;
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(pictures));
+    let names: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; pictures.len()]));
+    let image = StructArray::from(vec![
+        (Arc::new(Field::new("bytes", DataType::Binary, true)), bytes),
+        (Arc::new(Field::new("path", DataType::Utf8, true)), names),
+    ]);
+    let fields = vec![
+        Field::new("other", DataType::Int64, true),
+        Field::new("img", image.data_type().clone(), true),
+        Field::new("fine", DataType::Int64, true),
+    ];
+    let metadata = [("huggingface".to_owned(), features.to_owned())].into();
+    let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+    let labels: ArrayRef = Arc::new(Int64Array::from(labels.to_vec()));
+    let columns = vec![labels.clone(), Arc::new(image) as ArrayRef, labels];
+    let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+    let file = File::create(path).unwrap();
+    if path.extension().is_some_and(|end| end == "parquet") {
+        let mut writer = ArrowWriter::try_new(file, schema, None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    } else {
+        let mut writer = arrow::ipc::writer::StreamWriter::try_new(file, &schema).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+    }
+}
+
+/// The set's shards, sorted.
+pub fn shard_files(set: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(set).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
+    files.sort();
+    files
+}
+
+/// All rows of a set, read with `parquet` alone.
+pub fn rows(set: &Path) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for file in shard_files(set) {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap();
+        for batch in builder.build().unwrap() {
+            rows.extend(rows_of(&batch.unwrap()));
+        }
+    }
+    rows
+}
+
+fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+    let image = batch.column_by_name("image").unwrap().as_struct();
+    let bytes = image.column_by_name("bytes").unwrap().as_binary::<i32>();
+    let path = image.column_by_name("path").unwrap().as_string::<i32>();
+    let width = batch.column_by_name("width").unwrap().as_primitive::<Int32Type>();
+    let height = batch.column_by_name("height").unwrap().as_primitive::<Int32Type>();
+    let label = batch.column_by_name("label").unwrap().as_primitive::<Int64Type>();
+    let xxh3 = batch.column_by_name("bytes_xxh3").unwrap().as_primitive::<UInt64Type>();
+    let row = |i| Row {
+        bytes: bytes.value(i).to_vec(),
+        path: path.value(i).to_owned(),
+        width: width.value(i),
+        height: height.value(i),
+        label: label.is_valid(i).then(|| label.value(i)),
+        xxh3: xxh3.value(i),
+    };
+    (0..batch.num_rows()).map(row).collect()
+}

@@ -1,0 +1,198 @@
+//! `understudy doctor`: what this machine has, and whether it computes rightly.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Rows, inner size and columns of the product that each device computes.
+const SIZES: [usize; 3] = [256, 192, 320];
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// `name: value` lines, in order.
+    facts: Vec<(&'static str, String)>,
+    devices: Vec<(String, Result<Duration, String>)>,
+}
+
+impl Report {
+    /// Whether every device computed what it should.
+    pub fn is_healthy(&self) -> bool {
+        self.devices.iter().all(|(_, outcome)| outcome.is_ok())
+    }
+}
+
+/// Looks at libtorch, threads and disk space, and multiplies matrices on every device.
+pub fn report() -> Report {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut facts = vec![
+        ("understudy", env!("CARGO_PKG_VERSION").to_owned()),
+        ("cores", cores.to_string()),
+    ];
+    libtorch_facts(&mut facts);
+    facts.push(("free disk space", free_space()));
+
+    let mut devices = vec![("flex".to_owned(), Device::flex())];
+    libtorch_devices(&mut devices);
+    let devices = devices
+        .into_iter()
+        .map(|(name, device)| (name, multiply(&device)))
+        .collect();
+    Report { facts, devices }
+}
+
+#[cfg(feature = "libtorch")]
+fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
+    use crate::libtorch;
+    let place = |library: &str| match libtorch::library_path(library) {
+        Some(path) => path.display().to_string(),
+        None => format!("{library} is not loaded"),
+    };
+    let version = libtorch::version().unwrap_or_else(|| "older than 2.9".to_owned());
+    facts.push(("libtorch", version));
+    facts.push(("  loaded from", place("libtorch_cpu.so")));
+    facts.push(("  threads", libtorch::threads().to_string()));
+    facts.push(("CUDA devices", libtorch::cuda_devices().to_string()));
+    // The stub that set-up puts beside the CPU build has a few kilobytes, the real one hundreds of
+    // megabytes.
+    let library = libtorch::library_path("libtorch_cuda.so");
+    let bytes = library
+        .and_then(|path| path.metadata().ok())
+        .map(|file| file.len());
+    if bytes.is_some_and(|bytes| bytes < 1 << 20) {
+        let hint = "stub; for CUDA put the lib folder of a CUDA libtorch first in LD_LIBRARY_PATH";
+        facts.push(("  libtorch_cuda", hint.to_owned()));
+    } else {
+        facts.push(("  libtorch_cuda", place("libtorch_cuda.so")));
+    }
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
+    facts.push((
+        "libtorch",
+        "not in this build (feature `libtorch`)".to_owned(),
+    ));
+}
+
+#[cfg(feature = "libtorch")]
+fn libtorch_devices(devices: &mut Vec<(String, Device)>) {
+    use crate::libtorch;
+    devices.push(("cpu".to_owned(), libtorch::cpu()));
+    devices.extend((0..libtorch::cuda_devices()).map(|i| (format!("cuda:{i}"), libtorch::cuda(i))));
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch_devices(_devices: &mut Vec<(String, Device)>) {}
+
+/// Space that is left where a run would go: the current folder's disk.
+fn free_space() -> String {
+    let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    match rustix::fs::statvfs(&folder) {
+        Ok(disk) => {
+            let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+            format!(
+                "{:.1} GiB for {}",
+                bytes as f64 / (1_u64 << 30) as f64,
+                folder.display()
+            )
+        }
+        Err(error) => format!("unknown for {}: {error}", folder.display()),
+    }
+}
+
+/// Multiplies two matrices of small integers, of which every float gives the exact product, and
+/// compares with integers. Returns the time of the second product; the first one warms up.
+fn multiply(device: &Device) -> Result<Duration, String> {
+    let [rows, inner, columns] = SIZES;
+    let a = |i: usize, k: usize| (i * 5 + k * 3) as i64 % 7 - 3;
+    let b = |k: usize, j: usize| (k * 2 + j * 7) as i64 % 5 - 2;
+    let matrix = |n: usize, m: usize, value: &dyn Fn(usize, usize) -> i64| {
+        let values = (0..n * m).map(|at| value(at / m, at % m) as f32).collect();
+        Tensor::<2>::from_data(TensorData::new::<f32, _>(values, [n, m]), device)
+    };
+    let compute = || {
+        let (a, b) = (matrix(rows, inner, &a), matrix(inner, columns, &b));
+        a.clone().matmul(b.clone()).into_data();
+        let start = Instant::now();
+        let product = a.matmul(b).try_into_vec_as::<f32>();
+        (product, start.elapsed())
+    };
+    // A device that is broken says so by a panic; the other devices still get their turn.
+    let (product, time) = catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("it panicked")
+            .to_owned()
+    })?;
+    let product = product.map_err(|error| error.to_string())?;
+    for (at, found) in product.into_iter().enumerate() {
+        let (i, j) = (at / columns, at % columns);
+        let expected: i64 = (0..inner).map(|k| a(i, k) * b(k, j)).sum();
+        if f64::from(found) != expected as f64 {
+            return Err(format!(
+                "computes wrongly: product [{i}, {j}] is {found}, not {expected}"
+            ));
+        }
+    }
+    Ok(time)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.facts {
+            writeln!(f, "{name:16} {value}")?;
+        }
+        let [rows, inner, columns] = SIZES;
+        write!(
+            f,
+            "\nmatrix product {rows}×{inner}×{columns} on each device"
+        )?;
+        for (name, outcome) in &self.devices {
+            match outcome {
+                Ok(time) => write!(f, "\n{name:16} right, {:.2} ms", 1e3 * time.as_secs_f64())?,
+                Err(reason) => write!(f, "\n{name:16} FAILED: {reason}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_computes_rightly_and_says_what_it_has() {
+        let report = report();
+        assert!(report.is_healthy(), "{report}");
+        let text = report.to_string();
+        let mut words = vec!["cores", "free disk space", "GiB", "flex             right"];
+        if cfg!(feature = "libtorch") {
+            words.extend(["libtorch_cpu.so", "CUDA devices", "cpu              right"]);
+        }
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+
+    #[test]
+    fn a_device_that_fails_makes_the_report_unhealthy() {
+        let devices = vec![
+            ("flex".to_owned(), Ok(Duration::from_millis(2))),
+            ("cuda:0".to_owned(), Err("out of memory".to_owned())),
+        ];
+        let report = Report {
+            facts: vec![("cores", "2".to_owned())],
+            devices,
+        };
+        assert!(!report.is_healthy());
+        assert!(
+            report
+                .to_string()
+                .ends_with("cuda:0           FAILED: out of memory"),
+            "{report}"
+        );
+    }
+}

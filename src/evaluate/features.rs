@@ -1,0 +1,309 @@
+//! One pass over a labelled set: what an encoder makes of each picture.
+
+use burn::tensor::{Device, Tensor, module::adaptive_avg_pool2d};
+use understudy_pipelines::batch::Batch;
+use understudy_pipelines::config::{DataConfig, ImageConfig};
+use understudy_pipelines::pipeline::{Options, Pipeline};
+
+use super::EvaluateError;
+
+/// Pictures that go through an encoder together.
+const BATCH: usize = 128;
+
+/// Side that pictures are pooled down to before they serve as features: 32 · 32 · 3 = 3,072.
+const RAW_SIDE: usize = 32;
+
+/// Features and labels of a whole set, on the host: it has the room for 1.3 million rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// `[n, dim]`, row-major.
+    pub values: Vec<f32>,
+    /// Features per row, D.
+    pub dim: usize,
+    /// Class numbers, `[n]`, below the number of classes.
+    pub labels: Vec<usize>,
+}
+
+impl Features {
+    /// Rows.
+    pub fn n(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The values as `[n, dim]` on `device`.
+    pub(super) fn to_device(&self, device: &Device) -> Tensor<2> {
+        let data = burn::tensor::TensorData::new(self.values.clone(), [self.n(), self.dim]);
+        Tensor::from_data(data, device)
+    }
+}
+
+/// Features of the training and the validation set, by one encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// What k-NN looks among and the probe is fitted to.
+    pub train: Features,
+    /// What both are judged by.
+    pub val: Features,
+    /// Classes of both sets.
+    pub n_classes: usize,
+}
+
+/// Runs `encode` (`[B, 3, H, W]` normalised pictures to `[B, D]`) over `data.train` and `data.val`.
+pub fn split(
+    data: &DataConfig,
+    threads: usize,
+    device: &Device,
+    mut encode: impl FnMut(Tensor<4>) -> Tensor<2>,
+) -> Result<Split, EvaluateError> {
+    let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
+    let options = Options {
+        threads,
+        ..Options::default()
+    };
+    let train = Pipeline::evaluate(data, &data.train, BATCH, &options)?;
+    let val = Pipeline::evaluate(data, val_url, BATCH, &options)?;
+    let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
+    let [train_classes, val_classes] = &classes;
+    check_classes(
+        &data.train,
+        train_classes.as_deref(),
+        val_url,
+        val_classes.as_deref(),
+    )?;
+    let n_named = train_classes
+        .as_ref()
+        .or(val_classes.as_ref())
+        .map(Vec::len);
+
+    let train = collect(
+        train,
+        &data.train,
+        n_named,
+        &data.image,
+        device,
+        &mut encode,
+    )?;
+    let val = collect(val, val_url, n_named, &data.image, device, &mut encode)?;
+    // Without names the labels themselves say how many classes there are.
+    let largest = || train.labels.iter().chain(&val.labels).max();
+    let n_classes = n_named
+        .or_else(|| largest().map(|label| label + 1))
+        .unwrap_or(0);
+    Ok(Split {
+        train,
+        val,
+        n_classes,
+    })
+}
+
+/// The normalised pixels as features, `[B, 3 · h · w]`: pictures of more than 32 pixels a side are
+/// pooled down to 32 (each cell the mean of the pixels it covers), so that D stays at most 3,072.
+pub fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
+    let [_, _, height, width] = images.dims();
+    let side = [height.min(RAW_SIDE), width.min(RAW_SIDE)];
+    let images = if side == [height, width] {
+        images
+    } else {
+        adaptive_avg_pool2d(images, side)
+    };
+    images.flatten(1, 3)
+}
+
+/// Both sets must number their classes alike.
+fn check_classes(
+    train_url: &str,
+    train: Option<&[String]>,
+    val_url: &str,
+    val: Option<&[String]>,
+) -> Result<(), EvaluateError> {
+    let (Some(train), Some(val)) = (train, val) else {
+        return Ok(());
+    };
+    if train == val {
+        return Ok(());
+    }
+    let reason = match train.iter().zip(val).position(|(train, val)| train != val) {
+        Some(i) => format!(
+            "class {i} is `{}` in the one and `{}` in the other",
+            train[i], val[i]
+        ),
+        None => format!(
+            "{} classes in the one and {} in the other",
+            train.len(),
+            val.len()
+        ),
+    };
+    Err(EvaluateError::ClassesDiffer {
+        train: train_url.into(),
+        val: val_url.into(),
+        reason,
+    })
+}
+
+/// Encodes every batch; `n_classes` is what the set's list of names allows.
+fn collect(
+    batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
+    url: &str,
+    n_classes: Option<usize>,
+    image: &ImageConfig,
+    device: &Device,
+    encode: &mut impl FnMut(Tensor<4>) -> Tensor<2>,
+) -> Result<Features, EvaluateError> {
+    let mut features = Features {
+        values: Vec::new(),
+        dim: 0,
+        labels: Vec::new(),
+    };
+    for batch in batches {
+        let batch = batch?;
+        if batch.labels.len() != batch.n_samples {
+            return Err(EvaluateError::NoLabels { url: url.into() });
+        }
+        for (&label, sample) in batch.labels.iter().zip(&batch.samples) {
+            let known = usize::try_from(label)
+                .ok()
+                .filter(|l| n_classes.is_none_or(|n| *l < n));
+            let Some(label) = known else {
+                return Err(EvaluateError::Label {
+                    url: url.into(),
+                    row: sample.row,
+                    label,
+                    n_classes,
+                });
+            };
+            features.labels.push(label);
+        }
+        let images = crate::batch::images(batch.images, batch.n_samples, image, device);
+        let encoded = encode(images);
+        let [n, dim] = encoded.dims();
+        assert_eq!(n, batch.n_samples, "an encoder gives one row per picture");
+        let values = encoded
+            .try_into_vec_as()
+            .expect("the device gives back what it computed");
+        features.values.extend::<Vec<f32>>(values);
+        features.dim = dim;
+    }
+    if features.labels.is_empty() {
+        return Err(EvaluateError::Empty { url: url.into() });
+    }
+    Ok(features)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use understudy_pipelines::batch::SampleId;
+    use understudy_pipelines::config::Filter;
+
+    const IMAGE: ImageConfig = ImageConfig {
+        size: 2,
+        crop_scale: [1.0, 1.0],
+        crop_ratio: [1.0, 1.0],
+        filter: Filter::Bilinear,
+        flip_prob: 0.0,
+        color_jitter: 0.0,
+        eval_resize: 2,
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+
+    /// Two grey 2×2 pictures a batch, black and white.
+    fn batch(step: u64, labels: &[i64]) -> Batch {
+        let sample = |i| SampleId {
+            epoch: 0,
+            row: 2 * step + i,
+        };
+        Batch {
+            step,
+            part: 0,
+            n_parts: 1,
+            n_samples: 2,
+            size: 2,
+            images: [[0; 12], [255; 12]].concat(),
+            n_masks: 0,
+            n_patches: 0,
+            masks: Vec::new(),
+            labels: labels.to_vec(),
+            samples: vec![sample(0), sample(1)],
+        }
+    }
+
+    fn collect_two(second: &[i64], n_classes: Option<usize>) -> Result<Features, EvaluateError> {
+        let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, second))];
+        let batches = batches.into_iter();
+        collect(
+            batches,
+            "set/val",
+            n_classes,
+            &IMAGE,
+            &Device::flex(),
+            &mut raw_pixels,
+        )
+    }
+
+    #[test]
+    fn rows_keep_the_order_of_the_pass() {
+        let features = collect_two(&[2, 1], Some(3)).expect("features");
+        assert_eq!((features.dim, features.n()), (12, 4));
+        assert_eq!(features.labels, [1, 0, 2, 1]);
+        let firsts: Vec<f32> = features.values.iter().step_by(12).copied().collect();
+        assert_eq!(firsts, [-1.0, 1.0, -1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_set_without_labels_is_named() {
+        let error = collect_two(&[], None).expect_err("no labels").to_string();
+        assert!(
+            error.contains("set/val") && error.contains("no labels"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_label_out_of_range_is_named_with_its_row() {
+        for (labels, n_classes, words) in [
+            ([2, 3], Some(3), ["row 3", "label 3"]),
+            ([2, -1], None, ["row 3", "label -1"]),
+        ] {
+            let error = collect_two(&labels, n_classes)
+                .expect_err("out of range")
+                .to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+    }
+
+    #[test]
+    fn class_lists_must_agree() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (a, b, c) = (
+            names(&["cat", "dog"]),
+            names(&["cat", "cow"]),
+            names(&["cat"]),
+        );
+        let check = |val: &[String]| check_classes("train", Some(&a), "val", Some(val));
+        assert!(check(&a).is_ok());
+        let error = check(&b).expect_err("other names").to_string();
+        assert!(
+            error.contains("class 1 is `dog`") && error.contains("--labels"),
+            "{error}"
+        );
+        let error = check(&c).expect_err("fewer names").to_string();
+        assert!(
+            error.contains("2 classes in the one and 1 in the other"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn large_pictures_are_pooled_to_the_mean_of_what_each_cell_covers() {
+        let device = Device::flex();
+        let ramp = Tensor::<1, burn::tensor::Int>::arange(0..3 * 64 * 64, &device).float();
+        let pooled = raw_pixels(ramp.reshape([1, 3, 64, 64]));
+        assert_eq!(pooled.dims(), [1, 3072]);
+        let first: f32 = pooled.slice([0..1, 0..1]).into_scalar();
+        assert!(
+            (first - (0.0 + 1.0 + 64.0 + 65.0) / 4.0).abs() < 1e-4,
+            "{first}"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! How good an encoder is without fine-tuning it: k-NN and a linear probe on frozen features,
+//! beside the same architecture untrained and beside raw pixels.
+
+pub mod features;
+mod knn;
+mod lbfgs;
+mod probe;
+mod run;
+pub mod table;
+
+use burn::tensor::{Device, Tensor};
+use understudy_pipelines::DataConfig;
+
+pub use features::{Features, Split};
+pub use knn::{Knn, knn};
+pub use probe::{Probe, probe};
+pub use run::{RunEvaluateError, run};
+pub use table::{Row, Table};
+
+/// An encoder with the name of its row: `[B, 3, H, W]` normalised pictures to `[B, D]`.
+pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Tensor<4>) -> Tensor<2> + 'a>);
+
+/// Judges every encoder, and raw pixels after them, on `data.train` and `data.val`.
+///
+/// Each encoder takes a pass of its own over both sets, so that only one's features are in memory.
+/// `threads` decode; `seed` chooses the rows that the probe holds out. All work without gradients
+/// is the caller's care: the encoders must hold inner (not autodiff) tensors, and `device` be such.
+pub fn compare(
+    data: &DataConfig,
+    encoders: Vec<Encoder<'_>>,
+    seed: u64,
+    threads: usize,
+    device: &Device,
+) -> Result<Table, EvaluateError> {
+    let raw: Encoder<'_> = ("raw pixels", Box::new(features::raw_pixels));
+    let mut table = Table {
+        n_train: 0,
+        n_val: 0,
+        n_classes: 0,
+        rows: Vec::new(),
+    };
+    for (name, encode) in encoders.into_iter().chain([raw]) {
+        let split = features::split(data, threads, device, encode)?;
+        table.rows.push(Row::new(name, &split, seed, device));
+        (table.n_train, table.n_val) = (split.train.n(), split.val.n());
+        table.n_classes = split.n_classes;
+    }
+    Ok(table)
+}
+
+/// Why an encoder cannot be judged on these sets.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    /// There is nothing to judge by.
+    #[error(
+        "data.val: not set; evaluation needs a labelled set apart from data.train \
+         (--set data.val=URL)"
+    )]
+    NoVal,
+    /// The set was written without labels.
+    #[error(
+        "{url}: no labels; write it from class folders, or name its label column: \
+         columns = {{ label = \"NAME\" }}"
+    )]
+    NoLabels {
+        /// The set.
+        url: String,
+    },
+    /// A label that no class has.
+    #[error("{url}: row {row}: label {label} is out of range ({})", allowed(*.n_classes))]
+    Label {
+        /// The set.
+        url: String,
+        /// Row number in the whole set.
+        row: u64,
+        /// What stands there.
+        label: i64,
+        /// Classes that the set names, if it does.
+        n_classes: Option<usize>,
+    },
+    /// The sets number their classes differently.
+    #[error(
+        "{train} and {val}: other classes: {reason}; write the one with `--labels` of the other"
+    )]
+    ClassesDiffer {
+        /// The training set.
+        train: String,
+        /// The validation set.
+        val: String,
+        /// The first difference.
+        reason: String,
+    },
+    /// No row of the set could be used.
+    #[error("{url}: not one good sample")]
+    Empty {
+        /// The set.
+        url: String,
+    },
+    /// The pipeline's own words.
+    #[error(transparent)]
+    Data(#[from] understudy_pipelines::Error),
+}
+
+fn allowed(n_classes: Option<usize>) -> String {
+    match n_classes {
+        Some(n) => format!("the set names {n} classes: 0 to {}", n as i64 - 1),
+        None => "labels count from 0".to_owned(),
+    }
+}

@@ -1,0 +1,369 @@
+//! The linear probe: how much of the labels a linear map can read off frozen features.
+//!
+//! Multinomial logistic regression on standardised features, fitted by full-batch L-BFGS. One
+//! method for 5 thousand and for 1.3 million rows: the problem is convex, so that there is no
+//! learning rate, batch size or number of epochs to tune and two encoders differ by their features
+//! alone; rows go through the device in chunks, and a pass over ImageNet's features is two products
+//! of `[n, d] · [d, c]`. The strength of the L2 penalty is the one choice, made on a tenth of the
+//! training rows that is held out.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use understudy_pipelines::rng::{Purpose, Rng};
+
+use super::lbfgs::{Stop, minimise};
+use super::{Features, Split};
+
+/// Strengths λ of the penalty λ / 2 · |W|² beside the mean loss, strongest first: each fit starts
+/// where the one before ended.
+const STRENGTHS: [f64; 8] = [10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
+/// One row in so many is held out to choose the strength.
+const HELD_OUT: usize = 10;
+/// What float32 can still resolve of a mean loss and its gradient.
+const STOP: Stop = Stop {
+    gradient: 1e-4,
+    decrease: 1e-7,
+    iterations: 300,
+};
+/// Logits on the device at a time.
+const CHUNK_ELEMENTS: usize = 1 << 24;
+
+/// What the probe reads off the validation set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probe {
+    /// Share of rows whose class has the highest score.
+    pub top1: f64,
+    /// Share of rows whose class is among the five highest; none where there are at most five.
+    pub top5: Option<f64>,
+    /// The chosen strength of the penalty.
+    pub strength: f64,
+}
+
+/// Fits to `split.train`, scores on `split.val`. `seed` chooses the held-out rows; with few rows
+/// or classes unseen in training the fit stays defined, as the penalty bounds it.
+pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
+    let n_classes = split.n_classes;
+    let (shift, scale) = moments(&split.train);
+    let standardise = |features: &Features| {
+        let row = |values: &[f32]| {
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), [1, values.len()]), device)
+        };
+        (features.to_device(device) - row(&shift)) * row(&scale)
+    };
+
+    // Held-out rows come last, so that both parts are one run of rows.
+    let mut order: Vec<usize> = (0..split.train.n()).collect();
+    Rng::for_name(seed, Purpose::Order, "probe").shuffle(&mut order);
+    let labels: Vec<usize> = order.iter().map(|row| split.train.labels[*row]).collect();
+    let order: Vec<i64> = order.into_iter().map(|row| row as i64).collect();
+    let order = Tensor::<1, Int>::from_data(TensorData::new(order, [labels.len()]), device);
+    let x = standardise(&split.train).select(0, order);
+    let train = Rows::new(x, &labels, n_classes);
+
+    let n_held_out = labels.len() / HELD_OUT;
+    let n_fitted = labels.len() - n_held_out;
+    let mut weights = vec![0.0; (split.train.dim + 1) * n_classes];
+    let mut strength = STRENGTHS[0];
+    if n_held_out > 0 {
+        let fitted = train.narrow(0, n_fitted);
+        let held_out = train.narrow(n_fitted, n_held_out);
+        let mut lowest = f64::INFINITY;
+        for candidate in STRENGTHS {
+            weights = fitted.fit(weights, candidate);
+            let loss = held_out.loss_and_gradient(&weights).0;
+            // The loss of rows not fitted falls and then rises: what follows only overfits more.
+            if loss >= lowest {
+                break;
+            }
+            (lowest, strength) = (loss, candidate);
+        }
+    }
+    let weights = train.fit(vec![0.0; weights.len()], strength);
+    let val = Rows::new(standardise(&split.val), &split.val.labels, n_classes);
+    let [top1, top5] = val.accuracy(&weights, [1, 5]);
+    Probe {
+        top1,
+        top5: (n_classes > 5).then_some(top5),
+        strength,
+    }
+}
+
+/// Mean per feature and one over its standard deviation (1 for a constant feature).
+fn moments(features: &Features) -> (Vec<f32>, Vec<f32>) {
+    let n = features.n() as f64;
+    let rows = || features.values.chunks_exact(features.dim);
+    let mut mean = vec![0.0; features.dim];
+    for row in rows() {
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(mean, value)| *mean += f64::from(*value) / n);
+    }
+    let mut variance = vec![0.0; features.dim];
+    for row in rows() {
+        for ((variance, mean), value) in variance.iter_mut().zip(&mean).zip(row) {
+            *variance += (f64::from(*value) - mean).powi(2) / n;
+        }
+    }
+    let scale = |(variance, mean): (&f64, &f64)| {
+        // Rounding alone makes a constant feature vary by about 1e-7 of itself.
+        let is_constant = variance.sqrt() <= 1e-6 * mean.abs();
+        if is_constant {
+            1.0
+        } else {
+            (1.0 / variance.sqrt()) as f32
+        }
+    };
+    let scales = variance.iter().zip(&mean).map(scale).collect();
+    (mean.into_iter().map(|mean| mean as f32).collect(), scales)
+}
+
+/// Rows on the device, with their labels.
+struct Rows {
+    /// `[n, d]`
+    x: Tensor<2>,
+    /// `[n, 1]`
+    labels: Tensor<2, Int>,
+    n_classes: usize,
+}
+
+impl Rows {
+    fn new(x: Tensor<2>, labels: &[usize], n_classes: usize) -> Self {
+        let labels: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
+        let shape = [labels.len(), 1];
+        let labels = Tensor::from_data(TensorData::new(labels, shape), &x.device());
+        Self {
+            x,
+            labels,
+            n_classes,
+        }
+    }
+
+    fn narrow(&self, start: usize, n: usize) -> Self {
+        Self {
+            x: self.x.clone().narrow(0, start, n),
+            labels: self.labels.clone().narrow(0, start, n),
+            n_classes: self.n_classes,
+        }
+    }
+
+    fn n(&self) -> usize {
+        self.x.dims()[0]
+    }
+
+    /// The weights, `[d, c]` and then the intercepts `[c]`, that minimise the mean loss plus the
+    /// penalty; the intercepts are free of it.
+    fn fit(&self, start: Vec<f64>, strength: f64) -> Vec<f64> {
+        let n_penalised = start.len() - self.n_classes;
+        minimise(start, STOP, |weights| {
+            let (mut loss, mut gradient) = self.loss_and_gradient(weights);
+            for (gradient, weight) in gradient.iter_mut().zip(weights).take(n_penalised) {
+                loss += 0.5 * strength * weight * weight;
+                *gradient += strength * weight;
+            }
+            (loss, gradient)
+        })
+    }
+
+    /// Mean cross-entropy and its gradient, without the penalty.
+    fn loss_and_gradient(&self, weights: &[f64]) -> (f64, Vec<f64>) {
+        let (w, b) = self.on_device(weights);
+        let (mut loss, mut w_sum, mut b_sum) = (0.0, w.zeros_like(), b.zeros_like());
+        for chunk in self.chunks() {
+            let log_prob = log_softmax(chunk.x.clone().matmul(w.clone()) + b.clone(), 1);
+            let picked = log_prob.clone().gather(1, chunk.labels.clone());
+            loss -= f64::from(picked.sum().into_scalar::<f32>());
+            let error = log_prob.exp() - chunk.one_hot();
+            w_sum = w_sum + chunk.x.transpose().matmul(error.clone());
+            b_sum = b_sum + error.sum_dim(0);
+        }
+        let n = self.n() as f64;
+        let gradient: Vec<f32> = Tensor::cat(vec![w_sum, b_sum], 0)
+            .try_into_vec_as()
+            .expect("the device gives back what it computed");
+        (
+            loss / n,
+            gradient.into_iter().map(|g| f64::from(g) / n).collect(),
+        )
+    }
+
+    /// Share of rows whose class is among the highest `k` scores, for each `k`. A tie counts
+    /// against the row, and so does a score that is not a number.
+    fn accuracy<const N: usize>(&self, weights: &[f64], k: [usize; N]) -> [f64; N] {
+        let (w, b) = self.on_device(weights);
+        let mut right = [0; N];
+        for chunk in self.chunks() {
+            let logits = chunk.x.matmul(w.clone()) + b.clone();
+            let own = logits.clone().gather(1, chunk.labels);
+            let ranks: Vec<i64> = logits
+                .greater_equal(own)
+                .int()
+                .sum_dim(1)
+                .try_into_vec_as()
+                .expect("the device gives back what it computed");
+            for (right, k) in right.iter_mut().zip(k) {
+                *right += ranks
+                    .iter()
+                    .filter(|rank| (1..=k as i64).contains(rank))
+                    .count();
+            }
+        }
+        right.map(|right| right as f64 / self.n() as f64)
+    }
+
+    /// `[d, c]` and `[1, c]`
+    fn on_device(&self, weights: &[f64]) -> (Tensor<2>, Tensor<2>) {
+        let rows = weights.len() / self.n_classes;
+        let weights: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
+        let data = TensorData::new(weights, [rows, self.n_classes]);
+        let all = Tensor::<2>::from_data(data, &self.x.device());
+        (
+            all.clone().narrow(0, 0, rows - 1),
+            all.narrow(0, rows - 1, 1),
+        )
+    }
+
+    /// `[n, c]`, 1 at each row's class.
+    fn one_hot(&self) -> Tensor<2> {
+        let classes = Tensor::<1, Int>::arange(0..self.n_classes as i64, &self.x.device());
+        let shape = [self.n(), self.n_classes];
+        let classes = classes.reshape([1, self.n_classes]).expand(shape);
+        self.labels.clone().expand(shape).equal(classes).float()
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Rows> {
+        let chunk = (CHUNK_ELEMENTS / self.n_classes).max(1);
+        let n = self.n();
+        (0..n)
+            .step_by(chunk)
+            .map(move |start| self.narrow(start, chunk.min(n - start)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `n` rows of `dim` standard normals, of which `place(class)` shifts the first two; scaled and
+    /// shifted per feature, as an encoder's are.
+    fn draw(
+        name: &str,
+        n: usize,
+        dim: usize,
+        n_classes: usize,
+        place: fn(usize) -> [f64; 2],
+    ) -> Features {
+        let mut rng = Rng::for_name(1, Purpose::Order, name);
+        let mut features = Features {
+            values: Vec::new(),
+            dim,
+            labels: Vec::new(),
+        };
+        for i in 0..n {
+            let class = i % n_classes;
+            for j in 0..dim {
+                let value = rng.normal() + if j < 2 { place(class)[j] } else { 0.0 };
+                features
+                    .values
+                    .push((value * 10_f64.powi(j as i32 % 5 - 2) + j as f64) as f32);
+            }
+            features.labels.push(class);
+        }
+        features
+    }
+
+    fn split(n: usize, dim: usize, n_classes: usize, place: fn(usize) -> [f64; 2]) -> Split {
+        Split {
+            train: draw("train", n, dim, n_classes, place),
+            val: draw("val", 4000, dim, n_classes, place),
+            n_classes,
+        }
+    }
+
+    #[test]
+    fn separable_classes_are_separated() {
+        let place = |class: usize| {
+            let (sin, cos) = (class as f64 / 7.0 * std::f64::consts::TAU).sin_cos();
+            [30.0 * cos, 30.0 * sin]
+        };
+        let found = probe(&split(700, 20, 7, place), 1, &Device::flex());
+        assert_eq!((found.top1, found.top5), (1.0, Some(1.0)));
+    }
+
+    #[test]
+    fn noisy_classes_are_told_apart_as_well_as_bayes_does() {
+        // Two normal clouds 2 apart: the best rule is right in Φ(1) = 84.13 % of cases.
+        let place = |class: usize| [2.0 * class as f64, 0.0];
+        let split = split(4000, 20, 2, place);
+        let found = probe(&split, 1, &Device::flex());
+        let standard_error = (0.8413_f64 * 0.1587 / 4000.0).sqrt();
+        assert!(
+            (found.top1 - 0.8413).abs() < 3.0 * standard_error,
+            "{found:?}"
+        );
+        assert_eq!(found.top5, None);
+        assert_eq!(probe(&split, 1, &Device::flex()), found, "the same seed");
+    }
+
+    #[test]
+    fn a_penalty_is_chosen_where_features_outnumber_rows() {
+        // 300 features that mean nothing beside two that do, and 200 rows: without a penalty the
+        // fit is perfect on its own rows and near 60 % on others.
+        let place = |class: usize| [3.0 * class as f64, 3.0 * class as f64];
+        let split = split(200, 300, 2, place);
+        let found = probe(&split, 1, &Device::flex());
+        assert!(found.strength >= 0.1 && found.top1 > 0.75, "{found:?}");
+    }
+
+    #[test]
+    fn features_that_mean_nothing_score_at_chance() {
+        let found = probe(&split(2000, 10, 4, |_| [0.0, 0.0]), 1, &Device::flex());
+        assert!((found.top1 - 0.25).abs() < 0.025, "{found:?}");
+    }
+
+    #[test]
+    fn constant_features_and_unseen_classes_do_no_harm() {
+        let mut split = split(60, 4, 2, |class| [20.0 * class as f64, 0.0]);
+        split.n_classes = 3;
+        for features in [&mut split.train, &mut split.val] {
+            features
+                .values
+                .chunks_exact_mut(4)
+                .for_each(|row| row[3] = 0.1);
+        }
+        assert_eq!(probe(&split, 1, &Device::flex()).top1, 1.0);
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_loss() {
+        let split = split(50, 3, 3, |class| [class as f64, 0.0]);
+        let x = split.train.to_device(&Device::flex());
+        let rows = Rows::new(x, &split.train.labels, 3);
+        let weights: Vec<f64> = (0..12).map(|i| 0.1 * f64::from(i % 5) - 0.2).collect();
+        let (_, gradient) = rows.loss_and_gradient(&weights);
+        for i in 0..12 {
+            let loss = |by: f64| {
+                let mut moved = weights.clone();
+                moved[i] += by;
+                rows.loss_and_gradient(&moved).0
+            };
+            let slope = (loss(1e-2) - loss(-1e-2)) / 2e-2;
+            assert!(
+                (slope - gradient[i]).abs() < 1e-3 * (1.0 + slope.abs()),
+                "{i}: {slope}"
+            );
+        }
+    }
+
+    #[cfg(feature = "libtorch")]
+    #[test]
+    fn libtorch_and_flex_agree() {
+        let split = split(1000, 20, 6, |class| [class as f64, -(class as f64)]);
+        let flex = probe(&split, 1, &Device::flex());
+        let libtorch = probe(&split, 1, &crate::libtorch::cpu());
+        assert_eq!(flex.strength, libtorch.strength);
+        assert!(
+            (flex.top1 - libtorch.top1).abs() < 0.003,
+            "{flex:?} {libtorch:?}"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! `understudy evaluate`: a run's encoder on the sets that its config names.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+
+use super::{EvaluateError, Table, compare};
+use crate::config::{ConfigError, RunConfig};
+use crate::model::Network;
+use crate::objective::Data2Vec;
+use crate::params::{self, LoadError};
+use crate::train::{RunError, find_checkpoint};
+use crate::weights::{self, WeightsError};
+
+/// Why a run cannot be evaluated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunEvaluateError {
+    /// There is no checkpoint.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Its config, or a `--set`, does not work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its tensors cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Its tensors are not the model's.
+    #[error("{path}: {source}")]
+    Load {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Which tensor.
+        source: LoadError,
+    },
+    /// The sets.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The table cannot be written.
+    #[error("{path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with raw
+/// pixels, and writes the table beside its checkpoint as `evaluate.json`.
+///
+/// `weights` is `teacher` or `student`; `set` changes values of the run's config.
+pub fn run(
+    run: &Path,
+    weights: &str,
+    set: &[String],
+    device: &Device,
+) -> Result<Table, RunEvaluateError> {
+    let path = find_checkpoint(run)?;
+    let mut config = RunConfig::load(&path.join("config.toml"), set)?;
+    config.threads.resolve();
+    crate::device::set_compute_threads(&config.threads);
+
+    // The teacher of an unlearned run is its student: both are the encoder as it starts.
+    let untrained = Data2Vec::initialised(config.model.clone(), config.seed, device).teacher;
+    let mut tensors = weights::read(&path.join(format!("{weights}.safetensors")))?;
+    // Both are read as a teacher, on the plain device and without what only a student has.
+    let teacher = Data2Vec::new(config.model.clone(), device).teacher;
+    let names: std::collections::BTreeSet<String> =
+        params::shapes(&teacher).into_iter().map(|(name, _)| name).collect();
+    tensors.retain(|name, _| names.contains(name));
+    let encoder = params::load(teacher, tensors)
+        .map_err(|source| RunEvaluateError::Load { path: path.clone(), source })?;
+
+    let encoders = vec![
+        (weights, Box::new(|images| pooled(&encoder, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>),
+        ("untrained", Box::new(|images| pooled(&untrained, images))),
+    ];
+    let threads = config.threads.data.unwrap_or(1);
+    let table = compare(&config.data, encoders, config.seed, threads, device)?;
+    let path = path.join("evaluate.json");
+    table.write(&path).map_err(|source| RunEvaluateError::Write { path, source })?;
+    Ok(table)
+}
+
+/// The mean of a picture's patch tokens, `[B, D]`.
+fn pooled(network: &Network, images: Tensor<4>) -> Tensor<2> {
+    network.features(images).mean_dim(1).squeeze_dim(1)
+}

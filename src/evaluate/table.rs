@@ -1,0 +1,182 @@
+//! The table that `understudy evaluate` prints and writes.
+
+use std::fmt;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::features::Split;
+use super::{knn, probe};
+
+/// Encoders, one a row, judged on the same two sets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Table {
+    /// Pictures that the classifiers learned from.
+    pub n_train: usize,
+    /// Pictures that they were judged by.
+    pub n_val: usize,
+    /// Classes.
+    pub n_classes: usize,
+    /// One row per encoder.
+    pub rows: Vec<Row>,
+}
+
+/// One encoder's figures, as shares of the validation set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// What made the features.
+    pub name: String,
+    /// Features per picture.
+    pub dim: usize,
+    /// 20 nearest neighbours by cosine.
+    pub knn_top1: f64,
+    /// The nearest neighbour alone.
+    pub nearest_top1: f64,
+    /// Linear probe.
+    pub probe_top1: f64,
+    /// Standard error of `probe_top1`: √(p (1 − p) / n).
+    pub probe_top1_se: f64,
+    /// Linear probe, the class among its five best; absent where there are at most five classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_top5: Option<f64>,
+    /// L2 penalty of the probe, chosen on a tenth of the training set.
+    pub probe_l2: f64,
+}
+
+impl Row {
+    /// Judges one encoder's features.
+    pub fn new(name: &str, split: &Split, seed: u64, device: &Device) -> Self {
+        let knn = knn(split, device);
+        let probe = probe(split, seed, device);
+        Self {
+            name: name.to_owned(),
+            dim: split.train.dim,
+            knn_top1: knn.top1,
+            nearest_top1: knn.nearest_top1,
+            probe_top1: probe.top1,
+            probe_top1_se: (probe.top1 * (1.0 - probe.top1) / split.val.n() as f64).sqrt(),
+            probe_top5: probe.top5,
+            probe_l2: probe.strength,
+        }
+    }
+}
+
+impl Table {
+    /// Writes the table as JSON.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        std::fs::write(path, text)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            n_train,
+            n_val,
+            n_classes,
+            rows,
+        } = self;
+        writeln!(
+            f,
+            "{n_classes} classes, {n_train} training and {n_val} validation pictures"
+        )?;
+        writeln!(f, "top-1 in %, linear probe ± one standard error\n")?;
+        let width = rows
+            .iter()
+            .map(|row| row.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        write!(f, "{:width$}   k-NN   linear probe   top-5", "")?;
+        for row in rows {
+            let top5 = row
+                .probe_top5
+                .map_or("–".to_owned(), |p| format!("{:.1}", 100.0 * p));
+            write!(
+                f,
+                "\n{:width$}  {:5.1}    {:5.1} ± {:3.1}   {top5:>5}",
+                row.name,
+                100.0 * row.knn_top1,
+                100.0 * row.probe_top1,
+                100.0 * row.probe_top1_se,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, probe_top5: Option<f64>) -> Row {
+        Row {
+            name: name.to_owned(),
+            dim: 192,
+            knn_top1: 0.4512,
+            nearest_top1: 0.4,
+            probe_top1: 0.5,
+            probe_top1_se: 0.0158,
+            probe_top5,
+            probe_l2: 0.01,
+        }
+    }
+
+    #[test]
+    fn columns_stand_under_their_heads() {
+        let rows = vec![row("teacher", Some(1.0)), row("raw pixels", None)];
+        let table = Table {
+            n_train: 5000,
+            n_val: 1000,
+            n_classes: 10,
+            rows,
+        };
+        let expected = "\
+10 classes, 5000 training and 1000 validation pictures
+top-1 in %, linear probe ± one standard error
+
+             k-NN   linear probe   top-5
+teacher      45.1     50.0 ± 1.6   100.0
+raw pixels   45.1     50.0 ± 1.6       –";
+        assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn the_standard_error_is_that_of_the_validation_set() {
+        // A feature that means nothing and a label that is a coin: half right, give or take.
+        let features = |n: usize| super::super::Features {
+            values: (0..n).map(|i| (i * 7 % 11) as f32).collect(),
+            dim: 1,
+            labels: (0..n).map(|i| i / 2 % 2).collect(),
+        };
+        let split = Split {
+            train: features(400),
+            val: features(100),
+            n_classes: 2,
+        };
+        let row = Row::new("coin", &split, 1, &Device::flex());
+        let p = row.probe_top1;
+        assert!((row.probe_top1_se - (p * (1.0 - p) / 100.0).sqrt()).abs() < 1e-12);
+        assert!((0.04..=0.05).contains(&row.probe_top1_se), "{row:?}");
+    }
+
+    #[test]
+    fn json_holds_every_figure() {
+        let rows = vec![row("teacher", None)];
+        let table = Table {
+            n_train: 2,
+            n_val: 1,
+            n_classes: 3,
+            rows,
+        };
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        table.write(file.path()).expect("writes");
+        let text = std::fs::read_to_string(file.path()).expect("reads");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["rows"][0]["knn_top1"], 0.4512);
+        assert_eq!(json["rows"][0].get("probe_top5"), None);
+        assert_eq!(json["n_val"], 1);
+    }
+}

@@ -1,0 +1,109 @@
+//! All that knows libtorch by name; the rest of the trainer speaks burn.
+#![expect(unsafe_code, reason = "libtorch tells its version through a C function that is looked up at run time")]
+
+#![expect(
+    unsafe_code,
+    reason = "the one folder that may: it calls libtorch's own functions"
+)]
+
+use std::ffi::{CStr, c_char, c_void};
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+
+/// The CPU, computed on by libtorch.
+#[expect(
+    deprecated,
+    reason = "the last burn with libtorch says so; see Cargo.toml"
+)]
+pub fn cpu() -> Device {
+    Device::libtorch()
+}
+
+/// CUDA device number `index`, of which there must be more than that ([`cuda_devices`]): libtorch
+/// aborts on others.
+#[expect(
+    deprecated,
+    reason = "the last burn with libtorch says so; see Cargo.toml"
+)]
+pub fn cuda(index: usize) -> Device {
+    Device::libtorch_cuda(index)
+}
+
+/// How many CUDA devices there are; 0 on the CPU build of libtorch.
+pub fn cuda_devices() -> usize {
+    if tch::Cuda::is_available() {
+        usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// Threads that one operation on the CPU is spread over.
+pub fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
+/// Sets the threads that one operation on the CPU is spread over.
+pub fn set_threads(n: usize) {
+    tch::set_num_threads(i32::try_from(n).unwrap_or(i32::MAX));
+}
+
+/// The version of the libtorch that was loaded, which may be another than at build time: `2.11.0`.
+/// None where it is too old to tell.
+pub fn version() -> Option<String> {
+    type AbiVersion = unsafe extern "C" fn() -> u64;
+    let function = symbol(c"aoti_torch_abi_version")?;
+    // SAFETY: libtorch's header `aoti_torch/c/shim.h` declares the function of this name as
+    // `uint64_t aoti_torch_abi_version()`, without conditions.
+    let version = unsafe { std::mem::transmute::<*mut c_void, AbiVersion>(function)() };
+    let [major, minor, patch, ..] = version.to_be_bytes();
+    Some(format!("{major}.{minor}.{patch}"))
+}
+
+/// Where a shared library of this process, such as `libtorch_cpu.so`, was loaded from.
+pub fn library_path(name: &str) -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let mut paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
+    paths.find(|path| path.file_name().is_some_and(|file| file == name))
+}
+
+/// Looks a function up among the loaded libraries: linking to it by name would keep the binary
+/// from starting with a libtorch that does not have it.
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    unsafe extern "C" {
+        fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+    }
+    // SAFETY: a null handle is RTLD_DEFAULT, and the name ends with a zero byte.
+    let found = unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaded_libtorch_tells_its_version_and_place() {
+        let version = version().expect("2.9 and newer tell it");
+        let parts: Vec<u32> = version
+            .split('.')
+            .map(|part| part.parse().expect("a number"))
+            .collect();
+        assert!(
+            parts.len() == 3 && parts[0] == 2 && parts[1] >= 9,
+            "{version}"
+        );
+        let path = library_path("libtorch_cpu.so").expect("it is loaded");
+        assert!(path.is_file(), "{}", path.display());
+        assert_eq!(library_path("libtorch_cpu"), None);
+    }
+
+    #[test]
+    fn a_symbol_that_is_nowhere_is_none() {
+        assert!(symbol(c"aoti_torch_abi_version").is_some());
+        assert!(symbol(c"understudy_has_no_such_function").is_none());
+    }
+}

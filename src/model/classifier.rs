@@ -1,0 +1,38 @@
+//! data2vec 1.0's classifier of images.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::network::without_class_token;
+use super::{LayerNorm, Linear, Vit1, Vit1Config};
+
+/// Encoder, mean of the patch tokens, norm and linear map.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    /// The encoder.
+    pub encoder: Vit1,
+    fc_norm: LayerNorm,
+    head: Linear,
+}
+
+impl Classifier {
+    /// A classifier, without values.
+    pub fn new(config: &Vit1Config, n_classes: usize, device: &Device) -> Self {
+        Self {
+            encoder: Vit1::for_classification(config, device),
+            fc_norm: LayerNorm::new(config.embed_dim, config.norm_eps, device),
+            head: Linear::new(config.embed_dim, n_classes, device),
+        }
+    }
+
+    /// Logits from the encoder's tokens.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[B, 1 + N, D]`; output: `[B, classes]`
+    pub fn classify(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let [b, _, dim] = tokens.dims();
+        let pooled = without_class_token(tokens).mean_dim(1).reshape([b, dim]);
+        self.head.forward_rows(self.fc_norm.forward(pooled))
+    }
+}

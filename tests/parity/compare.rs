@@ -1,0 +1,116 @@
+//! Comparisons that report all that differs, not the first alone.
+
+use burn::tensor::Tensor;
+
+use crate::case::{Case, Golden, Goldens};
+use crate::say;
+
+/// The comparisons of one case.
+pub(crate) struct Comparison<'a> {
+    case: &'a Case,
+    expected: &'a Goldens,
+    problems: Vec<String>,
+    n_compared: usize,
+    /// Greatest error as a share of what is allowed, and where.
+    worst: (f64, String),
+}
+
+impl<'a> Comparison<'a> {
+    pub(crate) fn new(case: &'a Case, expected: &'a Goldens) -> Self {
+        Self {
+            case,
+            expected,
+            problems: Vec::new(),
+            n_compared: 0,
+            worst: (0.0, String::new()),
+        }
+    }
+
+    /// A tensor against the file's of that name: `rel_to_max`·max|expected| + `abs` of `group`.
+    pub(crate) fn tensor<const D: usize>(&mut self, name: &str, group: &str, found: Tensor<D>) {
+        let Some(expected) = self.expected.get(name) else {
+            self.problems.push(format!("{name}: no such golden tensor"));
+            return;
+        };
+        let allowed = self.case.tolerance(group, "rel_to_max") * expected.max_abs()
+            + self.case.tolerance(group, "abs");
+        self.values(name, expected, &values(found), allowed);
+    }
+
+    /// A number against the file's of that name: `rel` of `group`.
+    pub(crate) fn scalar(&mut self, name: &str, group: &str, found: f64) {
+        let expected = &self.expected[name];
+        let allowed = self.case.tolerance(group, "rel") * expected.max_abs();
+        self.values(name, expected, &[found], allowed);
+    }
+
+    /// Values against a golden tensor.
+    pub(crate) fn values(&mut self, name: &str, expected: &Golden, found: &[f64], allowed: f64) {
+        self.n_compared += 1;
+        if found.len() != expected.values.len() {
+            let [found, expected] = [found.len(), expected.values.len()];
+            self.problems
+                .push(format!("{name}: {found} values, expected {expected}"));
+            return;
+        }
+        let error = worst_error(&expected.values, found);
+        let share = error / allowed;
+        if share > 1.0 || share.is_nan() {
+            self.problems.push(format!(
+                "{name}: off by {error:.2e}, {allowed:.2e} is allowed"
+            ));
+        }
+        if share > self.worst.0 {
+            self.worst = (share, name.to_owned());
+        }
+    }
+
+    pub(crate) fn require(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        self.n_compared += 1;
+        if !holds {
+            self.problems.push(problem());
+        }
+    }
+
+    /// Fails with all that differed.
+    pub(crate) fn finish(self) {
+        let Self {
+            problems,
+            n_compared,
+            worst: (share, name),
+            ..
+        } = self;
+        assert!(n_compared > 0, "nothing was compared");
+        assert!(
+            problems.is_empty(),
+            "{}: {} of {n_compared} comparisons fail\n{}",
+            self.case.name(),
+            problems.len(),
+            problems.join("\n")
+        );
+        say(&format!(
+            "  {n_compared} comparisons, worst {:.0} % of its tolerance: {name}",
+            share * 100.0
+        ));
+    }
+}
+
+/// A tensor's values on the host.
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.inner().into_data().iter::<f64>().collect()
+}
+
+/// The greatest absolute difference.
+pub(crate) fn worst_error(expected: &[f64], found: &[f64]) -> f64 {
+    let differences = expected
+        .iter()
+        .zip(found)
+        .map(|(expected, found)| (expected - found).abs());
+    differences.fold(0.0, |worst, error| {
+        if error > worst || error.is_nan() {
+            error
+        } else {
+            worst
+        }
+    })
+}

@@ -1,0 +1,67 @@
+//! Golden tensors of the reference implementations, on libtorch and on flex.
+//!
+//! Every case folder of a known kind in `$UNDERSTUDY_PARITY` is run; sizes come from its
+//! `config.json` and tolerances from its `case.json`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a case that cannot be read fails its test"
+)]
+
+mod case;
+mod compare;
+mod formula;
+mod hugging_face;
+mod pretrain;
+mod v1;
+mod v2;
+
+use burn::tensor::Device;
+use case::Case;
+
+/// The cases of one test: those of modality `image` whose `kind` is `run`'s.
+fn each_case(kinds: &[&str], device: &Device, run: fn(&Case, &Device)) {
+    let Some(cases) = Case::find(kinds) else {
+        return;
+    };
+    for case in cases {
+        say(&format!("{} on {device:?}", case.name()));
+        run(&case, device);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a test's own words")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+const FORWARD: [&str; 2] = ["hf_forward", "hf_forward_base_geometry"];
+const PRETRAIN: [&str; 1] = ["pretrain_step"];
+
+mod flex {
+    use super::*;
+
+    #[test]
+    fn hugging_face_forward() {
+        each_case(&FORWARD, &Device::flex(), hugging_face::check);
+    }
+
+    #[test]
+    fn pretrain_steps() {
+        each_case(&PRETRAIN, &Device::flex(), pretrain::check);
+    }
+}
+
+#[cfg(feature = "libtorch")]
+mod libtorch {
+    use super::*;
+
+    #[test]
+    fn hugging_face_forward() {
+        each_case(&FORWARD, &understudy::libtorch::cpu(), hugging_face::check);
+    }
+
+    #[test]
+    fn pretrain_steps() {
+        each_case(&PRETRAIN, &understudy::libtorch::cpu(), pretrain::check);
+    }
+}
