@@ -1,4 +1,101 @@
 //! Bytes in object storage become masked batches in host memory.
+//!
+//! A [`Pipeline`](pipeline::Pipeline) streams shards (Parquet or Arrow IPC, ours or others'), decodes,
+//! crops and masks on a pool of threads, and gives [`Batch`](batch::Batch)es: plain buffers and
+//! shapes, ready for any trainer. What comes when is a pure function of the data, the seed and the
+//! step, for any number of threads and ranks; so a run resumes from its step alone.
+//!
+//! # A trainer's side
+//!
+//! ```
+//! use understudy_pipelines::DataConfig;
+//! use understudy_pipelines::pipeline::{Options, Pipeline};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # example_set(&folder.path().join("train"))?;
+//! # std::env::set_current_dir(folder.path())?;
+//! // The table [data] of a recipe. `train` is a folder of shards: those of `shards write`, or any
+//! // Parquet files with encoded pictures in a column.
+//! let config: DataConfig = toml::from_str(
+//!     r#"
+//!     train = "train"
+//!     columns = { image = "img" }    # only for sets that call it otherwise
+//!     seed = 1
+//!     batch = 8                      # samples a step, over all ranks
+//!     lanes = 4                      # divides the batch; ranks divide it
+//!     window_chunks = 4              # row groups that are shuffled together
+//!     memory = "64MiB"               # all buffers together
+//!     max_bad_fraction = 0.01
+//!
+//!     [image]
+//!     size = 32
+//!     crop_scale = [0.35, 1.0]
+//!     crop_ratio = [0.75, 1.333]
+//!     filter = "bicubic"
+//!     flip_prob = 0.5
+//!     color_jitter = 0.0
+//!     eval_resize = 36
+//!     mean = [0.485, 0.456, 0.406]
+//!     std = [0.229, 0.224, 0.225]
+//!
+//!     [mask.inverse_block]           # data2vec 2.0's; or beit_block
+//!     grid = 8
+//!     n_masks = 4
+//!     mask_prob = 0.75
+//!     mask_prob_adjust = 0.1
+//!     block = 2
+//!     "#,
+//! )?;
+//!
+//! // An endless stream: stop when you have had enough.
+//! let mut batches = Pipeline::train(&config, &Options::default())?;
+//! for batch in batches.by_ref().take(3) {
+//!     let batch = batch?;
+//!     assert_eq!(batch.images.len(), batch.n_samples * 32 * 32 * 3); // [B, S, S, 3], u8
+//!     assert_eq!(batch.masks.len(), batch.n_samples * 4 * 64);       // [B * M, P], 1 = masked
+//!     for (sample, masks) in batch.samples.iter().zip(batch.masks.chunks(4 * 64)) {
+//!         let n_masked = masks.iter().filter(|&&masked| masked == 1).count();
+//!         println!("epoch {} row {}: {n_masked} patches masked", sample.epoch, sample.row);
+//!     }
+//! }
+//!
+//! // What limits it, and the numbers behind that.
+//! let stats = batches.stats();
+//! println!("{}", stats.verdict());
+//! for stage in &stats.stages {
+//!     println!("{}: {} runs, median {:.6} s", stage.name, stage.count, stage.p50_secs);
+//! }
+//!
+//! // A checkpoint keeps the step and the bad rows; with them the stream goes on where it was.
+//! let (start_step, bad_rows) = (3, batches.bad_rows());
+//! drop(batches);
+//! let resumed = Options { start_step, bad_rows, ..Options::default() };
+//! let next = Pipeline::train(&config, &resumed)?.next().expect("a training stream has no end")?;
+//! assert_eq!(next.step, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! #
+//! # fn example_set(folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+//! #     use std::{io::Cursor, sync::Arc};
+//! #     use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+//! #     let picture = |i: u8| {
+//! #         let picture = image::RgbImage::from_fn(48, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, i]));
+//! #         let mut bytes = Cursor::new(Vec::new());
+//! #         picture.write_to(&mut bytes, image::ImageFormat::Png).expect("PNG");
+//! #         Some(bytes.into_inner())
+//! #     };
+//! #     let pictures: BinaryArray = (0..50).map(picture).collect();
+//! #     let rows = RecordBatch::try_from_iter([("img", Arc::new(pictures) as ArrayRef)])?;
+//! #     std::fs::create_dir_all(folder)?;
+//! #     let file = std::fs::File::create(folder.join("0.parquet"))?;
+//! #     let mut writer = parquet::arrow::ArrowWriter::try_new(file, rows.schema(), None)?;
+//! #     writer.write(&rows)?;
+//! #     writer.close()?;
+//! #     Ok(())
+//! # }
+//! ```
+//!
+//! Several processes share a set by [`Options`](pipeline::Options)`::{rank, world}`;
+//! [`Pipeline::evaluate`](pipeline::Pipeline::evaluate) gives one finite pass with labels.
 
 pub mod batch;
 pub mod bench;

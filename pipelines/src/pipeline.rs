@@ -12,6 +12,8 @@
 mod collate;
 mod fetch;
 mod order;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::any::Any;
@@ -114,6 +116,15 @@ impl Pipeline {
     /// [`Error::Config`] with all problems of settings, [`Error::Budget`] if `memory` cannot hold
     /// what the settings ask for, and what opening a set can give.
     pub fn train(config: &DataConfig, options: &Options) -> Result<Pipeline> {
+        Self::train_with(config, options, Work::sample)
+    }
+
+    /// The training stream with other work for the CPU pool, so that tests can make it fail.
+    fn train_with(
+        config: &DataConfig,
+        options: &Options,
+        sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
+    ) -> Result<Pipeline> {
         check(config, options)?;
         let opened = Opened::open(&config.train, config)?;
         let plan = Plan::new(Layout::of(&opened.set), PlanConfig::of(config))?;
@@ -138,7 +149,7 @@ impl Pipeline {
         let bad_rows = BadRowList::new(&options.bad_rows);
         let pass = Pass { lanes, collator, bad_rows, evaluate: false };
         let largest_window_bytes = opened.largest_groups_bytes(config.window_chunks);
-        start(opened, largest_window_bytes, pass, config, options, |work, task| work.sample(task))
+        start(opened, largest_window_bytes, pass, config, options, sample)
     }
 
     /// Starts one pass over the set at `url`, each good row once and in the order of the files:
@@ -183,7 +194,7 @@ impl Pipeline {
             evaluate: true,
         };
         let largest_window_bytes = opened.largest_groups_bytes(1);
-        start(opened, largest_window_bytes, pass, &config, &options, |work, task| work.sample(task))
+        start(opened, largest_window_bytes, pass, &config, &options, Work::sample)
     }
 
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.

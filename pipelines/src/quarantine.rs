@@ -49,11 +49,14 @@ impl BadRowList {
 }
 
 impl BadLog {
-    /// Notes a bad row whose turn has come; an error if there are too many now.
+    /// Notes a bad row whose turn has come; an error if there are too many now, or no others.
     pub(crate) fn add(&mut self, slot: &Slot, reason: &SampleError, recorder: &Recorder) -> Result<()> {
-        if !self.rows.lock().insert(slot.row) {
+        let mut rows = self.rows.lock();
+        if !rows.insert(slot.row) {
             return Ok(()); // It was handed out twice before its fault was known.
         }
+        let none_left = rows.len() as u64 >= self.set.rows;
+        drop(rows);
         let shard = &self.set.shards[slot.shard as usize];
         let row = slot.row - shard.first_row;
         tracing::warn!(shard = shard.path, row, %reason, "bad sample");
@@ -65,21 +68,15 @@ impl BadLog {
         self.last = format!("row {row} of {}: {reason}", shard.path);
         let n_seen = self.n_failed + recorder.samples.load(Relaxed);
         let allowed = self.max_bad_fraction * n_seen.max(JUDGED_SAMPLES) as f64;
-        if self.n_failed as f64 > allowed { Err(self.too_many(n_seen)) } else { Ok(()) }
-    }
-
-    /// An error if all rows of the set are in `bad`: an endless stream would never yield again.
-    pub(crate) fn check_any_left(&self, bad: &BTreeSet<u64>) -> Result<()> {
-        if bad.len() as u64 >= self.set.rows { Err(self.too_many(self.set.rows)) } else { Ok(()) }
-    }
-
-    fn too_many(&self, seen: u64) -> Error {
-        Error::TooManyBadSamples {
-            failed: self.n_failed,
-            seen,
-            limit: self.max_bad_fraction,
-            last: self.last.clone(),
+        if self.n_failed as f64 > allowed || none_left {
+            return Err(Error::TooManyBadSamples {
+                failed: self.n_failed,
+                seen: n_seen,
+                limit: self.max_bad_fraction,
+                last: self.last.clone(),
+            });
         }
+        Ok(())
     }
 }
 

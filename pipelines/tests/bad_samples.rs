@@ -147,7 +147,7 @@ fn too_many_bad_samples_stop_the_run() {
         .expect("an error");
     match &error {
         Error::TooManyBadSamples { failed: 11, last, .. } => {
-            assert!(last.contains("train-0000") && last.contains("decode"), "{last}");
+            assert!(last.contains("train-0000") && last.contains("not a picture"), "{last}");
         }
         other => panic!("{other}"),
     }
@@ -172,10 +172,10 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
 }
 
 #[test]
-fn a_label_that_is_none_is_a_bad_sample_where_labels_are_used() {
+fn a_label_that_is_null_is_a_bad_sample_where_labels_are_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
-    rows[6].label = -1;
+    rows[6].label = None;
     write_set(folder.path(), &rows, 10, 2);
     let config = config(folder.path());
     let quarantine = folder.path().join("bad.jsonl");

@@ -39,7 +39,7 @@ fn a_picture_that_cannot_fit_ends_the_run_by_name() {
     rows[20] = Row::new(picture(1, 3000, 2000), 0);
     write_set(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
-    config.memory = "8MiB".into();
+    config.memory = "24MiB".into();
     let error = Pipeline::train(&config, &options(0, 1))
         .expect("a pipeline")
         .take(20)

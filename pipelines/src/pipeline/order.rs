@@ -101,9 +101,15 @@ impl Order {
                 return Ok(());
             }
             let had_ended = self.ended;
-            self.fetcher.advance(&self.bad);
-            while self.hand_out()? {
+            if self.bad.len() as u64 >= self.log.set.rows {
+                if self.in_flight == 0 {
+                    return self.give_up();
+                }
+            } else {
                 self.fetcher.advance(&self.bad);
+                while self.hand_out() {
+                    self.fetcher.advance(&self.bad);
+                }
             }
             if self.ended && !had_ended {
                 continue; // The last batch may be ready now, and no event would say so.
@@ -124,6 +130,16 @@ impl Order {
                 next = events.try_recv().ok();
             }
         }
+    }
+
+    /// All rows of the set are bad: the last one noted ends the run.
+    fn give_up(&mut self) -> Result<()> {
+        for (slot, state) in self.lanes.iter_mut().flat_map(|lane| lane.rows.drain(..)) {
+            if let State::Bad(error) = state {
+                self.log.add(&slot, &error, &self.recorder)?;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, event: Event) -> Result<()> {
@@ -172,18 +188,17 @@ impl Order {
     }
 
     /// Hands one row to the pool, if there is room for one and its group is there.
-    fn hand_out(&mut self) -> Result<bool> {
+    fn hand_out(&mut self) -> bool {
         if self.in_flight == self.n_samples || self.ended {
-            return Ok(false);
+            return false;
         }
         let lane_idx = self.replacing.front().copied().unwrap_or_else(|| self.turns.lane_idx());
-        self.log.check_any_left(&self.bad)?;
         let (slot, rows) = match self.fetcher.next(lane_idx, &self.bad) {
             Next::Slot(slot, rows) => (slot, rows),
-            Next::Wait => return Ok(false),
+            Next::Wait => return false,
             Next::End => {
                 self.ended = true;
-                return Ok(false);
+                return false;
             }
         };
         if self.replacing.pop_front().is_none() {
@@ -195,7 +210,7 @@ impl Order {
         let number = lane.first_number + lane.rows.len() as u64;
         lane.rows.push_back((slot, State::Running));
         self.send(Task { lane_idx, number, slot, rows });
-        Ok(true)
+        true
     }
 
     fn send(&self, task: Task) {

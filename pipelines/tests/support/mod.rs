@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct Row {
     /// The encoded picture; none is null.
     pub bytes: Option<Vec<u8>>,
-    pub label: i64,
+    pub label: Option<i64>,
     /// As the row claims it.
     pub xxh3: Option<u64>,
 }
@@ -30,7 +30,7 @@ pub struct Row {
 impl Row {
     pub fn new(bytes: Vec<u8>, label: i64) -> Self {
         let xxh3 = Some(xxh3_64(&bytes));
-        Self { bytes: Some(bytes), label, xxh3 }
+        Self { bytes: Some(bytes), label: Some(label), xxh3 }
     }
 }
 
@@ -78,7 +78,7 @@ fn record_batch(rows: &[Row]) -> RecordBatch {
         (Arc::new(Field::new("bytes", DataType::Binary, true)), Arc::new(bytes) as ArrayRef),
         (Arc::new(Field::new("path", DataType::Utf8, true)), Arc::new(paths) as ArrayRef),
     ]);
-    let labels: Int64Array = rows.iter().map(|row| Some(row.label)).collect();
+    let labels: Int64Array = rows.iter().map(|row| row.label).collect();
     let hashes: UInt64Array = rows.iter().map(|row| row.xxh3).collect();
     let schema = Schema::new(vec![
         Field::new("image", image.data_type().clone(), true),
