@@ -28,14 +28,19 @@ impl Report {
 /// Looks at libtorch, threads and disk space, and multiplies matrices on every device.
 pub fn report() -> Report {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut facts =
-        vec![("understudy", env!("CARGO_PKG_VERSION").to_owned()), ("cores", cores.to_string())];
+    let mut facts = vec![
+        ("understudy", env!("CARGO_PKG_VERSION").to_owned()),
+        ("cores", cores.to_string()),
+    ];
     libtorch_facts(&mut facts);
     facts.push(("free disk space", free_space()));
 
     let mut devices = vec![("flex".to_owned(), Device::flex())];
     libtorch_devices(&mut devices);
-    let devices = devices.into_iter().map(|(name, device)| (name, multiply(&device))).collect();
+    let devices = devices
+        .into_iter()
+        .map(|(name, device)| (name, multiply(&device)))
+        .collect();
     Report { facts, devices }
 }
 
@@ -54,7 +59,9 @@ fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
     // The stub that set-up puts beside the CPU build has a few kilobytes, the real one hundreds of
     // megabytes.
     let library = libtorch::library_path("libtorch_cuda.so");
-    let bytes = library.and_then(|path| path.metadata().ok()).map(|file| file.len());
+    let bytes = library
+        .and_then(|path| path.metadata().ok())
+        .map(|file| file.len());
     if bytes.is_some_and(|bytes| bytes < 1 << 20) {
         let hint = "stub; for CUDA put the lib folder of a CUDA libtorch first in LD_LIBRARY_PATH";
         facts.push(("  libtorch_cuda", hint.to_owned()));
@@ -65,7 +72,10 @@ fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
 
 #[cfg(not(feature = "libtorch"))]
 fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
-    facts.push(("libtorch", "not in this build (feature `libtorch`)".to_owned()));
+    facts.push((
+        "libtorch",
+        "not in this build (feature `libtorch`)".to_owned(),
+    ));
 }
 
 #[cfg(feature = "libtorch")]
@@ -84,7 +94,11 @@ fn free_space() -> String {
     match rustix::fs::statvfs(&folder) {
         Ok(disk) => {
             let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-            format!("{:.1} GiB for {}", bytes as f64 / (1_u64 << 30) as f64, folder.display())
+            format!(
+                "{:.1} GiB for {}",
+                bytes as f64 / (1_u64 << 30) as f64,
+                folder.display()
+            )
         }
         Err(error) => format!("unknown for {}: {error}", folder.display()),
     }
@@ -110,14 +124,18 @@ fn multiply(device: &Device) -> Result<Duration, String> {
     // A device that is broken says so by a panic; the other devices still get their turn.
     let (product, time) = catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+        text.or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("it panicked")
+            .to_owned()
     })?;
     let product = product.map_err(|error| error.to_string())?;
     for (at, found) in product.into_iter().enumerate() {
         let (i, j) = (at / columns, at % columns);
         let expected: i64 = (0..inner).map(|k| a(i, k) * b(k, j)).sum();
         if f64::from(found) != expected as f64 {
-            return Err(format!("computes wrongly: product [{i}, {j}] is {found}, not {expected}"));
+            return Err(format!(
+                "computes wrongly: product [{i}, {j}] is {found}, not {expected}"
+            ));
         }
     }
     Ok(time)
@@ -129,7 +147,10 @@ impl fmt::Display for Report {
             writeln!(f, "{name:16} {value}")?;
         }
         let [rows, inner, columns] = SIZES;
-        write!(f, "\nmatrix product {rows}×{inner}×{columns} on each device")?;
+        write!(
+            f,
+            "\nmatrix product {rows}×{inner}×{columns} on each device"
+        )?;
         for (name, outcome) in &self.devices {
             match outcome {
                 Ok(time) => write!(f, "\n{name:16} right, {:.2} ms", 1e3 * time.as_secs_f64())?,
@@ -162,8 +183,16 @@ mod tests {
             ("flex".to_owned(), Ok(Duration::from_millis(2))),
             ("cuda:0".to_owned(), Err("out of memory".to_owned())),
         ];
-        let report = Report { facts: vec![("cores", "2".to_owned())], devices };
+        let report = Report {
+            facts: vec![("cores", "2".to_owned())],
+            devices,
+        };
         assert!(!report.is_healthy());
-        assert!(report.to_string().ends_with("cuda:0           FAILED: out of memory"), "{report}");
+        assert!(
+            report
+                .to_string()
+                .ends_with("cuda:0           FAILED: out of memory"),
+            "{report}"
+        );
     }
 }

@@ -158,3 +158,122 @@ impl<F: Fn(&str) -> Rule> ModuleMapper for Initialiser<F> {
         param.transform_for_load(tensor, id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::config::tests::{tiny1, tiny2};
+    use crate::params;
+
+    #[test]
+    fn rules_of_1_0_are_beits() {
+        let ModelConfig::Data2vec1(config) = tiny1() else {
+            unreachable!()
+        };
+        let rule = |name| data2vec1(name, &config);
+        let truncated = |scale| Rule::TruncNormal { std: 0.02, scale };
+        for (name, expected) in [
+            ("encoder.cls_token", truncated(1.0)),
+            ("encoder.mask_token", truncated(1.0)),
+            ("encoder.patch_embed.proj.weight", truncated(1.0)),
+            ("encoder.patch_embed.proj.bias", Rule::Constant(0.0)),
+            (
+                "encoder.rel_pos_bias.relative_position_bias_table",
+                Rule::Constant(0.0),
+            ),
+            ("encoder.blocks.0.gamma_1", Rule::Constant(1e-2)),
+            ("encoder.blocks.0.norm2.weight", Rule::Constant(1.0)),
+            ("encoder.blocks.0.norm2.bias", Rule::Constant(0.0)),
+            ("encoder.blocks.1.attn.qkv.weight", truncated(1.0)),
+            ("encoder.blocks.1.attn.q_bias", Rule::Constant(0.0)),
+            ("encoder.blocks.1.attn.proj.weight", truncated(0.5)),
+            ("encoder.blocks.7.mlp.fc2.weight", truncated(0.25)),
+            ("encoder.blocks.1.mlp.fc1.weight", truncated(1.0)),
+            ("encoder.norm.weight", Rule::Constant(1.0)),
+            ("lm_head.weight", truncated(1.0)),
+            ("lm_head.bias", Rule::Constant(0.0)),
+        ] {
+            assert_eq!(rule(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn rules_of_2_0_are_fairseqs() {
+        let ModelConfig::Data2vec2(config) = tiny2() else {
+            unreachable!()
+        };
+        let rule = |name| data2vec2(name, &config);
+        let uniform = |square: f64| Rule::Uniform {
+            bound: square.sqrt(),
+        };
+        for (name, expected) in [
+            ("encoder.cls_token", Rule::Normal { std: 1.0 }),
+            (
+                "encoder.patch_embed.proj.weight",
+                uniform(6.0 / (48.0 + 16.0)),
+            ),
+            ("encoder.context.norm.weight", Rule::Constant(1.0)),
+            (
+                "encoder.context.blocks.0.attn.qkv.weight",
+                Rule::Normal { std: 0.02 },
+            ),
+            ("encoder.blocks.0.attn.qkv.bias", Rule::Constant(0.0)),
+            ("encoder.blocks.0.norm1.bias", Rule::Constant(0.0)),
+        ] {
+            assert_eq!(rule(name), expected, "{name}");
+        }
+        // PyTorch's default by inputs: 3·4·4 values; 16 or 8 channels in 4 groups, 3 × 3; 8 channels.
+        for (name, n_inputs) in [
+            ("encoder.patch_embed.proj.bias", 48.0),
+            ("decoder.blocks.0.weight", 36.0),
+            ("decoder.blocks.0.bias", 36.0),
+            ("decoder.blocks.1.weight", 18.0),
+            ("decoder.proj.weight", 8.0),
+            ("decoder.proj.bias", 8.0),
+        ] {
+            let Rule::Uniform { bound } = rule(name) else {
+                panic!("{name}")
+            };
+            assert!((bound * bound * n_inputs - 1.0).abs() < 1e-12, "{name}");
+        }
+    }
+
+    #[test]
+    fn draws_follow_their_rule() {
+        let moments = |rule| {
+            let values = draw(rule, 40_000, 1, "a.name");
+            let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / 40_000.0;
+            let square = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 40_000.0;
+            let greatest = values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+            (mean, square.sqrt(), f64::from(greatest))
+        };
+        let near = |found: f64, expected: f64| (found / expected - 1.0).abs() < 0.03;
+        let (mean, std, greatest) = moments(Rule::Normal { std: 0.5 });
+        assert!(mean.abs() < 0.02 && near(std, 0.5) && greatest > 1.5);
+        // A standard normal within ±1 has variance 0.2911.
+        let (mean, std, greatest) = moments(Rule::TruncNormal {
+            std: 2.0,
+            scale: 0.5,
+        });
+        assert!(mean.abs() < 0.02 && near(std, 0.2911_f64.sqrt()) && greatest <= 1.0);
+        let (mean, std, greatest) = moments(Rule::Uniform { bound: 3.0 });
+        assert!(mean.abs() < 0.06 && near(std, 3_f64.sqrt()) && greatest <= 3.0);
+    }
+
+    #[test]
+    fn values_depend_on_seed_and_name_alone() {
+        let student = |seed, device: &Device| {
+            params::collect(&network(Network::student(&tiny2(), device), &tiny2(), seed))
+        };
+        let values = student(1, &Device::flex());
+        assert_eq!(values, student(1, &Device::flex().autodiff()));
+        #[cfg(feature = "libtorch")]
+        assert_eq!(values, student(1, &crate::libtorch::cpu()));
+        let others = student(2, &Device::flex());
+        let name = "encoder.blocks.0.attn.qkv.weight";
+        assert_ne!(values[name], others[name]);
+        assert_ne!(values[name], values["encoder.blocks.1.attn.qkv.weight"]);
+    }
+}

@@ -72,6 +72,13 @@ pub fn load<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> Resu
     }))
 }
 
+/// The module with float parameters in memory of their own: what is updated in place must not be
+/// shared.
+#[must_use]
+pub fn unshared<M: Module>(module: M) -> M {
+    module.map(&mut Unshare)
+}
+
 /// Whether `tensors` are the module's, name by name.
 fn check<M: Module>(module: &M, tensors: &BTreeMap<String, TensorData>) -> Result<(), LoadError> {
     let expected: BTreeMap<String, Vec<usize>> = shapes(module).into_iter().collect();
@@ -206,6 +213,21 @@ impl ModuleMapper for Writer {
     }
 }
 
+struct Unshare;
+
+impl ModuleMapper for Unshare {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let require_grad = param.is_require_grad();
+        // An operation with a result of its own; burn's clones share.
+        param.map(|tensor| {
+            tensor
+                .detach()
+                .mul_scalar(1.0)
+                .set_require_grad(require_grad)
+        })
+    }
+}
+
 /// "parameter" or "12 parameters".
 fn plural(names: &[String], noun: &str) -> String {
     match names.len() {
@@ -227,4 +249,103 @@ fn listed(names: &[String]) -> String {
         text.push_str(", …");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::{LayerNorm, Linear};
+
+    /// Stands for a choice of models: its variants leave no trace in names.
+    #[derive(Module, Debug)]
+    enum Choice {
+        Parts(Parts),
+    }
+
+    #[derive(Module, Debug)]
+    struct Parts {
+        maps: Vec<Linear>,
+        norm: Option<LayerNorm>,
+    }
+
+    fn choice() -> Choice {
+        let device = Device::flex().autodiff();
+        Choice::Parts(Parts {
+            maps: vec![Linear::without_bias(2, 3, &device)],
+            norm: Some(LayerNorm::new(3, 1e-5, &device)),
+        })
+    }
+
+    fn tensors() -> BTreeMap<String, TensorData> {
+        BTreeMap::from([
+            (
+                "maps.0.weight".to_owned(),
+                TensorData::from([[1.0_f32, 2.0], [3.0, 4.0], [5.0, 6.0]]),
+            ),
+            (
+                "norm.bias".to_owned(),
+                TensorData::from([0.0_f32, 1.0, 2.0]),
+            ),
+            (
+                "norm.weight".to_owned(),
+                TensorData::from([7.0_f32, 8.0, 9.0]),
+            ),
+        ])
+    }
+
+    #[test]
+    fn names_and_shapes_need_no_values() {
+        let names = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
+        let expected = [
+            names("maps.0.weight", &[3, 2]),
+            names("norm.weight", &[3]),
+            names("norm.bias", &[3]),
+        ];
+        assert_eq!(shapes(&choice()), expected);
+        assert_eq!(count(&choice()), 12);
+    }
+
+    #[test]
+    fn what_is_loaded_is_collected_and_trains() {
+        let loaded = load(choice(), tensors()).unwrap();
+        assert_eq!(collect(&loaded), tensors());
+        let Choice::Parts(parts) = loaded;
+        assert!(parts.maps[0].weight.is_require_grad());
+    }
+
+    #[test]
+    fn other_names_and_shapes_are_refused() {
+        let failure = |change: fn(&mut BTreeMap<String, TensorData>)| {
+            let mut tensors = tensors();
+            change(&mut tensors);
+            load(choice(), tensors).unwrap_err()
+        };
+        let missing = failure(|tensors| drop(tensors.remove("norm.bias")));
+        assert_eq!(missing, LoadError::Missing(vec!["norm.bias".to_owned()]));
+        assert_eq!(missing.to_string(), "missing parameter: norm.bias");
+        let unexpected =
+            failure(|tensors| drop(tensors.insert("x".to_owned(), TensorData::from([0.0_f32]))));
+        assert_eq!(unexpected, LoadError::Unexpected(vec!["x".to_owned()]));
+        let shape = failure(|tensors| {
+            tensors.insert(
+                "norm.bias".to_owned(),
+                TensorData::from([[0.0_f32, 1.0, 2.0]]),
+            );
+        });
+        let name = "norm.bias".to_owned();
+        assert_eq!(
+            shape,
+            LoadError::Shape {
+                name: name.clone(),
+                expected: vec![3],
+                found: vec![1, 3]
+            }
+        );
+        let kind = failure(|tensors| {
+            tensors.insert("norm.bias".to_owned(), TensorData::from([0_i64, 1, 2]));
+        });
+        assert_eq!(kind, LoadError::Type { name, found: "i64" });
+    }
 }

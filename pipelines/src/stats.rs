@@ -4,7 +4,7 @@ mod record;
 
 use serde::Serialize;
 
-pub(crate) use record::{Level, Recorder, Stage, WaitFor};
+pub(crate) use record::{Recorder, WaitFor};
 
 /// What a pipeline has done since it started.
 #[derive(Debug, Clone, PartialEq, Serialize)]

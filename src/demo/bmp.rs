@@ -5,7 +5,11 @@ const HEADER_BYTES: usize = 14 + 40;
 
 /// Encodes RGB `pixels` `[side, side, 3]`, rows top to bottom.
 pub(super) fn encode(pixels: &[u8], side: usize) -> Vec<u8> {
-    assert_eq!(pixels.len(), side * side * 3, "pixels of a square RGB picture");
+    assert_eq!(
+        pixels.len(),
+        side * side * 3,
+        "pixels of a square RGB picture"
+    );
     assert_eq!(side % 4, 0, "rows are padded to 4 bytes; ours need none");
     let mut file = Vec::with_capacity(HEADER_BYTES + pixels.len());
     file.extend(b"BM");

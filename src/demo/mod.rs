@@ -55,7 +55,11 @@ mod tests {
             for class in fs::read_dir(folder.join(split)).expect("a split").flatten() {
                 for file in fs::read_dir(class.path()).expect("a class").flatten() {
                     let path = file.path();
-                    let name = path.strip_prefix(folder).expect("inside").display().to_string();
+                    let name = path
+                        .strip_prefix(folder)
+                        .expect("inside")
+                        .display()
+                        .to_string();
                     found.insert(name, fs::read(path).expect("a picture"));
                 }
             }
@@ -82,11 +86,19 @@ mod tests {
         let files = files(folder.path());
         for class in &CLASSES {
             let n = |split: &str| {
-                files.keys().filter(|name| name.starts_with(&format!("{split}/{}/", class.name))).count()
+                files
+                    .keys()
+                    .filter(|name| name.starts_with(&format!("{split}/{}/", class.name)))
+                    .count()
             };
             assert_eq!((n("train"), n("val")), (6, 2), "{}", class.name);
         }
         assert_eq!(files.values().collect::<BTreeSet<_>>().len(), 64);
+    }
+
+    #[test]
+    fn classes_stand_in_the_order_of_their_folders() {
+        assert!(CLASSES.windows(2).all(|pair| pair[0].name < pair[1].name));
     }
 
     #[test]

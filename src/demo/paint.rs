@@ -23,7 +23,9 @@ pub(super) fn picture(class: &Class, rng: &mut Rng) -> Vec<u8> {
                 let x = column as f64 + offset(i % SUPERSAMPLE);
                 let y = row as f64 + offset(i / SUPERSAMPLE);
                 let color = figure.color(x, y).unwrap_or_else(|| ground.color(x, y));
-                sum = mix(sum, color, |s, c| s + c / (SUPERSAMPLE * SUPERSAMPLE) as f64);
+                sum = mix(sum, color, |s, c| {
+                    s + c / (SUPERSAMPLE * SUPERSAMPLE) as f64
+                });
             }
             pixels.extend(sum.map(|level| (255.0 * level + 6.0 * rng.normal()).round() as u8));
         }
@@ -59,7 +61,11 @@ impl Ground {
             to: mix(from, other, |a, b| 0.5 * (a + b)),
             slope: [angle.cos() / SIDE as f64, angle.sin() / SIDE as f64],
             straws: (0..n_straws)
-                .map(|_| Straw { start: point(rng), end: point(rng), color: color(rng) })
+                .map(|_| Straw {
+                    start: point(rng),
+                    end: point(rng),
+                    color: color(rng),
+                })
                 .collect(),
         }
     }
@@ -70,7 +76,9 @@ impl Ground {
         }
         let middle = SIDE as f64 / 2.0;
         let share = 0.5 + self.slope[0] * (x - middle) + self.slope[1] * (y - middle);
-        mix(self.from, self.to, |from, to| from + (to - from) * share.clamp(0.0, 1.0))
+        mix(self.from, self.to, |from, to| {
+            from + (to - from) * share.clamp(0.0, 1.0)
+        })
     }
 }
 
@@ -130,7 +138,12 @@ fn color(rng: &mut Rng) -> Rgb {
 /// A colour that a person tells from each of `others`.
 fn contrasting(others: &[Rgb], rng: &mut Rng) -> Rgb {
     let distance = |a: Rgb, b: Rgb| mix(a, b, |a, b| (a - b).powi(2)).iter().sum::<f64>().sqrt();
-    let nearest = |c: Rgb| others.iter().map(|o| distance(c, *o)).fold(f64::INFINITY, f64::min);
+    let nearest = |c: Rgb| {
+        others
+            .iter()
+            .map(|o| distance(c, *o))
+            .fold(f64::INFINITY, f64::min)
+    };
     // The best of eight draws: always ends, and nearly always far enough.
     let mut best = color(rng);
     for _ in 1..8 {

@@ -12,14 +12,46 @@ pub struct Class {
 
 /// The classes, in the order of their labels (by name, as class folders are read).
 pub const CLASSES: [Class; 8] = [
-    Class { name: "checked_square", covers: square, pattern: checks },
-    Class { name: "dotted_triangle", covers: triangle, pattern: dots },
-    Class { name: "plain_cross", covers: cross, pattern: plain },
-    Class { name: "plain_ring", covers: ring, pattern: plain },
-    Class { name: "plain_star", covers: star, pattern: plain },
-    Class { name: "ringed_disc", covers: disc, pattern: rings },
-    Class { name: "speckled_moon", covers: moon, pattern: speckles },
-    Class { name: "striped_bar", covers: bar, pattern: stripes },
+    Class {
+        name: "checked_square",
+        covers: square,
+        pattern: checks,
+    },
+    Class {
+        name: "dotted_triangle",
+        covers: triangle,
+        pattern: dots,
+    },
+    Class {
+        name: "plain_cross",
+        covers: cross,
+        pattern: plain,
+    },
+    Class {
+        name: "plain_ring",
+        covers: ring,
+        pattern: plain,
+    },
+    Class {
+        name: "plain_star",
+        covers: star,
+        pattern: plain,
+    },
+    Class {
+        name: "ringed_disc",
+        covers: disc,
+        pattern: rings,
+    },
+    Class {
+        name: "speckled_moon",
+        covers: moon,
+        pattern: speckles,
+    },
+    Class {
+        name: "striped_bar",
+        covers: bar,
+        pattern: stripes,
+    },
 ];
 
 fn square(x: f64, y: f64) -> bool {
@@ -82,6 +114,7 @@ fn rings(x: f64, y: f64) -> bool {
 /// Cells of a third of a period, some of them dark; a hash of the place, so that it looks random.
 fn speckles(x: f64, y: f64) -> bool {
     let cell = |v: f64| (v * 3.0).floor() as i64 as u64;
-    let hash = (cell(x).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ cell(y)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    let hash =
+        (cell(x).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ cell(y)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     hash >> 62 == 0
 }

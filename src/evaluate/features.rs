@@ -56,20 +56,44 @@ pub fn split(
     mut encode: impl FnMut(Tensor<4>) -> Tensor<2>,
 ) -> Result<Split, EvaluateError> {
     let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
-    let options = Options { threads, ..Options::default() };
+    let options = Options {
+        threads,
+        ..Options::default()
+    };
     let train = Pipeline::evaluate(data, &data.train, BATCH, &options)?;
     let val = Pipeline::evaluate(data, val_url, BATCH, &options)?;
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
     let [train_classes, val_classes] = &classes;
-    check_classes(&data.train, train_classes.as_deref(), val_url, val_classes.as_deref())?;
-    let n_named = train_classes.as_ref().or(val_classes.as_ref()).map(Vec::len);
+    check_classes(
+        &data.train,
+        train_classes.as_deref(),
+        val_url,
+        val_classes.as_deref(),
+    )?;
+    let n_named = train_classes
+        .as_ref()
+        .or(val_classes.as_ref())
+        .map(Vec::len);
 
-    let train = collect(train, &data.train, n_named, &data.image, device, &mut encode)?;
+    let train = collect(
+        train,
+        &data.train,
+        n_named,
+        &data.image,
+        device,
+        &mut encode,
+    )?;
     let val = collect(val, val_url, n_named, &data.image, device, &mut encode)?;
     // Without names the labels themselves say how many classes there are.
     let largest = || train.labels.iter().chain(&val.labels).max();
-    let n_classes = n_named.or_else(|| largest().map(|label| label + 1)).unwrap_or(0);
-    Ok(Split { train, val, n_classes })
+    let n_classes = n_named
+        .or_else(|| largest().map(|label| label + 1))
+        .unwrap_or(0);
+    Ok(Split {
+        train,
+        val,
+        n_classes,
+    })
 }
 
 /// The normalised pixels as features, `[B, 3 · h · w]`: pictures of more than 32 pixels a side are
@@ -77,8 +101,11 @@ pub fn split(
 pub fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
     let [_, _, height, width] = images.dims();
     let side = [height.min(RAW_SIDE), width.min(RAW_SIDE)];
-    let images =
-        if side == [height, width] { images } else { adaptive_avg_pool2d(images, side) };
+    let images = if side == [height, width] {
+        images
+    } else {
+        adaptive_avg_pool2d(images, side)
+    };
     images.flatten(1, 3)
 }
 
@@ -89,15 +116,28 @@ fn check_classes(
     val_url: &str,
     val: Option<&[String]>,
 ) -> Result<(), EvaluateError> {
-    let (Some(train), Some(val)) = (train, val) else { return Ok(()) };
+    let (Some(train), Some(val)) = (train, val) else {
+        return Ok(());
+    };
     if train == val {
         return Ok(());
     }
     let reason = match train.iter().zip(val).position(|(train, val)| train != val) {
-        Some(i) => format!("class {i} is `{}` in the one and `{}` in the other", train[i], val[i]),
-        None => format!("{} classes in the one and {} in the other", train.len(), val.len()),
+        Some(i) => format!(
+            "class {i} is `{}` in the one and `{}` in the other",
+            train[i], val[i]
+        ),
+        None => format!(
+            "{} classes in the one and {} in the other",
+            train.len(),
+            val.len()
+        ),
     };
-    Err(EvaluateError::ClassesDiffer { train: train_url.into(), val: val_url.into(), reason })
+    Err(EvaluateError::ClassesDiffer {
+        train: train_url.into(),
+        val: val_url.into(),
+        reason,
+    })
 }
 
 /// Encodes every batch; `n_classes` is what the set's list of names allows.
@@ -109,16 +149,27 @@ fn collect(
     device: &Device,
     encode: &mut impl FnMut(Tensor<4>) -> Tensor<2>,
 ) -> Result<Features, EvaluateError> {
-    let mut features = Features { values: Vec::new(), dim: 0, labels: Vec::new() };
+    let mut features = Features {
+        values: Vec::new(),
+        dim: 0,
+        labels: Vec::new(),
+    };
     for batch in batches {
         let batch = batch?;
         if batch.labels.len() != batch.n_samples {
             return Err(EvaluateError::NoLabels { url: url.into() });
         }
         for (&label, sample) in batch.labels.iter().zip(&batch.samples) {
-            let known = usize::try_from(label).ok().filter(|l| n_classes.is_none_or(|n| *l < n));
+            let known = usize::try_from(label)
+                .ok()
+                .filter(|l| n_classes.is_none_or(|n| *l < n));
             let Some(label) = known else {
-                return Err(EvaluateError::Label { url: url.into(), row: sample.row, label, n_classes });
+                return Err(EvaluateError::Label {
+                    url: url.into(),
+                    row: sample.row,
+                    label,
+                    n_classes,
+                });
             };
             features.labels.push(label);
         }
@@ -126,7 +177,9 @@ fn collect(
         let encoded = encode(images);
         let [n, dim] = encoded.dims();
         assert_eq!(n, batch.n_samples, "an encoder gives one row per picture");
-        let values = encoded.try_into_vec_as().expect("the device gives back what it computed");
+        let values = encoded
+            .try_into_vec_as()
+            .expect("the device gives back what it computed");
         features.values.extend::<Vec<f32>>(values);
         features.dim = dim;
     }
@@ -156,7 +209,10 @@ mod tests {
 
     /// Two grey 2×2 pictures a batch, black and white.
     fn batch(step: u64, labels: &[i64]) -> Batch {
-        let sample = |i| SampleId { epoch: 0, row: 2 * step + i };
+        let sample = |i| SampleId {
+            epoch: 0,
+            row: 2 * step + i,
+        };
         Batch {
             step,
             part: 0,
@@ -175,7 +231,14 @@ mod tests {
     fn collect_two(second: &[i64], n_classes: Option<usize>) -> Result<Features, EvaluateError> {
         let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, second))];
         let batches = batches.into_iter();
-        collect(batches, "set/val", n_classes, &IMAGE, &Device::flex(), &mut raw_pixels)
+        collect(
+            batches,
+            "set/val",
+            n_classes,
+            &IMAGE,
+            &Device::flex(),
+            &mut raw_pixels,
+        )
     }
 
     #[test]
@@ -190,15 +253,21 @@ mod tests {
     #[test]
     fn a_set_without_labels_is_named() {
         let error = collect_two(&[], None).expect_err("no labels").to_string();
-        assert!(error.contains("set/val") && error.contains("no labels"), "{error}");
+        assert!(
+            error.contains("set/val") && error.contains("no labels"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_label_out_of_range_is_named_with_its_row() {
-        for (labels, n_classes, words) in
-            [([2, 3], Some(3), ["row 3", "label 3"]), ([2, -1], None, ["row 3", "label -1"])]
-        {
-            let error = collect_two(&labels, n_classes).expect_err("out of range").to_string();
+        for (labels, n_classes, words) in [
+            ([2, 3], Some(3), ["row 3", "label 3"]),
+            ([2, -1], None, ["row 3", "label -1"]),
+        ] {
+            let error = collect_two(&labels, n_classes)
+                .expect_err("out of range")
+                .to_string();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
     }
@@ -206,13 +275,23 @@ mod tests {
     #[test]
     fn class_lists_must_agree() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (a, b, c) = (names(&["cat", "dog"]), names(&["cat", "cow"]), names(&["cat"]));
+        let (a, b, c) = (
+            names(&["cat", "dog"]),
+            names(&["cat", "cow"]),
+            names(&["cat"]),
+        );
         let check = |val: &[String]| check_classes("train", Some(&a), "val", Some(val));
         assert!(check(&a).is_ok());
         let error = check(&b).expect_err("other names").to_string();
-        assert!(error.contains("class 1 is `dog`") && error.contains("--labels"), "{error}");
+        assert!(
+            error.contains("class 1 is `dog`") && error.contains("--labels"),
+            "{error}"
+        );
         let error = check(&c).expect_err("fewer names").to_string();
-        assert!(error.contains("2 classes in the one and 1 in the other"), "{error}");
+        assert!(
+            error.contains("2 classes in the one and 1 in the other"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -222,6 +301,9 @@ mod tests {
         let pooled = raw_pixels(ramp.reshape([1, 3, 64, 64]));
         assert_eq!(pooled.dims(), [1, 3072]);
         let first: f32 = pooled.slice([0..1, 0..1]).into_scalar();
-        assert!((first - (0.0 + 1.0 + 64.0 + 65.0) / 4.0).abs() < 1e-4, "{first}");
+        assert!(
+            (first - (0.0 + 1.0 + 64.0 + 65.0) / 4.0).abs() < 1e-4,
+            "{first}"
+        );
     }
 }

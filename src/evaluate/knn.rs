@@ -25,7 +25,11 @@ pub struct Knn {
 /// Of neighbours equally near the earlier row counts as nearer; of classes with equal votes the
 /// lower number wins.
 pub fn knn(split: &Split, device: &Device) -> Knn {
-    let Split { train, val, n_classes } = split;
+    let Split {
+        train,
+        val,
+        n_classes,
+    } = split;
     let keys = unit_rows(train, device).transpose();
     let queries = unit_rows(val, device);
     let chunk = (CHUNK_ELEMENTS / train.n()).max(1);
@@ -40,7 +44,10 @@ pub fn knn(split: &Split, device: &Device) -> Knn {
         }
     }
     let share = |right: usize| right as f64 / val.n() as f64;
-    Knn { top1: share(n_voted), nearest_top1: share(n_nearest) }
+    Knn {
+        top1: share(n_voted),
+        nearest_top1: share(n_nearest),
+    }
 }
 
 /// Rows scaled to length one.
@@ -54,13 +61,16 @@ fn unit_rows(features: &Features, device: &Device) -> Tensor<2> {
 fn nearest(similarities: Tensor<2>) -> Vec<Vec<(f32, usize)>> {
     let [_, n] = similarities.dims();
     let read = |values: Tensor<2>| -> Vec<f32> {
-        values.try_into_vec_as().expect("the device gives back what it computed")
+        values
+            .try_into_vec_as()
+            .expect("the device gives back what it computed")
     };
     let (k, values, indices) = if n > K {
         let indices = similarities.clone().argtopk(K, 1);
         let values = read(similarities.gather(1, indices.clone()));
-        let indices: Vec<i64> =
-            indices.try_into_vec_as().expect("the device gives back what it computed");
+        let indices: Vec<i64> = indices
+            .try_into_vec_as()
+            .expect("the device gives back what it computed");
         (K, values, indices)
     } else {
         let values = read(similarities);
@@ -68,12 +78,19 @@ fn nearest(similarities: Tensor<2>) -> Vec<Vec<(f32, usize)>> {
         (n, values, indices)
     };
     let sorted = |(values, indices): (&[f32], &[i64])| {
-        let mut row: Vec<(f32, usize)> =
-            values.iter().zip(indices).map(|(value, index)| (*value, *index as usize)).collect();
+        let mut row: Vec<(f32, usize)> = values
+            .iter()
+            .zip(indices)
+            .map(|(value, index)| (*value, *index as usize))
+            .collect();
         row.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         row
     };
-    values.chunks(k).zip(indices.chunks(k)).map(sorted).collect()
+    values
+        .chunks(k)
+        .zip(indices.chunks(k))
+        .map(sorted)
+        .collect()
 }
 
 /// The class with the most weight.
@@ -114,8 +131,15 @@ mod tests {
         // By distance the query would belong to class 1.
         let train = features(&[(at(0.0, 100.0), 0), (at(40.0, 1.0), 1)]);
         let val = features(&[(at(10.0, 1.0), 0)]);
-        let split = Split { train, val, n_classes: 2 };
-        let perfect = Knn { top1: 1.0, nearest_top1: 1.0 };
+        let split = Split {
+            train,
+            val,
+            n_classes: 2,
+        };
+        let perfect = Knn {
+            top1: 1.0,
+            nearest_top1: 1.0,
+        };
         assert_eq!(knn(&split, &Device::flex()), perfect);
     }
 
@@ -126,20 +150,49 @@ mod tests {
         rows.extend((0..9).map(|i| (at(10.0 + i as f32 * 0.1, 1.0), 1)));
         rows.extend((0..20).map(|i| (at(80.0 + i as f32 * 0.1, 1.0), 0)));
         let val = features(&[(at(2.0, 1.0), 1), (at(2.0, 1.0), 0)]);
-        let split = Split { train: features(&rows), val, n_classes: 2 };
-        assert_eq!(knn(&split, &Device::flex()), Knn { top1: 0.5, nearest_top1: 0.5 });
+        let split = Split {
+            train: features(&rows),
+            val,
+            n_classes: 2,
+        };
+        assert_eq!(
+            knn(&split, &Device::flex()),
+            Knn {
+                top1: 0.5,
+                nearest_top1: 0.5
+            }
+        );
         let votes = knn(
-            &Split { val: features(&[(at(2.0, 1.0), 1)]), ..split },
+            &Split {
+                val: features(&[(at(2.0, 1.0), 1)]),
+                ..split
+            },
             &Device::flex(),
         );
-        assert_eq!(votes, Knn { top1: 1.0, nearest_top1: 0.0 });
+        assert_eq!(
+            votes,
+            Knn {
+                top1: 1.0,
+                nearest_top1: 0.0
+            }
+        );
     }
 
     #[test]
     fn ties_go_to_the_earlier_row_and_the_lower_class() {
         let train = features(&[(at(0.0, 1.0), 1), (at(0.0, 1.0), 0)]);
         let val = features(&[(at(0.0, 1.0), 0)]);
-        let split = Split { train, val, n_classes: 2 };
-        assert_eq!(knn(&split, &Device::flex()), Knn { top1: 1.0, nearest_top1: 0.0 });
+        let split = Split {
+            train,
+            val,
+            n_classes: 2,
+        };
+        assert_eq!(
+            knn(&split, &Device::flex()),
+            Knn {
+                top1: 1.0,
+                nearest_top1: 0.0
+            }
+        );
     }
 }

@@ -33,7 +33,12 @@ pub fn compare(
     device: &Device,
 ) -> Result<Table, EvaluateError> {
     let raw: Encoder<'_> = ("raw pixels", Box::new(features::raw_pixels));
-    let mut table = Table { n_train: 0, n_val: 0, n_classes: 0, rows: Vec::new() };
+    let mut table = Table {
+        n_train: 0,
+        n_val: 0,
+        n_classes: 0,
+        rows: Vec::new(),
+    };
     for (name, encode) in encoders.into_iter().chain([raw]) {
         let split = features::split(data, threads, device, encode)?;
         table.rows.push(Row::new(name, &split, seed, device));

@@ -19,8 +19,12 @@ use super::{Features, Split};
 const STRENGTHS: [f64; 8] = [10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
 /// One row in so many is held out to choose the strength.
 const HELD_OUT: usize = 10;
-/// A mean loss that changes by less than this per unit is flat; float32 resolves no more.
-const STOP: Stop = Stop { gradient: 1e-5, iterations: 300 };
+/// What float32 can still resolve of a mean loss and its gradient.
+const STOP: Stop = Stop {
+    gradient: 1e-4,
+    decrease: 1e-7,
+    iterations: 300,
+};
 /// Logits on the device at a time.
 const CHUNK_ELEMENTS: usize = 1 << 24;
 
@@ -64,25 +68,24 @@ pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
         let fitted = train.narrow(0, n_fitted);
         let held_out = train.narrow(n_fitted, n_held_out);
         let mut lowest = f64::INFINITY;
-        let mut n_worse = 0;
         for candidate in STRENGTHS {
             weights = fitted.fit(weights, candidate);
             let loss = held_out.loss_and_gradient(&weights).0;
-            if loss < lowest {
-                (lowest, strength, n_worse) = (loss, candidate, 0);
-            } else {
-                n_worse += 1;
-            }
-            // Two weaker penalties in a row were worse: what follows only overfits more.
-            if n_worse == 2 {
+            // The loss of rows not fitted falls and then rises: what follows only overfits more.
+            if loss >= lowest {
                 break;
             }
+            (lowest, strength) = (loss, candidate);
         }
     }
     let weights = train.fit(vec![0.0; weights.len()], strength);
     let val = Rows::new(standardise(&split.val), &split.val.labels, n_classes);
     let [top1, top5] = val.accuracy(&weights, [1, 5]);
-    Probe { top1, top5: (n_classes > 5).then_some(top5), strength }
+    Probe {
+        top1,
+        top5: (n_classes > 5).then_some(top5),
+        strength,
+    }
 }
 
 /// Mean per feature and one over its standard deviation (1 for a constant feature).
@@ -91,7 +94,9 @@ fn moments(features: &Features) -> (Vec<f32>, Vec<f32>) {
     let rows = || features.values.chunks_exact(features.dim);
     let mut mean = vec![0.0; features.dim];
     for row in rows() {
-        mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / n);
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(mean, value)| *mean += f64::from(*value) / n);
     }
     let mut variance = vec![0.0; features.dim];
     for row in rows() {
@@ -102,7 +107,11 @@ fn moments(features: &Features) -> (Vec<f32>, Vec<f32>) {
     let scale = |(variance, mean): (&f64, &f64)| {
         // Rounding alone makes a constant feature vary by about 1e-7 of itself.
         let is_constant = variance.sqrt() <= 1e-6 * mean.abs();
-        if is_constant { 1.0 } else { (1.0 / variance.sqrt()) as f32 }
+        if is_constant {
+            1.0
+        } else {
+            (1.0 / variance.sqrt()) as f32
+        }
     };
     let scales = variance.iter().zip(&mean).map(scale).collect();
     (mean.into_iter().map(|mean| mean as f32).collect(), scales)
@@ -122,7 +131,11 @@ impl Rows {
         let labels: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
         let shape = [labels.len(), 1];
         let labels = Tensor::from_data(TensorData::new(labels, shape), &x.device());
-        Self { x, labels, n_classes }
+        Self {
+            x,
+            labels,
+            n_classes,
+        }
     }
 
     fn narrow(&self, start: usize, n: usize) -> Self {
@@ -167,7 +180,10 @@ impl Rows {
         let gradient: Vec<f32> = Tensor::cat(vec![w_sum, b_sum], 0)
             .try_into_vec_as()
             .expect("the device gives back what it computed");
-        (loss / n, gradient.into_iter().map(|g| f64::from(g) / n).collect())
+        (
+            loss / n,
+            gradient.into_iter().map(|g| f64::from(g) / n).collect(),
+        )
     }
 
     /// Share of rows whose class is among the highest `k` scores, for each `k`. A tie counts
@@ -185,7 +201,10 @@ impl Rows {
                 .try_into_vec_as()
                 .expect("the device gives back what it computed");
             for (right, k) in right.iter_mut().zip(k) {
-                *right += ranks.iter().filter(|rank| (1..=k as i64).contains(rank)).count();
+                *right += ranks
+                    .iter()
+                    .filter(|rank| (1..=k as i64).contains(rank))
+                    .count();
             }
         }
         right.map(|right| right as f64 / self.n() as f64)
@@ -197,7 +216,10 @@ impl Rows {
         let weights: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
         let data = TensorData::new(weights, [rows, self.n_classes]);
         let all = Tensor::<2>::from_data(data, &self.x.device());
-        (all.clone().narrow(0, 0, rows - 1), all.narrow(0, rows - 1, 1))
+        (
+            all.clone().narrow(0, 0, rows - 1),
+            all.narrow(0, rows - 1, 1),
+        )
     }
 
     /// `[n, c]`, 1 at each row's class.
@@ -211,7 +233,9 @@ impl Rows {
     fn chunks(&self) -> impl Iterator<Item = Rows> {
         let chunk = (CHUNK_ELEMENTS / self.n_classes).max(1);
         let n = self.n();
-        (0..n).step_by(chunk).map(move |start| self.narrow(start, chunk.min(n - start)))
+        (0..n)
+            .step_by(chunk)
+            .map(move |start| self.narrow(start, chunk.min(n - start)))
     }
 }
 
@@ -229,12 +253,18 @@ mod tests {
         place: fn(usize) -> [f64; 2],
     ) -> Features {
         let mut rng = Rng::for_name(1, Purpose::Order, name);
-        let mut features = Features { values: Vec::new(), dim, labels: Vec::new() };
+        let mut features = Features {
+            values: Vec::new(),
+            dim,
+            labels: Vec::new(),
+        };
         for i in 0..n {
             let class = i % n_classes;
             for j in 0..dim {
                 let value = rng.normal() + if j < 2 { place(class)[j] } else { 0.0 };
-                features.values.push((value * 10_f64.powi(j as i32 % 5 - 2) + j as f64) as f32);
+                features
+                    .values
+                    .push((value * 10_f64.powi(j as i32 % 5 - 2) + j as f64) as f32);
             }
             features.labels.push(class);
         }
@@ -266,7 +296,10 @@ mod tests {
         let split = split(4000, 20, 2, place);
         let found = probe(&split, 1, &Device::flex());
         let standard_error = (0.8413_f64 * 0.1587 / 4000.0).sqrt();
-        assert!((found.top1 - 0.8413).abs() < 3.0 * standard_error, "{found:?}");
+        assert!(
+            (found.top1 - 0.8413).abs() < 3.0 * standard_error,
+            "{found:?}"
+        );
         assert_eq!(found.top5, None);
         assert_eq!(probe(&split, 1, &Device::flex()), found, "the same seed");
     }
@@ -292,7 +325,10 @@ mod tests {
         let mut split = split(60, 4, 2, |class| [20.0 * class as f64, 0.0]);
         split.n_classes = 3;
         for features in [&mut split.train, &mut split.val] {
-            features.values.chunks_exact_mut(4).for_each(|row| row[3] = 0.1);
+            features
+                .values
+                .chunks_exact_mut(4)
+                .for_each(|row| row[3] = 0.1);
         }
         assert_eq!(probe(&split, 1, &Device::flex()).top1, 1.0);
     }
@@ -311,7 +347,10 @@ mod tests {
                 rows.loss_and_gradient(&moved).0
             };
             let slope = (loss(1e-2) - loss(-1e-2)) / 2e-2;
-            assert!((slope - gradient[i]).abs() < 1e-3 * (1.0 + slope.abs()), "{i}: {slope}");
+            assert!(
+                (slope - gradient[i]).abs() < 1e-3 * (1.0 + slope.abs()),
+                "{i}: {slope}"
+            );
         }
     }
 
@@ -322,6 +361,9 @@ mod tests {
         let flex = probe(&split, 1, &Device::flex());
         let libtorch = probe(&split, 1, &crate::libtorch::cpu());
         assert_eq!(flex.strength, libtorch.strength);
-        assert!((flex.top1 - libtorch.top1).abs() < 0.003, "{flex:?} {libtorch:?}");
+        assert!(
+            (flex.top1 - libtorch.top1).abs() < 0.003,
+            "{flex:?} {libtorch:?}"
+        );
     }
 }

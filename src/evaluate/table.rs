@@ -73,13 +73,27 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { n_train, n_val, n_classes, rows } = self;
-        writeln!(f, "{n_classes} classes, {n_train} training and {n_val} validation pictures")?;
+        let Self {
+            n_train,
+            n_val,
+            n_classes,
+            rows,
+        } = self;
+        writeln!(
+            f,
+            "{n_classes} classes, {n_train} training and {n_val} validation pictures"
+        )?;
         writeln!(f, "top-1 in %, linear probe ± one standard error\n")?;
-        let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let width = rows
+            .iter()
+            .map(|row| row.name.chars().count())
+            .max()
+            .unwrap_or(0);
         write!(f, "{:width$}   k-NN   linear probe   top-5", "")?;
         for row in rows {
-            let top5 = row.probe_top5.map_or("–".to_owned(), |p| format!("{:.1}", 100.0 * p));
+            let top5 = row
+                .probe_top5
+                .map_or("–".to_owned(), |p| format!("{:.1}", 100.0 * p));
             write!(
                 f,
                 "\n{:width$}  {:5.1}    {:5.1} ± {:3.1}   {top5:>5}",
@@ -113,7 +127,12 @@ mod tests {
     #[test]
     fn columns_stand_under_their_heads() {
         let rows = vec![row("teacher", Some(1.0)), row("raw pixels", None)];
-        let table = Table { n_train: 5000, n_val: 1000, n_classes: 10, rows };
+        let table = Table {
+            n_train: 5000,
+            n_val: 1000,
+            n_classes: 10,
+            rows,
+        };
         let expected = "\
 10 classes, 5000 training and 1000 validation pictures
 top-1 in %, linear probe ± one standard error
@@ -132,7 +151,11 @@ raw pixels   45.1     50.0 ± 1.6       –";
             dim: 1,
             labels: (0..n).map(|i| i / 2 % 2).collect(),
         };
-        let split = Split { train: features(400), val: features(100), n_classes: 2 };
+        let split = Split {
+            train: features(400),
+            val: features(100),
+            n_classes: 2,
+        };
         let row = Row::new("coin", &split, 1, &Device::flex());
         let p = row.probe_top1;
         assert!((row.probe_top1_se - (p * (1.0 - p) / 100.0).sqrt()).abs() < 1e-12);
@@ -142,7 +165,12 @@ raw pixels   45.1     50.0 ± 1.6       –";
     #[test]
     fn json_holds_every_figure() {
         let rows = vec![row("teacher", None)];
-        let table = Table { n_train: 2, n_val: 1, n_classes: 3, rows };
+        let table = Table {
+            n_train: 2,
+            n_val: 1,
+            n_classes: 3,
+            rows,
+        };
         let file = tempfile::NamedTempFile::new().expect("a file");
         table.write(file.path()).expect("writes");
         let text = std::fs::read_to_string(file.path()).expect("reads");

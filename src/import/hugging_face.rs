@@ -10,6 +10,7 @@ use crate::model::{RelativePosition, Vit1Config};
 
 /// What we need of a folder's `config.json`; it holds more.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's own keys")]
 pub struct VisionConfig {
     /// Width.
     pub hidden_size: usize,
@@ -190,7 +191,7 @@ fn join_matrices(tensors: Tensors) -> Result<Tensors, ImportError> {
         }
         let bytes: Vec<u8> = parts
             .values()
-            .flat_map(|part| part.as_bytes())
+            .flat_map(TensorData::as_bytes)
             .copied()
             .collect();
         joined.insert(

@@ -1,27 +1,42 @@
 //! All that knows libtorch by name; the rest of the trainer speaks burn.
 #![expect(unsafe_code, reason = "libtorch tells its version through a C function that is looked up at run time")]
 
+#![expect(
+    unsafe_code,
+    reason = "the one folder that may: it calls libtorch's own functions"
+)]
+
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 
 use burn::tensor::Device;
 
 /// The CPU, computed on by libtorch.
-#[expect(deprecated, reason = "the last burn with libtorch says so; see Cargo.toml")]
+#[expect(
+    deprecated,
+    reason = "the last burn with libtorch says so; see Cargo.toml"
+)]
 pub fn cpu() -> Device {
     Device::libtorch()
 }
 
 /// CUDA device number `index`, of which there must be more than that ([`cuda_devices`]): libtorch
 /// aborts on others.
-#[expect(deprecated, reason = "the last burn with libtorch says so; see Cargo.toml")]
+#[expect(
+    deprecated,
+    reason = "the last burn with libtorch says so; see Cargo.toml"
+)]
 pub fn cuda(index: usize) -> Device {
     Device::libtorch_cuda(index)
 }
 
 /// How many CUDA devices there are; 0 on the CPU build of libtorch.
 pub fn cuda_devices() -> usize {
-    if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 }
+    if tch::Cuda::is_available() {
+        usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
+    } else {
+        0
+    }
 }
 
 /// Threads that one operation on the CPU is spread over.
@@ -49,7 +64,9 @@ pub fn version() -> Option<String> {
 /// Where a shared library of this process, such as `libtorch_cpu.so`, was loaded from.
 pub fn library_path(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let mut paths = maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
+    let mut paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
     paths.find(|path| path.file_name().is_some_and(|file| file == name))
 }
 
@@ -71,8 +88,14 @@ mod tests {
     #[test]
     fn the_loaded_libtorch_tells_its_version_and_place() {
         let version = version().expect("2.9 and newer tell it");
-        let parts: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
-        assert!(parts.len() == 3 && parts[0] == 2 && parts[1] >= 9, "{version}");
+        let parts: Vec<u32> = version
+            .split('.')
+            .map(|part| part.parse().expect("a number"))
+            .collect();
+        assert!(
+            parts.len() == 3 && parts[0] == 2 && parts[1] >= 9,
+            "{version}"
+        );
         let path = library_path("libtorch_cpu.so").expect("it is loaded");
         assert!(path.is_file(), "{}", path.display());
         assert_eq!(library_path("libtorch_cpu"), None);

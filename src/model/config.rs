@@ -289,3 +289,80 @@ impl Vit2Config {
 pub(super) fn hidden_dim(embed_dim: usize, mlp_ratio: f64) -> usize {
     (embed_dim as f64 * mlp_ratio).round() as usize
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A data2vec 1.0 model of a picture's 4 × 4 patches.
+    pub(crate) fn tiny1() -> ModelConfig {
+        ModelConfig::Data2vec1(Data2Vec1Config {
+            image: Vit1Config {
+                image_size: 16,
+                patch_size: 4,
+                embed_dim: 16,
+                depth: 3,
+                n_heads: 2,
+                mlp_ratio: 4.0,
+                norm_eps: 1e-6,
+                layer_scale: 1e-2,
+                relative_position: RelativePosition::Shared,
+                drop_path_prob: 0.0,
+                attention_drop_prob: 0.0,
+            },
+            targets: TargetConfig {
+                top_k: 2,
+                each: Norm::Layer,
+                average: Norm::Layer,
+            },
+            loss_beta: 2.0,
+        })
+    }
+
+    /// A data2vec 2.0 model of a picture's 4 × 4 patches.
+    pub(crate) fn tiny2() -> ModelConfig {
+        ModelConfig::Data2vec2(Data2Vec2Config {
+            image: Vit2Config {
+                image_size: 16,
+                patch_size: 4,
+                embed_dim: 16,
+                prenet_depth: 1,
+                depth: 2,
+                n_heads: 2,
+                mlp_ratio: 4.0,
+                norm_eps: 1e-6,
+            },
+            decoder: DecoderConfig {
+                n_layers: 2,
+                dim: 8,
+                kernel: 3,
+                groups: 4,
+            },
+            targets: TargetConfig {
+                top_k: 2,
+                each: Norm::Instance,
+                average: Norm::Layer,
+            },
+            noise_std: 0.01,
+            cls_loss_weight: 0.01,
+            cls_batch: 16,
+        })
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        assert_eq!(tiny1().problems(), [""; 0]);
+        assert_eq!(tiny2().problems(), [""; 0]);
+        let ModelConfig::Data2vec2(mut config) = tiny2() else {
+            unreachable!()
+        };
+        config.image.patch_size = 5;
+        config.decoder.kernel = 4;
+        config.targets.top_k = 3;
+        let problems = ModelConfig::Data2vec2(config).problems();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[0].contains("patch_size 5 does not divide image_size 16"));
+        assert!(problems[1].contains("top_k 3 is not in 1–2"));
+        assert!(problems[2].contains("kernel 4 is not odd"));
+    }
+}

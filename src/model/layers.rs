@@ -149,3 +149,36 @@ pub(super) fn kept<const R: usize>(shape: [usize; R], prob: f64, device: &Device
     let device = device.clone().without_autodiff();
     Tensor::random(shape, Distribution::Bernoulli(keep), &device).div_scalar(keep)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_path_drops_whole_samples_on_the_autodiff_device_alone() {
+        let drop_path = DropPath::new(0.25);
+        let x = Tensor::<3>::ones([200, 2, 3], &Device::flex());
+        let plain = drop_path.forward(x.clone()).into_data();
+        assert!(
+            plain
+                .iter::<f32>()
+                .all(|value| value.to_bits() == 1_f32.to_bits())
+        );
+
+        let dropped = drop_path.forward(x.autodiff()).inner().into_data();
+        let samples: Vec<f32> = dropped.iter::<f32>().collect();
+        let scale = 1.0_f32 / 0.75;
+        let mut n_dropped = 0;
+        for sample in samples.chunks_exact(6) {
+            assert!(
+                sample
+                    .iter()
+                    .all(|value| value.to_bits() == sample[0].to_bits())
+            );
+            assert!(sample[0] == 0.0 || (sample[0] - scale).abs() < 1e-6);
+            n_dropped += usize::from(sample[0] == 0.0);
+        }
+        // Expected 50, five standard deviations are 31.
+        assert!((19..=81).contains(&n_dropped), "{n_dropped} of 200");
+    }
+}

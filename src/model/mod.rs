@@ -11,7 +11,7 @@
 mod attention;
 mod block;
 mod classifier;
-mod config;
+pub(crate) mod config;
 mod decoder;
 mod layers;
 mod network;
@@ -31,7 +31,7 @@ pub use config::{
 pub use decoder::Decoder;
 pub use layers::{Conv2d, DropPath, Linear, Mlp};
 pub(crate) use network::without_class_token;
-pub use network::{Network, Network1, Network2};
+pub use network::{Network, Network1, Network2, ParameterCounts};
 pub use norm::LayerNorm;
 pub(crate) use norm::{instance_norm, layer_norm};
 pub use patch::PatchEmbed;

@@ -143,3 +143,127 @@ impl Data2Vec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::model::config::tests::{tiny1, tiny2};
+    use crate::optim::Gradients;
+
+    /// Deterministic values that look random.
+    fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+        let n: usize = shape.iter().product();
+        let values: Vec<f32> = (0..n).map(|i| (i as f32 * 12.9898).sin() * 1.5).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// Masks of 16 patches that hide 11; no two rows are equal.
+    fn masks(n_rows: usize) -> Vec<u8> {
+        let row = |row: usize| (0..16).map(move |patch| u8::from((patch * 3 + row) % 16 >= 5));
+        (0..n_rows).flat_map(row).collect()
+    }
+
+    fn inputs(objective: &Data2Vec, n_samples: usize, n_masks: usize, device: &Device) -> Inputs {
+        let masks = objective
+            .masks(&masks(n_samples * n_masks), n_masks, device)
+            .unwrap();
+        Inputs {
+            images: values([n_samples, 3, 16, 16], device),
+            noise: Some(values([masks.n_masked, 16], device)),
+            masks,
+        }
+    }
+
+    /// Half of the samples of `whole`.
+    fn half(objective: &Data2Vec, whole: &Inputs, which: usize, device: &Device) -> Inputs {
+        let n = whole.masks.n_samples / 2;
+        let n_values = n * whole.masks.n_masks * 16;
+        let all = masks(whole.masks.n_rows());
+        let n_masked = whole.masks.n_masked / 2;
+        Inputs {
+            images: whole.images.clone().narrow(0, which * n, n),
+            masks: objective
+                .masks(
+                    &all[which * n_values..][..n_values],
+                    whole.masks.n_masks,
+                    device,
+                )
+                .unwrap(),
+            noise: whole
+                .noise
+                .clone()
+                .map(|noise| noise.narrow(0, which * n_masked, n_masked)),
+        }
+    }
+
+    #[test]
+    fn a_split_batch_has_the_same_loss_and_gradients() {
+        let device = Device::flex();
+        for (config, n_masks) in [(tiny1(), 1), (tiny2(), 3)] {
+            let objective = Data2Vec::initialised(config, 1, &device);
+            let whole = inputs(&objective, 4, n_masks, &device);
+            let halves = [0, 1].map(|which| half(&objective, &whole, which, &device));
+            let run = |parts: &[Inputs]| {
+                let (mut gradients, mut loss, mut count) = (Gradients::default(), 0.0, 0.0);
+                for inputs in parts {
+                    let output = objective.forward(inputs.clone());
+                    gradients.add(&objective.student, output.loss_sum.backward());
+                    loss += output.loss_sum.into_scalar::<f32>();
+                    count += output.count;
+                }
+                (
+                    gradients.finish(count, None).into_scalar::<f32>(),
+                    loss,
+                    count,
+                )
+            };
+            let (norm, loss, count) = run(&[whole]);
+            let (split_norm, split_loss, split_count) = run(&halves);
+            let near = |a: f32, b: f32| (a / b - 1.0).abs() < 1e-4;
+            assert!(near(norm, split_norm), "{norm} {split_norm}");
+            assert!(near(loss, split_loss), "{loss} {split_loss}");
+            assert!((count - split_count).abs() < 0.5);
+        }
+    }
+
+    #[test]
+    fn the_teacher_is_not_tracked_and_shares_nothing() {
+        let device = Device::flex();
+        for config in [tiny1(), tiny2()] {
+            let objective = Data2Vec::initialised(config, 1, &device);
+            let images = values([2, 3, 16, 16], &device);
+            let targets = objective.targets(images.clone());
+            assert!(!targets.is_autodiff());
+            assert_eq!(targets.dims(), [2, 16, 16]);
+            assert_eq!(objective.teacher.features(images).dims(), [2, 16, 16]);
+        }
+    }
+
+    #[test]
+    fn noise_is_drawn_where_none_is_given() {
+        let device = Device::flex();
+        let objective = Data2Vec::initialised(tiny2(), 1, &device);
+        let given = inputs(&objective, 2, 2, &device);
+        let drawn = Inputs {
+            noise: None,
+            ..given.clone()
+        };
+        let loss = |inputs: Inputs| objective.forward(inputs).loss_sum.into_scalar::<f32>();
+        let (first, second) = (loss(drawn.clone()), loss(drawn));
+        assert!(first.is_finite() && first.to_bits() != second.to_bits());
+        let (first, second) = (loss(given.clone()), loss(given));
+        assert_eq!(first.to_bits(), second.to_bits());
+    }
+
+    #[test]
+    fn masks_of_unequal_rows_serve_1_0_alone() {
+        let device = Device::flex();
+        let mut masks = masks(2);
+        masks[0] ^= 1;
+        let of = |config| Data2Vec::new(config, &device).masks(&masks, 1, &device);
+        assert!(of(tiny1()).is_ok());
+        assert_eq!(of(tiny2()).unwrap_err(), MaskError::UnequalRows);
+    }
+}

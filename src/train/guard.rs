@@ -34,7 +34,7 @@ pub enum Failure {
 }
 
 /// Looks at what was read back from the device.
-pub fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failure> {
+pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failure> {
     let step = metrics.step;
     for (name, value) in [("train/loss", metrics.loss), ("train/grad_norm", metrics.grad_norm)] {
         if !value.is_finite() {

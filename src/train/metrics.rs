@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// One line. Names are `group/name`; times in seconds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Metrics {
+pub(super) struct Metrics {
     /// Optimizer steps done.
     pub step: u64,
     /// Loss per masked patch, as the method defines it, of this step.
@@ -50,13 +50,13 @@ pub struct Metrics {
 }
 
 /// The open file.
-pub struct MetricsFile {
+pub(super) struct MetricsFile {
     file: File,
 }
 
 impl MetricsFile {
     /// Opens `path` to go on after `step`: lines of later steps, from before an interruption, go.
-    pub fn open(path: &Path, step: u64) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, step: u64) -> io::Result<Self> {
         if path.exists() {
             let mut kept = String::new();
             for line in BufReader::new(File::open(path)?).lines() {
@@ -77,7 +77,7 @@ impl MetricsFile {
     }
 
     /// Appends one line.
-    pub fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
+    pub(super) fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
         let mut line = serde_json::to_string(metrics)?;
         line.push('\n');
         self.file.write_all(line.as_bytes())

@@ -10,7 +10,7 @@ use crate::train::metrics::Metrics;
 use crate::train::step::Reading;
 
 /// Live progress: a bar on a terminal, a line per logged step elsewhere.
-pub struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     folder: PathBuf,
     batch: usize,
@@ -22,7 +22,7 @@ pub struct Progress {
 
 impl Progress {
     /// Starts to count at step `from`.
-    pub fn new(config: &RunConfig, folder: &Path, from: u64) -> Self {
+    pub(super) fn new(config: &RunConfig, folder: &Path, from: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left");
         if let Ok(style) = style {
@@ -48,12 +48,12 @@ impl Progress {
     }
 
     /// Adds time that the trainer waited for a batch.
-    pub fn waited(&mut self, wait: Duration) {
+    pub(super) fn waited(&mut self, wait: Duration) {
         self.waited += wait;
     }
 
     /// Makes the line of metrics: what was read from the device, and the rates since the last line.
-    pub fn measure(&mut self, reading: Reading, bad_samples: usize) -> Metrics {
+    pub(super) fn measure(&mut self, reading: Reading, bad_samples: usize) -> Metrics {
         let steps = reading.step - self.since_step;
         let samples = steps as f64 * self.batch as f64;
         let metrics = Metrics {
@@ -78,7 +78,7 @@ impl Progress {
     }
 
     /// Shows a line of metrics.
-    pub fn show(&self, metrics: &Metrics) {
+    pub(super) fn show(&self, metrics: &Metrics) {
         let message = format!(
             "loss {:.4}  target_var {:.3}  pred_var {:.3}  lr {:.2e}  {:.1} samples/s",
             metrics.loss, metrics.target_var, metrics.pred_var, metrics.lr, metrics.samples_per_sec
@@ -98,7 +98,7 @@ impl Progress {
     }
 
     /// Says that a signal ended the run.
-    pub fn interrupted(&self, step: u64) {
+    pub(super) fn interrupted(&self, step: u64) {
         self.bar.abandon();
         tracing::info!(
             "interrupted: saved step {step} in {}; the same command goes on from there",
@@ -107,7 +107,7 @@ impl Progress {
     }
 
     /// Says that the run is done.
-    pub fn finished(&self) {
+    pub(super) fn finished(&self) {
         self.bar.finish();
         tracing::info!("finished: {} steps in {}", self.steps, self.folder.display());
     }

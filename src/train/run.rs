@@ -82,7 +82,7 @@ pub enum RunError {
 }
 
 /// An open run. The lock lasts as long as this value.
-pub struct Run {
+pub(super) struct Run {
     /// The run's folder.
     pub folder: PathBuf,
     _lock: File,
@@ -90,7 +90,7 @@ pub struct Run {
 
 impl Run {
     /// Opens or makes the run in `folder`, for this process alone.
-    pub fn open(folder: &Path) -> Result<Self, RunError> {
+    pub(super) fn open(folder: &Path) -> Result<Self, RunError> {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(at(&path))?;
@@ -102,12 +102,12 @@ impl Run {
     }
 
     /// Where its checkpoints lie.
-    pub fn checkpoints(&self) -> PathBuf {
+    pub(super) fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoints")
     }
 
     /// The checkpoint to go on from, if any.
-    pub fn start(&self, resume: &Resume) -> Result<Option<PathBuf>, RunError> {
+    pub(super) fn start(&self, resume: &Resume) -> Result<Option<PathBuf>, RunError> {
         let own = newest(&self.checkpoints())?;
         match (resume, own) {
             (Resume::Auto, own) => Ok(own),
@@ -118,7 +118,7 @@ impl Run {
     }
 
     /// Stores the resolved config.
-    pub fn write_config(&self, config: &RunConfig) -> Result<(), RunError> {
+    pub(super) fn write_config(&self, config: &RunConfig) -> Result<(), RunError> {
         let path = self.folder.join("config.toml");
         fs::write(&path, config.to_toml()).map_err(at(&path))
     }
@@ -155,7 +155,7 @@ const FREE: [&str; 9] = [
 const WARNED: [&str; 4] = ["steps", "threads", "train.micro_batches", "train.keep_every_steps"];
 
 /// Compares the config of the checkpoint at `path` with the one to go on with. Returns warnings.
-pub fn compare(path: &Path, then: &RunConfig, now: &RunConfig) -> Result<Vec<String>, RunError> {
+pub(super) fn compare(path: &Path, then: &RunConfig, now: &RunConfig) -> Result<Vec<String>, RunError> {
     let (then, now) = (flatten(then), flatten(now));
     let mut differences = Vec::new();
     let mut warnings = Vec::new();

@@ -7,13 +7,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Whether a signal has come.
-pub struct Signals {
+pub(super) struct Signals {
     received: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Watches from now on, for the life of the process.
-    pub fn watch() -> Self {
+    pub(super) fn watch() -> Self {
         let received = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the second signal finds the flag set by the first.
@@ -27,7 +27,7 @@ impl Signals {
     }
 
     /// Whether one has come.
-    pub fn received(&self) -> bool {
+    pub(super) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
 }

@@ -16,7 +16,7 @@ use crate::train::run::{self, Run, RunError};
 use crate::weights::WeightsError;
 
 /// Model, teacher and optimizer between two steps.
-pub struct Trainer {
+pub(super) struct Trainer {
     config: RunConfig,
     device: Device,
     objective: Data2Vec,
@@ -54,8 +54,7 @@ struct Latest {
 
 /// The last step's numbers, on the host.
 #[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "the fields of `Metrics`, explained there")]
-pub struct Reading {
+pub(super) struct Reading {
     pub step: u64,
     pub loss: f32,
     pub regression: f32,
@@ -96,7 +95,7 @@ pub enum StartError {
 
 impl Trainer {
     /// A run's beginning: weights by seed, or from the student of `config.init`.
-    pub fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
+    pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
         let objective = match &config.init {
             None => Data2Vec::initialised(config.model.clone(), config.seed, device),
             Some(path) => {
@@ -121,7 +120,7 @@ impl Trainer {
     }
 
     /// A run's continuation from the checkpoint at `path`.
-    pub fn resume(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, StartError> {
+    pub(super) fn resume(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, StartError> {
         let Checkpoint { state, student, teacher, optimizer, config: then } = checkpoint::load(path)?;
         let then = RunConfig::parse(&path.join("config.toml"), &then, &[])?;
         for difference in run::compare(path, &then, config)? {
@@ -149,7 +148,7 @@ impl Trainer {
     }
 
     /// Ties the run to its data: refused where the checkpoint was made on other data.
-    pub fn bind_data(&mut self, fingerprint: u64, url: &str) -> Result<(), StartError> {
+    pub(super) fn bind_data(&mut self, fingerprint: u64, url: &str) -> Result<(), StartError> {
         let now = format!("{fingerprint:016x}");
         if let Some(path) = &self.resumed
             && self.state.data_fingerprint != now
@@ -167,23 +166,23 @@ impl Trainer {
     }
 
     /// Optimizer steps done.
-    pub fn steps_done(&self) -> u64 {
+    pub(super) fn steps_done(&self) -> u64 {
         self.state.step
     }
 
     /// Rows of the set that were bad so far.
-    pub fn bad_rows(&self) -> &[u64] {
+    pub(super) fn bad_rows(&self) -> &[u64] {
         &self.state.bad_rows
     }
 
     /// Starts a step: what is random inside the model depends on seed and step alone.
-    pub fn begin_step(&mut self) {
+    pub(super) fn begin_step(&mut self) {
         self.device.seed(step_seed(self.config.seed, self.state.step));
         self.sums = Sums::default();
     }
 
     /// Adds the gradients of one micro-batch.
-    pub fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
+    pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
         let masks = self.objective.masks(&batch.masks, batch.n_masks, &self.device)?;
         let n_samples = batch.n_samples;
         let images = batch::images(batch.images, n_samples, &self.config.data.image, &self.device);
@@ -202,7 +201,7 @@ impl Trainer {
     }
 
     /// Applies the step to student and teacher.
-    pub fn finish_step(&mut self, bad_rows: Vec<u64>) {
+    pub(super) fn finish_step(&mut self, bad_rows: Vec<u64>) {
         let Sums { mut gradients, count, loss, regression, cls, spreads } =
             std::mem::take(&mut self.sums);
         let step = self.state.step;
@@ -225,7 +224,7 @@ impl Trainer {
     /// # Panics
     ///
     /// Before the first step.
-    pub fn read(&self) -> Reading {
+    pub(super) fn read(&self) -> Reading {
         let latest = self.latest.as_ref().expect("a step has been done");
         let scalar = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
         let mean = |sum: &Option<Tensor<1>>| {
@@ -250,7 +249,7 @@ impl Trainer {
     }
 
     /// Saves a checkpoint and removes those that need not be kept.
-    pub fn save(&self, run: &Run) -> Result<(), CheckpointError> {
+    pub(super) fn save(&self, run: &Run) -> Result<(), CheckpointError> {
         let folder = run.checkpoints();
         let checkpoint = Checkpoint {
             state: self.state.clone(),

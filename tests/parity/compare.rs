@@ -55,8 +55,7 @@ impl<'a> Comparison<'a> {
         }
         let error = worst_error(&expected.values, found);
         let share = error / allowed;
-        // Not `>`: NaN is a difference too.
-        if !(share <= 1.0) {
+        if share > 1.0 || share.is_nan() {
             self.problems.push(format!(
                 "{name}: off by {error:.2e}, {allowed:.2e} is allowed"
             ));

@@ -85,7 +85,7 @@ fn check_layers(
     let tokens = encoder.tokens(encoder.local(images), None);
     check(0, tokens.clone());
     encoder.encode(tokens, &mut |block_idx, output| {
-        check(block_idx + 1, output.hidden.clone())
+        check(block_idx + 1, output.hidden.clone());
     })
 }
 

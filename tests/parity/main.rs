@@ -2,6 +2,10 @@
 //!
 //! Every case folder of a known kind in `$UNDERSTUDY_PARITY` is run; sizes come from its
 //! `config.json` and tolerances from its `case.json`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a case that cannot be read fails its test"
+)]
 
 mod case;
 mod compare;
@@ -51,21 +55,13 @@ mod flex {
 mod libtorch {
     use super::*;
 
-    #[expect(
-        deprecated,
-        reason = "libtorch is the backend of choice while burn has it"
-    )]
-    fn device() -> Device {
-        Device::libtorch()
-    }
-
     #[test]
     fn hugging_face_forward() {
-        each_case(&FORWARD, &device(), hugging_face::check);
+        each_case(&FORWARD, &understudy::libtorch::cpu(), hugging_face::check);
     }
 
     #[test]
     fn pretrain_steps() {
-        each_case(&PRETRAIN, &device(), pretrain::check);
+        each_case(&PRETRAIN, &understudy::libtorch::cpu(), pretrain::check);
     }
 }

@@ -23,7 +23,7 @@ use crate::batch::{Batch, SampleId};
 use crate::plan::Slot;
 use crate::quarantine::BadLog;
 use crate::stats::{Recorder, WaitFor};
-use crate::{Error, Result, SampleError};
+use crate::{Result, SampleError};
 
 /// State of the order thread.
 pub(crate) struct Order {

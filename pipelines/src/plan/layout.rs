@@ -121,7 +121,7 @@ impl Chunks {
         let groups = layout.group_starts.windows(2).map(|ends| ends[0]..ends[1]);
         let groups = groups.filter(|rows| !rows.is_empty());
         let longest = match groups.clone().count() as u64 {
-            n_groups if n_groups < wanted => layout.rows().div_ceil(wanted).max(1),
+            n_groups if n_groups < wanted => (layout.rows() / wanted).max(1),
             _ => u64::MAX,
         };
         let mut starts = Vec::with_capacity(layout.n_groups() + 1);
@@ -217,7 +217,7 @@ mod tests {
         let all: Vec<_> = (0..chunks.len() as u32)
             .map(|chunk| chunks.rows(chunk))
             .collect();
-        assert_eq!(all, [0..3, 3..6, 6..10, 10..13]);
-        assert_eq!(chunks.of_row(9), 2);
+        assert_eq!(all, [0..2, 2..5, 5..7, 7..10, 10..13]);
+        assert_eq!(chunks.of_row(6), 2);
     }
 }

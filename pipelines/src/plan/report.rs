@@ -222,3 +222,94 @@ impl fmt::Display for Report {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+    use crate::plan::{Layout, PlanConfig};
+
+    /// The report on shards of a hundred pictures of 100 bytes, in row groups of ten.
+    fn report(n_shards: usize, lanes: usize, window_chunks: usize) -> Report {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for shard in 0..n_shards {
+            let pictures = BinaryArray::from_iter_values((0..100_u8).map(|row| [row; 100]));
+            let batch = RecordBatch::try_from_iter([("image", Arc::new(pictures) as ArrayRef)]);
+            let batch = batch.expect("one column");
+            let path = folder.path().join(format!("{shard:02}.parquet"));
+            let file = std::fs::File::create(path).expect("a file");
+            let properties = WriterProperties::builder()
+                .set_dictionary_enabled(false)
+                .set_max_row_group_row_count(Some(10))
+                .build();
+            let writer = ArrowWriter::try_new(file, batch.schema(), Some(properties));
+            let mut writer = writer.expect("a writer");
+            writer.write(&batch).expect("written");
+            writer.close().expect("closed");
+        }
+        let url = folder.path().to_str().expect("UTF-8");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let set = runtime
+            .block_on(ShardSet::open(url, &[].into()))
+            .expect("a set");
+        let config = PlanConfig {
+            seed: 1,
+            lanes,
+            batch: 8 * lanes,
+            window_chunks,
+        };
+        let plan = Plan::new(Layout::of(&set), config).expect("a plan");
+        Report::new(&set, &plan).expect("a report")
+    }
+
+    #[test]
+    fn whole_groups_are_read_once_and_cut_ones_again() {
+        let whole = report(8, 2, 4);
+        assert_eq!((whole.rows, whole.groups, whole.chunks), (800, 80, 80));
+        assert!(!whole.cuts_groups);
+        assert!(whole.set_bytes > 80_000);
+        // 80 groups in two slices of equal rows: none is cut.
+        assert_eq!(
+            (whole.epoch_reads, whole.epoch_bytes),
+            (80, whole.set_bytes)
+        );
+        assert!(whole.bytes_per_sample() > 100.0 && whole.bytes_per_sample() < 200.0);
+        assert!(whole.windows_bytes > 2 * 4 * 1000 && whole.windows_bytes < 2 * 4 * 10_000);
+        // 10 groups over 8 lanes: runs of rows, read by every lane that has one.
+        let cut = report(1, 8, 4);
+        assert!(cut.cuts_groups && cut.chunks >= 32);
+        assert!(cut.extra_share() > 0.5, "{}", cut.extra_share());
+        assert!(cut.to_string().contains("runs of row groups"), "{cut}");
+    }
+
+    #[test]
+    fn wider_windows_shuffle_better_and_cost_memory() {
+        let (narrow, wide) = (report(8, 1, 1), report(8, 1, 16));
+        assert!(
+            narrow.neighbour_group_prob > 0.85,
+            "{}",
+            narrow.neighbour_group_prob
+        );
+        assert!(
+            wide.neighbour_group_prob < 0.1,
+            "{}",
+            wide.neighbour_group_prob
+        );
+        assert!(
+            wide.neighbour_shard_prob < 0.3,
+            "{}",
+            wide.neighbour_shard_prob
+        );
+        assert!(wide.shards_per_batch > narrow.shards_per_batch + 1.0);
+        assert!(wide.windows_bytes > 10 * narrow.windows_bytes);
+        assert!((wide.ideal_shard_prob - 1.0 / 8.0).abs() < 1e-9);
+        assert!((wide.steps_per_epoch - 100.0).abs() < 1e-9);
+    }
+}

@@ -12,9 +12,11 @@ fn layouts() -> impl Strategy<Value = Vec<Vec<u64>>> {
     let one_group = (1_u64..300).prop_map(|rows| vec![vec![rows]]);
     let uneven = prop::collection::vec(prop_oneof![4 => 1_u64..4, 1 => 30_u64..60], 1..40)
         .prop_map(|groups| groups.chunks(7).map(<[u64]>::to_vec).collect());
-    prop_oneof![few_small, one_group, uneven].prop_filter("some rows", |shards: &Vec<Vec<u64>>| {
-        shards.iter().flatten().sum::<u64>() > 0
-    })
+    let thousands = prop::collection::vec(1_u64..3, 1000..3000).prop_map(|groups| vec![groups]);
+    prop_oneof![3 => few_small, 2 => one_group, 3 => uneven, 1 => thousands]
+        .prop_filter("some rows", |shards: &Vec<Vec<u64>>| {
+            shards.iter().flatten().sum::<u64>() > 0
+        })
 }
 
 fn plan(shards: &[Vec<u64>], seed: u64, lanes: usize, per_lane: usize, window: usize) -> Plan {
@@ -260,4 +262,16 @@ fn what_cannot_work_is_refused_all_at_once() {
         .expect_err("nothing good")
         .to_string();
     assert!(error.contains("every row of the set is bad"), "{error}");
+}
+
+#[test]
+fn a_million_row_groups_are_planned_without_a_list_of_rows() {
+    let plan = plan(&vec![vec![1000; 1000]; 1000], 1, 1000, 4, 8);
+    // Lanes of a million rows: step 25 million of four samples is the start of epoch 100.
+    let step = 25_000_000;
+    let mut lanes = plan
+        .lanes(0..1000, step, &BadRows::default())
+        .expect("good rows");
+    let window = lanes[5].next().expect("endless");
+    assert_eq!((window.epoch, window.groups.len()), (100, 8));
 }

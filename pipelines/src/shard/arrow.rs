@@ -14,8 +14,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::Group;
-use super::columns::{Classes, ColumnMap, Columns, ImageRows, ROW_BYTES};
+use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, Object};
+use super::rows::{Classes, ImageRows, ROW_BYTES};
 use crate::Result;
 
 const MAGIC: &[u8] = b"ARROW1";

@@ -6,6 +6,7 @@ mod fetch;
 mod listing;
 pub mod manifest;
 mod parquet;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -15,13 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
-pub use columns::ImageRows;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
+pub use rows::ImageRows;
 
 use crate::store::Location;
 use crate::{Error, Result};
-use columns::{Classes, ColumnMap};
+use columns::ColumnMap;
 use fetch::Object;
+use rows::Classes;
 
 /// Footers read at a time.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -278,7 +280,7 @@ impl Group {
             rows,
             bytes,
             fetch_bytes: bytes,
-            memory: bytes + rows * columns::ROW_BYTES,
+            memory: bytes + rows * rows::ROW_BYTES,
         }
     }
 }

@@ -16,8 +16,9 @@ use parquet::file::metadata::{FooterTail, ParquetMetaDataReader, RowGroupMetaDat
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::Group;
-use super::columns::{Classes, ColumnMap, Columns, ImageRows, ROW_BYTES, as_views};
+use super::columns::{ColumnMap, Columns, as_views};
 use super::fetch::{Fetched, Object};
+use super::rows::{Classes, ImageRows, ROW_BYTES};
 use crate::Result;
 
 /// Length of the footer's length and the magic after it.

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use image::{ImageFormat, RgbImage};
 use parquet::arrow::ArrowWriter;

@@ -1,0 +1,215 @@
+//! What cannot be read is named: what, where, and what to do.
+
+use super::*;
+
+#[test]
+fn a_manifest_that_disagrees_with_its_files_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
+    write_manifest(folder.path(), |manifest| {
+        manifest.shards[0].path = "z.parquet".into()
+    });
+    let text = error(folder.path(), &MAP);
+    assert!(
+        text.contains("manifest.json") && text.contains("`z.parquet`, which is not there"),
+        "{text}"
+    );
+    std::fs::remove_file(folder.path().join(MANIFEST_NAME)).expect("removed");
+    write_manifest(folder.path(), |manifest| manifest.shards[0].bytes += 1);
+    let text = error(folder.path(), &MAP);
+    assert!(
+        text.contains("`a.parquet` has") && text.contains("copy it again"),
+        "{text}"
+    );
+    std::fs::remove_file(folder.path().join(MANIFEST_NAME)).expect("removed");
+    write_manifest(folder.path(), |manifest| {
+        manifest.shards[0].row_groups[0].bytes += 1
+    });
+    let text = error(folder.path(), &MAP);
+    assert!(
+        text.contains("a.parquet") && text.contains("row groups of other sizes"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_shard_that_its_manifest_misdescribes_is_found_when_it_is_read() {
+    let folder = folder();
+    for name in ["a.parquet", "b.parquet"] {
+        write_parquet(
+            &folder.path().join(name),
+            &our_batch(),
+            Compression::UNCOMPRESSED,
+        );
+    }
+    write_manifest(folder.path(), |manifest| {
+        manifest.shards[1].row_groups[2].bytes -= 1
+    });
+    let set = open(folder.path(), &MAP).expect("its first shard agrees");
+    let text = block_on(set.read_group(1, 0))
+        .expect_err("disagrees")
+        .to_string();
+    assert!(
+        text.contains("b.parquet") && text.contains("manifest.json says"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let folder = folder();
+    let text = error(&folder.path().join("nowhere"), &MAP);
+    assert!(
+        text.contains("nowhere: no shards here (no such file or folder)"),
+        "{text}"
+    );
+    let text = error(folder.path(), &MAP);
+    assert!(
+        text.contains("no .parquet or .arrow file in the folder"),
+        "{text}"
+    );
+    let path = folder.path().join("a.csv");
+    std::fs::write(&path, "1,2").expect("written");
+    let text = error(&path, &MAP);
+    assert!(
+        text.contains("a.csv") && text.contains("ends neither in .parquet"),
+        "{text}"
+    );
+    write_parquet(
+        &folder.path().join("a.parquet"),
+        &our_batch().slice(0, 0),
+        Compression::SNAPPY,
+    );
+    let text = error(folder.path(), &MAP);
+    assert!(text.contains("without a single row"), "{text}");
+    let text = error(&PathBuf::from("s3://bucket/set"), &MAP);
+    assert!(text.contains("`s3` is not supported"), "{text}");
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let folder = folder();
+    let check = |name: &str, bytes: &[u8], expected: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        let text = error(&path, &MAP);
+        assert!(text.contains(name) && text.contains(expected), "{text}");
+        std::fs::remove_file(&path).expect("removed");
+    };
+    let whole = |write: &dyn Fn(&Path)| {
+        let path = folder.path().join("whole");
+        write(&path);
+        std::fs::read(&path).expect("readable")
+    };
+    check("a.parquet", b"", "0 bytes are too few");
+    check("a.parquet", &[7; 1000], "not a Parquet file");
+    let parquet = whole(&|path| write_parquet(path, &our_batch(), Compression::SNAPPY));
+    check("a.parquet", &parquet[..parquet.len() - 100], "truncated");
+    let mut flipped = parquet.clone();
+    let at = flipped.len() - 200;
+    flipped[at..at + 50].fill(0xff);
+    check("a.parquet", &flipped, "its footer cannot be read");
+    let mut long = parquet;
+    let at = long.len() - 8;
+    long[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    check("a.parquet", &long, "a footer of 4294967295 bytes");
+
+    check("a.arrow", b"", "cut off");
+    check("a.arrow", &[7; 1000], "not an Arrow message");
+    check("a.arrow", b"ARROW1", "truncated");
+    let file = whole(&|path| write_arrow(path, &our_batch(), false, None));
+    check("a.arrow", &file[..file.len() - 100], "truncated");
+    let stream = whole(&|path| write_arrow(path, &our_batch(), true, None));
+    check("a.arrow", &stream[..stream.len() - 1000], "truncated");
+}
+
+#[test]
+fn a_damaged_page_is_the_shards_error_and_never_a_panic() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY] {
+        write_parquet(&path, &our_batch(), compression);
+        let mut bytes = std::fs::read(&path).expect("readable");
+        bytes[4..60].fill(0xff);
+        std::fs::write(&path, bytes).expect("written");
+        let set = open(&path, &MAP).expect("its footer is whole");
+        let text = block_on(set.read_group(0, 0))
+            .expect_err("damaged")
+            .to_string();
+        assert!(
+            text.contains("a.parquet") && text.contains("row group 0"),
+            "{text}"
+        );
+        assert_eq!(block_on(set.read_group(0, 1)).expect("whole").len(), 4);
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_open_is_noticed() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
+    let set = open(&path, &MAP).expect("a set");
+    std::fs::remove_file(&path).expect("removed");
+    write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
+    let text = block_on(set.read_group(0, 0))
+        .expect_err("another file")
+        .to_string();
+    assert!(text.contains("changed since the set was opened"), "{text}");
+}
+
+#[test]
+fn columns_that_cannot_serve_are_named() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let others = batch(vec![("img", pictures(0..ROWS)), ("label", labels(0..ROWS))]);
+    write_parquet(&path, &others, Compression::SNAPPY);
+    let text = error(&path, &MAP);
+    assert!(
+        text.contains("column `image`: missing; the file has img, label"),
+        "{text}"
+    );
+    assert_pictures(&open(&path, &[("image", "img")]).expect("a set"));
+    let text = error(&path, &[("image", "label")]);
+    assert!(
+        text.contains("column `label`: is Int64, not binary"),
+        "{text}"
+    );
+    let text = error(&path, &[("image", "img"), ("label", "img")]);
+    assert!(
+        text.contains("column `img`: is") && text.contains("not whole numbers"),
+        "{text}"
+    );
+    let text = error(&path, &[("image", "img"), ("label", "class")]);
+    assert!(text.contains("column `class`: missing"), "{text}");
+    let text = error(&path, &[("image", "img"), ("bytes_xxh3", "label")]);
+    assert!(
+        text.contains("column `label`: is Int64, not UInt64"),
+        "{text}"
+    );
+    let text = error(&path, &[("picture", "img")]);
+    assert!(
+        text.contains("data.columns.picture: no such column"),
+        "{text}"
+    );
+}
+
+#[test]
+fn shards_with_other_class_names_are_refused() {
+    let folder = folder();
+    let named = |name: &str, names| {
+        write_parquet(
+            &folder.path().join(name),
+            &with_classes(&our_batch(), names),
+            Compression::SNAPPY,
+        );
+    };
+    named("a.parquet", r#"["cat", "dog"]"#);
+    named("b.parquet", r#"["dog", "cat"]"#);
+    let text = error(folder.path(), &MAP);
+    assert!(
+        text.contains("b.parquet") && text.contains("class names differ"),
+        "{text}"
+    );
+}
