@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file takes what it needs")]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test's own module")]
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,7 @@ pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
         Field::new("img", image.data_type().clone(), true),
         Field::new("fine", DataType::Int64, true),
     ];
-    let metadata = [("huggingface".to_owned(), features.to_owned())].into();
+    let metadata: HashMap<_, _> = [("huggingface".to_owned(), features.to_owned())].into();
     let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
     let labels: ArrayRef = Arc::new(Int64Array::from(labels.to_vec()));
     let columns = vec![labels.clone(), Arc::new(image) as ArrayRef, labels];
