@@ -205,6 +205,16 @@ impl ShardSet {
         }
     }
 
+    /// The set's manifest, read again; `None` where there is none, or the set is a single file.
+    pub async fn read_manifest(&self) -> Result<Option<Manifest>> {
+        if self.shards.iter().any(|shard| shard.location().prefix == self.location.prefix) {
+            return Ok(None);
+        }
+        let at = self.location.join(MANIFEST_NAME);
+        let json = at.read().await?;
+        json.map(|json| Manifest::from_json(&json, &at.url)).transpose()
+    }
+
     async fn footer(&self, shard_idx: usize) -> Result<Arc<Footer>> {
         let kept = || self.footers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(footer) = kept().get(shard_idx) {
