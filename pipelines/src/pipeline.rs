@@ -99,9 +99,16 @@ pub struct Pipeline {
 #[derive(Debug)]
 enum Event {
     /// A read has ended.
-    Group { key: GroupKey, result: Result<ImageRows> },
+    Group {
+        key: GroupKey,
+        result: Result<ImageRows>,
+    },
     /// A row has left the CPU pool.
-    Sample { lane_idx: usize, number: u64, outcome: Outcome },
+    Sample {
+        lane_idx: usize,
+        number: u64,
+        outcome: Outcome,
+    },
     /// The trainer has given up a batch.
     Returned,
     /// Nobody wants any more batches.
@@ -132,7 +139,11 @@ impl Pipeline {
         let n_lanes = config.lanes / options.world;
         let first_lane = options.rank * n_lanes;
         let lanes = plan
-            .lanes(first_lane..first_lane + n_lanes, options.start_step, &bad_rows)?
+            .lanes(
+                first_lane..first_lane + n_lanes,
+                options.start_step,
+                &bad_rows,
+            )?
             .into_iter()
             .map(|stream| Box::new(stream.map(|window| window.slots)) as Windows)
             .collect();
@@ -147,7 +158,12 @@ impl Pipeline {
             next_part: 0,
         };
         let bad_rows = BadRowList::new(&options.bad_rows);
-        let pass = Pass { lanes, collator, bad_rows, evaluate: false };
+        let pass = Pass {
+            lanes,
+            collator,
+            bad_rows,
+            evaluate: false,
+        };
         let largest_window_bytes = opened.largest_groups_bytes(config.window_chunks);
         start(opened, largest_window_bytes, pass, config, options, sample)
     }
@@ -170,7 +186,10 @@ impl Pipeline {
         let mut config = config.clone();
         // What a pass has in place of lanes: each rank's batch in turn.
         (config.batch, config.lanes) = (batch * options.world, options.world);
-        let options = Options { parts_per_step: 1, ..options.clone() };
+        let options = Options {
+            parts_per_step: 1,
+            ..options.clone()
+        };
         check(&config, &options)?;
         let opened = Opened::open(url, &config)?;
         let Options { rank, world, .. } = options;
@@ -194,7 +213,14 @@ impl Pipeline {
             evaluate: true,
         };
         let largest_window_bytes = opened.largest_groups_bytes(1);
-        start(opened, largest_window_bytes, pass, &config, &options, Work::sample)
+        start(
+            opened,
+            largest_window_bytes,
+            pass,
+            &config,
+            &options,
+            Work::sample,
+        )
     }
 
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
@@ -234,7 +260,9 @@ impl Iterator for Pipeline {
         }
         let start = Instant::now();
         let received = self.batches.recv();
-        self.recorder.next_nanos.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+        self.recorder
+            .next_nanos
+            .fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
         match received {
             Ok(Ok(batch)) => {
                 self.recorder.ready.change(-1);
@@ -300,13 +328,22 @@ struct Pass {
 /// Everything that cannot work, at once.
 fn check(config: &DataConfig, options: &Options) -> Result<()> {
     let mut problems = config.problems();
-    let Options { rank, world, parts_per_step, threads, .. } = *options;
+    let Options {
+        rank,
+        world,
+        parts_per_step,
+        threads,
+        ..
+    } = *options;
     let mut check = |holds: bool, problem: String| {
         if !holds {
             problems.push(problem);
         }
     };
-    check(rank < world, format!("rank {rank} of {world}: ranks count from 0"));
+    check(
+        rank < world,
+        format!("rank {rank} of {world}: ranks count from 0"),
+    );
     check(
         world > 0 && config.lanes.is_multiple_of(world),
         format!("{world} ranks do not divide data.lanes = {}", config.lanes),
@@ -317,7 +354,11 @@ fn check(config: &DataConfig, options: &Options) -> Result<()> {
         format!("{parts_per_step} parts do not divide the {rank_lanes} lanes of a rank"),
     );
     check(threads > 0, "threads: must be at least 1".to_owned());
-    if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Config(problems))
+    }
 }
 
 /// Divides the memory and starts the threads.
@@ -330,7 +371,12 @@ fn start(
     sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
 ) -> Result<Pipeline> {
     let Opened { set, runtime } = opened;
-    let Pass { lanes, collator, bad_rows, evaluate } = pass;
+    let Pass {
+        lanes,
+        collator,
+        bad_rows,
+        evaluate,
+    } = pass;
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
     // One is being filled and one is in the trainer's hands.
     let credits = options.prefetch + 2;
@@ -372,7 +418,11 @@ fn start(
 
     let order = Order {
         lanes: lanes.iter().map(|_| Lane::default()).collect(),
-        turns: Turns { n_lanes: lanes.len(), lane_samples: collator.lane_samples, next: 0 },
+        turns: Turns {
+            n_lanes: lanes.len(),
+            lane_samples: collator.lane_samples,
+            next: 0,
+        },
         fetcher: Fetcher::new(
             lanes,
             shares.windows_bytes,
@@ -435,7 +485,10 @@ fn start(
 
 /// What the system said when it was asked for a thread.
 fn io_error(what: &str, source: std::io::Error) -> Error {
-    Error::Io { path: what.into(), source }
+    Error::Io {
+        path: what.into(),
+        source,
+    }
 }
 
 fn panic_error(stage: &'static str, panic: &(dyn Any + Send)) -> Error {

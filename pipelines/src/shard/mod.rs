@@ -207,12 +207,17 @@ impl ShardSet {
 
     /// The set's manifest, read again; `None` where there is none, or the set is a single file.
     pub async fn read_manifest(&self) -> Result<Option<Manifest>> {
-        if self.shards.iter().any(|shard| shard.location().prefix == self.location.prefix) {
+        if self
+            .shards
+            .iter()
+            .any(|shard| shard.location().prefix == self.location.prefix)
+        {
             return Ok(None);
         }
         let at = self.location.join(MANIFEST_NAME);
         let json = at.read().await?;
-        json.map(|json| Manifest::from_json(&json, &at.url)).transpose()
+        json.map(|json| Manifest::from_json(&json, &at.url))
+            .transpose()
     }
 
     async fn footer(&self, shard_idx: usize) -> Result<Arc<Footer>> {
