@@ -63,7 +63,10 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Rep
 }
 
 fn ended() -> Error {
-    Error::Panic { stage: "order", message: "a training stream ended without an error".into() }
+    Error::Panic {
+        stage: "order",
+        message: "a training stream ended without an error".into(),
+    }
 }
 
 impl fmt::Display for Report {
@@ -79,19 +82,46 @@ impl fmt::Display for Report {
             self.cpu_secs_per_1000_samples,
             self.first_batch_secs * 1e3,
             self.peak_memory_bytes
-                .map_or("not known".into(), |bytes| format!("{:.0} MiB", bytes as f64 / 1048576.0)),
+                .map_or("not known".into(), |bytes| format!(
+                    "{:.0} MiB",
+                    bytes as f64 / 1048576.0
+                )),
             stats.samples,
             stats.elapsed_secs,
             stats.n_threads,
             stats.bad_samples,
         )?;
-        writeln!(f, "stage           count  failures   busy s    p50 ms    p99 ms")?;
-        for StageStats { name, count, failures, busy_secs, p50_secs, p99_secs } in &stats.stages {
+        writeln!(
+            f,
+            "stage           count  failures   busy s    p50 ms    p99 ms"
+        )?;
+        for StageStats {
+            name,
+            count,
+            failures,
+            busy_secs,
+            p50_secs,
+            p99_secs,
+        } in &stats.stages
+        {
             let (p50, p99) = (p50_secs * 1e3, p99_secs * 1e3);
-            writeln!(f, "{name:<11} {count:>9} {failures:>9} {busy_secs:>8.2} {p50:>9.3} {p99:>9.3}")?;
+            writeln!(
+                f,
+                "{name:<11} {count:>9} {failures:>9} {busy_secs:>8.2} {p50:>9.3} {p99:>9.3}"
+            )?;
         }
-        writeln!(f, "\nqueue        capacity   occupied   full s  waited for s")?;
-        for QueueStats { name, capacity, mean_len, full_secs, empty_secs } in &stats.queues {
+        writeln!(
+            f,
+            "\nqueue        capacity   occupied   full s  waited for s"
+        )?;
+        for QueueStats {
+            name,
+            capacity,
+            mean_len,
+            full_secs,
+            empty_secs,
+        } in &stats.queues
+        {
             let occupied = 100.0 * mean_len / (*capacity).max(1) as f64;
             writeln!(
                 f,

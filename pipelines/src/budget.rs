@@ -97,7 +97,10 @@ impl Shares {
         let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
         if rest <= least_windows {
             return Err(short(
-                format!("one window of row groups for each of {} lanes", needs.n_lanes),
+                format!(
+                    "one window of row groups for each of {} lanes",
+                    needs.n_lanes
+                ),
                 least_windows.saturating_add(memory_bytes - rest),
                 "`window_chunks` or `lanes`, or write shards with smaller row groups",
             ));
@@ -165,7 +168,10 @@ impl DecodeShare {
         let ticket = free.next_ticket;
         free.next_ticket += 1;
         while free.now_serving != ticket || free.bytes < bytes {
-            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+            free = self
+                .changed
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         free.now_serving += 1;
         free.bytes -= bytes;
@@ -229,7 +235,8 @@ mod tests {
     fn shares_add_up_to_memory() {
         for memory in [680, 1_000, 5_000, 1_000_000] {
             let shares = Shares::divide(memory, &NEEDS).expect("fits");
-            let sum = 400 + shares.n_samples as u64 * 10 + shares.windows_bytes + shares.decode_bytes;
+            let sum =
+                400 + shares.n_samples as u64 * 10 + shares.windows_bytes + shares.decode_bytes;
             assert_eq!(sum, memory);
             assert!(shares.windows_bytes >= 200 && shares.n_samples >= 1);
         }
@@ -240,7 +247,11 @@ mod tests {
 
     #[test]
     fn what_cannot_fit_is_named() {
-        let error = |memory| Shares::divide(memory, &NEEDS).expect_err("too small").to_string();
+        let error = |memory| {
+            Shares::divide(memory, &NEEDS)
+                .expect_err("too small")
+                .to_string()
+        };
         assert!(error(300).contains("4 batches") && error(300).contains("`batch`"));
         assert!(error(600).contains("4 lanes") && error(600).contains("`window_chunks`"));
     }
@@ -248,7 +259,10 @@ mod tests {
     #[test]
     fn decoders_never_hold_more_than_their_share() {
         let shares = Shares::divide(1_000_000, &NEEDS).expect("fits");
-        let share = DecodeShare::new(&Shares { decode_bytes: 100, ..shares });
+        let share = DecodeShare::new(&Shares {
+            decode_bytes: 100,
+            ..shares
+        });
         let held = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
@@ -263,7 +277,9 @@ mod tests {
                 });
             }
         });
-        let error = share.take(101, || "a picture of 9×9 pixels".into()).expect_err("too large");
+        let error = share
+            .take(101, || "a picture of 9×9 pixels".into())
+            .expect_err("too large");
         assert!(error.to_string().contains("9×9") && error.to_string().contains("limits.pixels"));
     }
 }

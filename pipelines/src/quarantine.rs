@@ -50,7 +50,12 @@ impl BadRowList {
 
 impl BadLog {
     /// Notes a bad row whose turn has come; an error if there are too many now, or no others.
-    pub(crate) fn add(&mut self, slot: &Slot, reason: &SampleError, recorder: &Recorder) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        slot: &Slot,
+        reason: &SampleError,
+        recorder: &Recorder,
+    ) -> Result<()> {
         let mut rows = self.rows.lock();
         if !rows.insert(slot.row) {
             return Ok(()); // It was handed out twice before its fault was known.
@@ -102,15 +107,25 @@ struct Entry<'a> {
 
 impl Quarantine {
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), file: None }
+        Self {
+            path: path.to_owned(),
+            file: None,
+        }
     }
 
     /// Writes one line and hands it to the system at once, so that a killed run keeps it.
     pub(crate) fn add(&mut self, shard: &str, row: u64, reason: &SampleError) -> Result<()> {
-        let entry = Entry { shard, row, reason: reason.to_string() };
+        let entry = Entry {
+            shard,
+            row,
+            reason: reason.to_string(),
+        };
         let mut line = serde_json::to_vec(&entry).expect("strings and numbers always become JSON");
         line.push(b'\n');
-        self.write(&line).map_err(|source| Error::Io { path: self.path.clone(), source })
+        self.write(&line).map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
@@ -137,24 +152,44 @@ mod tests {
         let path = folder.path().join("run/quarantine.jsonl");
         let mut untouched = Quarantine::new(&path);
         assert!(!path.exists());
-        untouched.add("train-00000.parquet", 7, &SampleError::Empty).expect("written");
-        let reason = SampleError::Hash { expected: 1, found: 2 };
-        Quarantine::new(&path).add("a \"b\".parquet", 8, &reason).expect("written");
+        untouched
+            .add("train-00000.parquet", 7, &SampleError::Empty)
+            .expect("written");
+        let reason = SampleError::Hash {
+            expected: 1,
+            found: 2,
+        };
+        Quarantine::new(&path)
+            .add("a \"b\".parquet", 8, &reason)
+            .expect("written");
 
         let text = std::fs::read_to_string(&path).expect("a file");
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["row"], 7);
         assert_eq!(lines[1]["shard"], "a \"b\".parquet");
-        assert!(lines[1]["reason"].as_str().expect("text").contains("hash mismatch"));
+        assert!(
+            lines[1]["reason"]
+                .as_str()
+                .expect("text")
+                .contains("hash mismatch")
+        );
     }
 
     #[test]
     fn a_path_that_cannot_be_written_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut quarantine = Quarantine::new(folder.path());
-        let error = quarantine.add("a.parquet", 0, &SampleError::Empty).expect_err("a folder");
-        assert!(error.to_string().contains(&folder.path().display().to_string()));
+        let error = quarantine
+            .add("a.parquet", 0, &SampleError::Empty)
+            .expect_err("a folder");
+        assert!(
+            error
+                .to_string()
+                .contains(&folder.path().display().to_string())
+        );
     }
 }

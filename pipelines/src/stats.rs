@@ -85,7 +85,11 @@ impl Stats {
     /// Shares are of the time that the next batch spent waiting. The gain of one more core assumes
     /// that the CPU pool's share shrinks with the number of threads, up to what storage can feed.
     pub fn verdict(&self) -> String {
-        let Waits { storage_secs, cpu_secs, trainer_secs } = self.waits;
+        let Waits {
+            storage_secs,
+            cpu_secs,
+            trainer_secs,
+        } = self.waits;
         let wait_secs = storage_secs + cpu_secs + trainer_secs;
         if self.samples == 0 || wait_secs <= 0.0 {
             return "no verdict: no batch has been waited for yet".into();
@@ -122,7 +126,11 @@ impl Stats {
             "transform" => "crop, flip and colour",
             _ => "drawing masks",
         };
-        let one_more = if self.n_threads < self.n_cores { "thread" } else { "core" };
+        let one_more = if self.n_threads < self.n_cores {
+            "thread"
+        } else {
+            "core"
+        };
         let gain = faster(cpu_secs / (self.n_threads + 1) as f64).min(storage_feeds);
         format!(
             "{}-bound: {work} {:.0} % of the wait; one more {one_more} would give +{:.0} %; \
@@ -171,13 +179,22 @@ mod tests {
         }
     }
 
-    const BUSY: [(&str, f64); 5] =
-        [("read", 2.5), ("decode", 16.0), ("transform", 3.0), ("mask", 1.0), ("collate", 0.1)];
+    const BUSY: [(&str, f64); 5] = [
+        ("read", 2.5),
+        ("decode", 16.0),
+        ("transform", 3.0),
+        ("mask", 1.0),
+        ("collate", 0.1),
+    ];
 
     #[test]
     fn verdict_names_the_slowest_stage_and_what_one_more_core_gives() {
         // 9 of 10 seconds wait for two threads: three would need 6, so 7 in all, 10 / 7 = +43 %.
-        let waits = Waits { storage_secs: 0.5, cpu_secs: 9.0, trainer_secs: 0.0 };
+        let waits = Waits {
+            storage_secs: 0.5,
+            cpu_secs: 9.0,
+            trainer_secs: 0.0,
+        };
         assert_eq!(
             stats(waits, BUSY).verdict(),
             "decode-bound: image decode 76 % of the wait; one more core would give +43 %; \
@@ -186,19 +203,41 @@ mod tests {
         // Storage can feed no more than a quarter above: that caps the gain.
         let mut busy = BUSY;
         busy[0].1 = 8.0;
-        assert!(stats(waits, busy).verdict().contains("one more core would give +25 %"));
+        assert!(
+            stats(waits, busy)
+                .verdict()
+                .contains("one more core would give +25 %")
+        );
     }
 
     #[test]
     fn verdict_tells_storage_from_trainer() {
-        let storage = Waits { storage_secs: 5.0, cpu_secs: 4.0, trainer_secs: 0.0 };
+        let storage = Waits {
+            storage_secs: 5.0,
+            cpu_secs: 4.0,
+            trainer_secs: 0.0,
+        };
         let text = stats(storage, BUSY).verdict();
-        assert!(text.starts_with("storage-bound: reading row groups 56 % of the wait"), "{text}");
+        assert!(
+            text.starts_with("storage-bound: reading row groups 56 % of the wait"),
+            "{text}"
+        );
         assert!(text.ends_with("up to +100 %"), "{text}");
-        let trainer = Waits { storage_secs: 0.0, cpu_secs: 1.0, trainer_secs: 8.0 };
+        let trainer = Waits {
+            storage_secs: 0.0,
+            cpu_secs: 1.0,
+            trainer_secs: 8.0,
+        };
         let text = stats(trainer, BUSY).verdict();
-        assert!(text.starts_with("trainer-bound: 89 % of the wait"), "{text}");
+        assert!(
+            text.starts_with("trainer-bound: 89 % of the wait"),
+            "{text}"
+        );
         assert!(text.contains("could feed 5.0×, storage 4.0×"), "{text}");
-        assert!(stats(Waits::default(), BUSY).verdict().starts_with("no verdict"));
+        assert!(
+            stats(Waits::default(), BUSY)
+                .verdict()
+                .starts_with("no verdict")
+        );
     }
 }

@@ -15,7 +15,11 @@ const N_ROWS: usize = 60;
 const N_STEPS: usize = 10;
 
 fn rows_of(batches: &[Batch]) -> Vec<u64> {
-    batches.iter().flat_map(|batch| &batch.samples).map(|sample| sample.row).collect()
+    batches
+        .iter()
+        .flat_map(|batch| &batch.samples)
+        .map(|sample| sample.row)
+        .collect()
 }
 
 /// The lines of a quarantine file as (shard, row, reason), sorted.
@@ -24,7 +28,11 @@ fn quarantined(path: &Path) -> Vec<(String, u64, String)> {
     let entry = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let text = |key: &str| line[key].as_str().expect("text").to_owned();
-        (text("shard"), line["row"].as_u64().expect("a number"), text("reason"))
+        (
+            text("shard"),
+            line["row"].as_u64().expect("a number"),
+            text("reason"),
+        )
     };
     let mut entries: Vec<_> = text.lines().map(entry).collect();
     entries.sort();
@@ -47,24 +55,42 @@ fn each_kind_of_fault_is_left_out_and_written_down() {
     let mut config = config(folder.path());
     config.limits.pixels = 50_000;
     let quarantine = folder.path().join("out/bad.jsonl");
-    let options = Options { quarantine: Some(quarantine.clone()), ..options(0, 1) };
+    let options = Options {
+        quarantine: Some(quarantine.clone()),
+        ..options(0, 1)
+    };
     let mut pipeline = Pipeline::train(&config, &options).expect("a pipeline");
-    let batches: Vec<Batch> =
-        pipeline.by_ref().take(N_STEPS).map(|batch| batch.expect("a batch")).collect();
+    let batches: Vec<Batch> = pipeline
+        .by_ref()
+        .take(N_STEPS)
+        .map(|batch| batch.expect("a batch"))
+        .collect();
 
     let bad = [2, 5, 11, 23, 29, 41];
     assert!(batches.iter().all(|batch| batch.n_samples == 8));
     assert!(rows_of(&batches).iter().all(|row| !bad.contains(row)));
     assert_eq!(pipeline.bad_rows(), bad);
     let entries = quarantined(&quarantine);
-    let places: Vec<(&str, u64)> = entries.iter().map(|(s, row, _)| (s.as_str(), *row)).collect();
+    let places: Vec<(&str, u64)> = entries
+        .iter()
+        .map(|(s, row, _)| (s.as_str(), *row))
+        .collect();
     let (first, second) = ("train-00000.parquet", "train-00001.parquet");
     assert_eq!(
         places,
-        [(first, 2), (first, 5), (first, 11), (first, 23), (first, 29), (second, 11)]
+        [
+            (first, 2),
+            (first, 5),
+            (first, 11),
+            (first, 23),
+            (first, 29),
+            (second, 11)
+        ]
     );
     for ((_, row, reason), said) in
-        entries.iter().zip(["no bytes", "no bytes", "", "", "pixels", "hash mismatch"])
+        entries
+            .iter()
+            .zip(["no bytes", "no bytes", "", "", "pixels", "hash mismatch"])
     {
         assert!(reason.contains(said), "row {row}: {reason}");
     }
@@ -85,29 +111,46 @@ fn a_flipped_bit_costs_one_sample() {
     let path = folder.path().join("train-00000.parquet");
     let mut shard = std::fs::read(&path).expect("a shard");
     let bytes = rows[33].bytes.as_ref().expect("a picture");
-    let start = shard.windows(bytes.len()).position(|at| at == bytes).expect("stored as it came");
+    let start = shard
+        .windows(bytes.len())
+        .position(|at| at == bytes)
+        .expect("stored as it came");
     shard[start + bytes.len() / 2] ^= 4;
     std::fs::write(&path, shard).expect("written");
 
     let mut pipeline = Pipeline::train(&config, &options(0, 1)).expect("a pipeline");
-    let found: Vec<Batch> =
-        pipeline.by_ref().take(N_STEPS).map(|batch| batch.expect("a batch")).collect();
+    let found: Vec<Batch> = pipeline
+        .by_ref()
+        .take(N_STEPS)
+        .map(|batch| batch.expect("a batch"))
+        .collect();
     assert_eq!(pipeline.bad_rows(), [33]);
     // Every other sample of the first epoch is there, with the bytes that it had.
     let side = 16 * 16 * 3;
     let samples = |batches: &[Batch]| -> std::collections::BTreeMap<_, Vec<u8>> {
         let each = |batch: &Batch| {
             let images = batch.images.chunks(side).map(<[u8]>::to_vec);
-            batch.samples.iter().copied().zip(images).collect::<Vec<_>>()
+            batch
+                .samples
+                .iter()
+                .copied()
+                .zip(images)
+                .collect::<Vec<_>>()
         };
         batches.iter().flat_map(each).collect()
     };
     let (found, whole) = (samples(&found), samples(&whole));
     let first_epoch = |id: &understudy_pipelines::batch::SampleId| id.epoch == 0;
-    assert_eq!(found.keys().filter(|id| first_epoch(id)).count(), N_ROWS - 1);
+    assert_eq!(
+        found.keys().filter(|id| first_epoch(id)).count(),
+        N_ROWS - 1
+    );
     for (id, image) in &found {
         assert!(id.row != 33);
-        assert!(whole.get(id).is_none_or(|expected| expected == image), "{id:?}");
+        assert!(
+            whole.get(id).is_none_or(|expected| expected == image),
+            "{id:?}"
+        );
     }
 }
 
@@ -122,8 +165,12 @@ fn a_wrong_hash_is_believed_only_after_a_second_read() {
     // One row group: it is read once, and once more for both wrong hashes.
     for (name, n_reads, n_rows) in [("good", 1, 20), ("bad", 2, 18)] {
         let config = config(&folder.path().join(name));
-        let mut pass = Pipeline::evaluate(&config, &config.train, 10, &options(0, 1)).expect("a set");
-        let n_samples: usize = pass.by_ref().map(|batch| batch.expect("a batch").n_samples).sum();
+        let mut pass =
+            Pipeline::evaluate(&config, &config.train, 10, &options(0, 1)).expect("a set");
+        let n_samples: usize = pass
+            .by_ref()
+            .map(|batch| batch.expect("a batch").n_samples)
+            .sum();
         assert_eq!(n_samples, n_rows);
         assert_eq!(pass.stats().stages[0].count, n_reads, "{name}");
     }
@@ -146,8 +193,13 @@ fn too_many_bad_samples_stop_the_run() {
         .find_map(Result::err)
         .expect("an error");
     match &error {
-        Error::TooManyBadSamples { failed: 11, last, .. } => {
-            assert!(last.contains("train-0000") && last.contains("not a picture"), "{last}");
+        Error::TooManyBadSamples {
+            failed: 11, last, ..
+        } => {
+            assert!(
+                last.contains("train-0000") && last.contains("not a picture"),
+                "{last}"
+            );
         }
         other => panic!("{other}"),
     }
@@ -155,7 +207,10 @@ fn too_many_bad_samples_stop_the_run() {
     config.max_bad_fraction = 0.0;
     let mut pipeline = Pipeline::train(&config, &options(0, 1)).expect("a pipeline");
     let error = pipeline.find_map(Result::err).expect("an error");
-    assert!(matches!(error, Error::TooManyBadSamples { failed: 1, .. }), "{error}");
+    assert!(
+        matches!(error, Error::TooManyBadSamples { failed: 1, .. }),
+        "{error}"
+    );
     assert!(pipeline.next().is_none(), "nothing comes after an error");
 }
 
@@ -167,7 +222,10 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
     let mut config = config(folder.path());
     config.max_bad_fraction = 1.0;
     let mut pipeline = Pipeline::train(&config, &options(0, 1)).expect("a pipeline");
-    let error = pipeline.next().expect("an answer").expect_err("no sample is good");
+    let error = pipeline
+        .next()
+        .expect("an answer")
+        .expect_err("no sample is good");
     assert!(matches!(error, Error::TooManyBadSamples { .. }), "{error}");
 }
 
@@ -179,7 +237,10 @@ fn a_label_that_is_null_is_a_bad_sample_where_labels_are_used() {
     write_set(folder.path(), &rows, 10, 2);
     let config = config(folder.path());
     let quarantine = folder.path().join("bad.jsonl");
-    let options = Options { quarantine: Some(quarantine.clone()), ..options(0, 1) };
+    let options = Options {
+        quarantine: Some(quarantine.clone()),
+        ..options(0, 1)
+    };
     let pass = Pipeline::evaluate(&config, &config.train, 8, &options).expect("a pass");
     let batches: Vec<Batch> = pass.map(|batch| batch.expect("a batch")).collect();
     assert_eq!(rows_of(&batches).len(), 19);

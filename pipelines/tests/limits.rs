@@ -19,17 +19,34 @@ fn a_batch_that_cannot_fit_is_refused() {
     config.batch = 4096;
     config.memory = "10MB".into();
     let error = Pipeline::train(&config, &options(0, 1)).expect_err("4 × 3 MB of pixels");
-    assert!(matches!(error, Error::Budget { memory_bytes: 10_000_000, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::Budget {
+                memory_bytes: 10_000_000,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let text = error.to_string();
-    assert!(text.contains("`memory`") && text.contains("`batch`"), "{text}");
+    assert!(
+        text.contains("`memory`") && text.contains("`batch`"),
+        "{text}"
+    );
 }
 
 #[test]
 fn windows_that_cannot_fit_are_refused() {
     let (_folder, mut config) = small_set();
     config.memory = "60KB".into();
-    let text = Pipeline::train(&config, &options(0, 1)).expect_err("8 row groups").to_string();
-    assert!(text.contains("4 lanes") && text.contains("`window_chunks`"), "{text}");
+    let text = Pipeline::train(&config, &options(0, 1))
+        .expect_err("8 row groups")
+        .to_string();
+    assert!(
+        text.contains("4 lanes") && text.contains("`window_chunks`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -47,7 +64,10 @@ fn a_picture_that_cannot_fit_ends_the_run_by_name() {
         .expect("18 MB of pixels");
     assert!(matches!(error, Error::Budget { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("3000×2000 picture in row 20 of train-00000.parquet"), "{text}");
+    assert!(
+        text.contains("3000×2000 picture in row 20 of train-00000.parquet"),
+        "{text}"
+    );
     assert!(text.contains("`limits.pixels`"), "{text}");
 }
 
@@ -55,9 +75,21 @@ fn a_picture_that_cannot_fit_ends_the_run_by_name() {
 fn all_problems_of_the_options_are_reported_at_once() {
     let (_folder, mut config) = small_set();
     config.window_chunks = 0;
-    let options = Options { threads: 0, parts_per_step: 3, ..options(3, 3) };
-    let text = Pipeline::train(&config, &options).expect_err("five mistakes").to_string();
-    for said in ["window_chunks", "rank 3 of 3", "3 ranks", "3 parts", "threads"] {
+    let options = Options {
+        threads: 0,
+        parts_per_step: 3,
+        ..options(3, 3)
+    };
+    let text = Pipeline::train(&config, &options)
+        .expect_err("five mistakes")
+        .to_string();
+    for said in [
+        "window_chunks",
+        "rank 3 of 3",
+        "3 ranks",
+        "3 parts",
+        "threads",
+    ] {
         assert!(text.contains(said), "{said} in {text}");
     }
 }

@@ -43,7 +43,7 @@ fn the_peak_stays_within_the_budget() {
     assert!(status.success());
 }
 
-/// Reads more than two epochs of photos with 96 MiB, and with 4 threads that decode.
+/// Reads more than an epoch of photos with 96 MiB, and with 4 threads that decode.
 fn read(set: &Path) {
     let mut config = config(set);
     config.image.size = 224;
@@ -57,10 +57,13 @@ fn read(set: &Path) {
         mask_prob_adjust: 0.07,
         block: 3,
     };
-    let options = Options { threads: 4, ..options(0, 1) };
+    let options = Options {
+        threads: 4,
+        ..options(0, 1)
+    };
     let before = memory_bytes("VmRSS:");
     let mut pipeline = Pipeline::train(&config, &options).expect("a pipeline");
-    for _ in 0..40 {
+    for _ in 0..20 {
         pipeline.next().expect("endless").expect("a batch");
     }
     let Some((peak, before)) = memory_bytes("VmHWM:").zip(before) else {
@@ -71,7 +74,11 @@ fn read(set: &Path) {
     println!("{} MiB of 96, {}", used >> 20, pipeline.stats().verdict());
     assert!(used < (96 << 20) * 115 / 100, "{} MiB of 96", used >> 20);
     // Neither is it there for nothing.
-    assert!(used > 24 << 20, "{} MiB of 96: what was measured?", used >> 20);
+    assert!(
+        used > 24 << 20,
+        "{} MiB of 96: what was measured?",
+        used >> 20
+    );
 }
 
 /// A line of Linux's `/proc/self/status`, in bytes.
@@ -83,6 +90,12 @@ fn memory_bytes(name: &str) -> Option<u64> {
 
 /// All files of the class folders.
 fn photos(folder: &Path) -> Vec<PathBuf> {
-    let files = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten();
-    files.filter(|file| file.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+    let files = walkdir::WalkDir::new(folder)
+        .sort_by_file_name()
+        .into_iter()
+        .flatten();
+    files
+        .filter(|file| file.file_type().is_file())
+        .map(walkdir::DirEntry::into_path)
+        .collect()
 }

@@ -28,9 +28,21 @@ fn set_with_bad_rows() -> (tempfile::TempDir, DataConfig) {
 #[test]
 fn threads_and_prefetch_change_nothing() {
     let (_folder, config) = set_with_bad_rows();
-    let expected = train(&config, &Options { threads: 1, prefetch: 0, ..options(0, 1) }, 60);
+    let expected = train(
+        &config,
+        &Options {
+            threads: 1,
+            prefetch: 0,
+            ..options(0, 1)
+        },
+        60,
+    );
     for (threads, prefetch) in [(1, 4), (2, 2), (5, 1), (5, 9)] {
-        let options = Options { threads, prefetch, ..options(0, 1) };
+        let options = Options {
+            threads,
+            prefetch,
+            ..options(0, 1)
+        };
         let what = format!("{threads} threads, prefetch {prefetch}");
         assert_same(&train(&config, &options, 60), &expected, &what);
     }
@@ -50,11 +62,16 @@ fn ranks_share_the_steps_of_one() {
     let (_folder, config) = set_with_bad_rows();
     let expected = train(&config, &options(0, 1), 60);
     for world in [2, 4] {
-        let ranks: Vec<Vec<Batch>> =
-            (0..world).map(|rank| train(&config, &options(rank, world), 60)).collect();
+        let ranks: Vec<Vec<Batch>> = (0..world)
+            .map(|rank| train(&config, &options(rank, world), 60))
+            .collect();
         for (step, whole) in expected.iter().enumerate() {
             let joined = join(&ranks.iter().map(|rank| &rank[step]).collect::<Vec<_>>());
-            assert_same(&[joined], std::slice::from_ref(whole), &format!("{world} ranks"));
+            assert_same(
+                &[joined],
+                std::slice::from_ref(whole),
+                &format!("{world} ranks"),
+            );
         }
     }
 }
@@ -64,16 +81,26 @@ fn parts_of_a_step_join_to_the_step() {
     let (_folder, config) = set_with_bad_rows();
     let whole = train(&config, &options(0, 1), 40);
     for n_parts in [2, 4] {
-        let options = Options { parts_per_step: n_parts, ..options(0, 1) };
+        let options = Options {
+            parts_per_step: n_parts,
+            ..options(0, 1)
+        };
         let parts = train(&config, &options, 40 * n_parts);
         for (step, expected) in whole.iter().enumerate() {
             let parts = &parts[step * n_parts..(step + 1) * n_parts];
             for (i, part) in parts.iter().enumerate() {
-                assert_eq!((part.step, part.part, part.n_parts), (step as u64, i, n_parts));
+                assert_eq!(
+                    (part.step, part.part, part.n_parts),
+                    (step as u64, i, n_parts)
+                );
                 assert_eq!(part.n_samples, 8 / n_parts);
             }
             let joined = join(&parts.iter().collect::<Vec<_>>());
-            assert_same(&[joined], std::slice::from_ref(expected), &format!("{n_parts} parts"));
+            assert_same(
+                &[joined],
+                std::slice::from_ref(expected),
+                &format!("{n_parts} parts"),
+            );
         }
     }
 }
@@ -129,19 +156,31 @@ fn every_good_sample_comes_once_in_an_epoch() {
 #[test]
 fn a_pass_gives_each_row_once_in_order() {
     let (_folder, config) = set_with_bad_rows();
-    let good: Vec<u64> =
-        (0..N_ROWS).filter(|row| !BAD.contains(row)).map(|row| row as u64).collect();
+    let good: Vec<u64> = (0..N_ROWS)
+        .filter(|row| !BAD.contains(row))
+        .map(|row| row as u64)
+        .collect();
     let pass = |threads, rank, world| -> Vec<Batch> {
-        let options = Options { threads, ..options(rank, world) };
+        let options = Options {
+            threads,
+            ..options(rank, world)
+        };
         let pipeline = Pipeline::evaluate(&config, &config.train, 16, &options).expect("a pass");
         pipeline.map(|batch| batch.expect("a batch")).collect()
     };
     let whole = pass(1, 0, 1);
-    let found: Vec<u64> = whole.iter().flat_map(|batch| &batch.samples).map(|s| s.row).collect();
+    let found: Vec<u64> = whole
+        .iter()
+        .flat_map(|batch| &batch.samples)
+        .map(|s| s.row)
+        .collect();
     assert_eq!(found, good);
     for (i, batch) in whole.iter().enumerate() {
         assert_eq!(batch.step, i as u64);
-        assert_eq!(batch.n_samples, if i < 12 { 16 } else { good.len() - 12 * 16 });
+        assert_eq!(
+            batch.n_samples,
+            if i < 12 { 16 } else { good.len() - 12 * 16 }
+        );
         assert_eq!(batch.images.len(), batch.n_samples * 16 * 16 * 3);
         assert!(batch.masks.is_empty() && batch.n_masks == 0);
         let labels: Vec<i64> = batch.samples.iter().map(|s| s.row as i64 % 3).collect();
@@ -165,17 +204,32 @@ fn resume_and_compare(
     bad_rows: Vec<u64>,
     unbroken: &[Batch],
 ) -> Vec<u64> {
-    let options = Options { start_step: from as u64, bad_rows, ..options(0, 1) };
+    let options = Options {
+        start_step: from as u64,
+        bad_rows,
+        ..options(0, 1)
+    };
     let mut pipeline = Pipeline::train(config, &options).expect("a pipeline");
-    let batches: Vec<Batch> =
-        pipeline.by_ref().take(to - from).map(|batch| batch.expect("a batch")).collect();
-    assert_same(&batches, &unbroken[from..to], &format!("steps {from} to {to}"));
+    let batches: Vec<Batch> = pipeline
+        .by_ref()
+        .take(to - from)
+        .map(|batch| batch.expect("a batch"))
+        .collect();
+    assert_same(
+        &batches,
+        &unbroken[from..to],
+        &format!("steps {from} to {to}"),
+    );
     pipeline.bad_rows()
 }
 
 /// Micro-batches of one step, in the order of their lanes, as one.
 fn join(parts: &[&Batch]) -> Batch {
-    let mut whole = Batch { part: 0, n_parts: 1, ..parts[0].clone() };
+    let mut whole = Batch {
+        part: 0,
+        n_parts: 1,
+        ..parts[0].clone()
+    };
     for part in &parts[1..] {
         assert_eq!(part.step, whole.step);
         whole.n_samples += part.n_samples;

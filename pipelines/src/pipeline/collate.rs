@@ -67,7 +67,13 @@ impl Collator {
             self.next_step += 1;
         }
         let lane_samples = self.lane_samples;
-        Filling { batch, n_wanted, first_lane, lane_samples, time: Duration::ZERO }
+        Filling {
+            batch,
+            n_wanted,
+            first_lane,
+            lane_samples,
+            time: Duration::ZERO,
+        }
     }
 }
 

@@ -97,7 +97,14 @@ impl Fetcher {
     ) -> Self {
         let lanes = lanes.into_iter().map(Lane::new).collect();
         let groups = BTreeMap::new();
-        Self { share_bytes, largest_window_bytes, lanes, groups, reader, changed: true }
+        Self {
+            share_bytes,
+            largest_window_bytes,
+            lanes,
+            groups,
+            reader,
+            changed: true,
+        }
     }
 
     /// Hands out the next row of a lane, stepping over those known to be bad.
@@ -117,7 +124,10 @@ impl Fetcher {
             if lane.wanted.contains(&key) {
                 return Next::Wait;
             }
-            let group = self.groups.get_mut(&key).expect("a lane's group that is not wanted is held");
+            let group = self
+                .groups
+                .get_mut(&key)
+                .expect("a lane's group that is not wanted is held");
             let Rows::Ready(rows) = &group.rows else {
                 return Next::Wait;
             };
@@ -130,7 +140,10 @@ impl Fetcher {
 
     /// A sample has left the CPU pool; its row may be tried again.
     pub(crate) fn ran(&mut self, key: GroupKey) {
-        let group = self.groups.get_mut(&key).expect("the group of a running sample is held");
+        let group = self
+            .groups
+            .get_mut(&key)
+            .expect("the group of a running sample is held");
         group.n_running -= 1;
         if group.n_running == 0 && matches!(group.rows, Rows::Stale) {
             group.rows = Rows::Reading;
@@ -141,7 +154,10 @@ impl Fetcher {
     /// A lane is through with a row; with the last one of a group the lane lets go of it.
     pub(crate) fn done(&mut self, lane_idx: usize, key: GroupKey) {
         let lane = &mut self.lanes[lane_idx];
-        let open = lane.open.get_mut(&key).expect("a row that was loaded is open");
+        let open = lane
+            .open
+            .get_mut(&key)
+            .expect("a row that was loaded is open");
         *open -= 1;
         if *open > 0 {
             return;
@@ -153,7 +169,10 @@ impl Fetcher {
             return;
         }
         lane.held_bytes -= self.reader.group_bytes(key);
-        let group = self.groups.get_mut(&key).expect("a lane's group that is not wanted is held");
+        let group = self
+            .groups
+            .get_mut(&key)
+            .expect("a lane's group that is not wanted is held");
         group.n_lanes -= 1;
         if group.n_lanes == 0 && !matches!(group.rows, Rows::Reading) {
             self.groups.remove(&key);
@@ -164,7 +183,10 @@ impl Fetcher {
     ///
     /// False if that was done already: then the fault is in the shard.
     pub(crate) fn read_again(&mut self, key: GroupKey) -> bool {
-        let group = self.groups.get_mut(&key).expect("the group of an open row is held");
+        let group = self
+            .groups
+            .get_mut(&key)
+            .expect("the group of an open row is held");
         match group.rows {
             Rows::Stale | Rows::Reading => true,
             Rows::Ready(_) if group.read_again => false,
@@ -178,7 +200,10 @@ impl Fetcher {
 
     /// A read has ended.
     pub(crate) fn arrived(&mut self, key: GroupKey, rows: ImageRows) {
-        let group = self.groups.get_mut(&key).expect("a group stays until its read has ended");
+        let group = self
+            .groups
+            .get_mut(&key)
+            .expect("a group stays until its read has ended");
         if group.n_lanes == 0 {
             // All its rows turned out bad while it was read.
             self.groups.remove(&key);
@@ -189,7 +214,10 @@ impl Fetcher {
 
     /// The rows of a group that was read again, for the samples that wait for it.
     pub(crate) fn retry(&mut self, key: GroupKey) -> Arc<ImageRows> {
-        let group = self.groups.get_mut(&key).expect("the group of an open row is held");
+        let group = self
+            .groups
+            .get_mut(&key)
+            .expect("the group of an open row is held");
         let Rows::Ready(rows) = &group.rows else {
             unreachable!("asked for when the group arrived");
         };
@@ -221,7 +249,11 @@ impl Fetcher {
                 break;
             }
         }
-        let held_bytes = self.groups.keys().map(|&key| self.reader.group_bytes(key)).sum();
+        let held_bytes = self
+            .groups
+            .keys()
+            .map(|&key| self.reader.group_bytes(key))
+            .sum();
         self.reader.recorder.groups.set(held_bytes, full);
     }
 
@@ -246,7 +278,12 @@ impl Fetcher {
         let reader = &self.reader;
         let group = self.groups.entry(key).or_insert_with(|| {
             reader.start(key);
-            Group { rows: Rows::Reading, n_lanes: 0, n_running: 0, read_again: false }
+            Group {
+                rows: Rows::Reading,
+                n_lanes: 0,
+                n_running: 0,
+                read_again: false,
+            }
         });
         group.n_lanes += 1;
     }
@@ -312,7 +349,13 @@ impl Reader {
         recorder: Arc<Recorder>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(MAX_READS));
-        Self { set, runtime, events, recorder, permits }
+        Self {
+            set,
+            runtime,
+            events,
+            recorder,
+            permits,
+        }
     }
 
     /// What holding a group takes, and reading it.

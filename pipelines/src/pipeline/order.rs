@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::Event;
 use super::collate::{Collator, Filling};
 use super::fetch::{Fetcher, GroupKey, Next};
 use super::work::{Outcome, Sample, Task};
-use super::Event;
 use crate::batch::{Batch, SampleId};
 use crate::plan::Slot;
 use crate::quarantine::BadLog;
@@ -150,10 +150,19 @@ impl Order {
                     let (slot, state) = self.lanes[lane_idx].row(number);
                     *state = State::Running;
                     let (slot, rows) = (*slot, self.fetcher.retry(key));
-                    self.send(Task { lane_idx, number, slot, rows });
+                    self.send(Task {
+                        lane_idx,
+                        number,
+                        slot,
+                        rows,
+                    });
                 }
             }
-            Event::Sample { lane_idx, number, outcome } => self.settle(lane_idx, number, outcome)?,
+            Event::Sample {
+                lane_idx,
+                number,
+                outcome,
+            } => self.settle(lane_idx, number, outcome)?,
             Event::Returned => self.credits += 1,
             Event::Stop => unreachable!("handled where events are received"),
         }
@@ -170,7 +179,10 @@ impl Order {
             Outcome::Good(sample) => *state = State::Good(sample),
             Outcome::Bad(SampleError::Hash { .. }) if self.fetcher.read_again(key) => {
                 *state = State::Rereading;
-                self.retries.entry(key).or_default().push((lane_idx, number));
+                self.retries
+                    .entry(key)
+                    .or_default()
+                    .push((lane_idx, number));
                 self.fetcher.ran(key);
                 return Ok(());
             }
@@ -192,7 +204,11 @@ impl Order {
         if self.in_flight == self.n_samples || self.ended {
             return false;
         }
-        let lane_idx = self.replacing.front().copied().unwrap_or_else(|| self.turns.lane_idx());
+        let lane_idx = self
+            .replacing
+            .front()
+            .copied()
+            .unwrap_or_else(|| self.turns.lane_idx());
         let (slot, rows) = match self.fetcher.next(lane_idx, &self.bad) {
             Next::Slot(slot, rows) => (slot, rows),
             Next::Wait => return false,
@@ -209,7 +225,12 @@ impl Order {
         let lane = &mut self.lanes[lane_idx];
         let number = lane.first_number + lane.rows.len() as u64;
         lane.rows.push_back((slot, State::Running));
-        self.send(Task { lane_idx, number, slot, rows });
+        self.send(Task {
+            lane_idx,
+            number,
+            slot,
+            rows,
+        });
         true
     }
 
@@ -261,7 +282,13 @@ impl Order {
             match lane.rows.front() {
                 None | Some((_, State::Running | State::Rereading)) => return Ok(false),
                 Some((slot, State::Good(sample))) => {
-                    filling.push(SampleId { epoch: slot.epoch, row: slot.row }, sample);
+                    filling.push(
+                        SampleId {
+                            epoch: slot.epoch,
+                            row: slot.row,
+                        },
+                        sample,
+                    );
                     self.in_flight -= 1;
                     self.recorder.in_flight.change(-1);
                     self.recorder.samples.fetch_add(1, Relaxed);

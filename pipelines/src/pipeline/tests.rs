@@ -55,11 +55,18 @@ fn set(folder: &Path) -> DataConfig {
 }
 
 fn blank() -> Outcome {
-    Outcome::Good(Sample { pixels: vec![0; 12], masks: vec![0; 4], label: None })
+    Outcome::Good(Sample {
+        pixels: vec![0; 12],
+        masks: vec![0; 4],
+        label: None,
+    })
 }
 
 fn options(threads: usize) -> Options {
-    Options { threads, ..Options::default() }
+    Options {
+        threads,
+        ..Options::default()
+    }
 }
 
 #[test]
@@ -74,7 +81,10 @@ fn a_panic_in_the_pool_comes_out_as_an_error() {
         let mut pipeline = Pipeline::train_with(&config, &options(threads), panics).expect("a set");
         let error = pipeline.find_map(Result::err).expect("an error");
         match &error {
-            Error::Panic { stage: "decode", message } => assert!(message.ends_with("too much")),
+            Error::Panic {
+                stage: "decode",
+                message,
+            } => assert!(message.ends_with("too much")),
             other => panic!("{other}"),
         }
         assert!(pipeline.next().is_none());
@@ -88,10 +98,20 @@ fn a_panic_of_the_order_thread_comes_out_as_an_error() {
     // The fault of a shard is an error; this is the pool answering for a row that it never got.
     let pipeline = Pipeline::train_with(&config, &options(1), |_, _| blank()).expect("a set");
     let events = pipeline.events.clone();
-    let stray = Event::Sample { lane_idx: 9, number: 0, outcome: blank() };
+    let stray = Event::Sample {
+        lane_idx: 9,
+        number: 0,
+        outcome: blank(),
+    };
     events.send(stray).expect("the order thread listens");
-    let error = pipeline.take(10_000).find_map(Result::err).expect("an error");
-    assert!(matches!(error, Error::Panic { stage: "order", .. }), "{error}");
+    let error = pipeline
+        .take(10_000)
+        .find_map(Result::err)
+        .expect("an error");
+    assert!(
+        matches!(error, Error::Panic { stage: "order", .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -102,11 +122,22 @@ fn dropping_a_pipeline_ends_all_its_threads() {
         for n_batches in [0, 1, 30] {
             let pool = Pipeline::train_with(&config, &options(threads), |_, _| blank());
             let mut pipeline = pool.expect("a set");
-            assert_eq!(pipeline.by_ref().take(n_batches).filter(Result::is_ok).count(), n_batches);
+            assert_eq!(
+                pipeline
+                    .by_ref()
+                    .take(n_batches)
+                    .filter(Result::is_ok)
+                    .count(),
+                n_batches
+            );
             // Every thread of every kind holds the recorder for as long as it lives.
             let recorder = Arc::downgrade(&pipeline.recorder);
             drop(pipeline);
-            assert_eq!(recorder.strong_count(), 0, "{threads} threads, {n_batches} batches");
+            assert_eq!(
+                recorder.strong_count(),
+                0,
+                "{threads} threads, {n_batches} batches"
+            );
         }
     }
 }
@@ -120,7 +151,17 @@ fn an_evaluation_pass_ends_its_threads_by_itself() {
     // No row is a picture: the pass ends with the last one.
     let mut pass = Pipeline::evaluate(&config, &url, 8, &options(2)).expect("a set");
     let error = pass.next().expect("an answer").expect_err("no good row");
-    assert!(matches!(error, Error::TooManyBadSamples { failed: 40, seen: 40, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::TooManyBadSamples {
+                failed: 40,
+                seen: 40,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(pass.next().is_none());
     assert_eq!(Arc::strong_count(&pass.recorder), 1);
 }

@@ -86,11 +86,16 @@ impl Work {
             let shard = &self.set.shards[shard as usize];
             let (width, height) = (header.width, header.height);
             let row = row - shard.first_row;
-            format!("decoding the {width}×{height} picture in row {row} of {}", shard.path)
+            format!(
+                "decoding the {width}×{height} picture in row {row} of {}",
+                shard.path
+            )
         })?;
         let start = Instant::now();
         let decoded = decode::decode_image(bytes, &self.config.limits);
-        self.recorder.decode.record(checking + start.elapsed(), decoded.is_err());
+        self.recorder
+            .decode
+            .record(checking + start.elapsed(), decoded.is_err());
         let picture = match decoded {
             Ok(picture) => picture,
             Err(bad) => return Ok(Err(bad)),
@@ -116,7 +121,11 @@ impl Work {
             self.config.mask.draw(key, &mut masks);
             self.recorder.mask.record(start.elapsed(), false);
         }
-        Ok(Ok(Sample { pixels, masks, label }))
+        Ok(Ok(Sample {
+            pixels,
+            masks,
+            label,
+        }))
     }
 
     /// The decoded picture and what is made on the way to its crop, at most.
@@ -127,12 +136,26 @@ impl Work {
             // The short side becomes `eval_resize`; strips are cut at sixteen times that.
             let side = u64::from(image.eval_resize);
             let longer = |long: u64, short: u64| side * long.min(16 * short) / short;
-            let resized_width = if width <= height { side } else { longer(width, height) };
-            (resized_width * height, side * longer(width.max(height), width.min(height)))
+            let resized_width = if width <= height {
+                side
+            } else {
+                longer(width, height)
+            };
+            (
+                resized_width * height,
+                side * longer(width.max(height), width.min(height)),
+            )
         } else {
             // Colour jitter copies the window; then the horizontal pass keeps the window's height.
-            let jittered = if image.color_jitter > 0.0 { width * height } else { 0 };
-            (jittered + u64::from(image.size) * height, u64::from(image.size).pow(2))
+            let jittered = if image.color_jitter > 0.0 {
+                width * height
+            } else {
+                0
+            };
+            (
+                jittered + u64::from(image.size) * height,
+                u64::from(image.size).pow(2),
+            )
         };
         3 * (width * height + between + result)
     }
@@ -151,7 +174,11 @@ impl Work {
                 return Err(SampleError::Hash { expected, found });
             }
         }
-        let label = if self.evaluate { task.rows.label(row)? } else { None };
+        let label = if self.evaluate {
+            task.rows.label(row)?
+        } else {
+            None
+        };
         let header = decode::read_header(bytes, &self.config.limits)?;
         Ok((bytes, label, header))
     }
@@ -179,7 +206,9 @@ where
             }
         };
         let thread = std::thread::Builder::new().name(format!("shards-cpu-{i}"));
-        thread.spawn(body).map_err(|source| io_error("a thread of the CPU pool", source))
+        thread
+            .spawn(body)
+            .map_err(|source| io_error("a thread of the CPU pool", source))
     };
     (0..n_threads).map(spawn).collect()
 }
@@ -192,8 +221,17 @@ fn run(
 ) -> Result<(), crossbeam_channel::SendError<Event>> {
     let outcome = catch_unwind(AssertUnwindSafe(|| work(&task)))
         .unwrap_or_else(|panic| Outcome::Failed(panic_error("decode", panic.as_ref())));
-    let Task { lane_idx, number, rows, .. } = task;
+    let Task {
+        lane_idx,
+        number,
+        rows,
+        ..
+    } = task;
     // The group must be free by the time that the event says so.
     drop(rows);
-    events.send(Event::Sample { lane_idx, number, outcome })
+    events.send(Event::Sample {
+        lane_idx,
+        number,
+        outcome,
+    })
 }

@@ -43,7 +43,12 @@ pub(crate) enum WaitFor {
 }
 
 impl Recorder {
-    pub(crate) fn new(n_threads: usize, windows_bytes: u64, n_samples: usize, n_ready: usize) -> Self {
+    pub(crate) fn new(
+        n_threads: usize,
+        windows_bytes: u64,
+        n_samples: usize,
+        n_ready: usize,
+    ) -> Self {
         Self {
             start: Instant::now(),
             n_threads,
@@ -73,10 +78,15 @@ impl Recorder {
         let elapsed_secs = self.start.elapsed().as_secs_f64();
         let [storage_secs, cpu_secs, trainer_secs] =
             [0, 1, 2].map(|i: usize| secs(self.waits[i].load(Relaxed)));
-        let stages: Vec<StageStats> =
-            [&self.read, &self.decode, &self.transform, &self.mask, &self.collate]
-                .map(Stage::snapshot)
-                .into();
+        let stages: Vec<StageStats> = [
+            &self.read,
+            &self.decode,
+            &self.transform,
+            &self.mask,
+            &self.collate,
+        ]
+        .map(Stage::snapshot)
+        .into();
         // What the threads did not spend in their stages they waited for a sample.
         let busy_secs: f64 = stages[1..4].iter().map(|stage| stage.busy_secs).sum();
         let idle_secs = (elapsed_secs - busy_secs / self.n_threads as f64).max(0.0);
@@ -92,9 +102,14 @@ impl Recorder {
             queues: vec![
                 self.groups.snapshot(elapsed_secs, storage_secs),
                 self.in_flight.snapshot(elapsed_secs, idle_secs),
-                self.ready.snapshot(elapsed_secs, secs(self.next_nanos.load(Relaxed))),
+                self.ready
+                    .snapshot(elapsed_secs, secs(self.next_nanos.load(Relaxed))),
             ],
-            waits: Waits { storage_secs, cpu_secs, trainer_secs },
+            waits: Waits {
+                storage_secs,
+                cpu_secs,
+                trainer_secs,
+            },
         };
         // Reads overlap: their sum says how slow they are, this how long storage was at work.
         stats.stages[0].busy_secs = self.reads.busy_secs();
@@ -206,8 +221,19 @@ impl Now {
 impl Level {
     fn new(name: &'static str, capacity: u64) -> Self {
         let since = Instant::now();
-        let now = Now { len: 0, full: false, since, len_secs: 0.0, busy_secs: 0.0, full_secs: 0.0 };
-        Self { name, capacity, now: Mutex::new(now) }
+        let now = Now {
+            len: 0,
+            full: false,
+            since,
+            len_secs: 0.0,
+            busy_secs: 0.0,
+            full_secs: 0.0,
+        };
+        Self {
+            name,
+            capacity,
+            now: Mutex::new(now),
+        }
     }
 
     /// From now on it is `len` long, and `full` says whether more would have come.
@@ -272,7 +298,10 @@ mod tests {
             assert!(bucket >= last && bucket < BUCKETS, "{value}");
             last = bucket;
             let error = (bucket_secs(bucket) * 1e9 - value as f64).abs();
-            assert!(error <= 0.07 * value as f64 + 0.5, "{value}: off by {error}");
+            assert!(
+                error <= 0.07 * value as f64 + 0.5,
+                "{value}: off by {error}"
+            );
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
@@ -297,6 +326,9 @@ mod tests {
         assert!(before.mean_len > 0.0 && level.snapshot(1.0, 0.0).full_secs > before.full_secs);
         level.change(-2);
         let after = level.snapshot(1.0, 0.0);
-        assert_eq!(level.snapshot(1.0, 0.0).full_secs.to_bits(), after.full_secs.to_bits());
+        assert_eq!(
+            level.snapshot(1.0, 0.0).full_secs.to_bits(),
+            after.full_secs.to_bits()
+        );
     }
 }

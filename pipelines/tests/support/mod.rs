@@ -1,11 +1,17 @@
 //! Small sets of pictures, written straight to Parquet.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of this")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test binary uses a part of this"
+)]
 
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use image::{ImageFormat, RgbImage};
 use parquet::arrow::ArrowWriter;
@@ -30,13 +36,19 @@ pub struct Row {
 impl Row {
     pub fn new(bytes: Vec<u8>, label: i64) -> Self {
         let xxh3 = Some(xxh3_64(&bytes));
-        Self { bytes: Some(bytes), label: Some(label), xxh3 }
+        Self {
+            bytes: Some(bytes),
+            label: Some(label),
+            xxh3,
+        }
     }
 }
 
 /// `n` rows of pictures that all differ, 24×20 and larger.
 pub fn rows(n: usize) -> Vec<Row> {
-    (0..n).map(|i| Row::new(picture(i as u32, 24 + i as u32 % 5, 20), i as i64 % 3)).collect()
+    (0..n)
+        .map(|i| Row::new(picture(i as u32, 24 + i as u32 % 5, 20), i as i64 % 3))
+        .collect()
 }
 
 /// A JPEG whose colours depend on `seed`.
@@ -47,7 +59,9 @@ pub fn picture(seed: u32, width: u32, height: u32) -> Vec<u8> {
     };
     let picture = RgbImage::from_fn(width, height, pixel);
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Jpeg).expect("an encoder for JPEG");
+    picture
+        .write_to(&mut bytes, ImageFormat::Jpeg)
+        .expect("an encoder for JPEG");
     bytes.into_inner()
 }
 
@@ -75,8 +89,14 @@ fn record_batch(rows: &[Row]) -> RecordBatch {
     let bytes: BinaryArray = rows.iter().map(|row| row.bytes.as_deref()).collect();
     let paths: StringArray = rows.iter().map(|_| Some("a.jpg")).collect();
     let image = StructArray::from(vec![
-        (Arc::new(Field::new("bytes", DataType::Binary, true)), Arc::new(bytes) as ArrayRef),
-        (Arc::new(Field::new("path", DataType::Utf8, true)), Arc::new(paths) as ArrayRef),
+        (
+            Arc::new(Field::new("bytes", DataType::Binary, true)),
+            Arc::new(bytes) as ArrayRef,
+        ),
+        (
+            Arc::new(Field::new("path", DataType::Utf8, true)),
+            Arc::new(paths) as ArrayRef,
+        ),
     ]);
     let labels: Int64Array = rows.iter().map(|row| row.label).collect();
     let hashes: UInt64Array = rows.iter().map(|row| row.xxh3).collect();
@@ -128,20 +148,37 @@ pub fn config(folder: &Path) -> DataConfig {
 
 /// The options of one of several ranks.
 pub fn options(rank: usize, world: usize) -> Options {
-    Options { rank, world, threads: 2, ..Options::default() }
+    Options {
+        rank,
+        world,
+        threads: 2,
+        ..Options::default()
+    }
 }
 
 /// The first `n` parts of a training stream.
 pub fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Batch> {
     let pipeline = Pipeline::train(config, options).expect("a pipeline");
-    pipeline.take(n).map(|batch| batch.expect("a batch")).collect()
+    pipeline
+        .take(n)
+        .map(|batch| batch.expect("a batch"))
+        .collect()
 }
 
 /// Two streams must be the same to the byte; says where they part.
 pub fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: number of batches");
     for (found, expected) in found.iter().zip(expected) {
-        assert_eq!(found.samples, expected.samples, "{what}: samples of step {}", expected.step);
-        assert!(found == expected, "{what}: bytes of step {} part {}", expected.step, expected.part);
+        assert_eq!(
+            found.samples, expected.samples,
+            "{what}: samples of step {}",
+            expected.step
+        );
+        assert!(
+            found == expected,
+            "{what}: bytes of step {} part {}",
+            expected.step,
+            expected.part
+        );
     }
 }
