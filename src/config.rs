@@ -263,7 +263,7 @@ impl RunConfig {
             (ModelConfig::Data2vec1(_), MaskConfig::BeitBlock { .. })
             | (ModelConfig::Data2vec2(_), MaskConfig::InverseBlock { .. }) => {}
             (ModelConfig::Data2vec1(_), MaskConfig::InverseBlock { .. }) => {
-                problems.push("data.mask: data2vec1 on images takes beit_block masks".to_owned())
+                problems.push("data.mask: data2vec1 on images takes beit_block masks".to_owned());
             }
             (ModelConfig::Data2vec2(_), MaskConfig::BeitBlock { .. }) => problems
                 .push("data.mask: data2vec2 takes inverse_block masks, all of one size".to_owned()),
@@ -272,6 +272,10 @@ impl RunConfig {
     }
 
     /// The config as TOML, as it is stored with a run.
+    ///
+    /// # Panics
+    ///
+    /// Never: a config holds only what TOML can say.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a config holds only what TOML can say")
     }

@@ -5,37 +5,35 @@
 //! plan ─> windows ─> row groups ─> hash, decode, crop, mask ─> lanes in order ─> batches ─> you
 //! ```
 //!
-//! The order thread ([`order`]) is the only one that knows the whole. It asks for row groups
-//! ([`fetch`]), hands rows to the pool ([`work`]) and fills batches ([`collate`]); all that comes
-//! back to it is an [`Event`]. The stream of batches depends on plan and seed alone.
+//! The order thread (`order.rs`) is the only one that knows the whole. It asks for row groups
+//! (`fetch.rs`), hands rows to the pool (`work.rs`) and fills batches (`collate.rs`); all that comes
+//! back to it is an `Event`. The stream of batches depends on plan and seed alone.
 
 mod collate;
 mod fetch;
 mod order;
+mod start;
 #[cfg(test)]
 mod tests;
 mod work;
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use tokio::runtime::Runtime;
+use crossbeam_channel::{Receiver, Sender};
 
 use self::collate::Collator;
-use self::fetch::{Fetcher, GroupKey, Reader, Windows};
-use self::order::{Lane, Order, Turns};
+use self::fetch::{GroupKey, Windows};
+use self::start::{Opened, Pass, check, start};
 use self::work::{Outcome, Task, Work};
 use crate::batch::Batch;
-use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
 use crate::config::DataConfig;
 use crate::plan::{BadRows, Layout, Plan, PlanConfig, Slot, file_order};
-use crate::quarantine::{BadLog, BadRowList, Quarantine};
+use crate::quarantine::BadRowList;
 use crate::shard::{ImageRows, ShardSet};
 use crate::stats::{Recorder, Stats};
 use crate::{Error, Result};
@@ -161,11 +159,19 @@ impl Pipeline {
         let pass = Pass {
             lanes,
             collator,
+<<<<<<< HEAD
             bad_rows,
             evaluate: false,
         };
         let largest_window_bytes = opened.largest_groups_bytes(config.window_chunks);
         start(opened, largest_window_bytes, pass, config, options, sample)
+=======
+            largest_window_bytes: opened.largest_groups_bytes(config.window_chunks),
+            bad_rows,
+            evaluate: false,
+        };
+        start(opened, pass, config, options, sample)
+>>>>>>> pipe
     }
 
     /// Starts one pass over the set at `url`, each good row once and in the order of the files:
@@ -208,10 +214,12 @@ impl Pipeline {
         };
         let pass = Pass {
             lanes: vec![Box::new(windows)],
+            largest_window_bytes: opened.largest_groups_bytes(1),
             collator,
             bad_rows: BadRowList::default(),
             evaluate: true,
         };
+<<<<<<< HEAD
         let largest_window_bytes = opened.largest_groups_bytes(1);
         start(
             opened,
@@ -221,6 +229,9 @@ impl Pipeline {
             &options,
             Work::sample,
         )
+=======
+        start(opened, pass, &config, &options, Work::sample)
+>>>>>>> pipe
     }
 
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
@@ -290,6 +301,7 @@ impl Drop for Pipeline {
     }
 }
 
+<<<<<<< HEAD
 /// A set and the threads that read it.
 struct Opened {
     set: Arc<ShardSet>,
@@ -483,6 +495,8 @@ fn start(
     })
 }
 
+=======
+>>>>>>> pipe
 /// What the system said when it was asked for a thread.
 fn io_error(what: &str, source: std::io::Error) -> Error {
     Error::Io {

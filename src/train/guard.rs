@@ -72,7 +72,7 @@ pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failu
         ),
     ] {
         // A spread that is no number is below every limit.
-        if limit > 0.0 && !(f64::from(value) >= limit) {
+        if limit > 0.0 && (value.is_nan() || f64::from(value) < limit) {
             return Err(Failure::Collapsed {
                 step,
                 name,
