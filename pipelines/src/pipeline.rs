@@ -159,19 +159,11 @@ impl Pipeline {
         let pass = Pass {
             lanes,
             collator,
-<<<<<<< HEAD
-            bad_rows,
-            evaluate: false,
-        };
-        let largest_window_bytes = opened.largest_groups_bytes(config.window_chunks);
-        start(opened, largest_window_bytes, pass, config, options, sample)
-=======
             largest_window_bytes: opened.largest_groups_bytes(config.window_chunks),
             bad_rows,
             evaluate: false,
         };
         start(opened, pass, config, options, sample)
->>>>>>> pipe
     }
 
     /// Starts one pass over the set at `url`, each good row once and in the order of the files:
@@ -219,19 +211,7 @@ impl Pipeline {
             bad_rows: BadRowList::default(),
             evaluate: true,
         };
-<<<<<<< HEAD
-        let largest_window_bytes = opened.largest_groups_bytes(1);
-        start(
-            opened,
-            largest_window_bytes,
-            pass,
-            &config,
-            &options,
-            Work::sample,
-        )
-=======
         start(opened, pass, &config, &options, Work::sample)
->>>>>>> pipe
     }
 
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
@@ -301,202 +281,6 @@ impl Drop for Pipeline {
     }
 }
 
-<<<<<<< HEAD
-/// A set and the threads that read it.
-struct Opened {
-    set: Arc<ShardSet>,
-    runtime: Runtime,
-}
-
-impl Opened {
-    fn open(url: &str, config: &DataConfig) -> Result<Opened> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("shards-io")
-            .enable_all()
-            .build()
-            .map_err(|source| io_error("the I/O threads", source))?;
-        let set = Arc::new(runtime.block_on(ShardSet::open(url, &config.columns))?);
-        Ok(Opened { set, runtime })
-    }
-
-    /// The most that a window of `n_chunks` can take: each chunk may lie in a group of its own.
-    fn largest_groups_bytes(&self, n_chunks: usize) -> u64 {
-        let groups = self.set.shards.iter().flat_map(|shard| &shard.groups);
-        let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
-        bytes.sort_unstable_by(|a, b| b.cmp(a));
-        bytes.iter().take(n_chunks).sum()
-    }
-}
-
-/// What tells a training stream from an evaluation pass.
-struct Pass {
-    lanes: Vec<Windows>,
-    collator: Collator,
-    bad_rows: BadRowList,
-    evaluate: bool,
-}
-
-/// Everything that cannot work, at once.
-fn check(config: &DataConfig, options: &Options) -> Result<()> {
-    let mut problems = config.problems();
-    let Options {
-        rank,
-        world,
-        parts_per_step,
-        threads,
-        ..
-    } = *options;
-    let mut check = |holds: bool, problem: String| {
-        if !holds {
-            problems.push(problem);
-        }
-    };
-    check(
-        rank < world,
-        format!("rank {rank} of {world}: ranks count from 0"),
-    );
-    check(
-        world > 0 && config.lanes.is_multiple_of(world),
-        format!("{world} ranks do not divide data.lanes = {}", config.lanes),
-    );
-    let rank_lanes = config.lanes / world.max(1);
-    check(
-        parts_per_step > 0 && rank_lanes.is_multiple_of(parts_per_step),
-        format!("{parts_per_step} parts do not divide the {rank_lanes} lanes of a rank"),
-    );
-    check(threads > 0, "threads: must be at least 1".to_owned());
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Config(problems))
-    }
-}
-
-/// Divides the memory and starts the threads.
-fn start(
-    opened: Opened,
-    largest_window_bytes: u64,
-    pass: Pass,
-    config: &DataConfig,
-    options: &Options,
-    sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
-) -> Result<Pipeline> {
-    let Opened { set, runtime } = opened;
-    let Pass {
-        lanes,
-        collator,
-        bad_rows,
-        evaluate,
-    } = pass;
-    let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
-    // One is being filled and one is in the trainer's hands.
-    let credits = options.prefetch + 2;
-    let shares = Shares::divide(
-        memory_bytes,
-        &Needs {
-            part_bytes: collator.part_bytes() as u64,
-            n_parts: credits as u64,
-            sample_bytes: collator.sample_bytes() as u64,
-            // Pictures differ in cost: some slack, so that no thread runs dry behind a slow one.
-            n_samples: 8 * options.threads as u64,
-            window_bytes: largest_window_bytes,
-            n_lanes: lanes.len() as u64,
-        },
-    )?;
-
-    let recorder = Arc::new(Recorder::new(
-        options.threads,
-        shares.windows_bytes,
-        shares.n_samples,
-        options.prefetch,
-    ));
-    let (events, events_in) = bounded(1024);
-    let (tasks, tasks_in) = bounded(shares.n_samples);
-    // Room for an error behind the last batch.
-    let (batches, batches_in) = bounded(credits + 1);
-    let stop = Arc::new(AtomicBool::new(false));
-
-    let work = Work {
-        set: Arc::clone(&set),
-        config: config.clone(),
-        evaluate,
-        share: DecodeShare::new(&shares),
-        recorder: Arc::clone(&recorder),
-    };
-    let work = Arc::new(move |task: &Task| sample(&work, task));
-    let pool = work::start_pool(options.threads, &tasks_in, &events, &stop, &work)?;
-    drop(tasks_in);
-
-    let order = Order {
-        lanes: lanes.iter().map(|_| Lane::default()).collect(),
-        turns: Turns {
-            n_lanes: lanes.len(),
-            lane_samples: collator.lane_samples,
-            next: 0,
-        },
-        fetcher: Fetcher::new(
-            lanes,
-            shares.windows_bytes,
-            largest_window_bytes,
-            Reader::new(
-                Arc::clone(&set),
-                runtime.handle().clone(),
-                events.clone(),
-                Arc::clone(&recorder),
-            ),
-        ),
-        collator,
-        filling: None,
-        credits,
-        n_samples: shares.n_samples,
-        in_flight: 0,
-        replacing: VecDeque::new(),
-        retries: Default::default(),
-        bad: bad_rows.rows(),
-        log: BadLog {
-            set: Arc::clone(&set),
-            rows: bad_rows.clone(),
-            quarantine: options.quarantine.as_deref().map(Quarantine::new),
-            max_bad_fraction: config.max_bad_fraction,
-            n_failed: 0,
-            last: String::new(),
-        },
-        tasks,
-        batches,
-        recorder: Arc::clone(&recorder),
-        ended: false,
-    };
-    let stop_pool = Arc::clone(&stop);
-    let thread = std::thread::Builder::new()
-        .name("shards-order".into())
-        .spawn(move || {
-            order.run(&events_in);
-            // Nobody takes events now: threads that would send one end, and so do the others once
-            // they are through with their picture. Dropping the runtime waits for running reads.
-            drop(events_in);
-            stop_pool.store(true, Relaxed);
-            for thread in pool {
-                let _panicked = thread.join();
-            }
-            drop(runtime);
-        })
-        .map_err(|source| io_error("the order thread", source))?;
-    let thread = Some(thread);
-    Ok(Pipeline {
-        set,
-        recorder,
-        bad_rows,
-        events,
-        batches: batches_in,
-        stop,
-        thread,
-        holds_batch: false,
-    })
-}
-
-=======
->>>>>>> pipe
 /// What the system said when it was asked for a thread.
 fn io_error(what: &str, source: std::io::Error) -> Error {
     Error::Io {
