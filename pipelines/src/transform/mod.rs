@@ -3,11 +3,13 @@
 //! All of it follows torchvision on PIL pictures, whose results the published recipes rest on.
 
 #[cfg(test)]
-pub(crate) mod against_pillow;
+mod against_pillow;
 mod color;
 mod crop;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod photos;
 mod resize;
 
 use crate::config::ImageConfig;
