@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use understudy::config::{ConfigError, RunConfig};
 use understudy::device::DeviceError;
-use understudy::evaluate::EvaluateError;
-use understudy::train::{Ending, Failure, Resume};
+use understudy::evaluate::{EvaluateError, RunEvaluateError};
+use understudy::train::{Ending, Resume, TrainError};
 
 /// Trains self-supervised encoders by data2vec, from streamed shards.
 #[derive(Parser)]
@@ -77,6 +77,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .with_target(false)
         .init();
@@ -168,16 +169,18 @@ fn report(error: &anyhow::Error) {
 
 /// 2 for bad usage or config, 3 for a run that diverged or collapsed, else 1.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    for cause in error.chain() {
-        let usage = cause.is::<ConfigError>()
-            || cause.is::<DeviceError>()
-            || matches!(cause.downcast_ref(), Some(EvaluateError::NoVal));
-        if usage {
-            return ExitCode::from(2);
-        }
-        if cause.is::<Failure>() {
-            return ExitCode::from(3);
-        }
+    let usage = error.is::<ConfigError>()
+        || error.is::<DeviceError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(RunEvaluateError::Config(_) | RunEvaluateError::Evaluate(EvaluateError::NoVal))
+        );
+    if usage {
+        return ExitCode::from(2);
     }
-    ExitCode::FAILURE
+    match error.downcast_ref() {
+        Some(TrainError::Failure(_)) => ExitCode::from(3),
+        Some(TrainError::Data(understudy_pipelines::Error::Config(_))) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
 }

@@ -153,7 +153,15 @@ fn a_new_run_starts_from_anothers_student() {
     let teacher = read("second/checkpoints/step-000000004/teacher.safetensors");
     assert!(!teacher.is_empty());
     for (name, tensor) in &teacher {
-        assert_eq!(student[name].bytes(), tensor.bytes(), "{name}");
+        // The teacher's updates round, though both sides of its average are equal.
+        let values = student[name].iter::<f32>().zip(tensor.iter::<f32>());
+        for (expected, found) in values {
+            let slack = 1e-5 * expected.abs() + 1e-7;
+            assert!(
+                (found - expected).abs() <= slack,
+                "{name}: {found}, not {expected}"
+            );
+        }
     }
 }
 
