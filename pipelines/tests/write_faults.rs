@@ -241,10 +241,6 @@ fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]
 }
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "a test that is skipped says so, and numbers are read"
-)]
 fn memory_does_not_grow_with_the_corpus() {
     let status = Path::new("/proc/self/status");
     if !status.exists() {

@@ -8,7 +8,6 @@ use std::process::Command;
 use corpus::{run, shards};
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn hugging_face_datasets_reads_pictures_and_class_names() {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let import = Command::new(&python)
