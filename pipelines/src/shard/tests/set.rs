@@ -62,6 +62,14 @@ fn the_fingerprint_is_that_of_the_rows_wherever_they_lie() {
     let named = open(folder.path(), &[("image", "image")]).expect("a set");
     assert_eq!(named.fingerprint(), first, "the same columns by name");
 
+    let mut regrouped = open(folder.path(), &MAP).expect("a set");
+    regrouped.shards[0].groups[0].rows -= 1;
+    regrouped.shards[0].groups[1].rows += 1;
+    assert_ne!(
+        regrouped.fingerprint(),
+        first,
+        "a row in another group of the same size"
+    );
     let mapped = open(folder.path(), &[("label", "bytes_xxh3")]).expect("a set");
     assert_ne!(mapped.fingerprint(), first, "other columns");
     write_parquet(&path, &our_batch().slice(0, 9), Compression::UNCOMPRESSED);
