@@ -11,6 +11,9 @@ fn main() {
     // The cache's own path: the binary then works wherever it is copied on this machine.
     // RUNPATH, not RPATH, so that LD_LIBRARY_PATH can put a CUDA build of libtorch first.
     if let Ok(lib) = std::path::Path::new(&libtorch).join("lib").canonicalize() {
-        println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());
+        println!(
+            "cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",
+            lib.display()
+        );
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `train_step prepare RECIPE FOLDER` writes weights and inputs; `train_step run RECIPE FOLDER
 //! STEPS` prints the first loss and the seconds of each step as JSON.
+#![expect(clippy::print_stdout, reason = "the result")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,18 +16,26 @@ use understudy::{device, ema, params, weights};
 use understudy_pipelines::rng::SampleKey;
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["prepare", recipe, folder] => prepare(recipe, Path::new(folder)),
         ["run", recipe, folder, steps] => {
-            run(recipe, Path::new(folder), steps.parse().expect("a number of steps"));
+            run(
+                recipe,
+                Path::new(folder),
+                steps.parse().expect("a number of steps"),
+            );
         }
         _ => println!("usage: train_step prepare RECIPE FOLDER | run RECIPE FOLDER STEPS"),
     }
 }
 
 fn load(recipe: &str) -> RunConfig {
-    let mut config = RunConfig::load(Path::new(recipe), &[]).unwrap_or_else(|error| panic!("{error}"));
+    let mut config =
+        RunConfig::load(Path::new(recipe), &[]).unwrap_or_else(|error| panic!("{error}"));
     config.threads.resolve();
     device::set_compute_threads(&config.threads);
     config
@@ -37,16 +46,26 @@ fn prepare(recipe: &str, folder: &Path) {
     let config = load(recipe);
     let device = device::open("cpu").expect("the CPU");
     let objective = Data2Vec::initialised(config.model.clone(), config.seed, &device);
-    let (b, mask) = (config.data.batch / config.train.micro_batches, config.data.mask);
+    let (b, mask) = (
+        config.data.batch / config.train.micro_batches,
+        config.data.mask,
+    );
     let (m, n) = (mask.n_masks(), mask.n_patches());
     let mut rows = vec![0; b * m * n];
     for (sample, rows) in rows.chunks_exact_mut(m * n).enumerate() {
-        mask.draw(SampleKey { seed: 1, epoch: 0, sample: sample as u64 }, rows);
+        mask.draw(
+            SampleKey {
+                seed: 1,
+                epoch: 0,
+                sample: sample as u64,
+            },
+            rows,
+        );
     }
     let side = config.data.image.size as usize;
     device.seed(1);
     let images = Tensor::<4>::random([b, 3, side, side], Distribution::Normal(0.0, 1.0), &device);
-    let n_masked = rows.iter().filter(|&&value| value == 1).count();
+    let n_masked = rows.iter().map(|&value| usize::from(value)).sum::<usize>();
     let [dim] = params::shapes(&objective.student)
         .iter()
         .find(|(name, _)| name.ends_with("blocks.0.norm1.weight"))
@@ -72,7 +91,10 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
     let mut take = |name: &str| inputs.remove(name).expect("a prepared tensor");
     let images = Tensor::<4>::from_data(take("images"), &device);
     let noise = Tensor::<2>::from_data(take("noise"), &device);
-    let rows: Vec<u8> = take("masks").iter::<f32>().map(|value| value as u8).collect();
+    let rows: Vec<u8> = take("masks")
+        .iter::<f32>()
+        .map(|value| value as u8)
+        .collect();
     let student = weights::read(&folder.join("student.safetensors")).expect("prepared weights");
     let empty = Data2Vec::new(config.model.clone(), &device).student;
     let student = params::load(empty, student).expect("the recipe's weights");
@@ -83,16 +105,26 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
     let mut secs = Vec::new();
     for step in 0..steps {
         let from = Instant::now();
-        let masks = objective.masks(&rows, config.data.mask.n_masks(), &device).expect("masks");
-        let inputs = Inputs { images: images.clone(), masks, noise: Some(noise.clone()) };
+        let masks = objective
+            .masks(&rows, config.data.mask.n_masks(), &device)
+            .expect("masks");
+        let inputs = Inputs {
+            images: images.clone(),
+            masks,
+            noise: Some(noise.clone()),
+        };
         let output = objective.forward(inputs);
         let mut gradients = Gradients::default();
         gradients.add(&objective.student, output.loss_sum.backward());
         let _norm = gradients.finish(output.count, config.optim.clip_norm);
         objective.student = optim.step(objective.student.clone(), gradients, config.optim.lr);
         let teacher = objective.teacher.clone();
-        objective.teacher =
-            ema::update(teacher, &objective.student, config.ema.decay(step + 1), Data2Vec::ema_scope);
+        objective.teacher = ema::update(
+            teacher,
+            &objective.student,
+            config.ema.decay(step + 1),
+            Data2Vec::ema_scope,
+        );
         if first_loss.is_none() {
             let loss = output.loss_sum.clone().inner().into_scalar::<f32>();
             first_loss = Some(f64::from(loss) / output.count);

@@ -5,7 +5,12 @@ use understudy_pipelines::config::ImageConfig;
 
 /// Pictures of a batch, `[B, size, size, 3]` u8 on the host, as `[B, 3, size, size]` float32 on
 /// `device`, normalised there: (x / 255 − mean) / std per channel.
-pub fn images(pixels: Vec<u8>, n_samples: usize, config: &ImageConfig, device: &Device) -> Tensor<4> {
+pub fn images(
+    pixels: Vec<u8>,
+    n_samples: usize,
+    config: &ImageConfig,
+    device: &Device,
+) -> Tensor<4> {
     let size = config.size as usize;
     let data = TensorData::new(pixels, [n_samples, size, size, 3]);
     // u8 crosses to the device; the four-fold float32 is made there.
@@ -13,8 +18,7 @@ pub fn images(pixels: Vec<u8>, n_samples: usize, config: &ImageConfig, device: &
     let images = images.float().permute([0, 3, 1, 2]);
     let scale = config.std.map(|std| 1.0 / (255.0 * std));
     let shift = [0, 1, 2].map(|c| -config.mean[c] / config.std[c]);
-    let per_channel = |values: [f32; 3]| {
-        Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1])
-    };
+    let per_channel =
+        |values: [f32; 3]| Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1]);
     images * per_channel(scale) + per_channel(shift)
 }

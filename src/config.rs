@@ -137,8 +137,10 @@ impl Threads {
 impl RunConfig {
     /// Reads the recipe at `path`, applies `assignments` (`a.b=value`) and validates.
     pub fn load(path: &Path, assignments: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(path, &text, assignments)
     }
 
@@ -153,19 +155,26 @@ impl RunConfig {
         if !assignments.is_empty() {
             let mut table: toml::Table = toml::from_str(text).map_err(parse)?;
             for assignment in assignments {
-                assign(&mut table, assignment)
-                    .map_err(|reason| ConfigError::Set { assignment: assignment.clone(), reason })?;
+                assign(&mut table, assignment).map_err(|reason| ConfigError::Set {
+                    assignment: assignment.clone(),
+                    reason,
+                })?;
             }
-            config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Set {
-                assignment: assignments.join(" --set "),
-                reason: error.to_string(),
-            })?;
+            config = table
+                .try_into()
+                .map_err(|error: toml::de::Error| ConfigError::Set {
+                    assignment: assignments.join(" --set "),
+                    reason: error.to_string(),
+                })?;
         }
         let problems = config.problems();
         if problems.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError::Invalid { path: path.to_owned(), problems })
+            Err(ConfigError::Invalid {
+                path: path.to_owned(),
+                problems,
+            })
         }
     }
 
@@ -185,8 +194,14 @@ impl RunConfig {
             (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
             format!("optim.betas: must lie in [0, 1), are {beta1} and {beta2}"),
         );
-        check(self.optim.lr > 0.0, format!("optim.lr: must be above 0, is {}", self.optim.lr));
-        check(self.optim.eps > 0.0, format!("optim.eps: must be above 0, is {}", self.optim.eps));
+        check(
+            self.optim.lr > 0.0,
+            format!("optim.lr: must be above 0, is {}", self.optim.lr),
+        );
+        check(
+            self.optim.eps > 0.0,
+            format!("optim.eps: must be above 0, is {}", self.optim.eps),
+        );
         check(
             self.optim.schedule.warmup_steps() < self.steps,
             format!(
@@ -211,10 +226,19 @@ impl RunConfig {
         let n = self.train.micro_batches;
         check(
             n > 0 && self.data.lanes.is_multiple_of(n),
-            format!("train.micro_batches: {n} does not divide data.lanes = {}", self.data.lanes),
+            format!(
+                "train.micro_batches: {n} does not divide data.lanes = {}",
+                self.data.lanes
+            ),
         );
-        for (key, value) in [("compute", self.threads.compute), ("data", self.threads.data)] {
-            check(value != Some(0), format!("threads.{key}: must be at least 1"));
+        for (key, value) in [
+            ("compute", self.threads.compute),
+            ("data", self.threads.data),
+        ] {
+            check(
+                value != Some(0),
+                format!("threads.{key}: must be at least 1"),
+            );
         }
         problems
     }
@@ -238,8 +262,9 @@ impl RunConfig {
         match (&self.model, &self.data.mask) {
             (ModelConfig::Data2vec1(_), MaskConfig::BeitBlock { .. })
             | (ModelConfig::Data2vec2(_), MaskConfig::InverseBlock { .. }) => {}
-            (ModelConfig::Data2vec1(_), MaskConfig::InverseBlock { .. }) => problems
-                .push("data.mask: data2vec1 on images takes beit_block masks".to_owned()),
+            (ModelConfig::Data2vec1(_), MaskConfig::InverseBlock { .. }) => {
+                problems.push("data.mask: data2vec1 on images takes beit_block masks".to_owned());
+            }
             (ModelConfig::Data2vec2(_), MaskConfig::BeitBlock { .. }) => problems
                 .push("data.mask: data2vec2 takes inverse_block masks, all of one size".to_owned()),
         }
@@ -247,6 +272,10 @@ impl RunConfig {
     }
 
     /// The config as TOML, as it is stored with a run.
+    ///
+    /// # Panics
+    ///
+    /// Never: a config holds only what TOML can say.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a config holds only what TOML can say")
     }

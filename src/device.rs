@@ -12,7 +12,9 @@ pub enum DeviceError {
     #[error("--device {0}: not known; it is auto, cpu, cuda, cuda:N or flex")]
     Unknown(String),
     /// This build has flex alone.
-    #[error("--device {0}: this build is without libtorch; use flex, or build with the feature `libtorch`")]
+    #[error(
+        "--device {0}: this build is without libtorch; use flex, or build with the feature `libtorch`"
+    )]
     NoLibtorch(String),
     /// libtorch sees no GPU.
     #[error(
@@ -67,7 +69,10 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
         Choice::Auto if count > 0 => Ok(crate::libtorch::cuda(0)),
         Choice::Cuda(index) if index < count => Ok(crate::libtorch::cuda(index)),
         Choice::Cuda(_) if count == 0 => Err(DeviceError::NoCuda(name.to_owned())),
-        Choice::Cuda(_) => Err(DeviceError::NoSuchCuda { name: name.to_owned(), count }),
+        Choice::Cuda(_) => Err(DeviceError::NoSuchCuda {
+            name: name.to_owned(),
+            count,
+        }),
         Choice::Auto | Choice::Cpu | Choice::Flex => Ok(crate::libtorch::cpu()),
     }
 }
@@ -86,7 +91,10 @@ pub fn set_compute_threads(threads: &Threads) {
     #[cfg(feature = "libtorch")]
     crate::libtorch::set_threads(n);
     // flex computes on rayon's global pool, whose size is set once per process.
-    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(n).build_global() {
+    if let Err(error) = rayon::ThreadPoolBuilder::new()
+        .num_threads(n)
+        .build_global()
+    {
         tracing::debug!("threads of flex stay as they are: {error}");
     }
 }
@@ -101,7 +109,11 @@ mod tests {
         assert_eq!(parse("cuda"), Some(Choice::Cuda(0)));
         assert_eq!(parse("cuda:3"), Some(Choice::Cuda(3)));
         for name in ["", "gpu", "cuda:", "cuda:-1", "cuda:one", "CPU"] {
-            assert_eq!(open(name), Err(DeviceError::Unknown(name.to_owned())), "{name}");
+            assert_eq!(
+                open(name),
+                Err(DeviceError::Unknown(name.to_owned())),
+                "{name}"
+            );
         }
     }
 
@@ -115,8 +127,14 @@ mod tests {
     fn a_cuda_device_that_is_not_there_is_our_error() {
         let count = crate::libtorch::cuda_devices();
         let name = format!("cuda:{count}");
-        let error = open(&name).expect_err("one more than there are").to_string();
-        let words = if count == 0 { "finds no CUDA device" } else { "counted from 0" };
+        let error = open(&name)
+            .expect_err("one more than there are")
+            .to_string();
+        let words = if count == 0 {
+            "finds no CUDA device"
+        } else {
+            "counted from 0"
+        };
         assert!(error.contains(&name) && error.contains(words), "{error}");
         assert!(open("auto").is_ok());
         assert_eq!(open("cpu"), Ok(crate::libtorch::cpu()));

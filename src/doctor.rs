@@ -132,7 +132,8 @@ fn multiply(device: &Device) -> Result<Duration, String> {
     for (at, found) in product.into_iter().enumerate() {
         let (i, j) = (at / columns, at % columns);
         let expected: i64 = (0..inner).map(|k| a(i, k) * b(k, j)).sum();
-        if f64::from(found) != expected as f64 {
+        // Off by one at least, if at all.
+        if (f64::from(found) - expected as f64).abs() > 0.5 {
             return Err(format!(
                 "computes wrongly: product [{i}, {j}] is {found}, not {expected}"
             ));

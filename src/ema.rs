@@ -29,9 +29,17 @@ pub fn update<T: Module, S: Module>(
     decay: f64,
     scope: impl Fn(&str) -> Scope,
 ) -> T {
-    let mut values = Values { path: NamePath::default(), by_name: BTreeMap::new() };
+    let mut values = Values {
+        path: NamePath::default(),
+        by_name: BTreeMap::new(),
+    };
     student.visit(&mut values);
-    teacher.map(&mut Mover { path: NamePath::default(), student: values.by_name, decay, scope })
+    teacher.map(&mut Mover {
+        path: NamePath::default(),
+        student: values.by_name,
+        decay,
+        scope,
+    })
 }
 
 /// The student's values by name, flat, on the plain device.
@@ -50,7 +58,8 @@ impl ModuleVisitor for Values {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.by_name.insert(self.path.name(), param.val().inner().flatten(0, D - 1));
+        self.by_name
+            .insert(self.path.name(), param.val().inner().flatten(0, D - 1));
     }
 }
 
@@ -73,7 +82,9 @@ impl<F: Fn(&str) -> Scope> ModuleMapper for Mover<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
         let scope = (self.scope)(&name);
-        let Some(student) = self.student.remove(&name) else { return param };
+        let Some(student) = self.student.remove(&name) else {
+            return param;
+        };
         if scope == Scope::Ignore || (scope == Scope::Average && self.decay >= 1.0) {
             return param;
         }

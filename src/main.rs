@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use understudy::config::{ConfigError, RunConfig};
+use understudy::device::DeviceError;
+use understudy::evaluate::EvaluateError;
 use understudy::train::{Ending, Failure, Resume};
 
 /// Trains self-supervised encoders by data2vec, from streamed shards.
@@ -73,7 +75,11 @@ struct Demo {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
     let result = match cli.command {
         Command::Train(args) => train(&args),
         Command::Evaluate(args) => evaluate(&args),
@@ -91,10 +97,17 @@ fn main() -> ExitCode {
 
 fn train(args: &Train) -> anyhow::Result<ExitCode> {
     let config = RunConfig::load(&args.config, &args.set)?;
-    let folder = args.run.clone().unwrap_or_else(|| default_run(&args.config));
+    let folder = args
+        .run
+        .clone()
+        .unwrap_or_else(|| default_run(&args.config));
     let device = understudy::device::open(&args.device)?;
-    let ending =
-        understudy::train::train(config, &folder, &Resume::from(args.resume.as_str()), &device)?;
+    let ending = understudy::train::train(
+        config,
+        &folder,
+        &Resume::from(args.resume.as_str()),
+        &device,
+    )?;
     Ok(match ending {
         Ending::Finished => ExitCode::SUCCESS,
         Ending::Interrupted => ExitCode::from(130),
@@ -103,7 +116,10 @@ fn train(args: &Train) -> anyhow::Result<ExitCode> {
 
 /// `runs/NAME` for the recipe `configs/NAME.toml`; the run's own folder for a run's `config.toml`.
 fn default_run(config: &std::path::Path) -> PathBuf {
-    match (config.file_stem().and_then(|stem| stem.to_str()), config.parent()) {
+    match (
+        config.file_stem().and_then(|stem| stem.to_str()),
+        config.parent(),
+    ) {
         (Some("config"), Some(folder)) => folder.to_owned(),
         (Some(name), _) => PathBuf::from("runs").join(name),
         (None, _) => PathBuf::from("runs/run"),
@@ -117,7 +133,13 @@ fn evaluate(args: &Evaluate) -> anyhow::Result<ExitCode> {
 }
 
 fn doctor() -> anyhow::Result<ExitCode> {
-    print(&understudy::doctor::report().to_string())
+    let report = understudy::doctor::report();
+    print(&report.to_string())?;
+    Ok(if report.is_healthy() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn demo(args: &Demo) -> anyhow::Result<ExitCode> {
@@ -136,7 +158,10 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where errors reach the user")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where errors reach the user"
+)]
 fn report(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
@@ -144,7 +169,10 @@ fn report(error: &anyhow::Error) {
 /// 2 for bad usage or config, 3 for a run that diverged or collapsed, else 1.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain() {
-        if cause.is::<ConfigError>() {
+        let usage = cause.is::<ConfigError>()
+            || cause.is::<DeviceError>()
+            || matches!(cause.downcast_ref(), Some(EvaluateError::NoVal));
+        if usage {
             return ExitCode::from(2);
         }
         if cause.is::<Failure>() {

@@ -29,13 +29,19 @@ impl LrSchedule {
     /// The rate of update `step`, counted from 0, of `steps`.
     pub fn lr(&self, peak: f64, step: u64, steps: u64) -> f64 {
         let (warmup_steps, final_lr) = match *self {
-            Self::Cosine { warmup_steps, final_lr } => {
+            Self::Cosine {
+                warmup_steps,
+                final_lr,
+            } => {
                 if step < warmup_steps {
                     return final_lr + (peak - final_lr) * step as f64 / warmup_steps as f64;
                 }
                 (warmup_steps, final_lr)
             }
-            Self::BeitCosine { warmup_steps, final_lr } => {
+            Self::BeitCosine {
+                warmup_steps,
+                final_lr,
+            } => {
                 if step < warmup_steps {
                     return peak * step as f64 / (warmup_steps.max(2) - 1) as f64;
                 }
@@ -52,7 +58,9 @@ impl LrSchedule {
     /// Steps of the warm-up.
     pub fn warmup_steps(&self) -> u64 {
         match *self {
-            Self::Cosine { warmup_steps, .. } | Self::BeitCosine { warmup_steps, .. } => warmup_steps,
+            Self::Cosine { warmup_steps, .. } | Self::BeitCosine { warmup_steps, .. } => {
+                warmup_steps
+            }
         }
     }
 }
@@ -87,7 +95,10 @@ mod tests {
 
     #[test]
     fn cosine_starts_peaks_and_ends_where_it_should() {
-        let schedule = LrSchedule::Cosine { warmup_steps: 10, final_lr: 0.1 };
+        let schedule = LrSchedule::Cosine {
+            warmup_steps: 10,
+            final_lr: 0.1,
+        };
         assert!((schedule.lr(1.0, 0, 110) - 0.1).abs() < 1e-12);
         assert!((schedule.lr(1.0, 10, 110) - 1.0).abs() < 1e-12);
         assert!((schedule.lr(1.0, 60, 110) - 0.55).abs() < 1e-12);
@@ -96,7 +107,10 @@ mod tests {
 
     #[test]
     fn beit_warm_up_ends_at_the_peak() {
-        let schedule = LrSchedule::BeitCosine { warmup_steps: 10, final_lr: 0.0 };
+        let schedule = LrSchedule::BeitCosine {
+            warmup_steps: 10,
+            final_lr: 0.0,
+        };
         assert!(schedule.lr(1.0, 0, 110).abs() < 1e-12);
         assert!((schedule.lr(1.0, 9, 110) - 1.0).abs() < 1e-12);
         assert!((schedule.lr(1.0, 10, 110) - 1.0).abs() < 1e-12);
@@ -104,11 +118,19 @@ mod tests {
 
     #[test]
     fn decay_is_linear_then_constant() {
-        let ema = EmaSchedule { decay: 0.9, end_decay: 0.99, anneal_steps: 10 };
+        let ema = EmaSchedule {
+            decay: 0.9,
+            end_decay: 0.99,
+            anneal_steps: 10,
+        };
         assert!((ema.decay(0) - 0.9).abs() < 1e-12);
         assert!((ema.decay(5) - 0.945).abs() < 1e-12);
         assert!((ema.decay(10) - 0.99).abs() < 1e-12);
-        let constant = EmaSchedule { decay: 0.5, end_decay: 0.9998, anneal_steps: 0 };
+        let constant = EmaSchedule {
+            decay: 0.5,
+            end_decay: 0.9998,
+            anneal_steps: 0,
+        };
         assert!((constant.decay(0) - 0.9998).abs() < 1e-12);
     }
 }

@@ -47,8 +47,14 @@ pub enum WeightsError {
 /// Writes float32 tensors to `path`.
 pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), WeightsError> {
     let damaged = |error: safetensors::SafeTensorError| match error {
-        safetensors::SafeTensorError::IoError(source) => WeightsError::Io { path: path.to_owned(), source },
-        error => WeightsError::Damaged { path: path.to_owned(), reason: error.to_string() },
+        safetensors::SafeTensorError::IoError(source) => WeightsError::Io {
+            path: path.to_owned(),
+            source,
+        },
+        error => WeightsError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
     };
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
@@ -59,7 +65,8 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
                 found: format!("{:?}", data.dtype()),
             });
         }
-        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.bytes()).map_err(damaged)?;
+        let view =
+            TensorView::new(Dtype::F32, data.shape().to_vec(), data.bytes()).map_err(damaged)?;
         views.push((name, view));
     }
     safetensors::serialize_to_file(views, None, path).map_err(damaged)
@@ -67,9 +74,14 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
 
 /// Reads every tensor of `path` as float32.
 pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
-    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| WeightsError::Damaged { path: path.to_owned(), reason: error.to_string() })?;
+    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| WeightsError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
         let dtype = match view.dtype() {

@@ -57,8 +57,10 @@ impl DataConfig {
         struct Recipe {
             data: DataConfig,
         }
-        let text = std::fs::read_to_string(recipe)
-            .map_err(|source| Error::Io { path: recipe.to_owned(), source })?;
+        let text = std::fs::read_to_string(recipe).map_err(|source| Error::Io {
+            path: recipe.to_owned(),
+            source,
+        })?;
         let Recipe { data } = toml::from_str(&text)
             .map_err(|error| Error::Config(vec![format!("{}: {error}", recipe.display())]))?;
         Ok(data)
@@ -75,18 +77,30 @@ impl DataConfig {
         check(self.batch > 0, "data.batch: must be at least 1".to_owned());
         check(
             self.lanes > 0 && self.batch.is_multiple_of(self.lanes.max(1)),
-            format!("data.lanes: {} does not divide data.batch = {}", self.lanes, self.batch),
+            format!(
+                "data.lanes: {} does not divide data.batch = {}",
+                self.lanes, self.batch
+            ),
         );
-        check(self.window_chunks > 0, "data.window_chunks: must be at least 1".to_owned());
+        check(
+            self.window_chunks > 0,
+            "data.window_chunks: must be at least 1".to_owned(),
+        );
         check(
             (0.0..=1.0).contains(&self.max_bad_fraction),
-            format!("data.max_bad_fraction: must lie in [0, 1], is {}", self.max_bad_fraction),
+            format!(
+                "data.max_bad_fraction: must lie in [0, 1], is {}",
+                self.max_bad_fraction
+            ),
         );
         if let Err(reason) = crate::budget::parse_bytes(&self.memory) {
             check(false, format!("data.memory: {reason}"));
         }
         let image = &self.image;
-        check(image.size > 0, "data.image.size: must be at least 1".to_owned());
+        check(
+            image.size > 0,
+            "data.image.size: must be at least 1".to_owned(),
+        );
         let [from, to] = image.crop_scale;
         check(
             0.0 < from && from <= to && to <= 1.0,
@@ -99,44 +113,76 @@ impl DataConfig {
         );
         check(
             (0.0..=1.0).contains(&image.flip_prob),
-            format!("data.image.flip_prob: must lie in [0, 1], is {}", image.flip_prob),
+            format!(
+                "data.image.flip_prob: must lie in [0, 1], is {}",
+                image.flip_prob
+            ),
         );
         check(
             (0.0..=1.0).contains(&image.color_jitter),
-            format!("data.image.color_jitter: must lie in [0, 1], is {}", image.color_jitter),
+            format!(
+                "data.image.color_jitter: must lie in [0, 1], is {}",
+                image.color_jitter
+            ),
         );
         check(
             image.eval_resize >= image.size,
-            format!("data.image.eval_resize: must be at least size = {}, is {}", image.size, image.eval_resize),
+            format!(
+                "data.image.eval_resize: must be at least size = {}, is {}",
+                image.size, image.eval_resize
+            ),
         );
         check(
             image.std.iter().all(|&std| std > 0.0),
             format!("data.image.std: must be above 0, is {:?}", image.std),
         );
         match self.mask {
-            MaskConfig::BeitBlock { grid, n_masked, min_area, min_aspect } => {
+            MaskConfig::BeitBlock {
+                grid,
+                n_masked,
+                min_area,
+                min_aspect,
+            } => {
                 check(
                     0 < n_masked && n_masked < grid * grid,
-                    format!("data.mask.beit_block.n_masked: {n_masked} of {} patches", grid * grid),
+                    format!(
+                        "data.mask.beit_block.n_masked: {n_masked} of {} patches",
+                        grid * grid
+                    ),
                 );
                 check(
                     min_area > 0 && min_area <= n_masked,
-                    format!("data.mask.beit_block.min_area: must lie in 1..={n_masked}, is {min_area}"),
+                    format!(
+                        "data.mask.beit_block.min_area: must lie in 1..={n_masked}, is {min_area}"
+                    ),
                 );
                 check(
                     0.0 < min_aspect && min_aspect <= 1.0,
                     format!("data.mask.beit_block.min_aspect: must lie in (0, 1], is {min_aspect}"),
                 );
             }
-            MaskConfig::InverseBlock { grid, n_masks, mask_prob, mask_prob_adjust, block } => {
-                check(n_masks > 0, "data.mask.inverse_block.n_masks: must be at least 1".to_owned());
+            MaskConfig::InverseBlock {
+                grid,
+                n_masks,
+                mask_prob,
+                mask_prob_adjust,
+                block,
+            } => {
+                check(
+                    n_masks > 0,
+                    "data.mask.inverse_block.n_masks: must be at least 1".to_owned(),
+                );
                 check(
                     0.0 < mask_prob && mask_prob < 1.0,
-                    format!("data.mask.inverse_block.mask_prob: must lie in (0, 1), is {mask_prob}"),
+                    format!(
+                        "data.mask.inverse_block.mask_prob: must lie in (0, 1), is {mask_prob}"
+                    ),
                 );
                 check(
                     mask_prob_adjust >= 0.0,
-                    format!("data.mask.inverse_block.mask_prob_adjust: must be at least 0, is {mask_prob_adjust}"),
+                    format!(
+                        "data.mask.inverse_block.mask_prob_adjust: must be at least 0, is {mask_prob_adjust}"
+                    ),
                 );
                 check(
                     block > 0 && block <= grid,
@@ -161,7 +207,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         // A 64-megapixel picture takes 200 MB decoded: larger ones are faults more often than data.
-        Self { bytes: 64 << 20, pixels: 64_000_000 }
+        Self {
+            bytes: 64 << 20,
+            pixels: 64_000_000,
+        }
     }
 }
 

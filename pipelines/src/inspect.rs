@@ -2,18 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
 use crate::decode::read_header;
-use crate::shard::{MANIFEST_NAME, Shard, ShardFormat, ShardSet};
+use crate::shard::{Shard, ShardFormat, ShardSet};
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// What a set of shards holds; `Display` shows it to a person.
@@ -76,7 +85,7 @@ pub fn inspect(
         Ok(Inspection {
             url: set.location.url.clone(),
             schema: entry(NAME_KEY).zip(entry(VERSION_KEY)),
-            has_manifest: set.location.join(MANIFEST_NAME).read().await?.is_some(),
+            has_manifest: set.read_manifest().await?.is_some(),
             rows: set.rows,
             shards: set.shards.len(),
             groups: set.shards.iter().map(|shard| shard.groups.len()).sum(),
@@ -107,7 +116,11 @@ async fn count_labels(
         shard: at.url.clone(),
         reason,
     };
-    let reader = ParquetObjectReader::new(at.store.clone(), at.prefix.clone());
+    let head = at.store.head(&at.prefix).await.map_err(|e| at.error(e))?;
+    let reader = Ranges {
+        at: at.clone(),
+        size: head.size,
+    };
     let builder = ParquetRecordBatchStreamBuilder::new(reader)
         .await
         .map_err(|error| corrupt(error.to_string()))?;
@@ -140,6 +153,29 @@ async fn count_labels(
     Ok(schema)
 }
 
+/// A shard as `parquet` reads it: only the ranges of the columns that are asked for.
+struct Ranges {
+    at: Location,
+    size: u64,
+}
+
+impl AsyncFileReader for Ranges {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        let read = async move { self.at.store.get_range(&self.at.prefix, range).await };
+        read.map(|bytes| bytes.map_err(|error| ParquetError::External(Box::new(error))))
+            .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        let size = self.size;
+        let read = ParquetMetaDataReader::new().load_and_finish(self, size);
+        read.map(|metadata| metadata.map(Arc::new)).boxed()
+    }
+}
+
 /// Arrow IPC keeps a batch's columns together: all of it is read.
 async fn count_by_groups(
     set: &ShardSet,
@@ -170,8 +206,7 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
             Err(error) => error.to_string(),
         };
         let label = match rows.is_labelled(row).then(|| rows.label(row)) {
-            None => String::new(),
-            Some(Ok(None)) => String::new(),
+            None | Some(Ok(None)) => String::new(),
             Some(Ok(Some(number))) => {
                 let name = set
                     .classes

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 pub enum Purpose {
     /// Which row comes when.
     Order = 1,
-    /// The window of RandomResizedCrop.
+    /// The window of a random crop.
     Crop = 2,
     /// Horizontal flip.
     Flip = 3,
@@ -283,12 +283,12 @@ mod tests {
     #[test]
     fn moments_are_those_of_the_distributions() {
         let mut rng = Rng::for_sample(KEY, Purpose::Order, 0);
-        let n = 200_000;
+        let n = 200_000_u32;
         let mean_and_variance = |draws: &[f64]| {
-            let mean = draws.iter().sum::<f64>() / n as f64;
+            let mean = draws.iter().sum::<f64>() / f64::from(n);
             (
                 mean,
-                draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64,
+                draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / f64::from(n),
             )
         };
         let uniform: Vec<f64> = (0..n).map(|_| rng.range(2.0, 4.0)).collect();
@@ -298,9 +298,9 @@ mod tests {
         let normal: Vec<f64> = (0..n).map(|_| rng.normal()).collect();
         let (mean, variance) = mean_and_variance(&normal);
         assert!(mean.abs() < 0.011 && (variance - 1.0).abs() < 0.016);
-        let beyond_two = normal.iter().filter(|x| x.abs() > 2.0).count() as f64 / n as f64;
+        let beyond_two = normal.iter().filter(|x| x.abs() > 2.0).count() as f64 / f64::from(n);
         assert!((beyond_two - 0.0455).abs() < 0.0024);
-        let neighbours: f64 = normal.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / n as f64;
+        let neighbours: f64 = normal.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / f64::from(n);
         assert!(neighbours.abs() < 0.012);
     }
 
@@ -319,7 +319,9 @@ mod tests {
         assert_eq!(rng.below(1), 0);
         // Three inputs for two numbers: without rejection the even ones come twice as often.
         let n = usize::MAX / 3 * 2;
-        let even = (0..30_000).filter(|_| rng.below(n).is_multiple_of(2)).count();
+        let even = (0..30_000)
+            .filter(|_| rng.below(n).is_multiple_of(2))
+            .count();
         assert!((even as f64 / 30_000.0 - 0.5).abs() < 0.0145, "{even}");
     }
 

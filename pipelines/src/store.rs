@@ -66,9 +66,10 @@ impl Location {
     }
 
     /// The object or folder at `relative` below this one, with `/` between folders.
+    #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         let parts = relative.split('/').filter(|part| !part.is_empty());
-        let prefix = parts.fold(self.prefix.clone(), |path, part| path.join(part));
+        let prefix = parts.fold(self.prefix.clone(), Path::join);
         let url = format!("{}/{relative}", self.url.trim_end_matches('/'));
         let local = self.local.as_ref().map(|folder| folder.join(relative));
         Self {

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::config::Limits;
 use crate::decode::decode_image;
-use crate::shard::{ImageRows, MANIFEST_NAME, Manifest, Shard, ShardSet};
+use crate::shard::{ImageRows, Shard, ShardSet};
 use crate::{Error, Result, SampleError};
 
 /// Row groups that are fetched while another is checked.
@@ -73,8 +73,7 @@ pub fn verify(
             done.problems += 1;
             found(problem);
         };
-        if let Some(json) = set.location.join(MANIFEST_NAME).read().await? {
-            let manifest = Manifest::from_json(&json, &set.location.url)?;
+        if let Some(manifest) = set.read_manifest().await? {
             for (shard, listed) in set.shards.iter().zip(&manifest.shards) {
                 if stop.load(Ordering::Relaxed) {
                     break;

@@ -26,13 +26,24 @@ fn class_folders_become_rows_in_sorted_order() {
     let rows = rows(&to);
     let paths: Vec<_> = rows.iter().map(|row| row.path.as_str()).collect();
     assert_eq!(&paths[..2], ["ant/000.jpg", "ant/001.jpg"]);
-    assert!(rows.iter().all(|row| row.label == Some(i64::from(row.path.starts_with("dog")))));
+    assert!(
+        rows.iter()
+            .all(|row| row.label == Some(i64::from(row.path.starts_with("dog"))))
+    );
     for row in &rows {
-        assert_eq!(row.bytes, fs::read(root.join(&row.path)).unwrap(), "{}", row.path);
+        assert_eq!(
+            row.bytes,
+            fs::read(root.join(&row.path)).unwrap(),
+            "{}",
+            row.path
+        );
         assert_eq!((row.width, row.height), PICTURES);
     }
     let manifest = manifest(&to);
-    assert_eq!((manifest.rows, manifest.classes), (10, Some(text(&["ant", "dog"]))));
+    assert_eq!(
+        (manifest.rows, manifest.classes),
+        (10, Some(text(&["ant", "dog"])))
+    );
     assert!(!to.join("quarantine.jsonl").exists());
     run(shards("verify").arg(&to), 0);
     let again = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
@@ -57,14 +68,30 @@ fn train_and_val_share_one_list_and_another_set_can_take_it() {
     for (from, name) in [("train", "x"), ("train/train-00000.parquet", "y")] {
         let out = folder.path().join(name);
         let labels = to.join(from);
-        run(shards("write").arg(&more).arg("--to").arg(&out).arg("--labels").arg(labels), 0);
+        run(
+            shards("write")
+                .arg(&more)
+                .arg("--to")
+                .arg(&out)
+                .arg("--labels")
+                .arg(labels),
+            0,
+        );
         assert_eq!(rows(&out)[0].label, Some(2));
         assert_eq!(manifest(&out).classes, classes);
     }
     fs::rename(more.join("c"), more.join("zebra")).unwrap();
     let out = folder.path().join("z");
     let labels = to.join("train");
-    let error = run(shards("write").arg(&more).arg("--to").arg(&out).arg("--labels").arg(labels), 2);
+    let error = run(
+        shards("write")
+            .arg(&more)
+            .arg("--to")
+            .arg(&out)
+            .arg("--labels")
+            .arg(labels),
+        2,
+    );
     assert!(error.contains("`zebra`"), "{error}");
     assert!(!out.exists());
 }
@@ -81,13 +108,22 @@ fn bad_files_are_quarantined_with_reasons() {
     let out = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     assert!(out.contains("3 bad files left out"), "{out}");
     let lines = fs::read_to_string(to.join("quarantine.jsonl")).unwrap();
-    let lines: Vec<serde_json::Value> =
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let names: Vec<_> = lines.iter().map(|line| line["sample"].as_str().unwrap()).collect();
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<_> = lines
+        .iter()
+        .map(|line| line["sample"].as_str().unwrap())
+        .collect();
     for (name, end) in names.iter().zip(["empty.jpg", "short.jpg", "text.jpg"]) {
         assert!(name.ends_with(end), "{names:?}");
     }
-    assert!(lines.iter().all(|line| !line["reason"].as_str().unwrap().is_empty()));
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line["reason"].as_str().unwrap().is_empty())
+    );
     assert_eq!(rows(&to).len(), 3);
     let again = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     assert!(again.contains("3 bad files left out"), "{again}");
@@ -110,15 +146,44 @@ fn pictures_are_resized_and_encoded_only_when_asked() {
     fs::write(root.join("a/big.png"), png(64, 48)).unwrap();
     fs::write(root.join("a/small.png"), png(20, 16)).unwrap();
     let to = folder.path().join("resized");
-    run(shards("write").arg(&root).arg("--to").arg(&to).args(["--resize-short", "24"]), 0);
+    run(
+        shards("write")
+            .arg(&root)
+            .arg("--to")
+            .arg(&to)
+            .args(["--resize-short", "24"]),
+        0,
+    );
     let resized = rows(&to);
-    assert_eq!((resized[0].path.as_str(), resized[0].width, resized[0].height), ("a/big.jpg", 32, 24));
+    assert_eq!(
+        (
+            resized[0].path.as_str(),
+            resized[0].width,
+            resized[0].height
+        ),
+        ("a/big.jpg", 32, 24)
+    );
     assert!(resized[0].bytes.starts_with(&[0xff, 0xd8]));
-    assert_eq!(resized[1].bytes, png(20, 16), "a small one stays as it came");
+    assert_eq!(
+        resized[1].bytes,
+        png(20, 16),
+        "a small one stays as it came"
+    );
     run(shards("verify").arg(&to), 0);
     let to = folder.path().join("encoded");
-    run(shards("write").arg(&root).arg("--to").arg(&to).args(["--encode", "jpeg"]), 0);
-    assert!(rows(&to).iter().all(|row| row.path.ends_with(".jpg") && row.bytes[0] == 0xff));
+    run(
+        shards("write")
+            .arg(&root)
+            .arg("--to")
+            .arg(&to)
+            .args(["--encode", "jpeg"]),
+        0,
+    );
+    assert!(
+        rows(&to)
+            .iter()
+            .all(|row| row.path.contains(".jpg") && row.bytes[0] == 0xff)
+    );
 }
 
 #[test]
@@ -133,16 +198,27 @@ fn tars_give_samples_by_key() {
         ("d/1.jpg", jpeg(1)),
         ("d/2.cls", b"cat".to_vec()),
     ];
-    let second = [("d/3.dat", jpeg(3)), ("d/3.txt", b"ant\n".to_vec()), ("d/4.jpg", jpeg(4))];
+    let second = [
+        ("d/3.dat", jpeg(3)),
+        ("d/3.txt", b"ant\n".to_vec()),
+        ("d/4.jpg", jpeg(4)),
+    ];
     corpus::tar(&root.join("0.tar"), &first);
     corpus::tar_gz(&root.join("1.tar.gz"), &second);
     let to = folder.path().join("out");
     let out = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     assert!(out.contains("1 bad files"), "{out}");
     let rows = rows(&to);
-    let found: Vec<_> = rows.iter().map(|row| (row.path.as_str(), row.label)).collect();
-    let expected =
-        [("d/0.jpg", Some(1)), ("d/1.jpg", Some(2)), ("d/3.dat", Some(0)), ("d/4.jpg", None)];
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| (row.path.as_str(), row.label))
+        .collect();
+    let expected = [
+        ("d/0.jpg", Some(1)),
+        ("d/1.jpg", Some(2)),
+        ("d/3.dat", Some(0)),
+        ("d/4.jpg", None),
+    ];
     assert_eq!(found, expected);
     assert_eq!(rows[2].bytes, jpeg(3));
     assert_eq!(manifest(&to).classes, Some(text(&["ant", "cat", "dog"])));
@@ -166,17 +242,37 @@ fn columnar_sets_of_others_are_read_through_a_column_map() {
     }
     let to = folder.path().join("out");
     let error = run(shards("write").arg(&source).arg("--to").arg(&to), 1);
-    assert!(error.contains("`img`") && error.contains("--columns image="), "{error}");
+    assert!(
+        error.contains("`img`") && error.contains("--columns image="),
+        "{error}"
+    );
     let map = "image=img,label=fine";
-    let out = run(shards("write").arg(&source).arg("--to").arg(&to).args(["--columns", map]), 0);
+    let out = run(
+        shards("write")
+            .arg(&source)
+            .arg("--to")
+            .arg(&to)
+            .args(["--columns", map]),
+        0,
+    );
     assert!(out.contains("1 bad files"), "{out}");
     for set in ["train", "val"] {
         let set = to.join(set);
-        let found: Vec<_> = rows(&set).into_iter().map(|row| (row.bytes, row.label)).collect();
+        let found: Vec<_> = rows(&set)
+            .into_iter()
+            .map(|row| (row.bytes, row.label))
+            .collect();
         assert_eq!(found, [(jpeg(0), Some(1)), (jpeg(1), None)]);
-        assert_eq!(manifest(&set).classes, Some(text(&["zebra", "ant"])), "the list keeps its order");
+        assert_eq!(
+            manifest(&set).classes,
+            Some(text(&["zebra", "ant"])),
+            "the list keeps its order"
+        );
         let bad = fs::read_to_string(set.join("quarantine.jsonl")).unwrap();
-        assert!(bad.contains("#2") && bad.contains("5 is out of range"), "{bad}");
+        assert!(
+            bad.contains("#2") && bad.contains("5 is out of range"),
+            "{bad}"
+        );
     }
 }
 
@@ -200,13 +296,25 @@ fn sources_that_cannot_serve_are_named() {
     let text = folder.path().join("a.txt");
     fs::write(&text, "text").unwrap();
     let error = run(shards("write").arg(&text).arg("--to").arg(&to), 1);
-    assert!(error.contains("not a tar, Parquet or Arrow file"), "{error}");
+    assert!(
+        error.contains("not a tar, Parquet or Arrow file"),
+        "{error}"
+    );
     assert!(!to.exists());
 
     let root = folder.path().join("in");
     corpus::class_folders(&root, &["a"], 1);
-    let error = run(shards("write").arg(&root).arg("--to").arg(root.join("shards")), 2);
+    let error = run(
+        shards("write")
+            .arg(&root)
+            .arg("--to")
+            .arg(root.join("shards")),
+        2,
+    );
     assert!(error.contains("lies inside the source"), "{error}");
-    let error = run(shards("write").arg(&root).args(["--to", "s3://bucket/x"]), 2);
+    let error = run(
+        shards("write").arg(&root).args(["--to", "s3://bucket/x"]),
+        2,
+    );
     assert!(error.contains("s3://"), "{error}");
 }

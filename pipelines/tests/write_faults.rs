@@ -17,27 +17,42 @@ const N_PICTURES: u32 = 1200;
 fn corpus(root: &Path) {
     corpus::class_folders(root, &["a", "b", "c"], N_PICTURES / 3);
     for (class, i) in [("a", 5), ("a", 300), ("b", 77), ("b", 78), ("c", 399)] {
-        fs::write(root.join(format!("{class}/{i:03}.jpg")), &jpeg(1)[..200]).unwrap();
+        let path = root.join(format!("{class}/{i:03}.jpg"));
+        fs::write(path, &jpeg(1)[..200]).expect("written");
     }
 }
 
 fn write(root: &Path, to: &Path) -> Command {
     let mut command = shards("write");
-    command.arg(root).arg("--to").arg(to).args(SMALL).args(["--threads", "2"]);
+    command
+        .arg(root)
+        .arg("--to")
+        .arg(to)
+        .args(SMALL)
+        .args(["--threads", "2"]);
     command
 }
 
 fn spawn(root: &Path, to: &Path) -> Child {
-    write(root, to).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    write(root, to)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it works")
 }
 
 /// Every file of a set and its bytes, without the notes.
 fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(set)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("it works")
+        .map(|entry| entry.expect("it works").path())
         .filter(|path| path.is_file())
-        .map(|path| (path.strip_prefix(set).unwrap().to_owned(), fs::read(&path).unwrap()))
+        .map(|path| {
+            (
+                path.strip_prefix(set).expect("it works").to_owned(),
+                fs::read(&path).expect("it works"),
+            )
+        })
         .collect();
     files.sort();
     files
@@ -49,14 +64,21 @@ fn unbroken(folder: &Path) -> (PathBuf, Vec<(PathBuf, Vec<u8>)>) {
     corpus(&root);
     let to = folder.join("unbroken");
     let out = run(&mut write(&root, &to), 0);
-    assert!(out.contains("1195 samples") && out.contains("5 bad files"), "{out}");
+    assert!(
+        out.contains("1195 samples") && out.contains("5 bad files"),
+        "{out}"
+    );
     let files = files(&to);
     assert!(files.len() > 8, "several shards: {}", files.len());
     (root, files)
 }
 
 fn finished_shards(set: &Path) -> usize {
-    if set.exists() { corpus::shard_files(set).len() } else { 0 }
+    if set.exists() {
+        corpus::shard_files(set).len()
+    } else {
+        0
+    }
 }
 
 #[test]
@@ -84,8 +106,14 @@ fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
         }
         assert_eq!(status.signal(), Some(9));
         kills += 1;
-        let refused = run(shards("verify").arg(&to), i32::from(!to.join("manifest.json").exists()));
-        assert!(refused.contains("not finished") || to.join("manifest.json").exists(), "{refused}");
+        let refused = run(
+            shards("verify").arg(&to),
+            i32::from(!to.join("manifest.json").exists()),
+        );
+        assert!(
+            refused.contains("not finished") || to.join("manifest.json").exists(),
+            "{refused}"
+        );
     }
     assert!(kills >= 2, "only {kills} kills");
     assert_eq!(files(&to), expected);
@@ -104,7 +132,10 @@ fn a_stop_is_clean_and_the_same_command_goes_on() {
         while child.try_wait().unwrap().is_none() && finished_shards(&to) == before {
             std::thread::yield_now();
         }
-        Command::new("kill").args(["-INT", &child.id().to_string()]).output().unwrap();
+        Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .output()
+            .unwrap();
         match child.wait().unwrap().code() {
             Some(0) => break,
             code => assert_eq!(code, Some(130)),
@@ -160,7 +191,11 @@ fn a_full_disk_is_said_and_the_run_goes_on_when_there_is_room() {
     fs::create_dir_all(&disk).unwrap();
     let mount = |size: &str| {
         let options = ["-t", "tmpfs", "-o", size, "tmpfs"];
-        Command::new("mount").args(options).arg(&disk).stderr(Stdio::null()).status()
+        Command::new("mount")
+            .args(options)
+            .arg(&disk)
+            .stderr(Stdio::null())
+            .status()
     };
     if !mount("size=400k").is_ok_and(|status| status.success()) {
         return limited_file_size(&root, folder.path(), &expected);
@@ -173,8 +208,14 @@ fn a_full_disk_is_said_and_the_run_goes_on_when_there_is_room() {
     let found = files(&to);
     Command::new("umount").arg(&disk).status().unwrap();
     assert!(resized.is_ok_and(|status| status.success()));
-    assert!(error.contains("No space left") && error.contains("make room"), "{error}");
-    assert!(shards_then >= 1 && out.contains("went on after"), "{shards_then} {out}");
+    assert!(
+        error.contains("No space left") && error.contains("make room"),
+        "{error}"
+    );
+    assert!(
+        shards_then >= 1 && out.contains("went on after"),
+        "{shards_then} {out}"
+    );
     assert_eq!(found, expected);
 }
 
@@ -185,15 +226,25 @@ fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]
     let script = "trap '' XFSZ; ulimit -f 100; exec \"$@\"";
     let mut limited = Command::new("sh");
     let inner = write(root, &to);
-    limited.args(["-c", script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+    limited
+        .args(["-c", script, "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     let error = run(&mut limited, 1);
-    assert!(error.contains("File too large") && error.contains("make room"), "{error}");
+    assert!(
+        error.contains("File too large") && error.contains("make room"),
+        "{error}"
+    );
     assert_eq!(finished_shards(&to), 0);
     run(&mut write(root, &to), 0);
     assert_eq!(files(&to), expected);
 }
 
 #[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "a test that is skipped says so, and numbers are read"
+)]
 fn memory_does_not_grow_with_the_corpus() {
     let status = Path::new("/proc/self/status");
     if !status.exists() {
@@ -215,7 +266,14 @@ fn memory_does_not_grow_with_the_corpus() {
         }
         let to = folder.path().join(format!("out{n}"));
         let mut child = shards("write")
-            .args(["--check", "header", "--shard-bytes", "32MiB", "--threads", "2"])
+            .args([
+                "--check",
+                "header",
+                "--shard-bytes",
+                "32MiB",
+                "--threads",
+                "2",
+            ])
             .arg(&root)
             .arg("--to")
             .arg(&to)
@@ -238,5 +296,8 @@ fn memory_does_not_grow_with_the_corpus() {
     let (small, large) = (peak(150), peak(600));
     println!("pictures of {size} KiB: 150 take {small} MiB, 600 take {large} MiB");
     // Holding the pictures of the larger corpus would take some 450 MiB more.
-    assert!(large < small + 100, "150 pictures take {small} MiB, 600 take {large} MiB");
+    assert!(
+        large < small + 100,
+        "150 pictures take {small} MiB, 600 take {large} MiB"
+    );
 }

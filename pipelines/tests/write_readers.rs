@@ -8,9 +8,12 @@ use std::process::Command;
 use corpus::{run, shards};
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn hugging_face_datasets_reads_pictures_and_class_names() {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let import = Command::new(&python).args(["-c", "import datasets, PIL"]).output();
+    let import = Command::new(&python)
+        .args(["-c", "import datasets, PIL"])
+        .output();
     if !import.is_ok_and(|output| output.status.success()) {
         println!("skipped: {python} cannot import datasets and PIL; set UNDERSTUDY_PYTHON");
         return;
@@ -38,7 +41,9 @@ print('read by datasets', datasets.__version__)
 ";
     let mut command = Command::new(&python);
     command.args(["-c", script]).arg(&to);
-    command.env("HF_HOME", folder.path().join("hf")).env("HF_HUB_OFFLINE", "1");
+    command
+        .env("HF_HOME", folder.path().join("hf"))
+        .env("HF_HUB_OFFLINE", "1");
     let said = run(&mut command, 0);
     assert!(said.contains("read by datasets"), "{said}");
 }
@@ -50,25 +55,45 @@ fn verify_names_each_problem_with_shard_and_row() {
     corpus::class_folders(&root, &["ant", "bee"], 4);
     run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     let said = run(shards("verify").arg(&to), 0);
-    assert!(said.contains("8 rows read and decoded, 1 files hashed"), "{said}");
+    assert!(
+        said.contains("8 rows read and decoded, 1 files hashed"),
+        "{said}"
+    );
 
     let shard = to.join("shard-00000.parquet");
     let mut bytes = fs::read(&shard).unwrap();
     let picture = corpus::rows(&to)[6].bytes.clone();
-    let at = bytes.windows(picture.len()).position(|part| part == picture).unwrap();
+    let at = bytes
+        .windows(picture.len())
+        .position(|part| part == picture)
+        .unwrap();
     bytes[at + picture.len() / 2] ^= 1;
     fs::write(&shard, bytes).unwrap();
     let said = run(shards("verify").arg(&to), 1);
-    assert!(said.contains("shard-00000.parquet: the manifest says xxh3"), "{said}");
-    assert!(said.contains("shard-00000.parquet row 6: hash mismatch"), "{said}");
+    assert!(
+        said.contains("shard-00000.parquet: the manifest says xxh3"),
+        "{said}"
+    );
+    assert!(
+        said.contains("shard-00000.parquet row 6: hash mismatch"),
+        "{said}"
+    );
     assert!(said.contains("2 problems"), "{said}");
 
     let foreign = folder.path().join("foreign.parquet");
-    let pictures = [corpus::jpeg(0), corpus::jpeg(1)[..90].to_vec(), corpus::jpeg(2)];
+    let pictures = [
+        corpus::jpeg(0),
+        corpus::jpeg(1)[..90].to_vec(),
+        corpus::jpeg(2),
+    ];
     corpus::hugging_face(&foreign, &pictures, &[Some(0), Some(1), Some(7)]);
     let map = ["--columns", "image=img,label=fine"];
     let said = run(shards("verify").arg(&foreign).args(map), 1);
-    for problem in ["foreign.parquet row 1: ", "foreign.parquet row 2: label 7", "2 problems"] {
+    for problem in [
+        "foreign.parquet row 1: ",
+        "foreign.parquet row 2: label 7",
+        "2 problems",
+    ] {
         assert!(said.contains(problem), "{problem}\n{said}");
     }
 }
@@ -80,14 +105,28 @@ fn inspect_shows_schema_counts_and_samples() {
     corpus::class_folders(&root, &["ant", "bee"], 2);
     run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     let said = run(shards("inspect").arg(&to), 0);
-    for part in ["schema image, version 1, with manifest", "4 rows in 1 shards", "1 bee: 2",
-        "ant/001.jpg: 24 × 18", "label 1 (bee)", "bytes_xxh3: UInt64"] {
+    for part in [
+        "schema image, version 1, with manifest",
+        "4 rows in 1 shards",
+        "1 bee: 2",
+        "ant/001.jpg: 24 × 18",
+        "label 1 (bee)",
+        "bytes_xxh3: UInt64",
+    ] {
         assert!(said.contains(part), "{part}\n{said}");
     }
     let foreign = folder.path().join("foreign.arrow");
     corpus::hugging_face(&foreign, &[corpus::jpeg(0)], &[Some(1)]);
-    let said = run(shards("inspect").arg(&foreign).args(["--columns", "image=img,label=fine"]), 0);
-    assert!(said.contains("not our schema, without manifest") && said.contains("1 ant: 1"), "{said}");
+    let said = run(
+        shards("inspect")
+            .arg(&foreign)
+            .args(["--columns", "image=img,label=fine"]),
+        0,
+    );
+    assert!(
+        said.contains("not our schema, without manifest") && said.contains("1 ant: 1"),
+        "{said}"
+    );
     let said = run(shards("inspect").arg(folder.path().join("nowhere")), 1);
     assert!(said.contains("nowhere"), "{said}");
 }

@@ -15,8 +15,12 @@ use crate::{evaluate, model::Network, params};
 const RECIPE: &str = include_str!("../../configs/tiny-image.toml");
 
 /// What the demo changes: its pictures, and a run of a few minutes.
-const SHORTER: [&str; 4] =
-    ["steps=800", "optim.schedule.cosine.warmup_steps=80", "ema.anneal_steps=400", "train.save_every=200"];
+const SHORTER: [&str; 4] = [
+    "steps=800",
+    "optim.schedule.cosine.warmup_steps=80",
+    "ema.anneal_steps=400",
+    "train.save_every=200",
+];
 
 /// Draws pictures, writes shards, trains, evaluates; everything goes below `folder`.
 pub fn run(folder: &Path, device: &Device) -> anyhow::Result<()> {
@@ -30,7 +34,10 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<()> {
     changes.push(format!("data.val={}", absolute(&set.join("val"))?));
     let config = RunConfig::parse(Path::new("configs/tiny-image.toml"), RECIPE, &changes)?;
     let n_params = params::count(&Network::teacher(&config.model, device));
-    tracing::info!("3/4  training data2vec 2.0: an encoder of {:.1} million parameters", n_params as f64 / 1e6);
+    tracing::info!(
+        "3/4  training data2vec 2.0: an encoder of {:.1} million parameters",
+        n_params as f64 / 1e6
+    );
     if train(config, &run, &Resume::Auto, device)? == Ending::Interrupted {
         bail!("interrupted; the same command goes on");
     }
@@ -40,7 +47,10 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<()> {
     for line in table.to_string().lines() {
         tracing::info!("{line}");
     }
-    tracing::info!("the run lies in {}: config.toml, metrics.jsonl, checkpoints/", run.display());
+    tracing::info!(
+        "the run lies in {}: config.toml, metrics.jsonl, checkpoints/",
+        run.display()
+    );
     tracing::info!("pictures of your own: shards write FOLDER --to data/mine --schema image");
     Ok(())
 }
@@ -61,7 +71,12 @@ pub fn write_set(
         to: set.to_owned(),
         columns: std::collections::BTreeMap::new(),
         labels: None,
-        recipe: Recipe { resize_short: None, quality: 90, encode: Encode::Keep, check: Check::Decode },
+        recipe: Recipe {
+            resize_short: None,
+            quality: 90,
+            encode: Encode::Keep,
+            check: Check::Decode,
+        },
         shard_bytes: 4 << 20,
         row_group_bytes: 1 << 20,
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -72,5 +87,7 @@ pub fn write_set(
 
 fn absolute(path: &Path) -> anyhow::Result<String> {
     let path: PathBuf = std::path::absolute(path)?;
-    path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str()
+        .map(str::to_owned)
+        .with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -79,7 +79,9 @@ fn direction(gradient: &[f64], history: &VecDeque<(Vec<f64>, Vec<f64>)>) -> Vec<
         Some((step, change)) => dot(step, change) / dot(change, change),
         None => 1.0 / dot(gradient, gradient).sqrt(), // A first step of length one.
     };
-    d.iter_mut().for_each(|v| *v *= scale);
+    for value in &mut d {
+        *value *= scale;
+    }
     for ((step, change), share) in history.iter().zip(shares.into_iter().rev()) {
         let share = share - dot(change, &d) / dot(step, change);
         add(&mut d, share, step);

@@ -3,8 +3,8 @@
 //! Multinomial logistic regression on standardised features, fitted by full-batch L-BFGS. One
 //! method for 5 thousand and for 1.3 million rows: the problem is convex, so that there is no
 //! learning rate, batch size or number of epochs to tune and two encoders differ by their features
-//! alone; rows go through the device in chunks, and a pass over ImageNet's features is two products
-//! of `[n, d] · [d, c]`. The strength of the L2 penalty is the one choice, made on a tenth of the
+//! alone; rows go through the device in chunks, and a pass over them is two products of
+//! `[n, d] · [d, c]`. The strength of the L2 penalty is the one choice, made on a tenth of the
 //! training rows that is held out.
 
 use burn::tensor::activation::log_softmax;
@@ -330,7 +330,7 @@ mod tests {
                 .chunks_exact_mut(4)
                 .for_each(|row| row[3] = 0.1);
         }
-        assert_eq!(probe(&split, 1, &Device::flex()).top1, 1.0);
+        assert!(probe(&split, 1, &Device::flex()).top1 >= 1.0);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
         let split = split(1000, 20, 6, |class| [class as f64, -(class as f64)]);
         let flex = probe(&split, 1, &Device::flex());
         let libtorch = probe(&split, 1, &crate::libtorch::cpu());
-        assert_eq!(flex.strength, libtorch.strength);
+        assert!((flex.strength - libtorch.strength).abs() < 1e-12);
         assert!(
             (flex.top1 - libtorch.top1).abs() < 0.003,
             "{flex:?} {libtorch:?}"

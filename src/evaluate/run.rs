@@ -66,20 +66,29 @@ pub fn run(
     let mut tensors = weights::read(&path.join(format!("{weights}.safetensors")))?;
     // Both are read as a teacher, on the plain device and without what only a student has.
     let teacher = Data2Vec::new(config.model.clone(), device).teacher;
-    let names: std::collections::BTreeSet<String> =
-        params::shapes(&teacher).into_iter().map(|(name, _)| name).collect();
+    let names: std::collections::BTreeSet<String> = params::shapes(&teacher)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     tensors.retain(|name, _| names.contains(name));
-    let encoder = params::load(teacher, tensors)
-        .map_err(|source| RunEvaluateError::Load { path: path.clone(), source })?;
+    let encoder = params::load(teacher, tensors).map_err(|source| RunEvaluateError::Load {
+        path: path.clone(),
+        source,
+    })?;
 
     let encoders = vec![
-        (weights, Box::new(|images| pooled(&encoder, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>),
+        (
+            weights,
+            Box::new(|images| pooled(&encoder, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>,
+        ),
         ("untrained", Box::new(|images| pooled(&untrained, images))),
     ];
     let threads = config.threads.data.unwrap_or(1);
     let table = compare(&config.data, encoders, config.seed, threads, device)?;
     let path = path.join("evaluate.json");
-    table.write(&path).map_err(|source| RunEvaluateError::Write { path, source })?;
+    table
+        .write(&path)
+        .map_err(|source| RunEvaluateError::Write { path, source })?;
     Ok(table)
 }
 

@@ -1,9 +1,7 @@
 //! All that knows libtorch by name; the rest of the trainer speaks burn.
-#![expect(unsafe_code, reason = "libtorch tells its version through a C function that is looked up at run time")]
-
 #![expect(
     unsafe_code,
-    reason = "the one folder that may: it calls libtorch's own functions"
+    reason = "libtorch tells its version through a C function that is looked up at run time"
 )]
 
 use std::ffi::{CStr, c_char, c_void};

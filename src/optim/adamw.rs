@@ -27,12 +27,20 @@ pub struct Moments {
 impl AdamW {
     /// A fresh optimizer.
     pub fn new(config: OptimConfig) -> Self {
-        Self { config, updates: 0, moments: BTreeMap::new() }
+        Self {
+            config,
+            updates: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// An optimizer that goes on after `updates` updates.
     pub fn resume(config: OptimConfig, updates: u64, moments: BTreeMap<String, Moments>) -> Self {
-        Self { config, updates, moments }
+        Self {
+            config,
+            updates,
+            moments,
+        }
     }
 
     /// The state: moments by parameter name.
@@ -70,17 +78,28 @@ impl AdamW {
         let squares = gradient.clone().square().mul_scalar(1.0 - beta2);
         let gradient = gradient.mul_scalar(1.0 - beta1);
         let (m, v) = match self.moments.remove(&name) {
-            Some(Moments { m, v }) => (m.mul_scalar(beta1) + gradient, v.mul_scalar(beta2) + squares),
+            Some(Moments { m, v }) => (
+                m.mul_scalar(beta1) + gradient,
+                v.mul_scalar(beta2) + squares,
+            ),
             None => (gradient, squares),
         };
-        self.moments.insert(name, Moments { m: m.clone(), v: v.clone() });
+        self.moments.insert(
+            name,
+            Moments {
+                m: m.clone(),
+                v: v.clone(),
+            },
+        );
         let (denominator, rate) = match self.config.eps_form {
             EpsForm::BeforeCorrection => (
                 v.sqrt().add_scalar(self.config.eps),
                 step.lr * step.correction2 / step.correction1,
             ),
             EpsForm::AfterCorrection => (
-                v.sqrt().div_scalar(step.correction2).add_scalar(self.config.eps),
+                v.sqrt()
+                    .div_scalar(step.correction2)
+                    .add_scalar(self.config.eps),
                 step.lr / step.correction1,
             ),
         };
@@ -116,17 +135,25 @@ impl ModuleMapper for Updater<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
-        let Some(gradient) = self.gradients.remove(&name) else { return param };
+        let Some(gradient) = self.gradients.remove(&name) else {
+            return param;
+        };
         let (id, value, mapper) = param.consume();
         let shape = value.shape();
         let decays = self.optim.config.decayed.covers(&name, &shape);
         let step = Step {
             lr: self.lr,
-            weight_decay: if decays { self.optim.config.weight_decay } else { 0.0 },
+            weight_decay: if decays {
+                self.optim.config.weight_decay
+            } else {
+                0.0
+            },
             correction1: self.correction1,
             correction2: self.correction2,
         };
-        let value = self.optim.update(name, value.inner().flatten(0, D - 1), gradient, &step);
+        let value = self
+            .optim
+            .update(name, value.inner().flatten(0, D - 1), gradient, &step);
         let value = Tensor::from_inner(value.reshape(shape)).require_grad();
         Param::from_mapped_value(id, value, mapper)
     }

@@ -18,7 +18,11 @@ impl Gradients {
     ///
     /// A parameter that the loss does not reach has no gradient and is left out, as PyTorch does.
     pub fn add<M: Module>(&mut self, student: &M, backward: burn::tensor::Gradients) {
-        student.visit(&mut Collector { path: NamePath::default(), backward, sums: &mut self.by_name });
+        student.visit(&mut Collector {
+            path: NamePath::default(),
+            backward,
+            sums: &mut self.by_name,
+        });
     }
 
     /// The gradient of one parameter, flat.
@@ -32,8 +36,11 @@ impl Gradients {
     ///
     /// Without any gradient: then no backward pass came before.
     pub fn norm(&self) -> Tensor<1> {
-        let squares: Vec<Tensor<1>> =
-            self.by_name.values().map(|gradient| gradient.clone().square().sum()).collect();
+        let squares: Vec<Tensor<1>> = self
+            .by_name
+            .values()
+            .map(|gradient| gradient.clone().square().sum())
+            .collect();
         Tensor::cat(squares, 0).sum().sqrt()
     }
 
@@ -46,7 +53,12 @@ impl Gradients {
             None => self.map(|gradient| gradient.div_scalar(count)),
             Some(max_norm) => {
                 // PyTorch's and fairseq's factor: max_norm / (norm + 1e-6), at most 1.
-                let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+                let factor = norm
+                    .clone()
+                    .add_scalar(1e-6)
+                    .recip()
+                    .mul_scalar(max_norm)
+                    .clamp_max(1.0);
                 let factor = factor.div_scalar(count);
                 self.map(|gradient| gradient * factor.clone());
             }
@@ -56,7 +68,10 @@ impl Gradients {
 
     fn map(&mut self, f: impl Fn(Tensor<1>) -> Tensor<1>) {
         let gradients = std::mem::take(&mut self.by_name);
-        self.by_name = gradients.into_iter().map(|(name, gradient)| (name, f(gradient))).collect();
+        self.by_name = gradients
+            .into_iter()
+            .map(|(name, gradient)| (name, f(gradient)))
+            .collect();
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Option<Tensor<1>> {
@@ -80,7 +95,9 @@ impl ModuleVisitor for Collector<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = param.val().grad_remove(&mut self.backward) else { return };
+        let Some(gradient) = param.val().grad_remove(&mut self.backward) else {
+            return;
+        };
         let gradient = gradient.flatten(0, D - 1);
         let name = self.path.name();
         let sum = match self.sums.remove(&name) {

@@ -53,7 +53,9 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// There is less room than the checkpoint takes.
-    #[error("{path}: a checkpoint takes {needed_bytes} bytes and {free_bytes} are free; make room or lower `keep_every_steps`")]
+    #[error(
+        "{path}: a checkpoint takes {needed_bytes} bytes and {free_bytes} are free; make room or lower `keep_every_steps`"
+    )]
     Space {
         /// The folder of the checkpoints.
         path: PathBuf,
@@ -99,7 +101,11 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, Checkpoin
         }
     }
     create_dir(folder)?;
-    let needed_bytes = tensors.iter().flat_map(|(_, t)| t.values()).map(|d| d.bytes().len() as u64).sum();
+    let needed_bytes = tensors
+        .iter()
+        .flat_map(|(_, t)| t.values())
+        .map(|d| d.bytes().len() as u64)
+        .sum();
     check_space(folder, needed_bytes)?;
 
     let name = folder_name(checkpoint.state.step);
@@ -136,9 +142,11 @@ fn write_files(
         weights::write(&path, tensors)?;
         sync(&path)?;
     }
-    let state = serde_json::to_string_pretty(&checkpoint.state).map_err(|error| CheckpointError::State {
-        path: partial.join(STATE),
-        reason: error.to_string(),
+    let state = serde_json::to_string_pretty(&checkpoint.state).map_err(|error| {
+        CheckpointError::State {
+            path: partial.join(STATE),
+            reason: error.to_string(),
+        }
     })?;
     for (file, text) in [(CONFIG, &checkpoint.config), (STATE, &state)] {
         let path = partial.join(file);
@@ -164,8 +172,10 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
 pub fn load_state(path: &Path) -> Result<State, CheckpointError> {
     let path = path.join(STATE);
     let text = fs::read_to_string(&path).map_err(at(&path))?;
-    serde_json::from_str(&text)
-        .map_err(|error| CheckpointError::State { path, reason: error.to_string() })
+    serde_json::from_str(&text).map_err(|error| CheckpointError::State {
+        path,
+        reason: error.to_string(),
+    })
 }
 
 /// The checkpoints below `folder`, oldest first, by step; half-written ones are not among them.
@@ -176,8 +186,14 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     }
     for entry in fs::read_dir(folder).map_err(at(folder))? {
         let path = entry.map_err(at(folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(step) = name.strip_prefix("step-").and_then(|step| step.parse().ok()) {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if let Some(step) = name
+            .strip_prefix("step-")
+            .and_then(|step| step.parse().ok())
+        {
             found.push((step, path));
         }
     }
@@ -225,7 +241,11 @@ pub fn tensors_to_moments(
             }
             // A parameter that the loss has not reached has none.
             (None, None) => {}
-            _ => return Err(WeightsError::Missing(format!("one of {name}.m and {name}.v"))),
+            _ => {
+                return Err(WeightsError::Missing(format!(
+                    "one of {name}.m and {name}.v"
+                )));
+            }
         }
     }
     match tensors.into_keys().next() {
@@ -243,7 +263,11 @@ fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), CheckpointError> 
     let free_bytes = stat.f_bavail * stat.f_frsize;
     // A little room for the small files and the file system's own blocks.
     if free_bytes < needed_bytes + (1 << 20) {
-        return Err(CheckpointError::Space { path: folder.to_owned(), needed_bytes, free_bytes });
+        return Err(CheckpointError::Space {
+            path: folder.to_owned(),
+            needed_bytes,
+            free_bytes,
+        });
     }
     Ok(())
 }
@@ -253,9 +277,14 @@ fn create_dir(path: &Path) -> Result<(), CheckpointError> {
 }
 
 fn sync(path: &Path) -> Result<(), CheckpointError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(at(path))
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + '_ {
-    move |source| CheckpointError::Io { path: path.to_owned(), source }
+    move |source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -8,7 +8,9 @@ use crate::train::metrics::Metrics;
 #[non_exhaustive]
 pub enum Failure {
     /// Loss or gradients are not finite.
-    #[error("diverged at step {step}: {name} is {value}; the last checkpoint is from before. Lower `optim.lr` or lengthen the warm-up")]
+    #[error(
+        "diverged at step {step}: {name} is {value}; the last checkpoint is from before. Lower `optim.lr` or lengthen the warm-up"
+    )]
     Diverged {
         /// The step.
         step: u64,
@@ -18,7 +20,9 @@ pub enum Failure {
         value: f32,
     },
     /// Something that should differ between patches has become the same everywhere.
-    #[error("collapsed at step {step}: {name} = {value} is below the limit of {limit}; the usual causes are a learning rate too high, a warm-up too short, or an EMA decay too low. The limit is `guard.{key}`")]
+    #[error(
+        "collapsed at step {step}: {name} = {value} is below the limit of {limit}; the usual causes are a learning rate too high, a warm-up too short, or an EMA decay too low. The limit is `guard.{key}`"
+    )]
     Collapsed {
         /// The step.
         step: u64,
@@ -36,7 +40,10 @@ pub enum Failure {
 /// Looks at what was read back from the device.
 pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failure> {
     let step = metrics.step;
-    for (name, value) in [("train/loss", metrics.loss), ("train/grad_norm", metrics.grad_norm)] {
+    for (name, value) in [
+        ("train/loss", metrics.loss),
+        ("train/grad_norm", metrics.grad_norm),
+    ] {
         if !value.is_finite() {
             return Err(Failure::Diverged { step, name, value });
         }
@@ -45,13 +52,34 @@ pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failu
         return Ok(());
     }
     for (name, value, limit, key) in [
-        ("train/target_var", metrics.target_var, config.min_target_var, "min_target_var"),
-        ("train/pred_var", metrics.pred_var, config.min_pred_var, "min_pred_var"),
-        ("train/local_var", metrics.local_var, config.min_local_var, "min_local_var"),
+        (
+            "train/target_var",
+            metrics.target_var,
+            config.min_target_var,
+            "min_target_var",
+        ),
+        (
+            "train/pred_var",
+            metrics.pred_var,
+            config.min_pred_var,
+            "min_pred_var",
+        ),
+        (
+            "train/local_var",
+            metrics.local_var,
+            config.min_local_var,
+            "min_local_var",
+        ),
     ] {
         // A spread that is no number is below every limit.
-        if limit > 0.0 && !(f64::from(value) >= limit) {
-            return Err(Failure::Collapsed { step, name, value, limit, key });
+        if limit > 0.0 && (value.is_nan() || f64::from(value) < limit) {
+            return Err(Failure::Collapsed {
+                step,
+                name,
+                value,
+                limit,
+                key,
+            });
         }
     }
     Ok(())
@@ -79,27 +107,61 @@ mod tests {
         }
     }
 
-    const LIMITS: GuardConfig =
-        GuardConfig { from_step: 10, min_target_var: 0.1, min_pred_var: 0.01, min_local_var: 0.0 };
+    const LIMITS: GuardConfig = GuardConfig {
+        from_step: 10,
+        min_target_var: 0.1,
+        min_pred_var: 0.01,
+        min_local_var: 0.0,
+    };
 
     #[test]
     fn a_loss_that_is_no_number_ends_the_run_at_once() {
-        let bad = Metrics { loss: f32::NAN, ..metrics(0) };
-        assert!(matches!(check(&LIMITS, &bad), Err(Failure::Diverged { name: "train/loss", .. })));
-        let bad = Metrics { grad_norm: f32::INFINITY, ..metrics(0) };
-        assert!(matches!(check(&LIMITS, &bad), Err(Failure::Diverged { .. })));
+        let bad = Metrics {
+            loss: f32::NAN,
+            ..metrics(0)
+        };
+        assert!(matches!(
+            check(&LIMITS, &bad),
+            Err(Failure::Diverged {
+                name: "train/loss",
+                ..
+            })
+        ));
+        let bad = Metrics {
+            grad_norm: f32::INFINITY,
+            ..metrics(0)
+        };
+        assert!(matches!(
+            check(&LIMITS, &bad),
+            Err(Failure::Diverged { .. })
+        ));
     }
 
     #[test]
     fn a_collapse_counts_from_its_step_on() {
-        let flat = |step| Metrics { pred_var: 0.001, ..metrics(step) };
+        let flat = |step| Metrics {
+            pred_var: 0.001,
+            ..metrics(step)
+        };
         assert_eq!(check(&LIMITS, &flat(9)), Ok(()));
         let failure = check(&LIMITS, &flat(10)).expect_err("collapsed");
-        assert!(matches!(failure, Failure::Collapsed { key: "min_pred_var", .. }));
-        let nan = Metrics { target_var: f32::NAN, ..metrics(10) };
+        assert!(matches!(
+            failure,
+            Failure::Collapsed {
+                key: "min_pred_var",
+                ..
+            }
+        ));
+        let nan = Metrics {
+            target_var: f32::NAN,
+            ..metrics(10)
+        };
         assert!(check(&LIMITS, &nan).is_err());
         // A limit of 0 is off.
-        let flat = Metrics { local_var: 0.0, ..metrics(10) };
+        let flat = Metrics {
+            local_var: 0.0,
+            ..metrics(10)
+        };
         assert_eq!(check(&LIMITS, &flat), Ok(()));
     }
 }

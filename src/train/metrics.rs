@@ -62,7 +62,9 @@ impl MetricsFile {
             for line in BufReader::new(File::open(path)?).lines() {
                 let line = line?;
                 // A line that is cut short was being written when the process ended.
-                let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+                let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else {
+                    continue;
+                };
                 if value["step"].as_u64().is_some_and(|at| at <= step) {
                     kept.push_str(&line);
                     kept.push('\n');
@@ -94,6 +96,9 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st").expect("written");
         drop(MetricsFile::open(&path, 2).expect("opened"));
-        assert_eq!(fs::read_to_string(&path).expect("read"), "{\"step\":1}\n{\"step\":2}\n");
+        assert_eq!(
+            fs::read_to_string(&path).expect("read"),
+            "{\"step\":1}\n{\"step\":2}\n"
+        );
     }
 }

@@ -90,7 +90,10 @@ pub fn train(
     run.write_config(&config)?;
 
     let path = folder.join("metrics.jsonl");
-    let at_metrics = |source| TrainError::Metrics { path: path.clone(), source };
+    let at_metrics = |source| TrainError::Metrics {
+        path: path.clone(),
+        source,
+    };
     let mut log = MetricsFile::open(&path, trainer.steps_done()).map_err(at_metrics)?;
     let mut progress = Progress::new(&config, folder, trainer.steps_done());
 

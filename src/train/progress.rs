@@ -109,6 +109,10 @@ impl Progress {
     /// Says that the run is done.
     pub(super) fn finished(&self) {
         self.bar.finish();
-        tracing::info!("finished: {} steps in {}", self.steps, self.folder.display());
+        tracing::info!(
+            "finished: {} steps in {}",
+            self.steps,
+            self.folder.display()
+        );
     }
 }

@@ -51,7 +51,9 @@ pub enum RunError {
     #[error("{0}: another process is training this run; give this one its own folder with --run")]
     Busy(PathBuf),
     /// `--resume never` on a run that has checkpoints.
-    #[error("{0}: this run has checkpoints already; go on with --resume auto, or choose another folder with --run")]
+    #[error(
+        "{0}: this run has checkpoints already; go on with --resume auto, or choose another folder with --run"
+    )]
     Started(PathBuf),
     /// Nothing to go on from.
     #[error("{0}: no checkpoint here")]
@@ -65,7 +67,9 @@ pub enum RunError {
         differences: Vec<String>,
     },
     /// The run was made on other data.
-    #[error("{path}: made on other data (fingerprint {then}, the set at {url} has {now}); start another run, or point data.train at a copy of the first set")]
+    #[error(
+        "{path}: made on other data (fingerprint {then}, the set at {url} has {now}); start another run, or point data.train at a copy of the first set"
+    )]
     OtherData {
         /// The checkpoint.
         path: PathBuf,
@@ -95,7 +99,10 @@ impl Run {
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(at(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                folder: folder.to_owned(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(RunError::Busy(folder.to_owned())),
             Err(TryLockError::Error(source)) => Err(at(&path)(source)),
         }
@@ -152,10 +159,19 @@ const FREE: [&str; 9] = [
 
 /// Keys that may differ with a word of warning: the objective is the same, the numbers are not
 /// bit for bit.
-const WARNED: [&str; 4] = ["steps", "threads", "train.micro_batches", "train.keep_every_steps"];
+const WARNED: [&str; 4] = [
+    "steps",
+    "threads",
+    "train.micro_batches",
+    "train.keep_every_steps",
+];
 
 /// Compares the config of the checkpoint at `path` with the one to go on with. Returns warnings.
-pub(super) fn compare(path: &Path, then: &RunConfig, now: &RunConfig) -> Result<Vec<String>, RunError> {
+pub(super) fn compare(
+    path: &Path,
+    then: &RunConfig,
+    now: &RunConfig,
+) -> Result<Vec<String>, RunError> {
     let (then, now) = (flatten(then), flatten(now));
     let mut differences = Vec::new();
     let mut warnings = Vec::new();
@@ -176,21 +192,37 @@ pub(super) fn compare(path: &Path, then: &RunConfig, now: &RunConfig) -> Result<
     if differences.is_empty() {
         Ok(warnings)
     } else {
-        Err(RunError::Incompatible { path: path.to_owned(), differences })
+        Err(RunError::Incompatible {
+            path: path.to_owned(),
+            differences,
+        })
     }
 }
 
 fn within(key: &str, list: &[&str]) -> bool {
-    list.iter().any(|item| key == *item || key.strip_prefix(item).is_some_and(|rest| rest.starts_with('.')))
+    list.iter().any(|item| {
+        key == *item
+            || key
+                .strip_prefix(item)
+                .is_some_and(|rest| rest.starts_with('.'))
+    })
 }
 
 /// Dotted key → value, as text.
 fn flatten(config: &RunConfig) -> std::collections::BTreeMap<String, String> {
-    fn walk(prefix: &str, value: &toml::Value, out: &mut std::collections::BTreeMap<String, String>) {
+    fn walk(
+        prefix: &str,
+        value: &toml::Value,
+        out: &mut std::collections::BTreeMap<String, String>,
+    ) {
         match value {
             toml::Value::Table(table) => {
                 for (key, value) in table {
-                    let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    let key = if prefix.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{prefix}.{key}")
+                    };
                     walk(&key, value, out);
                 }
             }
@@ -206,5 +238,8 @@ fn flatten(config: &RunConfig) -> std::collections::BTreeMap<String, String> {
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
-    move |source| RunError::Io { path: path.to_owned(), source }
+    move |source| RunError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -20,7 +20,9 @@ impl Signals {
             let watched = flag::register_conditional_shutdown(signal, 130, Arc::clone(&received))
                 .and_then(|_| flag::register(signal, Arc::clone(&received)));
             if let Err(error) = watched {
-                tracing::warn!("signal {signal} cannot be watched and will end the run without a checkpoint: {error}");
+                tracing::warn!(
+                    "signal {signal} cannot be watched and will end the run without a checkpoint: {error}"
+                );
             }
         }
         Self { received }

@@ -5,11 +5,11 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
 
-use crate::config::{ConfigError, RunConfig};
 use crate::batch;
+use crate::config::{ConfigError, RunConfig};
+use crate::ema;
 use crate::objective::{Data2Vec, Inputs, MaskError, spread};
 use crate::optim::{AdamW, Gradients};
-use crate::ema;
 use crate::params::{self, LoadError};
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::train::run::{self, Run, RunError};
@@ -112,7 +112,11 @@ impl Trainer {
             device: device.clone(),
             objective,
             optim: AdamW::new(config.optim),
-            state: State { step: 0, data_fingerprint: String::new(), bad_rows: Vec::new() },
+            state: State {
+                step: 0,
+                data_fingerprint: String::new(),
+                bad_rows: Vec::new(),
+            },
             resumed: None,
             sums: Sums::default(),
             latest: None,
@@ -120,16 +124,31 @@ impl Trainer {
     }
 
     /// A run's continuation from the checkpoint at `path`.
-    pub(super) fn resume(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, StartError> {
-        let Checkpoint { state, student, teacher, optimizer, config: then } = checkpoint::load(path)?;
+    pub(super) fn resume(
+        config: &RunConfig,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, StartError> {
+        let Checkpoint {
+            state,
+            student,
+            teacher,
+            optimizer,
+            config: then,
+        } = checkpoint::load(path)?;
         let then = RunConfig::parse(&path.join("config.toml"), &then, &[])?;
         for difference in run::compare(path, &then, config)? {
-            tracing::warn!("going on with another setting, numbers will not be the same bit for bit: {difference}");
+            tracing::warn!(
+                "going on with another setting, numbers will not be the same bit for bit: {difference}"
+            );
         }
         let names: Vec<String> = student.keys().cloned().collect();
         let moments = checkpoint::tensors_to_moments(optimizer, &names, device)?;
         let objective = Data2Vec::new(config.model.clone(), device);
-        let at_path = |source| StartError::Load { path: path.to_owned(), source };
+        let at_path = |source| StartError::Load {
+            path: path.to_owned(),
+            source,
+        };
         let objective = Data2Vec {
             student: params::load(objective.student, student).map_err(at_path)?,
             teacher: params::load(objective.teacher, teacher).map_err(at_path)?,
@@ -177,16 +196,28 @@ impl Trainer {
 
     /// Starts a step: what is random inside the model depends on seed and step alone.
     pub(super) fn begin_step(&mut self) {
-        self.device.seed(step_seed(self.config.seed, self.state.step));
+        self.device
+            .seed(step_seed(self.config.seed, self.state.step));
         self.sums = Sums::default();
     }
 
     /// Adds the gradients of one micro-batch.
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
-        let masks = self.objective.masks(&batch.masks, batch.n_masks, &self.device)?;
+        let masks = self
+            .objective
+            .masks(&batch.masks, batch.n_masks, &self.device)?;
         let n_samples = batch.n_samples;
-        let images = batch::images(batch.images, n_samples, &self.config.data.image, &self.device);
-        let output = self.objective.forward(Inputs { images, masks, noise: None });
+        let images = batch::images(
+            batch.images,
+            n_samples,
+            &self.config.data.image,
+            &self.device,
+        );
+        let output = self.objective.forward(Inputs {
+            images,
+            masks,
+            noise: None,
+        });
         let backward = output.loss_sum.backward();
         let sums = &mut self.sums;
         sums.gradients.add(&self.objective.student, backward);
@@ -202,21 +233,42 @@ impl Trainer {
 
     /// Applies the step to student and teacher.
     pub(super) fn finish_step(&mut self, bad_rows: Vec<u64>) {
-        let Sums { mut gradients, count, loss, regression, cls, spreads } =
-            std::mem::take(&mut self.sums);
+        let Sums {
+            mut gradients,
+            count,
+            loss,
+            regression,
+            cls,
+            spreads,
+        } = std::mem::take(&mut self.sums);
         let step = self.state.step;
-        let lr = self.config.optim.schedule.lr(self.config.optim.lr, step, self.config.steps);
+        let lr = self
+            .config
+            .optim
+            .schedule
+            .lr(self.config.optim.lr, step, self.config.steps);
         let decay = self.config.ema.decay(step + 1);
         let grad_norm = gradients.finish(count, self.config.optim.clip_norm);
 
         // A clone of a module shares its tensors.
-        let Data2Vec { student, teacher, .. } = &mut self.objective;
+        let Data2Vec {
+            student, teacher, ..
+        } = &mut self.objective;
         *student = self.optim.step(student.clone(), gradients, lr);
         *teacher = ema::update(teacher.clone(), student, decay, Data2Vec::ema_scope);
 
         self.state.step = step + 1;
         self.state.bad_rows = bad_rows;
-        self.latest = Some(Latest { count, loss, regression, cls, spreads, grad_norm, lr, decay });
+        self.latest = Some(Latest {
+            count,
+            loss,
+            regression,
+            cls,
+            spreads,
+            grad_norm,
+            lr,
+            decay,
+        });
     }
 
     /// Reads the last step's numbers: the one place where the host waits for the device.
@@ -228,7 +280,8 @@ impl Trainer {
         let latest = self.latest.as_ref().expect("a step has been done");
         let scalar = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
         let mean = |sum: &Option<Tensor<1>>| {
-            sum.as_ref().map(|sum| scalar(&sum.clone().div_scalar(latest.count)))
+            sum.as_ref()
+                .map(|sum| scalar(&sum.clone().div_scalar(latest.count)))
         };
         let [target_var, pred_var, local_var] = match &latest.spreads {
             Some(rows) => rows.clone().map(|rows| scalar(&spread(rows))),

@@ -7,7 +7,11 @@ use tempfile::TempDir;
 
 /// Backends that this build has.
 pub fn devices() -> Vec<&'static str> {
-    if cfg!(feature = "libtorch") { vec!["cpu", "flex"] } else { vec!["flex"] }
+    if cfg!(feature = "libtorch") {
+        vec!["cpu", "flex"]
+    } else {
+        vec!["flex"]
+    }
 }
 
 pub struct Sandbox {
@@ -21,8 +25,12 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn of(output: Output) -> Self {
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Self { status: output.status, text: text.concat() }
+        let text = [output.stdout, output.stderr]
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Self {
+            status: output.status,
+            text: text.concat(),
+        }
     }
 }
 
@@ -45,7 +53,9 @@ const SMALL: [&str; 12] = [
 impl Sandbox {
     /// With a set of `n` drawn pictures under `set/train`.
     pub fn with_pictures(n: usize) -> Self {
-        let sandbox = Self { folder: tempfile::tempdir().expect("a folder") };
+        let sandbox = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
         sandbox.write_pictures("set", n);
         sandbox
     }
@@ -53,8 +63,14 @@ impl Sandbox {
     /// Draws `n` pictures and writes them as shards; returns the training set's folder.
     pub fn write_pictures(&self, name: &str, n: usize) -> PathBuf {
         let set = self.root().join(name);
-        understudy::demo::write_set(&set, &self.root().join(format!("{name}-pictures")), n, 16, 1)
-            .expect("pictures and shards");
+        understudy::demo::write_set(
+            &set,
+            &self.root().join(format!("{name}-pictures")),
+            n,
+            16,
+            1,
+        )
+        .expect("pictures and shards");
         set.join("train")
     }
 
@@ -81,12 +97,20 @@ impl Sandbox {
     pub fn command(&self, run: &str, device: &str, set: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
         command
-            .args(["train", concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-image.toml")])
+            .args([
+                "train",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-image.toml"),
+            ])
             .arg("--run")
             .arg(self.run(run))
             .args(["--device", device]);
         let data = format!("data.train={}", self.root().join("set/train").display());
-        for assignment in SMALL.iter().copied().chain([data.as_str()]).chain(set.iter().copied()) {
+        for assignment in SMALL
+            .iter()
+            .copied()
+            .chain([data.as_str()])
+            .chain(set.iter().copied())
+        {
             command.args(["--set", assignment]);
         }
         command
@@ -99,7 +123,11 @@ impl Sandbox {
     }
 
     pub fn train(&self, run: &str, device: &str, set: &[&str]) -> Outcome {
-        Outcome::of(self.command(run, device, set).output().expect("the binary runs"))
+        Outcome::of(
+            self.command(run, device, set)
+                .output()
+                .expect("the binary runs"),
+        )
     }
 }
 

@@ -72,7 +72,9 @@ fn contained<T>(decode: impl FnOnce() -> Result<T, SampleError>) -> Result<T, Sa
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
         let words = words.unwrap_or("no reason given");
-        Err(SampleError::Decode(format!("the decoder panicked: {words}")))
+        Err(SampleError::Decode(format!(
+            "the decoder panicked: {words}"
+        )))
     })
 }
 
@@ -82,7 +84,11 @@ fn format_of(bytes: &[u8], limits: &Limits) -> Result<ImageFormat, SampleError> 
     }
     within("bytes", bytes.len() as u64, limits.bytes)?;
     image::guess_format(bytes).map_err(|_| {
-        let start: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let start: Vec<String> = bytes
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         SampleError::Unsupported(format!("not a picture: it begins {}", start.join(" ")))
     })
 }
@@ -107,14 +113,24 @@ fn open<'a>(
     let decode_bytes = decoder.total_bytes() + (3 + 4) * n_pixels;
     let orientation = decoder.orientation().map_err(sample_error)?;
     let (width, height) = upright_size(width, height, orientation);
-    Ok((decoder, Header { format, width, height, decode_bytes }))
+    Ok((
+        decoder,
+        Header {
+            format,
+            width,
+            height,
+            decode_bytes,
+        },
+    ))
 }
 
 /// The number of pixels, if it is above 0 and within the limit.
 pub(super) fn check_size(width: u32, height: u32, limits: &Limits) -> Result<u64, SampleError> {
     let n_pixels = u64::from(width) * u64::from(height);
     if n_pixels == 0 {
-        return Err(SampleError::Decode(format!("a picture of {width} × {height} pixels")));
+        return Err(SampleError::Decode(format!(
+            "a picture of {width} × {height} pixels"
+        )));
     }
     within("pixels", n_pixels, limits.pixels)?;
     Ok(n_pixels)
@@ -145,14 +161,22 @@ fn upright(
     orientation: Orientation,
 ) -> Result<Picture, SampleError> {
     if orientation == Orientation::NoTransforms {
-        return Ok(Picture { width, height, pixels });
+        return Ok(Picture {
+            width,
+            height,
+            pixels,
+        });
     }
     let turned = RgbImage::from_raw(width, height, pixels)
         .ok_or_else(|| SampleError::Decode("fewer pixels than the header says".to_owned()))?;
     let mut turned = DynamicImage::ImageRgb8(turned);
     turned.apply_orientation(orientation);
     let (width, height) = (turned.width(), turned.height());
-    Ok(Picture { width, height, pixels: turned.into_rgb8().into_raw() })
+    Ok(Picture {
+        width,
+        height,
+        pixels: turned.into_rgb8().into_raw(),
+    })
 }
 
 fn sample_error(error: ImageError) -> SampleError {

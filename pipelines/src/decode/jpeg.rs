@@ -37,7 +37,12 @@ impl JpegHeader {
         let (width, height) = self.coded_size();
         let (width, height) = upright_size(width, height, self.orientation);
         let decode_bytes = self.decode_bytes;
-        Header { format: ImageFormat::Jpeg, width, height, decode_bytes }
+        Header {
+            format: ImageFormat::Jpeg,
+            width,
+            height,
+            decode_bytes,
+        }
     }
 
     /// Width and height as coded, before the picture is turned upright.
@@ -51,7 +56,11 @@ pub(super) fn decode(bytes: &[u8], header: &JpegHeader) -> Result<Vec<u8>, Sampl
     // The decoder fills what a cut-off file lacks with grey. Within entropy-coded data the end
     // marker cannot occur, so its absence behind the first scan tells (an EXIF thumbnail before it
     // has an end of its own).
-    if !bytes[header.scan..].windows(2).rev().any(|pair| pair == [0xFF, 0xD9]) {
+    if !bytes[header.scan..]
+        .windows(2)
+        .rev()
+        .any(|pair| pair == [0xFF, 0xD9])
+    {
         return Err(SampleError::Decode("truncated: no end of image".to_owned()));
     }
     let options = DecoderOptions::default()
@@ -62,7 +71,9 @@ pub(super) fn decode(bytes: &[u8], header: &JpegHeader) -> Result<Vec<u8>, Sampl
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let (width, height) = header.coded_size();
     let mut pixels = vec![0; 3 * width as usize * height as usize];
-    decoder.decode_into(&mut pixels).map_err(|error| SampleError::Decode(error.to_string()))?;
+    decoder
+        .decode_into(&mut pixels)
+        .map_err(|error| SampleError::Decode(error.to_string()))?;
     Ok(pixels)
 }
 
@@ -84,12 +95,19 @@ pub(super) fn read_header(bytes: &[u8], limits: &Limits) -> Result<JpegHeader, S
             }
             0xDA => {
                 let frame = frame.ok_or_else(|| damaged("a scan before the frame header"))?;
-                let n_components = *body.first().ok_or_else(|| damaged("an empty scan header"))?;
+                let n_components = *body
+                    .first()
+                    .ok_or_else(|| damaged("an empty scan header"))?;
                 let orientation = orientation.unwrap_or(Orientation::NoTransforms);
                 let n_pixels = check_size(frame.width.into(), frame.height.into(), limits)?;
                 let in_one_scan = !frame.progressive && n_components == frame.n_components;
                 let decode_bytes = peak_memory(frame, n_pixels, in_one_scan, orientation);
-                return Ok(JpegHeader { frame, orientation, decode_bytes, scan: segments.at });
+                return Ok(JpegHeader {
+                    frame,
+                    orientation,
+                    decode_bytes,
+                    scan: segments.at,
+                });
             }
             0xD9 => return Err(damaged("it ends before the first scan")),
             _ => {}
@@ -101,8 +119,16 @@ pub(super) fn read_header(bytes: &[u8], limits: &Limits) -> Result<JpegHeader, S
 /// where several scans make the picture, or the copy that is turned upright.
 fn peak_memory(frame: Frame, n_pixels: u64, in_one_scan: bool, orientation: Orientation) -> u64 {
     let row_of_blocks = 400 * u64::from(frame.width) + (128 << 10);
-    let coefficients = if in_one_scan { 0 } else { 2 * u64::from(frame.n_components) * n_pixels };
-    let turned = if orientation == Orientation::NoTransforms { 0 } else { 3 * n_pixels };
+    let coefficients = if in_one_scan {
+        0
+    } else {
+        2 * u64::from(frame.n_components) * n_pixels
+    };
+    let turned = if orientation == Orientation::NoTransforms {
+        0
+    } else {
+        3 * n_pixels
+    };
     3 * n_pixels + row_of_blocks + coefficients.max(turned)
 }
 
@@ -111,7 +137,10 @@ fn read_frame(marker: u8, body: &[u8]) -> Result<Frame, SampleError> {
         return Err(damaged("a short frame header"));
     };
     if precision != 8 || !(0xC0..=0xC2).contains(&marker) {
-        let what = format!("JPEG with {precision} bits, coding process {}", marker - 0xC0);
+        let what = format!(
+            "JPEG with {precision} bits, coding process {}",
+            marker - 0xC0
+        );
         return Err(SampleError::Unsupported(what));
     }
     Ok(Frame {
@@ -134,8 +163,14 @@ impl<'a> Segments<'a> {
         let cut_off = || damaged("truncated before the first scan");
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let stray = rest.iter().position(|&byte| byte == 0xFF).ok_or_else(cut_off)?;
-            let fill = rest[stray..].iter().position(|&byte| byte != 0xFF).ok_or_else(cut_off)?;
+            let stray = rest
+                .iter()
+                .position(|&byte| byte == 0xFF)
+                .ok_or_else(cut_off)?;
+            let fill = rest[stray..]
+                .iter()
+                .position(|&byte| byte != 0xFF)
+                .ok_or_else(cut_off)?;
             let marker = rest[stray + fill];
             self.at += stray + fill + 1;
             match marker {

@@ -24,7 +24,9 @@ impl Fixture {
 }
 
 fn folder() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "pictures"].iter().collect()
+    [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "pictures"]
+        .iter()
+        .collect()
 }
 
 fn fixtures() -> Vec<Fixture> {
@@ -32,7 +34,11 @@ fn fixtures() -> Vec<Fixture> {
     let expected: serde_json::Map<String, Value> = serde_json::from_slice(&expected).unwrap();
     let fixtures = expected.into_iter().map(|(name, expected)| {
         let bytes = std::fs::read(folder().join(&name)).unwrap();
-        Fixture { name, bytes, expected }
+        Fixture {
+            name,
+            bytes,
+            expected,
+        }
     });
     fixtures.collect()
 }
@@ -50,7 +56,11 @@ fn every_kind_of_picture_decodes_as_pillow_decodes_it() {
             }
             (Some((_, _, pixels)), Ok(picture)) => {
                 assert_eq!(picture.pixels.len(), pixels.len());
-                let differences = picture.pixels.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b));
+                let differences = picture
+                    .pixels
+                    .iter()
+                    .zip(&pixels)
+                    .map(|(a, b)| a.abs_diff(*b));
                 let levels = u64::from(differences.max().unwrap());
                 let allowed = fixture.expected["levels"].as_u64().unwrap();
                 if levels <= allowed {
@@ -70,7 +80,10 @@ fn every_kind_of_picture_decodes_as_pillow_decodes_it() {
                 }
                 format!("{error:?}")
             }
-            (_, result) => format!("{:?}", result.map(|picture| (picture.width, picture.height))),
+            (_, result) => format!(
+                "{:?}",
+                result.map(|picture| (picture.width, picture.height))
+            ),
         };
         wrong.push(format!("{}: {problem}", fixture.name));
     }
@@ -82,28 +95,76 @@ fn headers_tell_what_decoding_gives() {
     for fixture in fixtures() {
         if let Some((width, height, pixels)) = fixture.pixels() {
             let header = read_header(&fixture.bytes, &Limits::default()).unwrap();
-            assert_eq!((header.width, header.height), (width, height), "{}", fixture.name);
-            assert!(header.decode_bytes >= pixels.len() as u64, "{}", fixture.name);
+            assert_eq!(
+                (header.width, header.height),
+                (width, height),
+                "{}",
+                fixture.name
+            );
+            assert!(
+                header.decode_bytes >= pixels.len() as u64,
+                "{}",
+                fixture.name
+            );
         }
     }
 }
 
 #[test]
 fn limits_hold_before_anything_is_decoded() {
-    for fixture in fixtures().iter().filter(|fixture| fixture.pixels().is_some()) {
+    for fixture in fixtures()
+        .iter()
+        .filter(|fixture| fixture.pixels().is_some())
+    {
         let (width, height, _) = fixture.pixels().unwrap();
         let found = u64::from(width) * u64::from(height);
-        let limits = Limits { pixels: found - 1, ..Limits::default() };
-        let over = SampleError::Limit { what: "pixels", found, limit: found - 1 };
-        assert_eq!(read_header(&fixture.bytes, &limits), Err(over.clone()), "{}", fixture.name);
-        assert_eq!(decode_image(&fixture.bytes, &limits), Err(over), "{}", fixture.name);
-        let limits = Limits { pixels: found, ..Limits::default() };
-        assert!(decode_image(&fixture.bytes, &limits).is_ok(), "{}", fixture.name);
+        let limits = Limits {
+            pixels: found - 1,
+            ..Limits::default()
+        };
+        let over = SampleError::Limit {
+            what: "pixels",
+            found,
+            limit: found - 1,
+        };
+        assert_eq!(
+            read_header(&fixture.bytes, &limits),
+            Err(over.clone()),
+            "{}",
+            fixture.name
+        );
+        assert_eq!(
+            decode_image(&fixture.bytes, &limits),
+            Err(over),
+            "{}",
+            fixture.name
+        );
+        let limits = Limits {
+            pixels: found,
+            ..Limits::default()
+        };
+        assert!(
+            decode_image(&fixture.bytes, &limits).is_ok(),
+            "{}",
+            fixture.name
+        );
 
         let found = fixture.bytes.len() as u64;
-        let limits = Limits { bytes: found - 1, ..Limits::default() };
-        let over = SampleError::Limit { what: "bytes", found, limit: found - 1 };
-        assert_eq!(decode_image(&fixture.bytes, &limits), Err(over), "{}", fixture.name);
+        let limits = Limits {
+            bytes: found - 1,
+            ..Limits::default()
+        };
+        let over = SampleError::Limit {
+            what: "bytes",
+            found,
+            limit: found - 1,
+        };
+        assert_eq!(
+            decode_image(&fixture.bytes, &limits),
+            Err(over),
+            "{}",
+            fixture.name
+        );
     }
 }
 
@@ -112,11 +173,18 @@ fn limits_hold_before_anything_is_decoded() {
 fn a_bomb_costs_nothing() {
     let path = folder().join("rgb-444.jpg");
     let mut bytes = std::fs::read(path).unwrap();
-    let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+    let frame = bytes
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xC0])
+        .unwrap();
     bytes[frame + 5..frame + 9].fill(0xFF);
     let found = 65_535 * 65_535;
     let limit = Limits::default().pixels;
-    let over = SampleError::Limit { what: "pixels", found, limit };
+    let over = SampleError::Limit {
+        what: "pixels",
+        found,
+        limit,
+    };
     assert_eq!(decode_image(&bytes, &Limits::default()), Err(over));
 }
 
@@ -124,11 +192,19 @@ fn a_bomb_costs_nothing() {
 #[test]
 fn no_cut_off_file_passes_for_a_whole_one() {
     for fixture in fixtures() {
-        let Ok(whole) = decode_image(&fixture.bytes, &Limits::default()) else { continue };
-        for length in (0..fixture.bytes.len()).step_by(7).chain([fixture.bytes.len() - 1]) {
+        let Ok(whole) = decode_image(&fixture.bytes, &Limits::default()) else {
+            continue;
+        };
+        for length in (0..fixture.bytes.len())
+            .step_by(7)
+            .chain([fixture.bytes.len() - 1])
+        {
             if let Ok(part) = decode_image(&fixture.bytes[..length], &Limits::default()) {
                 let name = &fixture.name;
-                assert!(part == whole, "{name}: the first {length} bytes give another picture");
+                assert!(
+                    part == whole,
+                    "{name}: the first {length} bytes give another picture"
+                );
             }
         }
     }
@@ -139,8 +215,14 @@ fn no_cut_off_file_passes_for_a_whole_one() {
 fn damaged_files_come_back_as_results() {
     use crate::rng::{Purpose, Rng};
     let mut rng = Rng::for_name(3, Purpose::Order, "damage");
-    let limits = Limits { pixels: 100_000, ..Limits::default() };
-    for fixture in fixtures().iter().filter(|fixture| !fixture.bytes.is_empty()) {
+    let limits = Limits {
+        pixels: 100_000,
+        ..Limits::default()
+    };
+    for fixture in fixtures()
+        .iter()
+        .filter(|fixture| !fixture.bytes.is_empty())
+    {
         for _ in 0..40 {
             let mut bytes = fixture.bytes.clone();
             for _ in 0..=rng.below(3) {

@@ -1,4 +1,4 @@
-//! BEiT's block-wise mask, as data2vec 1.0 uses it for images.
+//! `BEiT`'s block-wise mask, as data2vec 1.0 uses it for images.
 
 use crate::rng::Rng;
 
@@ -8,7 +8,7 @@ const N_TRIES: usize = 10;
 /// Masks blocks of `min_area` patches or more, with height / width in `min_aspect` and its
 /// inverse, until `n_masked` patches are masked or no block fits.
 ///
-/// A mask may so end up short of `n_masked`: with BEiT's settings 70 % reach it, the mean is half
+/// A mask may so end up short of `n_masked`: with `BEiT`'s settings 70 % reach it, the mean is half
 /// a patch below.
 pub(super) fn draw(
     grid: usize,
@@ -53,9 +53,11 @@ fn mask_one_block(
         let first = rng.below(grid - width + 1);
         let block =
             || (top..top + height).map(|row| row * grid + first..row * grid + first + width);
-        let newly_masked: usize = block()
-            .map(|row| mask[row].iter().filter(|&&patch| patch == 0).count())
+        let already_masked: usize = block()
+            .flat_map(|row| &mask[row])
+            .map(|&one| usize::from(one))
             .sum();
+        let newly_masked = height * width - already_masked;
         if (1..=left).contains(&newly_masked) {
             block().for_each(|row| mask[row].fill(1));
             return newly_masked;

@@ -39,7 +39,11 @@ pub(super) fn draw(
             mask[row * grid..][span(column)].fill(0);
         }
     }
-    let kept = mask.iter().filter(|&&patch| patch == 0).count();
+    let kept = mask.len()
+        - mask
+            .iter()
+            .map(|&masked| usize::from(masked))
+            .sum::<usize>();
     if kept > n_kept {
         turn_random_patches(mask, 0, kept - n_kept, rng);
     } else {

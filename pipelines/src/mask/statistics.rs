@@ -27,8 +27,8 @@ impl Statistics {
         for (sum, &patch) in self.position.iter_mut().zip(mask) {
             *sum += f64::from(patch);
         }
-        let count = mask.iter().filter(|&&patch| patch == 1).count();
-        self.masked_count.push(count as f64);
+        let count: u32 = mask.iter().map(|&patch| u32::from(patch)).sum();
+        self.masked_count.push(f64::from(count));
         let at = |row: usize, column: usize| mask[row * grid + column];
         let neighbours = |value: u8, down: usize, right: usize| {
             let patches = (0..grid - down).flat_map(|r| (0..grid - right).map(move |c| (r, c)));

@@ -52,9 +52,10 @@ impl Plan {
         }
         let bad = Arc::new(bad.clone());
         let target = step * self.samples_per_lane_step() as u64;
-        let places = match bad.rows.is_empty() {
-            true => lanes.clone().map(|lane| self.place(lane, target)).collect(),
-            false => self.places_past_bad_rows(lanes.clone(), target, &bad),
+        let places = if bad.rows.is_empty() {
+            lanes.clone().map(|lane| self.place(lane, target)).collect()
+        } else {
+            self.places_past_bad_rows(lanes.clone(), target, &bad)
         };
         let streams = lanes.zip(places);
         Ok(streams
@@ -93,9 +94,10 @@ impl Plan {
                 let slice = self.slice_of(lane, epoch);
                 let in_epoch = self.slice_rows(slice) - bad_of_slice[slice];
                 if place.is_none() {
-                    match *left < in_epoch {
-                        true => *place = Some((epoch, *left)),
-                        false => *left -= in_epoch,
+                    if *left < in_epoch {
+                        *place = Some((epoch, *left));
+                    } else {
+                        *left -= in_epoch;
                     }
                 }
             }
@@ -147,7 +149,7 @@ impl LaneStream {
                 .plan
                 .window_pieces(&stream.order, slice, stream.window);
             let good: u64 = pieces
-                .map(|rows| rows.end - rows.start - stream.bad.count_in(rows.clone()))
+                .map(|rows| rows.end - rows.start - stream.bad.count_in(rows))
                 .sum();
             if stream.taken < good {
                 return stream;

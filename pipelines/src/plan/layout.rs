@@ -150,7 +150,7 @@ impl Chunks {
     }
 }
 
-/// Where the `index`-th of `n_parts` nearly equal parts of `n` begins: ⌊index · n / n_parts⌋.
+/// Where the `index`-th of `n_parts` nearly equal parts of `n` begins: `index · n / n_parts`, rounded down.
 pub(super) fn part(index: u64, n: u64, n_parts: u64) -> u64 {
     (u128::from(index) * u128::from(n) / u128::from(n_parts)) as u64
 }

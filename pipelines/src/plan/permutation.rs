@@ -62,9 +62,11 @@ impl EpochOrder {
     /// Pieces of a slice: whole chunks, but for the first and the last, which it may share.
     pub(super) fn n_pieces(&self, slice: usize) -> usize {
         let (from, to) = (self.cuts[slice], self.cuts[slice + 1]);
-        match from == to {
-            true => 0, // Fewer rows than slices.
-            false => to.position + usize::from(to.rows > 0) - from.position,
+        if from == to {
+            // Fewer rows than slices.
+            0
+        } else {
+            to.position + usize::from(to.rows > 0) - from.position
         }
     }
 

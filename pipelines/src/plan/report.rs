@@ -171,9 +171,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
         let percent = |share: f64| 100.0 * share;
-        let chunks = match self.cuts_groups {
-            true => "runs of row groups: fewer than four groups per lane",
-            false => "each a row group",
+        let chunks = if self.cuts_groups {
+            "runs of row groups: fewer than four groups per lane"
+        } else {
+            "each a row group"
         };
         writeln!(
             f,

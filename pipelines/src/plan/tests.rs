@@ -65,9 +65,10 @@ fn met(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
         let mut slots = lane.flat_map(|window| window.slots);
         while left > 0 {
             let row = slots.next().expect("endless").row;
-            match bad.contains(row) {
-                true => met.push(row),
-                false => left -= 1,
+            if bad.contains(row) {
+                met.push(row);
+            } else {
+                left -= 1;
             }
         }
     }

@@ -59,9 +59,10 @@ impl Footer {
     pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
         let start = object.read(0..object.bytes.min(MAGIC.len() as u64)).await?;
         let is_stream = start != MAGIC;
-        let (schema, version, parts) = match is_stream {
-            true => walk_stream(object).await?,
-            false => read_file_footer(object).await?,
+        let (schema, version, parts) = if is_stream {
+            walk_stream(object).await?
+        } else {
+            read_file_footer(object).await?
         };
         let columns = map.find(&schema, &object.location.url)?;
         let classes = map.classes(&schema);
@@ -243,9 +244,10 @@ async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>>
         ));
     }
     let head = prefix + length;
-    let bytes = match head <= first.len() as u64 {
-        true => first.slice(..head as usize),
-        false => object.read(start..start + head).await?,
+    let bytes = if head <= first.len() as u64 {
+        first.slice(..head as usize)
+    } else {
+        object.read(start..start + head).await?
     };
     let flatbuffer = bytes.slice(prefix as usize..);
     let message = root_as_message(&flatbuffer)

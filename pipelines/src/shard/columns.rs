@@ -186,9 +186,12 @@ pub(super) fn as_views(field: &Field) -> Field {
         DataType::Struct(parts) => DataType::Struct(
             parts
                 .iter()
-                .map(|part| match part.name() == "bytes" {
-                    true => Arc::new(as_views(part)),
-                    false => part.clone(),
+                .map(|part| {
+                    if part.name() == "bytes" {
+                        Arc::new(as_views(part))
+                    } else {
+                        part.clone()
+                    }
                 })
                 .collect(),
         ),

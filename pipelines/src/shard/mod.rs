@@ -105,42 +105,39 @@ impl ShardSet {
         let mut footers = Footers::default();
         let mut shards = Vec::with_capacity(objects.len());
         let mut classes = None;
-        match &manifest {
-            Some(manifest) => {
-                classes.clone_from(&manifest.classes);
-                for (object, listed) in objects.iter().zip(&manifest.shards) {
-                    let groups = listed.row_groups.iter().map(Group::listed).collect();
-                    shards.push(Shard::new(object.clone(), groups));
-                }
-                // One footer shows now, and not in the middle of a run, if a column is missing.
-                if let Some(object) = objects.first() {
-                    let footer = Footer::read(object, &columns).await?;
-                    shards[0].check(footer.groups())?;
-                    classes = classes.or_else(|| footer.classes().cloned());
-                    footers.keep(0, Arc::new(footer));
-                }
+        if let Some(manifest) = &manifest {
+            classes.clone_from(&manifest.classes);
+            for (object, listed) in objects.iter().zip(&manifest.shards) {
+                let groups = listed.row_groups.iter().map(Group::listed).collect();
+                shards.push(Shard::new(object.clone(), groups));
             }
-            None => {
-                let reads = objects.iter().map(|object| Footer::read(object, &columns));
-                let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
-                while let Some(footer) = reads.try_next().await? {
-                    let object = &objects[shards.len()];
-                    if shards.is_empty() {
-                        classes = footer.classes().cloned();
-                    } else if footer.classes() != classes.as_ref() {
-                        return Err(Error::Schema {
-                            shard: object.location.url.clone(),
-                            column: columns.label.name.clone(),
-                            reason: format!(
-                                "its class names differ from those of {}: write both with the \
+            // One footer shows now, and not in the middle of a run, if a column is missing.
+            if let Some(object) = objects.first() {
+                let footer = Footer::read(object, &columns).await?;
+                shards[0].check(footer.groups())?;
+                classes = classes.or_else(|| footer.classes().cloned());
+                footers.keep(0, Arc::new(footer));
+            }
+        } else {
+            let reads = objects.iter().map(|object| Footer::read(object, &columns));
+            let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
+            while let Some(footer) = reads.try_next().await? {
+                let object = &objects[shards.len()];
+                if shards.is_empty() {
+                    classes = footer.classes().cloned();
+                } else if footer.classes() != classes.as_ref() {
+                    return Err(Error::Schema {
+                        shard: object.location.url.clone(),
+                        column: columns.label.name.clone(),
+                        reason: format!(
+                            "its class names differ from those of {}: write both with the \
                                  same list (`shards write --labels`)",
-                                objects[0].location.url
-                            ),
-                        });
-                    }
-                    shards.push(Shard::new(object.clone(), footer.groups().to_vec()));
-                    footers.keep(shards.len() - 1, Arc::new(footer));
+                            objects[0].location.url
+                        ),
+                    });
                 }
+                shards.push(Shard::new(object.clone(), footer.groups().to_vec()));
+                footers.keep(shards.len() - 1, Arc::new(footer));
             }
         }
         let mut rows = 0;
@@ -206,6 +203,21 @@ impl ShardSet {
                     .await
             }
         }
+    }
+
+    /// The set's manifest, read again; `None` where there is none, or the set is a single file.
+    pub async fn read_manifest(&self) -> Result<Option<Manifest>> {
+        if self
+            .shards
+            .iter()
+            .any(|shard| shard.location().prefix == self.location.prefix)
+        {
+            return Ok(None);
+        }
+        let at = self.location.join(MANIFEST_NAME);
+        let json = at.read().await?;
+        json.map(|json| Manifest::from_json(&json, &at.url))
+            .transpose()
     }
 
     async fn footer(&self, shard_idx: usize) -> Result<Arc<Footer>> {

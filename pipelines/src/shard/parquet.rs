@@ -42,9 +42,8 @@ impl Footer {
         }
         let end = object.bytes - TAIL;
         let tail = object.read(end..object.bytes).await?;
-        let tail = match tail.as_ref().try_into().map(FooterTail::try_new) {
-            Ok(Ok(tail)) => tail,
-            Ok(Err(_)) | Err(_) => return Err(not_parquet(object).await?),
+        let Ok(Ok(tail)) = tail.as_ref().try_into().map(FooterTail::try_new) else {
+            return Err(not_parquet(object).await?);
         };
         let length = tail.metadata_length() as u64;
         if length > end {
@@ -166,9 +165,12 @@ fn with_views(
         .schema()
         .fields()
         .iter()
-        .map(|field| match *field.name() == map.image.name {
-            true => Arc::new(as_views(field)),
-            false => field.clone(),
+        .map(|field| {
+            if *field.name() == map.image.name {
+                Arc::new(as_views(field))
+            } else {
+                field.clone()
+            }
         })
         .collect();
     let schema = Schema::new_with_metadata(fields, plain.schema().metadata().clone());

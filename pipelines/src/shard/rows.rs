@@ -180,12 +180,13 @@ impl ImageRows {
             .bytes_xxh3
             .map(|at| batch.column(at).as_primitive::<UInt64Type>());
         let labels = columns.label.map(|at| batch.column(at));
-        let labels = labels.map(|labels| match is_text(value_type(labels.data_type())) {
-            true => Ok(Labels::Names(
-                cast(labels, &DataType::Utf8)?.as_string().clone(),
-                classes,
-            )),
-            false => {
+        let labels = labels.map(|labels| {
+            if is_text(value_type(labels.data_type())) {
+                Ok(Labels::Names(
+                    cast(labels, &DataType::Utf8)?.as_string().clone(),
+                    classes,
+                ))
+            } else {
                 let numbers = cast(labels, &DataType::Int64)?.as_primitive().clone();
                 Ok::<_, arrow::error::ArrowError>(Labels::Numbers(numbers, classes))
             }
@@ -235,11 +236,7 @@ fn decoded_bytes(batch: &RecordBatch, fetched: &Fetched) -> u64 {
         .map(|(_, bytes)| bytes.as_ptr_range())
         .collect();
     let mut seen = BTreeMap::new();
-    let mut arrays: Vec<_> = batch
-        .columns()
-        .iter()
-        .map(|column| column.to_data())
-        .collect();
+    let mut arrays: Vec<_> = batch.columns().iter().map(Array::to_data).collect();
     while let Some(array) = arrays.pop() {
         for buffer in array.buffers() {
             if !fetched.iter().any(|part| part.contains(&buffer.as_ptr())) {

@@ -56,7 +56,7 @@ fn picture(row: usize) -> Option<Vec<u8>> {
 }
 
 fn pictures(rows: std::ops::Range<usize>) -> ArrayRef {
-    Arc::new(BinaryArray::from_iter(rows.map(picture)))
+    Arc::new(rows.map(picture).collect::<BinaryArray>())
 }
 
 /// Media as `struct<bytes, path>`, as Hugging Face and our own writer have it.
@@ -89,7 +89,7 @@ fn our_batch() -> RecordBatch {
     batch(vec![
         ("image", image_struct(0..ROWS)),
         ("label", labels(0..ROWS)),
-        ("bytes_xxh3", Arc::new(UInt64Array::from_iter(hashes))),
+        ("bytes_xxh3", Arc::new(hashes.collect::<UInt64Array>())),
     ])
 }
 

@@ -15,8 +15,8 @@ use crate::config::{Filter, ImageConfig};
 use crate::decode::Picture;
 use crate::rng::{Purpose, Rng, SampleKey};
 
-/// Runs `tests/fixtures/pillow.py`; `None`, with the reason printed, if there is no Pillow.
-fn pillow(jobs: &Value) -> Option<Vec<u8>> {
+/// What `tests/fixtures/pillow.py` makes of `jobs`; `None`, with the reason printed, if there is no Pillow.
+pub(super) fn pillow(jobs: &Value) -> Option<Vec<u8>> {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_pillow = Command::new(&python).args(["-c", "import PIL"]).output();
     if !has_pillow.is_ok_and(|output| output.status.success()) {
@@ -26,8 +26,16 @@ fn pillow(jobs: &Value) -> Option<Vec<u8>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pillow.py");
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(jobs.to_string().as_bytes()).unwrap();
-    let output = Command::new(python).arg(script).arg(file.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(python)
+        .arg(script)
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Some(output.stdout)
 }
 
@@ -49,7 +57,11 @@ fn picture(width: u32, height: u32, seed: u64) -> Picture {
             }
         }
     }
-    Picture { width, height, pixels }
+    Picture {
+        width,
+        height,
+        pixels,
+    }
 }
 
 /// Values that differ by 0, 1, 2 and more levels.
@@ -67,9 +79,19 @@ impl Differences {
     /// At most one level; two for at most 0.01 % of bicubic values.
     fn check(&self, filter: Filter) {
         let n: usize = self.0.iter().sum();
-        let two_allowed = if filter == Filter::Bicubic { n / 10_000 } else { 0 };
-        assert!(self.0[3] == 0 && self.0[2] <= two_allowed, "{filter:?}: {self:?}");
-        assert!(self.0[0] > n / 2, "{filter:?}: most values are equal, {self:?}");
+        let two_allowed = if filter == Filter::Bicubic {
+            n / 10_000
+        } else {
+            0
+        };
+        assert!(
+            self.0[3] == 0 && self.0[2] <= two_allowed,
+            "{filter:?}: {self:?}"
+        );
+        assert!(
+            self.0[0] > n / 2,
+            "{filter:?}: most values are equal, {self:?}"
+        );
     }
 }
 
@@ -88,14 +110,19 @@ fn written(pictures: &[Picture]) -> (tempfile::TempDir, Vec<Value>) {
 /// Compares `ours` with what the script makes of `jobs`, one after the other.
 fn compare(pictures: &[Picture], jobs: &[Value], ours: &[Vec<u8>], filter: Filter) {
     let (_folder, described) = written(pictures);
-    let Some(theirs) = pillow(&json!({"pictures": described, "jobs": jobs})) else { return };
+    let Some(theirs) = pillow(&json!({"pictures": described, "jobs": jobs})) else {
+        return;
+    };
     let mut theirs = &theirs[..];
     let mut differences = Differences::default();
     for pixels in ours {
         differences.add(pixels, theirs.split_off(..pixels.len()).unwrap());
     }
     assert!(theirs.is_empty());
-    println!("{filter:?}: values that differ by 0, 1, 2, more levels: {:?}", differences.0);
+    println!(
+        "{filter:?}: values that differ by 0, 1, 2, more levels: {:?}",
+        differences.0
+    );
     differences.check(filter);
 }
 
@@ -109,11 +136,33 @@ fn name(filter: Filter) -> &'static str {
 #[test]
 fn whole_pictures_resize_as_pillow_resizes_them() {
     let sizes = [
-        (1, 1), (1, 40), (40, 1), (2, 3), (7, 5), (64, 64), (500, 375), (375, 500), (1200, 9),
-        (9, 1200), (33, 257),
+        (1, 1),
+        (1, 40),
+        (40, 1),
+        (2, 3),
+        (7, 5),
+        (64, 64),
+        (500, 375),
+        (375, 500),
+        (1200, 9),
+        (9, 1200),
+        (33, 257),
     ];
-    let targets = [(1, 1), (1, 50), (50, 1), (3, 2), (32, 32), (224, 224), (300, 20), (20, 300), (400, 301)];
-    let pictures: Vec<_> = (0..).zip(sizes).map(|(i, (w, h))| picture(w, h, i)).collect();
+    let targets = [
+        (1, 1),
+        (1, 50),
+        (50, 1),
+        (3, 2),
+        (32, 32),
+        (224, 224),
+        (300, 20),
+        (20, 300),
+        (400, 301),
+    ];
+    let pictures: Vec<_> = (0..)
+        .zip(sizes)
+        .map(|(i, (w, h))| picture(w, h, i))
+        .collect();
     for filter in [Filter::Bilinear, Filter::Bicubic] {
         let (mut jobs, mut ours) = (Vec::new(), Vec::new());
         for (i, picture) in pictures.iter().enumerate() {
@@ -129,7 +178,10 @@ fn whole_pictures_resize_as_pillow_resizes_them() {
 #[test]
 fn random_windows_resize_as_pillow_crops_and_resizes_them() {
     let sizes = [(500, 375), (333, 500), (64, 48), (1000, 30), (32, 32)];
-    let pictures: Vec<_> = (10..).zip(sizes).map(|(i, (w, h))| picture(w, h, i)).collect();
+    let pictures: Vec<_> = (10..)
+        .zip(sizes)
+        .map(|(i, (w, h))| picture(w, h, i))
+        .collect();
     let mut rng = Rng::for_name(0, Purpose::Crop, "windows");
     for filter in [Filter::Bilinear, Filter::Bicubic] {
         let (mut jobs, mut ours) = (Vec::new(), Vec::new());
@@ -137,7 +189,12 @@ fn random_windows_resize_as_pillow_crops_and_resizes_them() {
             let i = n % pictures.len();
             let (width, height) = sizes[i];
             let window = random_window(width, height, [0.08, 1.0], [0.75, 4.0 / 3.0], &mut rng);
-            let Window { left, top, width, height } = window;
+            let Window {
+                left,
+                top,
+                width,
+                height,
+            } = window;
             let side = [32, 97, 224][n % 3];
             jobs.push(json!({"picture": i, "window": [left, top, width, height],
                 "resize": [side, side], "filter": name(filter)}));
@@ -147,7 +204,7 @@ fn random_windows_resize_as_pillow_crops_and_resizes_them() {
     }
 }
 
-fn config(color_jitter: f32, filter: Filter) -> ImageConfig {
+pub(super) fn config(color_jitter: f32, filter: Filter) -> ImageConfig {
     ImageConfig {
         size: 56,
         crop_scale: [0.08, 1.0],
@@ -163,17 +220,30 @@ fn config(color_jitter: f32, filter: Filter) -> ImageConfig {
 
 #[test]
 fn training_views_are_those_of_pillow() {
-    let pictures = [picture(320, 200, 20), picture(90, 160, 21), picture(48, 48, 22)];
+    let pictures = [
+        picture(320, 200, 20),
+        picture(90, 160, 21),
+        picture(48, 48, 22),
+    ];
     for (filter, strength) in [(Filter::Bilinear, 0.0), (Filter::Bicubic, 0.4)] {
         let config = config(strength, filter);
         let (mut jobs, mut ours) = (Vec::new(), Vec::new());
         let mut n_flipped = 0;
         for sample in 0..120 {
-            let key = SampleKey { seed: 4, epoch: 1, sample };
+            let key = SampleKey {
+                seed: 4,
+                epoch: 1,
+                sample,
+            };
             let i = sample as usize % pictures.len();
             let stream = |purpose| Rng::for_sample(key, purpose, 0);
             let (width, height) = (pictures[i].width, pictures[i].height);
-            let Window { left, top, width, height } = random_window(
+            let Window {
+                left,
+                top,
+                width,
+                height,
+            } = random_window(
                 width,
                 height,
                 config.crop_scale,
@@ -204,26 +274,49 @@ fn colours_change_exactly_as_pillow_changes_them() {
     for n in 0..200 {
         let i = n % 2;
         let jitter = ColorJitter::draw([0.4, 1.0][n / 100], &mut rng);
-        let window = Window { left: 3, top: 5, width: 40, height: 50 };
+        let window = Window {
+            left: 3,
+            top: 5,
+            width: 40,
+            height: 50,
+        };
         jobs.push(json!({"picture": i, "jitter": jitter.described(), "window": [3, 5, 40, 50]}));
         ours.push(jitter.apply(&pictures[i], window).pixels);
     }
     let (_folder, described) = written(&pictures);
-    let Some(theirs) = pillow(&json!({"pictures": described, "jobs": jobs})) else { return };
+    let Some(theirs) = pillow(&json!({"pictures": described, "jobs": jobs})) else {
+        return;
+    };
     assert!(theirs == ours.concat());
 }
 
 #[test]
 fn evaluation_views_are_those_of_pillow() {
-    let sizes = [(320, 200), (90, 161), (64, 64), (65, 64), (30, 21), (600, 40), (41, 640)];
-    let pictures: Vec<_> = (40..).zip(sizes).map(|(i, (w, h))| picture(w, h, i)).collect();
+    let sizes = [
+        (320, 200),
+        (90, 161),
+        (64, 64),
+        (65, 64),
+        (30, 21),
+        (600, 40),
+        (41, 640),
+    ];
+    let pictures: Vec<_> = (40..)
+        .zip(sizes)
+        .map(|(i, (w, h))| picture(w, h, i))
+        .collect();
     for filter in [Filter::Bilinear, Filter::Bicubic] {
         let (mut jobs, mut ours) = (Vec::new(), Vec::new());
         for size in [56, 57, 64] {
-            let config = ImageConfig { size, ..config(0.0, filter) };
+            let config = ImageConfig {
+                size,
+                ..config(0.0, filter)
+            };
             for (i, picture) in pictures.iter().enumerate() {
-                jobs.push(json!({"picture": i, "eval": [config.eval_resize, config.size],
-                    "filter": name(filter)}));
+                jobs.push(
+                    json!({"picture": i, "eval": [config.eval_resize, config.size],
+                    "filter": name(filter)}),
+                );
                 ours.push(eval_crop(picture, &config));
             }
         }
@@ -236,17 +329,30 @@ fn evaluation_views_are_those_of_pillow() {
 #[test]
 fn random_windows_are_distributed_as_torchvisions() {
     let n = 4000;
-    let sizes = [(500, 375), (100, 40), (30, 100), (400, 30), (10, 300), (8, 8), (3, 1)];
+    let sizes = [
+        (500, 375),
+        (100, 40),
+        (30, 100),
+        (400, 30),
+        (10, 300),
+        (8, 8),
+        (3, 1),
+    ];
     let ratio = [0.75, 4.0 / 3.0];
     let scales = [[0.08, 1.0], [0.3, 1.0]];
-    let cases: Vec<_> = sizes.into_iter().flat_map(|size| scales.map(|scale| (size, scale))).collect();
+    let cases: Vec<_> = sizes
+        .into_iter()
+        .flat_map(|size| scales.map(|scale| (size, scale)))
+        .collect();
     let described: Vec<Value> = cases
         .iter()
         .map(|&((width, height), scale)| {
             json!({"width": width, "height": height, "scale": scale, "ratio": ratio, "n": n, "seed": 5})
         })
         .collect();
-    let Some(theirs) = pillow(&json!({"windows": described})) else { return };
+    let Some(theirs) = pillow(&json!({"windows": described})) else {
+        return;
+    };
     let theirs: Vec<Vec<[f64; 4]>> = serde_json::from_slice(&theirs).unwrap();
     let mut rng = Rng::for_name(1, Purpose::Crop, "distribution");
     for (((width, height), scale), theirs) in cases.into_iter().zip(theirs) {
@@ -258,7 +364,11 @@ fn random_windows_are_distributed_as_torchvisions() {
         for side in 0..4 {
             for power in [1, 2] {
                 let moment = |windows: &[[f64; 4]], power: i32| {
-                    windows.iter().map(|window| window[side].powi(power)).sum::<f64>() / f64::from(n)
+                    windows
+                        .iter()
+                        .map(|window| window[side].powi(power))
+                        .sum::<f64>()
+                        / f64::from(n)
                 };
                 let (a, b) = (moment(&ours, power), moment(&theirs, power));
                 let variance = moment(&theirs, 2 * power) - b * b;

@@ -1,4 +1,4 @@
-//! Brightness, contrast and saturation as torchvision's ColorJitter changes them on PIL pictures.
+//! Brightness, contrast and saturation as torchvision's `ColorJitter` changes them on PIL pictures.
 
 use super::crop::Window;
 use crate::decode::Picture;
@@ -83,7 +83,12 @@ fn mean_luma(picture: &Picture, changes: &[Change]) -> u8 {
             }
         }
         let (pixels, _) = changed.as_chunks::<3>();
-        sum += u64::from(pixels.iter().map(|&pixel| u32::from(luma(pixel))).sum::<u32>());
+        sum += u64::from(
+            pixels
+                .iter()
+                .map(|&pixel| u32::from(luma(pixel)))
+                .sum::<u32>(),
+        );
     }
     let n_pixels = picture.pixels.len() / 3;
     (sum as f64 / n_pixels as f64 + 0.5) as u8

@@ -18,7 +18,7 @@ pub(super) struct Window {
     pub(super) height: u32,
 }
 
-/// The window of torchvision's RandomResizedCrop: area uniform in `scale` of the picture's, the
+/// The window of torchvision's `RandomResizedCrop`: area uniform in `scale` of the picture's, the
 /// logarithm of width / height uniform in that of `ratio`, place uniform.
 ///
 /// If ten draws in a row do not fit, the largest centred window whose ratio lies within `ratio`.
@@ -64,7 +64,8 @@ pub(super) fn random_window(
 
 /// Width and height with the short side at `side` and the ratio kept, the long side rounded down.
 pub(super) fn short_side_to(width: u32, height: u32, side: u32) -> (u32, u32) {
-    let long = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
+    let long =
+        |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
     if width <= height {
         (side, long(height, width))
     } else {
@@ -121,7 +122,8 @@ impl Picture {
     /// The pixels of a window: RGB8, `[height, width, 3]`.
     pub(super) fn cut(&self, window: Window) -> Vec<u8> {
         let mut pixels = Vec::with_capacity(3 * window.width as usize * window.height as usize);
-        self.rows(window).for_each(|row| pixels.extend_from_slice(row));
+        self.rows(window)
+            .for_each(|row| pixels.extend_from_slice(row));
         pixels
     }
 }

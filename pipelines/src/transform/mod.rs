@@ -6,6 +6,10 @@
 mod against_pillow;
 mod color;
 mod crop;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod photos;
 mod resize;
 
 use crate::config::ImageConfig;
@@ -14,7 +18,7 @@ use crate::rng::{Purpose, Rng, SampleKey};
 use color::ColorJitter;
 pub use resize::resize;
 
-/// A random view of `picture`: colour jitter, then flip, then RandomResizedCrop.
+/// A random view of `picture`: colour jitter, then flip, then a random crop.
 ///
 /// Gives RGB8, rows top to bottom, `[size, size, 3]`. What is drawn depends on `key` and the
 /// picture's size alone. The jitter is that of the whole picture (its mean sets the contrast), but

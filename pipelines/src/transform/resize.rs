@@ -53,7 +53,12 @@ pub(super) fn resize_window(
         window.width.min(window.height).min(width).min(height) > 0,
         "a picture with a side of 0"
     );
-    let whole = ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3);
+    let whole = ImageRef::new(
+        picture.width,
+        picture.height,
+        &picture.pixels,
+        PixelType::U8x3,
+    );
     let whole = whole.expect(FITS);
     let source = CroppedImage::new(&whole, window.left, window.top, window.width, window.height);
     let source = source.expect(FITS);

@@ -6,7 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 const RENEW_EVERY: Duration = Duration::from_secs(15);
-const VALID_FOR: Duration = Duration::from_secs(60);
+const VALID_FOR: Duration = Duration::from_mins(1);
 
 /// Held while a set is written; given back when dropped.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Drop for Lease {
 }
 
 /// The file stays (removing it would let two writers lock two files of one name), emptied.
-fn release(file: &mut File, path: &PathBuf) {
+fn release(file: &mut File, path: &Path) {
     if let Err(error) = file.set_len(0) {
         tracing::warn!("{}: the lease was not given back: {error}", path.display());
     }

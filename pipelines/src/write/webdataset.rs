@@ -127,23 +127,25 @@ impl Tar {
         skip: u64,
         each: &mut dyn FnMut(Group) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let file = BufReader::new(File::open(&self.path).map_err(|source| self.io(source))?);
+        let file = File::open(&self.path).map_err(|source| self.io(source))?;
+        let length = file.metadata().map_err(|source| self.io(source))?.len();
+        let file = BufReader::new(file);
         if self.gzip {
             let mut archive = Archive::new(flate2::read::MultiGzDecoder::new(file));
-            self.walk(archive.entries().map_err(|e| self.damaged(&e))?, skip, each)
+            let entries = archive.entries().map_err(|e| self.damaged(&e))?;
+            self.walk(entries, u64::MAX, skip, each)
         } else {
             let mut archive = Archive::new(file);
-            self.walk(
-                archive.entries_with_seek().map_err(|e| self.damaged(&e))?,
-                skip,
-                each,
-            )
+            let entries = archive.entries_with_seek().map_err(|e| self.damaged(&e))?;
+            self.walk(entries, length, skip, each)
         }
     }
 
+    /// `length` is that of the file: stepping over a member does not notice its missing end.
     fn walk<R: Read>(
         &self,
         entries: Entries<'_, R>,
+        length: u64,
         skip: u64,
         each: &mut dyn FnMut(Group) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
@@ -152,6 +154,9 @@ impl Tar {
         for entry in entries {
             let mut entry = entry.map_err(|e| self.damaged(&e))?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            if entry.raw_file_position().saturating_add(entry.size()) > length {
+                return Err(self.cut_short(&name));
+            }
             let Some((key, extension)) = split_key(&name) else {
                 continue;
             };
@@ -197,7 +202,7 @@ impl Tar {
             )));
         }
         let mut text = Vec::new();
-        entry.read_to_end(&mut text).map_err(|e| self.damaged(&e))?;
+        self.read_to_end(entry, &mut text)?;
         let text = String::from_utf8_lossy(&text);
         Ok(if extension == "json" {
             label_of_json(&text)
@@ -221,7 +226,7 @@ impl Tar {
         let limit = Limits::default().bytes;
         if found > limit {
             let what = "bytes";
-            return Ok(named.then(|| Body::Bad(SampleError::Limit { what, found, limit })));
+            return Ok(named.then_some(Body::Bad(SampleError::Limit { what, found, limit })));
         }
         let mut bytes = Vec::new();
         entry
@@ -232,10 +237,29 @@ impl Tar {
             return Ok(None);
         }
         bytes.reserve_exact(found as usize - bytes.len().min(found as usize));
-        entry
-            .read_to_end(&mut bytes)
-            .map_err(|e| self.damaged(&e))?;
+        self.read_to_end(entry, &mut bytes)?;
         Ok(Some(Body::Bytes(bytes)))
+    }
+
+    /// Reads the rest of a member, all of which must be there.
+    fn read_to_end<R: Read>(
+        &self,
+        entry: &mut tar::Entry<'_, R>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
+        entry.read_to_end(bytes).map_err(|e| self.damaged(&e))?;
+        if bytes.len() as u64 == entry.size() {
+            return Ok(());
+        }
+        Err(self.cut_short(&String::from_utf8_lossy(&entry.path_bytes())))
+    }
+
+    fn cut_short(&self, member: &str) -> Error {
+        let reason = format!("it ends within `{member}`; fetch it again, or leave it out");
+        Error::Corrupt {
+            shard: self.path.display().to_string(),
+            reason,
+        }
     }
 
     fn io(&self, source: std::io::Error) -> Error {
@@ -246,7 +270,7 @@ impl Tar {
     }
 
     fn damaged(&self, error: &std::io::Error) -> Error {
-        let reason = format!("{error} (is it cut short? fetch it again, or leave it out)");
+        let reason = format!("{error}; fetch it again, or leave it out");
         Error::Corrupt {
             shard: self.path.display().to_string(),
             reason,

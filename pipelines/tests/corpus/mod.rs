@@ -1,15 +1,27 @@
 //! Small corpora of rendered pictures, in the forms that people have, and the rows of a set.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file takes what it needs")]
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test's own module")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file takes what it needs"
+)]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test's own module"
+)]
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray,
+};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, UInt64Type};
 use image::{ExtendedColorType, ImageEncoder};
 use parquet::arrow::ArrowWriter;
@@ -50,7 +62,9 @@ pub fn text(names: &[&str]) -> Vec<String> {
 }
 
 fn pixels(width: u32, height: u32, seed: u32) -> Vec<u8> {
-    (0..width * height * 3).map(|i| (i.wrapping_mul(seed * 37 + 11) >> 3) as u8).collect()
+    (0..width * height * 3)
+        .map(|i| (i.wrapping_mul(seed * 37 + 11) >> 3) as u8)
+        .collect()
 }
 
 /// A picture that differs for each seed.
@@ -58,7 +72,12 @@ pub fn jpeg(seed: u32) -> Vec<u8> {
     let (width, height) = (PICTURES.0 as u32, PICTURES.1 as u32);
     let mut bytes = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90)
-        .write_image(&pixels(width, height, seed), width, height, ExtendedColorType::Rgb8)
+        .write_image(
+            &pixels(width, height, seed),
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        )
         .unwrap();
     bytes
 }
@@ -66,7 +85,12 @@ pub fn jpeg(seed: u32) -> Vec<u8> {
 pub fn png(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(&pixels(width, height, 1), width, height, ExtendedColorType::Rgb8)
+        .write_image(
+            &pixels(width, height, 1),
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        )
         .unwrap();
     bytes
 }
@@ -76,7 +100,11 @@ pub fn class_folders(root: &Path, classes: &[&str], n: u32) {
     for (c, class) in classes.iter().enumerate() {
         fs::create_dir_all(root.join(class)).unwrap();
         for i in 0..n {
-            fs::write(root.join(format!("{class}/{i:03}.jpg")), jpeg(1000 * c as u32 + i)).unwrap();
+            fs::write(
+                root.join(format!("{class}/{i:03}.jpg")),
+                jpeg(1000 * c as u32 + i),
+            )
+            .unwrap();
         }
     }
 }
@@ -98,7 +126,8 @@ fn tar_bytes(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
-        tar.append_data(&mut header, name, bytes.as_slice()).unwrap();
+        tar.append_data(&mut header, name, bytes.as_slice())
+            .unwrap();
     }
     tar.into_inner().unwrap()
 }
@@ -119,7 +148,7 @@ pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
         Field::new("img", image.data_type().clone(), true),
         Field::new("fine", DataType::Int64, true),
     ];
-    let metadata = [("huggingface".to_owned(), features.to_owned())].into();
+    let metadata: HashMap<_, _> = [("huggingface".to_owned(), features.to_owned())].into();
     let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
     let labels: ArrayRef = Arc::new(Int64Array::from(labels.to_vec()));
     let columns = vec![labels.clone(), Arc::new(image) as ArrayRef, labels];
@@ -138,9 +167,12 @@ pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
 
 /// The set's shards, sorted.
 pub fn shard_files(set: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(set).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
+    let files = fs::read_dir(set)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "parquet"))
+        .collect();
     files.sort();
     files
 }
@@ -161,10 +193,22 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let image = batch.column_by_name("image").unwrap().as_struct();
     let bytes = image.column_by_name("bytes").unwrap().as_binary::<i32>();
     let path = image.column_by_name("path").unwrap().as_string::<i32>();
-    let width = batch.column_by_name("width").unwrap().as_primitive::<Int32Type>();
-    let height = batch.column_by_name("height").unwrap().as_primitive::<Int32Type>();
-    let label = batch.column_by_name("label").unwrap().as_primitive::<Int64Type>();
-    let xxh3 = batch.column_by_name("bytes_xxh3").unwrap().as_primitive::<UInt64Type>();
+    let width = batch
+        .column_by_name("width")
+        .unwrap()
+        .as_primitive::<Int32Type>();
+    let height = batch
+        .column_by_name("height")
+        .unwrap()
+        .as_primitive::<Int32Type>();
+    let label = batch
+        .column_by_name("label")
+        .unwrap()
+        .as_primitive::<Int64Type>();
+    let xxh3 = batch
+        .column_by_name("bytes_xxh3")
+        .unwrap()
+        .as_primitive::<UInt64Type>();
     let row = |i| Row {
         bytes: bytes.value(i).to_vec(),
         path: path.value(i).to_owned(),

@@ -18,7 +18,9 @@ pub(crate) struct Args {
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = read_data_table(&args.config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let set = runtime.block_on(ShardSet::open(&config.train, &config.columns))?;
     let plan = Plan::new(Layout::of(&set), PlanConfig::of(&config))?;
     println!("{}", Report::new(&set, &plan)?);

@@ -8,7 +8,7 @@ fn a_manifest_that_disagrees_with_its_files_is_refused() {
     let path = folder.path().join("a.parquet");
     write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
     write_manifest(folder.path(), |manifest| {
-        manifest.shards[0].path = "z.parquet".into()
+        manifest.shards[0].path = "z.parquet".into();
     });
     let text = error(folder.path(), &MAP);
     assert!(
@@ -24,7 +24,7 @@ fn a_manifest_that_disagrees_with_its_files_is_refused() {
     );
     std::fs::remove_file(folder.path().join(MANIFEST_NAME)).expect("removed");
     write_manifest(folder.path(), |manifest| {
-        manifest.shards[0].row_groups[0].bytes += 1
+        manifest.shards[0].row_groups[0].bytes += 1;
     });
     let text = error(folder.path(), &MAP);
     assert!(
@@ -44,7 +44,7 @@ fn a_shard_that_its_manifest_misdescribes_is_found_when_it_is_read() {
         );
     }
     write_manifest(folder.path(), |manifest| {
-        manifest.shards[1].row_groups[2].bytes -= 1
+        manifest.shards[1].row_groups[2].bytes -= 1;
     });
     let set = open(folder.path(), &MAP).expect("its first shard agrees");
     let text = block_on(set.read_group(1, 0))
