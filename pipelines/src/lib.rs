@@ -11,9 +11,26 @@
 //! use understudy_pipelines::DataConfig;
 //! use understudy_pipelines::pipeline::{Options, Pipeline};
 //!
+//! # fn example_set(folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+//! #     use std::{io::Cursor, sync::Arc};
+//! #     use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+//! #     let picture = |i: u8| {
+//! #         let picture = image::RgbImage::from_fn(48, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, i]));
+//! #         let mut bytes = Cursor::new(Vec::new());
+//! #         picture.write_to(&mut bytes, image::ImageFormat::Png).expect("PNG");
+//! #         Some(bytes.into_inner())
+//! #     };
+//! #     let pictures: BinaryArray = (0..50).map(picture).collect();
+//! #     let rows = RecordBatch::try_from_iter([("img", Arc::new(pictures) as ArrayRef)])?;
+//! #     std::fs::create_dir_all(folder)?;
+//! #     let file = std::fs::File::create(folder.join("0.parquet"))?;
+//! #     let mut writer = parquet::arrow::ArrowWriter::try_new(file, rows.schema(), None)?;
+//! #     writer.write(&rows)?;
+//! #     writer.close()?;
+//! #     Ok(())
+//! # }
 //! # let folder = tempfile::tempdir()?;
 //! # example_set(&folder.path().join("train"))?;
-//! # std::env::set_current_dir(folder.path())?;
 //! // The table [data] of a recipe. `train` is a folder of shards: those of `shards write`, or any
 //! // Parquet files with encoded pictures in a column.
 //! let config: DataConfig = toml::from_str(
@@ -46,6 +63,7 @@
 //!     block = 2
 //!     "#,
 //! )?;
+//! # let config = DataConfig { train: folder.path().join("train").display().to_string(), ..config };
 //!
 //! // An endless stream: stop when you have had enough.
 //! let mut batches = Pipeline::train(&config, &Options::default())?;
@@ -73,25 +91,6 @@
 //! let next = Pipeline::train(&config, &resumed)?.next().expect("a training stream has no end")?;
 //! assert_eq!(next.step, 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
-//! #
-//! # fn example_set(folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
-//! #     use std::{io::Cursor, sync::Arc};
-//! #     use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
-//! #     let picture = |i: u8| {
-//! #         let picture = image::RgbImage::from_fn(48, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, i]));
-//! #         let mut bytes = Cursor::new(Vec::new());
-//! #         picture.write_to(&mut bytes, image::ImageFormat::Png).expect("PNG");
-//! #         Some(bytes.into_inner())
-//! #     };
-//! #     let pictures: BinaryArray = (0..50).map(picture).collect();
-//! #     let rows = RecordBatch::try_from_iter([("img", Arc::new(pictures) as ArrayRef)])?;
-//! #     std::fs::create_dir_all(folder)?;
-//! #     let file = std::fs::File::create(folder.join("0.parquet"))?;
-//! #     let mut writer = parquet::arrow::ArrowWriter::try_new(file, rows.schema(), None)?;
-//! #     writer.write(&rows)?;
-//! #     writer.close()?;
-//! #     Ok(())
-//! # }
 //! ```
 //!
 //! Several processes share a set by [`Options`](pipeline::Options)`::{rank, world}`;

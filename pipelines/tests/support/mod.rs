@@ -25,16 +25,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// One row of a set.
 #[derive(Clone)]
-pub struct Row {
+pub(crate) struct Row {
     /// The encoded picture; none is null.
-    pub bytes: Option<Vec<u8>>,
-    pub label: Option<i64>,
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) label: Option<i64>,
     /// As the row claims it.
-    pub xxh3: Option<u64>,
+    pub(crate) xxh3: Option<u64>,
 }
 
 impl Row {
-    pub fn new(bytes: Vec<u8>, label: i64) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>, label: i64) -> Self {
         let xxh3 = Some(xxh3_64(&bytes));
         Self {
             bytes: Some(bytes),
@@ -45,14 +45,14 @@ impl Row {
 }
 
 /// `n` rows of pictures that all differ, 24×20 and larger.
-pub fn rows(n: usize) -> Vec<Row> {
+pub(crate) fn rows(n: usize) -> Vec<Row> {
     (0..n)
         .map(|i| Row::new(picture(i as u32, 24 + i as u32 % 5, 20), i as i64 % 3))
         .collect()
 }
 
 /// A JPEG whose colours depend on `seed`.
-pub fn picture(seed: u32, width: u32, height: u32) -> Vec<u8> {
+pub(crate) fn picture(seed: u32, width: u32, height: u32) -> Vec<u8> {
     let pixel = |x: u32, y: u32| {
         let wave = |a: u32| (seed.wrapping_mul(37).wrapping_add(a * 11) % 256) as u8;
         image::Rgb([wave(x), wave(y), wave(x + 2 * y)])
@@ -66,7 +66,7 @@ pub fn picture(seed: u32, width: u32, height: u32) -> Vec<u8> {
 }
 
 /// Writes shards of `groups_per_shard` row groups of `group_rows` rows each, the last ones shorter.
-pub fn write_set(folder: &Path, rows: &[Row], group_rows: usize, groups_per_shard: usize) {
+pub(crate) fn write_set(folder: &Path, rows: &[Row], group_rows: usize, groups_per_shard: usize) {
     std::fs::create_dir_all(folder).expect("a folder");
     for (i, shard) in rows.chunks(group_rows * groups_per_shard).enumerate() {
         let file = std::fs::File::create(folder.join(format!("train-{i:05}.parquet")));
@@ -113,7 +113,7 @@ fn record_batch(rows: &[Row]) -> RecordBatch {
 }
 
 /// Small crops and masks from the set in `folder`: 8 samples a step in 4 lanes.
-pub fn config(folder: &Path) -> DataConfig {
+pub(crate) fn config(folder: &Path) -> DataConfig {
     DataConfig {
         train: folder.display().to_string(),
         val: None,
@@ -147,7 +147,7 @@ pub fn config(folder: &Path) -> DataConfig {
 }
 
 /// The options of one of several ranks.
-pub fn options(rank: usize, world: usize) -> Options {
+pub(crate) fn options(rank: usize, world: usize) -> Options {
     Options {
         rank,
         world,
@@ -157,7 +157,7 @@ pub fn options(rank: usize, world: usize) -> Options {
 }
 
 /// The first `n` parts of a training stream.
-pub fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Batch> {
+pub(crate) fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Batch> {
     let pipeline = Pipeline::train(config, options).expect("a pipeline");
     pipeline
         .take(n)
@@ -166,7 +166,7 @@ pub fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Batch> {
 }
 
 /// Two streams must be the same to the byte; says where they part.
-pub fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
+pub(crate) fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: number of batches");
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(
