@@ -47,7 +47,7 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Rep
         drop(batch);
     }
     let stats = pipeline.stats();
-    let cpu_secs = (cpu_time() - cpu_before).as_secs_f64();
+    let cpu_secs = cpu_time().saturating_sub(cpu_before).as_secs_f64();
     let peak_memory_bytes = memory_bytes("VmHWM:")
         .zip(memory_before)
         .map(|(peak, before)| peak.saturating_sub(before));
@@ -84,7 +84,7 @@ impl fmt::Display for Report {
             self.peak_memory_bytes
                 .map_or("not known".into(), |bytes| format!(
                     "{:.0} MiB",
-                    bytes as f64 / 1048576.0
+                    bytes as f64 / 1_048_576.0
                 )),
             stats.samples,
             stats.elapsed_secs,

@@ -99,7 +99,7 @@ enum Event {
     /// A read has ended.
     Group {
         key: GroupKey,
-        result: Result<ImageRows>,
+        result: Result<Arc<ImageRows>>,
     },
     /// A row has left the CPU pool.
     Sample {

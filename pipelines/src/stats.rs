@@ -115,12 +115,15 @@ impl Stats {
                 100.0 * (faster(storage_secs) - 1.0),
             );
         }
-        let on_cpu = ["decode", "transform", "mask"].map(|name| self.stage(name));
-        let busy_secs: f64 = on_cpu.iter().map(|stage| stage.busy_secs).sum();
-        let slowest = on_cpu
-            .into_iter()
-            .max_by(|a, b| a.busy_secs.total_cmp(&b.busy_secs))
-            .expect("three stages");
+        let [decode, transform, mask] =
+            ["decode", "transform", "mask"].map(|name| self.stage(name));
+        let busy_secs = decode.busy_secs + transform.busy_secs + mask.busy_secs;
+        let mut slowest = decode;
+        for stage in [transform, mask] {
+            if slowest.busy_secs < stage.busy_secs {
+                slowest = stage;
+            }
+        }
         let work = match slowest.name {
             "decode" => "image decode",
             "transform" => "crop, flip and colour",

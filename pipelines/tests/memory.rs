@@ -28,6 +28,10 @@ fn the_peak_stays_within_the_budget() {
         eprintln!("skipped: no photos in {data}/images/flowers/train; set UNDERSTUDY_DATA");
         return;
     }
+    if memory_bytes("VmHWM:").is_none() {
+        eprintln!("skipped: this system does not tell a process's peak memory");
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = photos
         .iter()
@@ -43,7 +47,7 @@ fn the_peak_stays_within_the_budget() {
     assert!(status.success());
 }
 
-/// Reads more than an epoch of photos with 96 MiB, and with 4 threads that decode.
+/// Reads most of an epoch of photos with 96 MiB, and with 4 threads that decode.
 fn read(set: &Path) {
     let mut config = config(set);
     config.image.size = 224;
@@ -61,17 +65,12 @@ fn read(set: &Path) {
         threads: 4,
         ..options(0, 1)
     };
-    let before = memory_bytes("VmRSS:");
+    let before = memory_bytes("VmRSS:").expect("told before");
     let mut pipeline = Pipeline::train(&config, &options).expect("a pipeline");
-    for _ in 0..20 {
+    for _ in 0..10 {
         pipeline.next().expect("endless").expect("a batch");
     }
-    let Some((peak, before)) = memory_bytes("VmHWM:").zip(before) else {
-        println!("skipped: this system does not tell a process's peak memory");
-        return;
-    };
-    let used = peak - before;
-    println!("{} MiB of 96, {}", used >> 20, pipeline.stats().verdict());
+    let used = memory_bytes("VmHWM:").expect("told before") - before;
     assert!(used < (96 << 20) * 115 / 100, "{} MiB of 96", used >> 20);
     // Neither is it there for nothing.
     assert!(

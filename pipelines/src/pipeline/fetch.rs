@@ -27,7 +27,6 @@ use super::{Event, panic_error};
 use crate::plan::Slot;
 use crate::shard::{ImageRows, ShardSet};
 use crate::stats::Recorder;
-use crate::{Error, Result};
 
 /// Reads under way at once: enough to hide the latency of a store, few enough for a disk.
 const MAX_READS: usize = 8;
@@ -199,7 +198,7 @@ impl Fetcher {
     }
 
     /// A read has ended.
-    pub(crate) fn arrived(&mut self, key: GroupKey, rows: ImageRows) {
+    pub(crate) fn arrived(&mut self, key: GroupKey, rows: Arc<ImageRows>) {
         let group = self
             .groups
             .get_mut(&key)
@@ -208,7 +207,7 @@ impl Fetcher {
             // All its rows turned out bad while it was read.
             self.groups.remove(&key);
         } else {
-            group.rows = Rows::Ready(Arc::new(rows));
+            group.rows = Rows::Ready(rows);
         }
     }
 
@@ -375,8 +374,8 @@ impl Reader {
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
             let read = std::panic::AssertUnwindSafe(set.read_group(shard, group));
-            let result: Result<ImageRows, Error> = match read.catch_unwind().await {
-                Ok(result) => result,
+            let result = match read.catch_unwind().await {
+                Ok(result) => result.map(Arc::new),
                 Err(panic) => Err(panic_error("read", panic.as_ref())),
             };
             recorder.read.record(start.elapsed(), result.is_err());

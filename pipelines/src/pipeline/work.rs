@@ -200,7 +200,7 @@ where
         let (stop, work) = (Arc::clone(stop), Arc::clone(work));
         let body = move || {
             for task in tasks {
-                if stop.load(Relaxed) || run(task, &events, work.as_ref()).is_err() {
+                if stop.load(Relaxed) || !run(task, &events, work.as_ref()) {
                     return;
                 }
             }
@@ -213,12 +213,8 @@ where
     (0..n_threads).map(spawn).collect()
 }
 
-/// Works on one task; an error says that nobody waits for outcomes any more.
-fn run(
-    task: Task,
-    events: &Sender<Event>,
-    work: &impl Fn(&Task) -> Outcome,
-) -> Result<(), crossbeam_channel::SendError<Event>> {
+/// Works on one task; false if nobody waits for outcomes any more.
+fn run(task: Task, events: &Sender<Event>, work: &impl Fn(&Task) -> Outcome) -> bool {
     let outcome = catch_unwind(AssertUnwindSafe(|| work(&task)))
         .unwrap_or_else(|panic| Outcome::Failed(panic_error("decode", panic.as_ref())));
     let Task {
@@ -229,9 +225,10 @@ fn run(
     } = task;
     // The group must be free by the time that the event says so.
     drop(rows);
-    events.send(Event::Sample {
+    let event = Event::Sample {
         lane_idx,
         number,
         outcome,
-    })
+    };
+    events.send(event).is_ok()
 }

@@ -5,6 +5,7 @@
     reason = "each test binary uses a part of this"
 )]
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
     DataConfig {
         train: folder.display().to_string(),
         val: None,
-        columns: Default::default(),
+        columns: BTreeMap::new(),
         seed: 7,
         batch: 8,
         lanes: 4,

@@ -22,6 +22,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
+#[expect(clippy::print_stdout, reason = "the binary's own voice")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = DataConfig::read(&args.config)?;
     let mut options = Options::default();
