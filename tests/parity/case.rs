@@ -13,7 +13,7 @@ use crate::say;
 /// A folder with `case.json`.
 pub(crate) struct Case {
     folder: PathBuf,
-    case: Value,
+    told: Value,
     /// What the reference was built from.
     pub(crate) config: Value,
 }
@@ -45,11 +45,11 @@ impl Case {
             .into_iter()
             .filter(|folder| folder.join("case.json").exists())
             .map(|folder| Self {
-                case: json(&folder.join("case.json")),
+                told: json(&folder.join("case.json")),
                 config: Value::Null,
                 folder,
             })
-            .filter(|case| kinds.contains(&case.kind()) && case.case["modality"] == "image")
+            .filter(|case| kinds.contains(&case.kind()) && case.told["modality"] == "image")
             .map(|case| Self {
                 config: json(&case.folder.join("config.json")),
                 ..case
@@ -73,19 +73,19 @@ impl Case {
     }
 
     pub(crate) fn kind(&self) -> &str {
-        self.case["kind"].as_str().unwrap()
+        self.told["kind"].as_str().unwrap()
     }
 
     /// A text of `case.json`, for example `method`.
     pub(crate) fn text(&self, key: &str) -> &str {
-        self.case[key]
+        self.told[key]
             .as_str()
             .unwrap_or_else(|| panic!("case.json has no text `{key}`"))
     }
 
     /// One number of a group of tolerances; 0 where the group does not have it.
     pub(crate) fn tolerance(&self, group: &str, key: &str) -> f64 {
-        let group_values = &self.case["tolerance"][group];
+        let group_values = &self.told["tolerance"][group];
         assert!(
             group_values.is_object(),
             "case.json has no tolerance `{group}`"
