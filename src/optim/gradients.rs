@@ -107,3 +107,46 @@ impl ModuleVisitor for Collector<'_> {
         self.sums.insert(name, sum);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn gradients(values: [f32; 2]) -> Gradients {
+        let tensor = Tensor::from_floats(values, &Device::flex());
+        Gradients {
+            by_name: BTreeMap::from([("weight".to_owned(), tensor)]),
+        }
+    }
+
+    fn finish(values: [f32; 2], count: f64, max_norm: Option<f64>) -> (f32, Vec<f32>) {
+        let mut gradients = gradients(values);
+        let norm = gradients.finish(count, max_norm).into_scalar();
+        let left = gradients.get("weight").expect("a gradient").to_data();
+        (norm, left.iter().collect())
+    }
+
+    #[test]
+    fn the_norm_is_that_after_the_division() {
+        let (norm, left) = finish([6.0, 8.0], 2.0, None);
+        assert!((norm - 5.0).abs() < 1e-6);
+        assert_eq!(left, [3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_norm_above_the_limit_is_brought_to_it_and_one_below_is_left() {
+        let (_, left) = finish([6.0, 8.0], 2.0, Some(1.0));
+        assert!((left[0] - 0.6).abs() < 1e-5 && (left[1] - 0.8).abs() < 1e-5);
+        let (_, left) = finish([6.0, 8.0], 2.0, Some(10.0));
+        assert_eq!(left, [3.0, 4.0]);
+    }
+
+    #[test]
+    fn the_factor_has_the_references_epsilon() {
+        // Norm and limit are both 1e-6: the factor is 1e-6 / (1e-6 + 1e-6).
+        let (_, left) = finish([1e-6, 0.0], 1.0, Some(1e-6));
+        assert!((left[0] - 5e-7).abs() < 1e-9, "{left:?}");
+    }
+}

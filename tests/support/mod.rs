@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use tempfile::TempDir;
 
 /// Backends that this build has.
-pub fn devices() -> Vec<&'static str> {
+pub(crate) fn devices() -> Vec<&'static str> {
     if cfg!(feature = "libtorch") {
         vec!["cpu", "flex"]
     } else {
@@ -14,17 +14,17 @@ pub fn devices() -> Vec<&'static str> {
     }
 }
 
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     folder: TempDir,
 }
 
-pub struct Outcome {
-    pub status: ExitStatus,
-    pub text: String,
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) text: String,
 }
 
 impl Outcome {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = [output.stdout, output.stderr]
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Self {
@@ -52,7 +52,7 @@ const SMALL: [&str; 12] = [
 
 impl Sandbox {
     /// With a set of `n` drawn pictures under `set/train`.
-    pub fn with_pictures(n: usize) -> Self {
+    pub(crate) fn with_pictures(n: usize) -> Self {
         let sandbox = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -61,7 +61,7 @@ impl Sandbox {
     }
 
     /// Draws `n` pictures and writes them as shards; returns the training set's folder.
-    pub fn write_pictures(&self, name: &str, n: usize) -> PathBuf {
+    pub(crate) fn write_pictures(&self, name: &str, n: usize) -> PathBuf {
         let set = self.root().join(name);
         understudy::demo::write_set(
             &set,
@@ -74,7 +74,7 @@ impl Sandbox {
         set.join("train")
     }
 
-    pub fn copy_set(&self, name: &str) -> PathBuf {
+    pub(crate) fn copy_set(&self, name: &str) -> PathBuf {
         let (from, to) = (self.root().join("set/train"), self.root().join(name));
         std::fs::create_dir_all(&to).expect("a folder");
         for entry in std::fs::read_dir(from).expect("the set") {
@@ -86,15 +86,15 @@ impl Sandbox {
         to
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn run(&self, name: &str) -> PathBuf {
+    pub(crate) fn run(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }
 
-    pub fn command(&self, run: &str, device: &str, set: &[&str]) -> Command {
+    pub(crate) fn command(&self, run: &str, device: &str, set: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
         command
             .args([
@@ -116,13 +116,13 @@ impl Sandbox {
         command
     }
 
-    pub fn train_command(&self, run: &str, device: &str, set: &[&str]) -> Command {
+    pub(crate) fn train_command(&self, run: &str, device: &str, set: &[&str]) -> Command {
         let mut command = self.command(run, device, set);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
-    pub fn train(&self, run: &str, device: &str, set: &[&str]) -> Outcome {
+    pub(crate) fn train(&self, run: &str, device: &str, set: &[&str]) -> Outcome {
         Outcome::of(
             self.command(run, device, set)
                 .output()
@@ -132,7 +132,7 @@ impl Sandbox {
 }
 
 /// The lines of a run's `metrics.jsonl`.
-pub fn run_lines(run: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn run_lines(run: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(run.join("metrics.jsonl"))
         .expect("metrics")
         .lines()
