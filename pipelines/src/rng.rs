@@ -317,12 +317,14 @@ mod tests {
             .sum();
         assert!(chi_squared < 27.9, "{counts:?}"); // 6 degrees of freedom, p = 1e-4.
         assert_eq!(rng.below(1), 0);
-        // Three inputs for two numbers: without rejection the even ones come twice as often.
-        let n = usize::MAX / 3 * 2;
-        let even = (0..30_000)
-            .filter(|_| rng.below(n).is_multiple_of(2))
+        // Four inputs for three numbers: without rejection every third comes twice as often.
+        let thirds = (0..30_000)
+            .filter(|_| rng.below(3 << 62).is_multiple_of(3))
             .count();
-        assert!((even as f64 / 30_000.0 - 0.5).abs() < 0.0145, "{even}");
+        assert!(
+            (thirds as f64 / 30_000.0 - 1.0 / 3.0).abs() < 0.0137,
+            "{thirds}"
+        );
     }
 
     #[test]

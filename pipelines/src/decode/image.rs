@@ -185,3 +185,15 @@ fn sample_error(error: ImageError) -> SampleError {
         error => SampleError::Decode(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_decoder_is_a_bad_sample() {
+        let result = contained::<Picture>(|| panic!("index {} out of range", 7));
+        let reason = "the decoder panicked: index 7 out of range".to_owned();
+        assert_eq!(result, Err(SampleError::Decode(reason)));
+    }
+}

@@ -127,3 +127,23 @@ impl Picture {
         pixels
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_strips_are_cut_before_evaluation() {
+        let strip = bounded_strip(40_000, 2);
+        let middle = Window {
+            left: 19_984,
+            top: 0,
+            width: 32,
+            height: 2,
+        };
+        assert_eq!(strip, middle);
+        assert_eq!(short_side_to(strip.width, strip.height, 256), (4096, 256));
+        let photo = bounded_strip(500, 375);
+        assert_eq!((photo.left, photo.width, photo.height), (0, 500, 375));
+    }
+}
