@@ -199,6 +199,17 @@ impl RunConfig {
             format!("optim.lr: must be above 0, is {}", self.optim.lr),
         );
         check(
+            self.optim.clip_norm.is_none_or(|norm| norm > 0.0),
+            "optim.clip_norm: must be above 0; leave it out for no clipping".to_owned(),
+        );
+        check(
+            self.optim.weight_decay >= 0.0,
+            format!(
+                "optim.weight_decay: must be at least 0, is {}",
+                self.optim.weight_decay
+            ),
+        );
+        check(
             self.optim.eps > 0.0,
             format!("optim.eps: must be above 0, is {}", self.optim.eps),
         );

@@ -32,7 +32,7 @@ enum Command {
 
 #[derive(Args)]
 struct Train {
-    /// The recipe, or the config.toml of a run to repeat.
+    /// The recipe, or the config.toml of a run to go on with.
     config: PathBuf,
     /// Change a value of the recipe, for example optim.lr=1e-4; may be given more than once.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -109,10 +109,14 @@ fn train(args: &Train) -> anyhow::Result<ExitCode> {
         &Resume::from(args.resume.as_str()),
         &device,
     )?;
-    Ok(match ending {
+    Ok(ending_code(ending))
+}
+
+fn ending_code(ending: Ending) -> ExitCode {
+    match ending {
         Ending::Finished => ExitCode::SUCCESS,
         Ending::Interrupted => ExitCode::from(130),
-    })
+    }
 }
 
 /// `runs/NAME` for the recipe `configs/NAME.toml`; the run's own folder for a run's `config.toml`.
@@ -121,7 +125,7 @@ fn default_run(config: &std::path::Path) -> PathBuf {
         config.file_stem().and_then(|stem| stem.to_str()),
         config.parent(),
     ) {
-        (Some("config"), Some(folder)) => folder.to_owned(),
+        (Some("config"), Some(folder)) if folder.join("checkpoints").exists() => folder.to_owned(),
         (Some(name), _) => PathBuf::from("runs").join(name),
         (None, _) => PathBuf::from("runs/run"),
     }
@@ -145,9 +149,9 @@ fn doctor() -> anyhow::Result<ExitCode> {
 
 fn demo(args: &Demo) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
-    understudy::demo::run(&args.dir, &device)
+    let ending = understudy::demo::run(&args.dir, &device)
         .with_context(|| format!("the demo in {}", args.dir.display()))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ending_code(ending))
 }
 
 /// Writes to standard output; a reader that has gone away is no failure.

@@ -110,11 +110,11 @@ fn all_mistakes_are_told_at_once() {
         .find(|p| p.ends_with("tiny-image.toml"))
         .expect("the recipe");
     let set = ["steps=0", "data.lanes=7", "model.data2vec2.image.n_heads=5"].map(str::to_owned);
-    let error = RunConfig::load(&path, &set).expect_err("three mistakes");
+    let error = RunConfig::load(&path, &set).expect_err("four mistakes");
     let ConfigError::Invalid { problems, .. } = &error else {
         panic!("{error}")
     };
-    for key in ["steps:", "data.lanes:", "n_heads"] {
+    for key in ["steps:", "data.lanes:", "n_heads", "optim.clip_norm:"] {
         assert!(
             problems.iter().any(|problem| problem.contains(key)),
             "{key} in {problems:?}"

@@ -5,7 +5,7 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{Sandbox, run_lines};
+use support::{DEVICE, Sandbox, run_lines};
 
 /// Ten steps in one go, and five, a checkpoint, a kill −9, and five more, are the same to the bit.
 #[test]
@@ -37,6 +37,8 @@ fn resumed_run_equals_unbroken_run() {
         }
         child.kill().expect("killed");
         child.wait().expect("gone");
+        let last = sandbox.run("broken").join("checkpoints/step-000000010");
+        assert!(!last.exists(), "the run was over before it was killed");
 
         let resumed = sandbox.train(
             "broken",
@@ -44,6 +46,11 @@ fn resumed_run_equals_unbroken_run() {
             &["train.save_every=5", "train.log_every=1"],
         );
         assert!(resumed.status.success(), "{}", resumed.text);
+        assert!(
+            resumed.text.contains("going on from step 5"),
+            "{}",
+            resumed.text
+        );
         for file in ["student", "teacher", "optimizer"] {
             let name = format!("checkpoints/step-000000010/{file}.safetensors");
             let [a, b] = ["whole", "broken"]
@@ -64,7 +71,7 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
     let sandbox = Sandbox::with_pictures(96);
     let set = ["train.log_every=1", "steps=100000"];
     let mut child = sandbox
-        .train_command("run", "cpu", &set)
+        .train_command("run", DEVICE, &set)
         .spawn()
         .expect("started");
     let metrics = sandbox.run("run").join("metrics.jsonl");
@@ -91,7 +98,7 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
     assert_eq!(checkpoints.count(), 1);
     let done = run_lines(&sandbox.run("run")).len();
     let more = format!("steps={}", done + 2);
-    let resumed = sandbox.train("run", "cpu", &["train.log_every=1", &more]);
+    let resumed = sandbox.train("run", DEVICE, &["train.log_every=1", &more]);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
         resumed.text.contains("going on from step"),
@@ -104,22 +111,22 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
 #[test]
 fn going_on_with_another_config_or_other_data_is_refused() {
     let sandbox = Sandbox::with_pictures(96);
-    let first = sandbox.train("run", "cpu", &["steps=5", "train.save_every=5"]);
+    let first = sandbox.train("run", DEVICE, &["steps=5", "train.save_every=5"]);
     assert!(first.status.success(), "{}", first.text);
 
-    let other = sandbox.train("run", "cpu", &["optim.lr=0.5", "optim.betas=[0.8, 0.9]"]);
+    let other = sandbox.train("run", DEVICE, &["optim.lr=0.5", "optim.betas=[0.8, 0.9]"]);
     assert_eq!(other.status.code(), Some(1));
     for key in ["optim.lr", "optim.betas"] {
         assert!(other.text.contains(key), "{}", other.text);
     }
 
     let data = sandbox.write_pictures("other", 80);
-    let other = sandbox.train("run", "cpu", &[&format!("data.train={}", data.display())]);
+    let other = sandbox.train("run", DEVICE, &[&format!("data.train={}", data.display())]);
     assert_eq!(other.status.code(), Some(1));
     assert!(other.text.contains("other data"), "{}", other.text);
 
     let never = sandbox
-        .command("run", "cpu", &[])
+        .command("run", DEVICE, &[])
         .args(["--resume", "never"])
         .output();
     let never = support::Outcome::of(never.expect("run"));
@@ -132,7 +139,7 @@ fn going_on_with_another_config_or_other_data_is_refused() {
         format!("data.train={}", copy.display()),
         "threads.compute=1".to_owned(),
     ];
-    let resumed = sandbox.train("run", "cpu", &[&set[0], &set[1]]);
+    let resumed = sandbox.train("run", DEVICE, &[&set[0], &set[1]]);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(resumed.text.contains("threads.compute"), "{}", resumed.text);
 }
@@ -140,11 +147,11 @@ fn going_on_with_another_config_or_other_data_is_refused() {
 #[test]
 fn a_new_run_starts_from_anothers_student() {
     let sandbox = Sandbox::with_pictures(96);
-    let first = sandbox.train("first", "cpu", &["steps=5"]);
+    let first = sandbox.train("first", DEVICE, &["steps=5"]);
     assert!(first.status.success(), "{}", first.text);
     let init = format!("init={}", sandbox.run("first").display());
     // A rate of almost nothing leaves the student where it started.
-    let second = sandbox.train("second", "cpu", &[&init, "steps=4", "optim.lr=1e-30"]);
+    let second = sandbox.train("second", DEVICE, &[&init, "steps=4", "optim.lr=1e-30"]);
     assert!(second.status.success(), "{}", second.text);
     let read = |path: &str| {
         understudy::weights::read(&sandbox.root().join(path)).expect("a checkpoint's tensors")
@@ -171,22 +178,29 @@ fn a_run_that_diverges_exits_3_and_saves_nothing_bad() {
     let set = [
         "optim.lr=1e30",
         "train.log_every=1",
+        "train.save_every=1",
         "optim.weight_decay=0.0",
         "steps=50",
     ];
-    let outcome = sandbox.train("run", "cpu", &set);
+    let outcome = sandbox.train("run", DEVICE, &set);
     assert_eq!(outcome.status.code(), Some(3), "{}", outcome.text);
     assert!(
         outcome.text.contains("diverged at step"),
         "{}",
         outcome.text
     );
-    assert!(
-        !sandbox
-            .run("run")
-            .join("checkpoints/step-000000050")
-            .exists()
-    );
+    let mut n_tensors = 0;
+    for entry in std::fs::read_dir(sandbox.run("run").join("checkpoints")).expect("saved") {
+        let path = entry.expect("an entry").path();
+        for file in ["student", "teacher", "optimizer"] {
+            let path = path.join(format!("{file}.safetensors"));
+            for (name, tensor) in understudy::weights::read(&path).expect("tensors") {
+                assert!(tensor.iter::<f32>().all(f32::is_finite), "{name}");
+                n_tensors += 1;
+            }
+        }
+    }
+    assert!(n_tensors > 0, "nothing was saved before the run diverged");
 }
 
 #[test]
@@ -197,7 +211,7 @@ fn a_collapse_exits_3_and_names_its_limit() {
         "guard.min_pred_var=1000.0",
         "train.log_every=1",
     ];
-    let outcome = sandbox.train("run", "cpu", &set);
+    let outcome = sandbox.train("run", DEVICE, &set);
     assert_eq!(outcome.status.code(), Some(3), "{}", outcome.text);
     assert!(
         outcome.text.contains("guard.min_pred_var"),
@@ -210,7 +224,7 @@ fn a_collapse_exits_3_and_names_its_limit() {
 fn only_the_newest_two_and_the_kept_checkpoints_stay() {
     let sandbox = Sandbox::with_pictures(96);
     let set = ["train.save_every=1", "train.keep_every_steps=4"];
-    let outcome = sandbox.train("run", "cpu", &set);
+    let outcome = sandbox.train("run", DEVICE, &set);
     assert!(outcome.status.success(), "{}", outcome.text);
     let mut steps: Vec<_> = std::fs::read_dir(sandbox.run("run").join("checkpoints"))
         .expect("saved")
@@ -231,7 +245,7 @@ fn only_the_newest_two_and_the_kept_checkpoints_stay() {
 fn a_second_process_on_the_same_run_is_refused() {
     let sandbox = Sandbox::with_pictures(96);
     let mut child = sandbox
-        .train_command("run", "cpu", &["steps=100000"])
+        .train_command("run", DEVICE, &["steps=100000"])
         .spawn()
         .expect("started");
     let patience = Instant::now();
@@ -242,7 +256,7 @@ fn a_second_process_on_the_same_run_is_refused() {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
-    let second = sandbox.train("run", "cpu", &[]);
+    let second = sandbox.train("run", DEVICE, &[]);
     child.kill().expect("killed");
     child.wait().expect("gone");
     assert_eq!(second.status.code(), Some(1));
@@ -252,16 +266,16 @@ fn a_second_process_on_the_same_run_is_refused() {
 #[test]
 fn bad_input_is_told_clearly() {
     let sandbox = Sandbox::with_pictures(96);
-    let missing = sandbox.train("a", "cpu", &["data.train=/no/such/folder"]);
+    let missing = sandbox.train("a", DEVICE, &["data.train=/no/such/folder"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(missing.text.contains("/no/such/folder"), "{}", missing.text);
     let mistakes = ["steps=0", "data.batch=7", "optim.lr=-1.0"];
-    let invalid = sandbox.train("b", "cpu", &mistakes);
+    let invalid = sandbox.train("b", DEVICE, &mistakes);
     assert_eq!(invalid.status.code(), Some(2));
     for key in ["steps:", "data.lanes:", "optim.lr:"] {
         assert!(invalid.text.contains(key), "{}", invalid.text);
     }
-    let tight = sandbox.train("c", "cpu", &["data.memory=64KiB"]);
+    let tight = sandbox.train("c", DEVICE, &["data.memory=64KiB"]);
     assert_eq!(tight.status.code(), Some(1));
     assert!(tight.text.contains("memory"), "{}", tight.text);
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use burn::tensor::Device;
 use understudy_pipelines::write::{Check, Encode, Recipe, WriteOptions, write};
 
@@ -23,7 +23,7 @@ const SHORTER: [&str; 4] = [
 ];
 
 /// Draws pictures, writes shards, trains, evaluates; everything goes below `folder`.
-pub fn run(folder: &Path, device: &Device) -> anyhow::Result<()> {
+pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
     let [pictures, set, run] = ["pictures", "shards", "run"].map(|name| folder.join(name));
     tracing::info!("1/4  drawing pictures (synthetic: shapes with textures, eight classes)");
     write_set(&set, &pictures, 2000, 500, 1)?;
@@ -39,7 +39,7 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<()> {
         n_params as f64 / 1e6
     );
     if train(config, &run, &Resume::Auto, device)? == Ending::Interrupted {
-        bail!("interrupted; the same command goes on");
+        return Ok(Ending::Interrupted);
     }
 
     tracing::info!("4/4  evaluating: k-NN and a linear probe on frozen features");
@@ -52,7 +52,7 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<()> {
         run.display()
     );
     tracing::info!("pictures of your own: shards write FOLDER --to data/mine --schema image");
-    Ok(())
+    Ok(Ending::Finished)
 }
 
 /// Draws `n_train` and `n_val` pictures below `pictures` and writes them as the sets `train` and

@@ -47,7 +47,7 @@ pub enum RunEvaluateError {
 }
 
 /// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with raw
-/// pixels, and writes the table beside its checkpoint as `evaluate.json`.
+/// pixels, and writes the table to the run's folder as `evaluate-step-N-WEIGHTS.json`.
 ///
 /// `weights` is `teacher` or `student`; `set` changes values of the run's config.
 pub fn run(
@@ -85,11 +85,23 @@ pub fn run(
     ];
     let threads = config.threads.data.unwrap_or(1);
     let table = compare(&config.data, encoders, config.seed, threads, device)?;
-    let path = path.join("evaluate.json");
+    let path = table_path(&path, weights);
     table
         .write(&path)
         .map_err(|source| RunEvaluateError::Write { path, source })?;
     Ok(table)
+}
+
+/// `evaluate-step-N-WEIGHTS.json` in the run's folder: a checkpoint may be removed later.
+fn table_path(checkpoint: &Path, weights: &str) -> PathBuf {
+    let step = checkpoint
+        .file_name()
+        .map_or_else(|| "step".into(), |name| name.to_string_lossy().into_owned());
+    let run = match checkpoint.parent() {
+        Some(folder) if folder.ends_with("checkpoints") => folder.parent().unwrap_or(folder),
+        _ => checkpoint,
+    };
+    run.join(format!("evaluate-{step}-{weights}.json"))
 }
 
 /// The mean of a picture's patch tokens, `[B, D]`.

@@ -54,7 +54,7 @@ pub enum CheckpointError {
     },
     /// There is less room than the checkpoint takes.
     #[error(
-        "{path}: a checkpoint takes {needed_bytes} bytes and {free_bytes} are free; make room or lower `keep_every_steps`"
+        "{path}: a checkpoint takes {needed_bytes} bytes and {free_bytes} are free; make room or raise `train.keep_every_steps`"
     )]
     Space {
         /// The folder of the checkpoints.
@@ -106,15 +106,12 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, Checkpoin
         .flat_map(|(_, t)| t.values())
         .map(|d| d.bytes().len() as u64)
         .sum();
+    clear_partial(folder)?;
     check_space(folder, needed_bytes)?;
 
     let name = folder_name(checkpoint.state.step);
     let partial = folder.join(format!("{name}.partial"));
     let target = folder.join(name);
-    // Left by a process that was killed while it saved.
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(at(&partial))?;
-    }
     create_dir(&partial)?;
     let written = write_files(&partial, &tensors, checkpoint).and_then(|()| {
         // The same step again, after a resume: the same content.
@@ -256,6 +253,20 @@ pub fn tensors_to_moments(
 
 fn folder_name(step: u64) -> String {
     format!("step-{step:09}")
+}
+
+/// Removes what a process left that was killed while it saved.
+fn clear_partial(folder: &Path) -> Result<(), CheckpointError> {
+    for entry in fs::read_dir(folder).map_err(at(folder))? {
+        let path = entry.map_err(at(folder))?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "partial")
+        {
+            fs::remove_dir_all(&path).map_err(at(&path))?;
+        }
+    }
+    Ok(())
 }
 
 fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), CheckpointError> {

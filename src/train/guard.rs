@@ -9,7 +9,7 @@ use crate::train::metrics::Metrics;
 pub enum Failure {
     /// Loss or gradients are not finite.
     #[error(
-        "diverged at step {step}: {name} is {value}; the last checkpoint is from before. Lower `optim.lr` or lengthen the warm-up"
+        "diverged at step {step}: {name} is {value}; nothing of it was saved. Start another run (--run, with `init` to begin from this one's student) with a lower `optim.lr` or a longer warm-up"
     )]
     Diverged {
         /// The step.
@@ -18,6 +18,16 @@ pub enum Failure {
         name: &'static str,
         /// Its value.
         value: f32,
+    },
+    /// The last update left a weight that is not finite.
+    #[error(
+        "diverged at step {step}: {name} is not finite; nothing of it was saved. Start another run (--run, with `init` to begin from this one's student) with a lower `optim.lr` or a longer warm-up"
+    )]
+    Weights {
+        /// The step.
+        step: u64,
+        /// The parameter.
+        name: String,
     },
     /// Something that should differ between patches has become the same everywhere.
     #[error(
@@ -40,14 +50,7 @@ pub enum Failure {
 /// Looks at what was read back from the device.
 pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failure> {
     let step = metrics.step;
-    for (name, value) in [
-        ("train/loss", metrics.loss),
-        ("train/grad_norm", metrics.grad_norm),
-    ] {
-        if !value.is_finite() {
-            return Err(Failure::Diverged { step, name, value });
-        }
-    }
+    check_finite(step, metrics.loss, metrics.grad_norm)?;
     if step < config.from_step {
         return Ok(());
     }
@@ -80,6 +83,16 @@ pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failu
                 limit,
                 key,
             });
+        }
+    }
+    Ok(())
+}
+
+/// Whether loss and gradients are numbers.
+pub(super) fn check_finite(step: u64, loss: f32, grad_norm: f32) -> Result<(), Failure> {
+    for (name, value) in [("train/loss", loss), ("train/grad_norm", grad_norm)] {
+        if !value.is_finite() {
+            return Err(Failure::Diverged { step, name, value });
         }
     }
     Ok(())

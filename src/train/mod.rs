@@ -97,15 +97,12 @@ pub fn train(
     let mut log = MetricsFile::open(&path, trainer.steps_done()).map_err(at_metrics)?;
     let mut progress = Progress::new(&config, folder, trainer.steps_done());
 
+    let mut saved = trainer.steps_done();
     while trainer.steps_done() < config.steps {
-        trainer.begin_step();
-        for _ in 0..config.train.micro_batches {
-            let (batch, wait) = timed(|| data.next());
-            progress.waited(wait);
-            let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
-            trainer.accumulate(batch)?;
+        if let Err(error) = step(&mut trainer, &mut data, &mut progress) {
+            keep(&trainer, &run, &config, saved);
+            return Err(error);
         }
-        trainer.finish_step(data.bad_rows());
 
         let done = trainer.steps_done();
         let interrupted = signals.received();
@@ -114,12 +111,17 @@ pub fn train(
         if saves || done.is_multiple_of(config.train.log_every) {
             let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
             guard::check(&config.guard, &metrics)?;
-            log.write(&metrics).map_err(at_metrics)?;
             progress.show(&metrics);
+            if let Err(error) = log.write(&metrics) {
+                tracing::warn!("step {done}: {}: {error}; training goes on", path.display());
+            }
         }
         if saves {
             match trainer.save(&run) {
-                Ok(()) => {}
+                Ok(()) => saved = done,
+                Err(CheckpointError::NotFinite(name)) => {
+                    return Err(Failure::Weights { step: done, name }.into());
+                }
                 Err(error) if must_save => return Err(error.into()),
                 // The disk may have room again by the next one.
                 Err(error) => tracing::warn!("step {done}: {error}; training goes on"),
@@ -132,6 +134,39 @@ pub fn train(
     }
     progress.finished();
     Ok(Ending::Finished)
+}
+
+/// One optimizer step: its micro-batches as the pipeline has them ready.
+fn step(
+    trainer: &mut Trainer,
+    data: &mut Pipeline,
+    progress: &mut Progress,
+) -> Result<(), TrainError> {
+    trainer.begin_step();
+    for _ in 0..trainer.micro_batches() {
+        let (batch, wait) = timed(|| data.next());
+        progress.waited(wait);
+        let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
+        trainer.accumulate(batch)?;
+    }
+    trainer.finish_step(data.bad_rows());
+    Ok(())
+}
+
+/// Saves what was done since the checkpoint at step `saved`, when data ends the run: the model is
+/// that of the last whole step.
+fn keep(trainer: &Trainer, run: &Run, config: &RunConfig, saved: u64) {
+    if trainer.steps_done() == saved {
+        return;
+    }
+    let reading = trainer.read();
+    if let Err(failure) = guard::check_finite(reading.step, reading.loss, reading.grad_norm) {
+        tracing::warn!("the steps after {saved} are not kept: {failure}");
+    } else if let Err(error) = trainer.save(run) {
+        tracing::warn!("the steps after {saved} are not kept: {error}");
+    } else {
+        tracing::info!("saved step {} of {}", trainer.steps_done(), config.steps);
+    }
 }
 
 /// Opens the pipeline where the run goes on.

@@ -1,7 +1,7 @@
 //! The folder of a run: who writes it, where it goes on, and whether it may.
 //!
 //! ```text
-//! runs/NAME/config.toml        the resolved config; `understudy train runs/NAME/config.toml` repeats the run
+//! runs/NAME/config.toml        the resolved config; `understudy train` goes on with it, or with --run repeats the run
 //! runs/NAME/metrics.jsonl      one line per logged step
 //! runs/NAME/quarantine.jsonl   samples that were bad, with reasons
 //! runs/NAME/checkpoints/       step-NNNNNNNNN/
@@ -59,7 +59,7 @@ pub enum RunError {
     #[error("{0}: no checkpoint here")]
     NoCheckpoint(PathBuf),
     /// The run was made with a config that cannot be gone on from.
-    #[error("{path}: cannot go on with another config; these keys differ:\n{}", .differences.join("\n"))]
+    #[error("{path}: cannot go on with another config (another run can, in its own folder: --run, and `init` to begin from this one's student); these keys differ:\n{}", .differences.join("\n"))]
     Incompatible {
         /// The checkpoint.
         path: PathBuf,
@@ -120,7 +120,13 @@ impl Run {
             (Resume::Auto, own) => Ok(own),
             (Resume::Never, None) => Ok(None),
             (Resume::Never, Some(_)) => Err(RunError::Started(self.folder.clone())),
-            (Resume::From(path), _) => find_checkpoint(path).map(Some),
+            // Saving below newer checkpoints would mix two histories in one folder.
+            (Resume::From(path), own) => match (find_checkpoint(path)?, own) {
+                (from, Some(own)) if !same_file(&from, &own) => {
+                    Err(RunError::Started(self.folder.clone()))
+                }
+                (from, _) => Ok(Some(from)),
+            },
         }
     }
 
@@ -139,13 +145,17 @@ pub fn find_checkpoint(path: &Path) -> Result<PathBuf, RunError> {
     newest(&path.join("checkpoints"))?.ok_or_else(|| RunError::NoCheckpoint(path.to_owned()))
 }
 
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 fn newest(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     Ok(checkpoint::list(folder)?.pop().map(|(_, path)| path))
 }
 
 /// Keys that may differ between a run and what goes on from it: none of them changes what a step
 /// computes, but for those of [`WARNED`].
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "init",
     "data.train", // A copied set resumes: the fingerprint decides.
     "data.val",
@@ -155,16 +165,12 @@ const FREE: [&str; 9] = [
     "guard",
     "train.log_every",
     "train.save_every",
+    "train.keep_every_steps",
 ];
 
 /// Keys that may differ with a word of warning: the objective is the same, the numbers are not
 /// bit for bit.
-const WARNED: [&str; 4] = [
-    "steps",
-    "threads",
-    "train.micro_batches",
-    "train.keep_every_steps",
-];
+const WARNED: [&str; 3] = ["steps", "threads", "train.micro_batches"];
 
 /// Compares the config of the checkpoint at `path` with the one to go on with. Returns warnings.
 pub(super) fn compare(

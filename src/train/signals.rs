@@ -12,7 +12,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Watches from now on, for the life of the process.
+    /// Watches from now on; once this value is dropped, a signal ends the process at once.
     pub(super) fn watch() -> Self {
         let received = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -31,5 +31,12 @@ impl Signals {
     /// Whether one has come.
     pub(super) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // Nobody asks any more: the next signal is as a second one.
+        self.received.store(true, Ordering::Relaxed);
     }
 }

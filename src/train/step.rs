@@ -189,6 +189,11 @@ impl Trainer {
         self.state.step
     }
 
+    /// Micro-batches of a step.
+    pub(super) fn micro_batches(&self) -> usize {
+        self.config.train.micro_batches
+    }
+
     /// Rows of the set that were bad so far.
     pub(super) fn bad_rows(&self) -> &[u64] {
         &self.state.bad_rows
@@ -312,7 +317,10 @@ impl Trainer {
             config: self.config.to_toml(),
         };
         checkpoint::save(&folder, &checkpoint)?;
-        checkpoint::prune(&folder, self.config.train.keep_every_steps)
+        if let Err(error) = checkpoint::prune(&folder, self.config.train.keep_every_steps) {
+            tracing::warn!("an old checkpoint stays: {error}");
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,13 @@ pub(crate) fn devices() -> Vec<&'static str> {
     }
 }
 
+/// The first of [`devices`].
+pub(crate) const DEVICE: &str = if cfg!(feature = "libtorch") {
+    "cpu"
+} else {
+    "flex"
+};
+
 pub(crate) struct Sandbox {
     folder: TempDir,
 }
