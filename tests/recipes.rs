@@ -109,7 +109,13 @@ fn all_mistakes_are_told_at_once() {
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
         .expect("the recipe");
-    let set = ["steps=0", "data.lanes=7", "model.data2vec2.image.n_heads=5"].map(str::to_owned);
+    let set = [
+        "steps=0",
+        "data.lanes=7",
+        "model.data2vec2.image.n_heads=5",
+        "optim.clip_norm=0",
+    ]
+    .map(str::to_owned);
     let error = RunConfig::load(&path, &set).expect_err("four mistakes");
     let ConfigError::Invalid { problems, .. } = &error else {
         panic!("{error}")
