@@ -13,8 +13,10 @@ setup:
 	@command -v cargo >/dev/null || { echo "setup: cargo is missing; install it from https://rustup.rs" >&2; exit 1; }
 	@$(if $(FEATURES),:,src/libtorch/fetch.sh)
 
+# `cargo run --bin` would choose other features of shared dependencies and compile them again.
 demo: setup
-	cargo run $(FEATURES) --bin understudy -- demo --dir $(DEMO_DIR)
+	cargo build $(FEATURES)
+	"$${CARGO_TARGET_DIR:-target}/debug/understudy" demo --dir $(DEMO_DIR)
 
 test: setup
 	cargo test $(FEATURES)
