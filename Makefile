@@ -1,6 +1,6 @@
 # Set-up, demo and tests; each sets up what is missing. Afterwards plain `cargo build` and
-# `cargo test` work too. One build profile serves all three: the first run compiles for about
-# ten minutes on two cores, later runs start at once.
+# `cargo test` work too. One build profile serves all three: the first run compiles for ten
+# to twenty minutes on two cores, later runs start at once.
 #
 # Without libtorch or Python: make demo FEATURES=--no-default-features (and the same for test)
 
