@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// keep: pictures that are not resized stay byte for byte; jpeg: all are encoded anew.
     #[arg(long, value_enum, default_value = "keep")]
     encode: EncodeName,
-    /// decode: every picture is decoded once (some 5 ms of a core for 500 × 375); header: only what
+    /// decode: every picture is decoded once; header, much faster: only what
     /// it says of itself is read, so that truncated files pass.
     #[arg(long, value_enum, default_value = "decode")]
     check: CheckName,
