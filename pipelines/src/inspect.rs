@@ -21,7 +21,7 @@ use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
 use crate::decode::read_header;
-use crate::shard::{Shard, ShardFormat, ShardSet};
+use crate::shard::{Shard, ShardFormat, ShardSet, is_label};
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -125,7 +125,9 @@ async fn count_labels(
         .await
         .map_err(|error| corrupt(error.to_string()))?;
     let schema = builder.schema().clone();
-    let Ok(index) = schema.index_of(label) else {
+    // A list of that name, say, is no label to the reader either.
+    let index = schema.index_of(label).ok();
+    let Some(index) = index.filter(|&at| is_label(schema.field(at).data_type())) else {
         *labels.entry(None).or_default() += shard.rows;
         return Ok(schema);
     };
@@ -197,7 +199,16 @@ async fn count_by_groups(
 }
 
 async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
-    let rows = set.read_group(0, 0).await?;
+    let groups = set.shards.iter().enumerate();
+    let first = groups
+        .flat_map(|(s, shard)| {
+            (shard.groups.iter().enumerate()).map(move |(g, group)| (s, g, group))
+        })
+        .find(|(_, _, group)| group.rows > 0);
+    let Some((shard, group, _)) = first else {
+        return Ok(Vec::new());
+    };
+    let rows = set.read_group(shard, group).await?;
     let describe = |row| {
         let path = rows.path(row).unwrap_or("without a path");
         let bytes = rows.bytes(row).unwrap_or_default();

@@ -26,6 +26,8 @@ pub(crate) struct BadLog {
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) max_bad_fraction: f64,
     pub(crate) n_failed: u64,
+    /// Good samples of the steps before this process began.
+    pub(crate) n_good_before: u64,
     /// The last one's place and reason.
     pub(crate) last: String,
 }
@@ -71,17 +73,33 @@ impl BadLog {
         recorder.bad_samples.fetch_add(1, Relaxed);
         self.n_failed += 1;
         self.last = format!("row {row} of {}: {reason}", shard.path);
-        let n_seen = self.n_failed + recorder.samples.load(Relaxed);
-        let allowed = self.max_bad_fraction * n_seen.max(JUDGED_SAMPLES) as f64;
-        if self.n_failed as f64 > allowed || none_left {
-            return Err(Error::TooManyBadSamples {
-                failed: self.n_failed,
-                seen: n_seen,
-                limit: self.max_bad_fraction,
-                last: self.last.clone(),
-            });
+        self.judge(recorder)?;
+        if none_left {
+            return Err(self.too_many(recorder));
         }
         Ok(())
+    }
+
+    /// An error if there are too many, those of before a resume included.
+    pub(crate) fn judge(&self, recorder: &Recorder) -> Result<()> {
+        let allowed = self.max_bad_fraction * self.n_seen(recorder).max(JUDGED_SAMPLES) as f64;
+        if self.n_failed as f64 > allowed {
+            return Err(self.too_many(recorder));
+        }
+        Ok(())
+    }
+
+    fn n_seen(&self, recorder: &Recorder) -> u64 {
+        self.n_failed + self.n_good_before + recorder.samples.load(Relaxed)
+    }
+
+    fn too_many(&self, recorder: &Recorder) -> Error {
+        Error::TooManyBadSamples {
+            failed: self.n_failed,
+            seen: self.n_seen(recorder),
+            limit: self.max_bad_fraction,
+            last: self.last.clone(),
+        }
     }
 }
 

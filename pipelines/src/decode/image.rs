@@ -103,7 +103,7 @@ fn open<'a>(
     // Against files that ask for memory in other ways than by their size, such as metadata that
     // unpacks to gigabytes. No pixel takes more than 16 bytes.
     let mut decoder_limits = image::Limits::no_limits();
-    decoder_limits.max_alloc = Some((64 << 20) + 16 * limits.pixels);
+    decoder_limits.max_alloc = Some(limits.pixels.saturating_mul(16).saturating_add(64 << 20));
     reader.limits(decoder_limits);
     let mut decoder = reader.into_decoder().map_err(sample_error)?;
     let (width, height) = decoder.dimensions();

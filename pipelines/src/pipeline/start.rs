@@ -130,6 +130,18 @@ pub(super) fn start(
         shares.n_samples,
         options.prefetch,
     ));
+    let log = BadLog {
+        set: Arc::clone(&set),
+        rows: bad_rows.clone(),
+        quarantine: options.quarantine.as_deref().map(Quarantine::new),
+        max_bad_fraction: config.max_bad_fraction,
+        n_failed: bad_rows.rows().len() as u64,
+        n_good_before: collator.next_step * config.batch as u64,
+        last: "met before this run was resumed, see its quarantine file".to_owned(),
+    };
+    // What ended a run must not be forgotten by starting it again.
+    log.judge(&recorder)?;
+
     let (events, events_in) = bounded(1024);
     let (tasks, tasks_in) = bounded(shares.n_samples);
     // Room for an error behind the last batch.
@@ -173,14 +185,7 @@ pub(super) fn start(
         replacing: VecDeque::new(),
         retries: BTreeMap::new(),
         bad: bad_rows.rows(),
-        log: BadLog {
-            set: Arc::clone(&set),
-            rows: bad_rows.clone(),
-            quarantine: options.quarantine.as_deref().map(Quarantine::new),
-            max_bad_fraction: config.max_bad_fraction,
-            n_failed: 0,
-            last: String::new(),
-        },
+        log,
         tasks,
         batches,
         recorder: Arc::clone(&recorder),

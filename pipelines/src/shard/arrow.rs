@@ -52,6 +52,8 @@ struct Part {
     body: u64,
     kind: MessageHeader,
     rows: u64,
+    /// What its buffers become, where they are compressed.
+    decompressed: u64,
 }
 
 impl Footer {
@@ -255,15 +257,57 @@ async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>>
     let body = u64::try_from(message.bodyLength()).map_err(|_| damaged("a body of less than 0"))?;
     let rows = message
         .header_as_record_batch()
-        .map_or(0, |batch| batch.length().max(0) as u64);
+        .map_or(Ok(0), |batch| u32::try_from(batch.length()).map(u64::from))
+        .map_err(|_| damaged("a batch of that many rows"))?;
+    let kind = message.header_type();
+    let buffers: Vec<(i64, i64)> = message
+        .header_as_record_batch()
+        .filter(|batch| batch.compression().is_some())
+        .and_then(|batch| batch.buffers())
+        .map(|buffers| buffers.iter().map(|b| (b.offset(), b.length())).collect())
+        .unwrap_or_default();
+    let decompressed = decompressed_bytes(object, start + head, body, buffers)
+        .await?
+        .ok_or_else(|| damaged("compressed buffers outside its body"))?;
     let part = Part {
         start,
         head,
         body,
-        kind: message.header_type(),
+        kind,
         rows,
+        decompressed,
     };
     Ok(Some((part, flatbuffer)))
+}
+
+/// What compressed buffers of a body at `start` become: each begins with its length of before,
+/// or −1 if it was left as it was. None where they do not lie in the body.
+async fn decompressed_bytes(
+    object: &Object,
+    start: u64,
+    body: u64,
+    buffers: Vec<(i64, i64)>,
+) -> Result<Option<u64>> {
+    const PREFIX: u64 = 8;
+    let mut prefixes = Vec::new();
+    for (offset, length) in buffers {
+        let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
+            return Ok(None);
+        };
+        if offset.checked_add(length).is_none_or(|end| end > body) {
+            return Ok(None);
+        }
+        if length >= PREFIX {
+            prefixes.push(start + offset..start + offset + PREFIX);
+        }
+    }
+    let fetched = object.read_all(prefixes.clone()).await?;
+    let mut lengths = prefixes.into_iter().map(|prefix| {
+        let bytes = fetched.from(prefix.start)?;
+        let length = i64::from_le_bytes(bytes.get(..PREFIX as usize)?.try_into().ok()?);
+        Some(u64::try_from(length).unwrap_or(0))
+    });
+    Ok(lengths.try_fold(0_u64, |sum, length| sum.checked_add(length?)))
 }
 
 impl Part {
@@ -280,13 +324,14 @@ impl Part {
     }
 
     fn group(&self) -> Group {
-        let bytes = self.head + self.body;
-        // Compressed buffers grow by what their codec saved, which only decoding tells.
+        let bytes = self.head.saturating_add(self.body);
         Group {
             rows: self.rows,
             bytes,
             fetch_bytes: bytes,
-            memory: bytes + self.rows * ROW_BYTES,
+            memory: bytes
+                .saturating_add(self.decompressed)
+                .saturating_add(self.rows.saturating_mul(ROW_BYTES)),
         }
     }
 }

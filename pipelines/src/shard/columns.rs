@@ -217,7 +217,8 @@ fn is_binary(found: &DataType) -> bool {
     )
 }
 
-fn is_label(found: &DataType) -> bool {
+/// Whether a column can hold labels: whole numbers or class names.
+pub(crate) fn is_label(found: &DataType) -> bool {
     let found = value_type(found);
     found.is_integer() || is_text(found)
 }

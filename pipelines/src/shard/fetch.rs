@@ -102,7 +102,8 @@ impl Fetched {
     }
 }
 
-fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+/// What is read for `ranges`: those that lie close together become one.
+pub(super) fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|range| range.start);
     let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
     for range in ranges {

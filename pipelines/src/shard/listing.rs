@@ -1,5 +1,7 @@
 //! Which files belong to a set: a manifest's, a folder's, a pattern's, or one.
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
@@ -50,7 +52,7 @@ async fn file_or_folder(url: &str) -> Result<Listing> {
 }
 
 async fn folder(location: Location) -> Result<Listing> {
-    let objects = shards_below(&location).await?;
+    let (objects, sets) = below(&location).await?;
     let manifest_at = location.join(MANIFEST_NAME);
     let Some(json) = manifest_at.read().await? else {
         if objects.is_empty() {
@@ -59,9 +61,10 @@ async fn folder(location: Location) -> Result<Listing> {
                 "no .parquet or .arrow file in the folder",
             ));
         }
-        if location.join(UNFINISHED).read().await?.is_some() {
-            let reason = "its writing is not finished: give the same `shards write` command again";
-            return Err(nothing(&location, reason));
+        refuse_unfinished(&location).await?;
+        if !sets.is_empty() {
+            let reason = format!("holds several sets: name one of {}", sets.join(", "));
+            return Err(nothing(&location, &reason));
         }
         return Ok(Listing {
             location,
@@ -100,11 +103,14 @@ async fn folder(location: Location) -> Result<Listing> {
 
 async fn matching(folder: &str, pattern: &str) -> Result<Listing> {
     let location = Location::open(if folder.is_empty() { "/" } else { folder })?;
-    let mut objects = shards_below(&location).await?;
+    let (mut objects, _) = below(&location).await?;
     objects.retain(|object| matches(pattern, &object.path));
     if objects.is_empty() {
         let reason = format!("no .parquet or .arrow file in the folder matches `{pattern}`");
         return Err(nothing(&location, &reason));
+    }
+    if location.join(MANIFEST_NAME).read().await?.is_none() {
+        refuse_unfinished(&location).await?;
     }
     Ok(Listing {
         location,
@@ -113,14 +119,25 @@ async fn matching(folder: &str, pattern: &str) -> Result<Listing> {
     })
 }
 
-/// Every shard below a folder, sorted by path.
-async fn shards_below(location: &Location) -> Result<Vec<Object>> {
+/// Refuses a set without a manifest that `shards write` has begun.
+async fn refuse_unfinished(location: &Location) -> Result<()> {
+    if location.join(UNFINISHED).read().await?.is_some() {
+        let reason = "its writing is not finished: give the same `shards write` command again";
+        return Err(nothing(location, reason));
+    }
+    Ok(())
+}
+
+/// Every shard below a folder, sorted by path, and the folders below it that are sets of their
+/// own, finished or not.
+async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
     let found: Vec<ObjectMeta> = location
         .store
         .list(Some(&location.prefix))
         .try_collect()
         .await
         .map_err(|source| location.error(source))?;
+    let mut sets = BTreeSet::new();
     let mut objects: Vec<Object> = found
         .into_iter()
         .filter_map(|meta| {
@@ -129,12 +146,16 @@ async fn shards_below(location: &Location) -> Result<Vec<Object>> {
                 .map(|part| part.as_ref().to_owned())
                 .collect::<Vec<_>>()
                 .join("/");
+            for mark in [MANIFEST_NAME, UNFINISHED] {
+                let folder = path.strip_suffix(mark).and_then(|at| at.strip_suffix('/'));
+                sets.extend(folder.map(str::to_owned));
+            }
             let format = format_of(&path)?;
             Some(object(location.join(&path), path, format, meta))
         })
         .collect();
     objects.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(objects)
+    Ok((objects, sets.into_iter().collect()))
 }
 
 fn object(mut location: Location, path: String, format: ShardFormat, meta: ObjectMeta) -> Object {

@@ -22,6 +22,7 @@ pub use rows::ImageRows;
 use crate::store::Location;
 use crate::{Error, Result};
 use columns::ColumnMap;
+pub(crate) use columns::is_label;
 use fetch::Object;
 use rows::Classes;
 

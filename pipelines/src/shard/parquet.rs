@@ -1,5 +1,6 @@
 //! Parquet shards: two small reads for the footer, one ranged read per row group.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
@@ -12,12 +13,14 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FooterTail, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FooterTail, ParquetMetaDataReader, RowGroupMetaData,
+};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::Group;
 use super::columns::{ColumnMap, Columns, as_views};
-use super::fetch::{Fetched, Object};
+use super::fetch::{Fetched, Object, coalesce};
 use super::rows::{Classes, ImageRows, ROW_BYTES};
 use crate::Result;
 
@@ -57,8 +60,12 @@ impl Footer {
         let columns = map.find(metadata.schema(), &object.location.url)?;
         let classes = map.classes(metadata.schema());
         let mask = mask(&metadata, columns);
-        let groups = metadata.metadata().row_groups();
-        let groups = groups.iter().map(|group| measured(group, &mask)).collect();
+        let groups = metadata.metadata().row_groups().iter().enumerate();
+        let groups = groups.map(|(at, group)| {
+            let damaged = || object.corrupt(format!("its footer is damaged: row group {at}"));
+            measured(group, &mask, object.bytes).ok_or_else(damaged)
+        });
+        let groups = groups.collect::<Result<_>>()?;
         Ok(Self {
             groups,
             classes,
@@ -84,8 +91,7 @@ impl Footer {
             .enumerate();
         let ranges = columns
             .filter(|(leaf, _)| mask.leaf_included(*leaf))
-            .map(|(_, column)| column.byte_range())
-            .map(|(start, length)| start..start + length)
+            .filter_map(|(_, column)| range_of(column))
             .collect();
         let fetched = object.read_all(ranges).await?;
         let (metadata, columns, size) = (self.metadata.clone(), self.columns, object.bytes);
@@ -182,23 +188,39 @@ fn mask(metadata: &ArrowReaderMetadata, columns: Columns) -> ProjectionMask {
     ProjectionMask::roots(metadata.parquet_schema(), columns.indices())
 }
 
-fn measured(group: &RowGroupMetaData, mask: &ProjectionMask) -> Group {
-    let rows = group.num_rows() as u64;
-    let (mut fetch_bytes, mut decoded_bytes) = (0, rows * ROW_BYTES);
+/// What a row group takes; none if its footer says what cannot be of a file of `file_bytes`.
+fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) -> Option<Group> {
+    let rows = u64::from(u32::try_from(group.num_rows()).ok()?);
+    let (mut bytes, mut decoded_bytes) = (0, rows * ROW_BYTES);
+    let mut ranges = Vec::new();
     for (leaf, column) in group.columns().iter().enumerate() {
+        let range = range_of(column).filter(|range| range.end <= file_bytes)?;
+        bytes += range.end - range.start;
         if mask.leaf_included(leaf) {
-            fetch_bytes += column.compressed_size() as u64;
             if column.compression() != Compression::UNCOMPRESSED {
-                decoded_bytes += column.uncompressed_size() as u64;
+                let column_bytes = u64::try_from(column.uncompressed_size()).ok()?;
+                decoded_bytes = column_bytes.checked_add(decoded_bytes)?;
             }
+            ranges.push(range);
         }
     }
-    Group {
+    // What lies between two columns that are read as one is held too.
+    let fetched = coalesce(ranges);
+    let fetch_bytes: u64 = fetched.iter().map(|range| range.end - range.start).sum();
+    Some(Group {
         rows,
-        bytes: group.compressed_size() as u64,
+        bytes,
         fetch_bytes,
-        memory: fetch_bytes + decoded_bytes,
-    }
+        memory: decoded_bytes.checked_add(fetch_bytes)?,
+    })
+}
+
+/// Where a column's pages lie. (`byte_range` panics where a damaged footer says less than 0.)
+fn range_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = column.dictionary_page_offset();
+    let start = u64::try_from(start.unwrap_or(column.data_page_offset())).ok()?;
+    let length = u64::try_from(column.compressed_size()).ok()?;
+    Some(start..start.checked_add(length)?)
 }
 
 /// A file of which some parts were read.

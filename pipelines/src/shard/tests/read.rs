@@ -236,3 +236,40 @@ fn only_the_mapped_columns_are_fetched() {
         (picture(1).as_deref(), Ok(Some(1)))
     );
 }
+
+#[test]
+fn what_is_read_between_columns_and_what_compressed_batches_become_is_counted() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let noise = |row: u64| {
+        (0..1_u64 << 13)
+            .flat_map(|at| xxh3_64(&[row, at].map(u64::to_le_bytes).concat()).to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    // Less than the gap over which reads are joined.
+    let between: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..4).map(noise)));
+    let wide = batch(vec![
+        ("image", image_struct(0..4)),
+        ("between", between),
+        ("label", labels(0..4)),
+    ]);
+    write_parquet(&path, &wide, Compression::UNCOMPRESSED);
+    let set = open(&path, &MAP).expect("a set");
+    let group = &set.shards[0].groups[0];
+    assert!(group.fetch_bytes > 4 << 16, "{group:?}");
+    assert!(read_all(&set)[0].memory() <= group.memory);
+
+    let flat = BinaryArray::from_iter_values((0..4).map(|_| vec![7; 1 << 20]));
+    let flat = batch(vec![("image", Arc::new(flat) as ArrayRef)]);
+    let path = folder.path().join("a.arrow");
+    for compression in [CompressionType::ZSTD, CompressionType::LZ4_FRAME] {
+        for stream in [false, true] {
+            write_arrow(&path, &flat, stream, Some(compression));
+            let set = open(&path, &MAP).expect("a set");
+            let group = &set.shards[0].groups[0];
+            assert!(group.fetch_bytes < 1 << 20, "{group:?}");
+            assert!(group.memory > 4 << 20, "{group:?}");
+            assert!(read_all(&set)[0].memory() <= group.memory);
+        }
+    }
+}

@@ -110,6 +110,21 @@ fn damaged_files_are_named() {
     let at = flipped.len() - 200;
     flipped[at..at + 50].fill(0xff);
     check("a.parquet", &flipped, "its footer cannot be read");
+    // Whatever one byte of a footer becomes: an error, or a set that can be read or not.
+    for at in parquet.len() - 600..parquet.len() - 8 {
+        for value in [0x01, 0x7f, 0xff] {
+            let mut damaged = parquet.clone();
+            damaged[at] ^= value;
+            let path = folder.path().join("a.parquet");
+            std::fs::write(&path, damaged).expect("written");
+            if let Ok(set) = open(&path, &MAP) {
+                for group in 0..set.shards[0].groups.len() {
+                    let _read = block_on(set.read_group(0, group));
+                }
+            }
+            std::fs::remove_file(&path).expect("removed");
+        }
+    }
     let mut long = parquet;
     let at = long.len() - 8;
     long[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
@@ -122,6 +137,34 @@ fn damaged_files_are_named() {
     check("a.arrow", &file[..file.len() - 100], "truncated");
     let stream = whole(&|path| write_arrow(path, &our_batch(), true, None));
     check("a.arrow", &stream[..stream.len() - 1000], "truncated");
+}
+
+#[test]
+fn a_folder_of_sets_and_a_set_that_is_being_written_are_refused() {
+    let folder = folder();
+    for name in ["train", "val"] {
+        let set = folder.path().join(name);
+        std::fs::create_dir(&set).expect("a folder");
+        write_parquet(
+            &set.join("a.parquet"),
+            &our_batch(),
+            Compression::UNCOMPRESSED,
+        );
+        write_manifest(&set, |_| ());
+    }
+    let text = error(folder.path(), &MAP);
+    assert!(text.contains("name one of train, val"), "{text}");
+
+    let train = folder.path().join("train");
+    std::fs::remove_file(train.join(MANIFEST_NAME)).expect("removed");
+    std::fs::create_dir(train.join(".write")).expect("a folder");
+    std::fs::write(train.join(".write/job.json"), "{}").expect("written");
+    for url in [train.clone(), train.join("*.parquet")] {
+        let text = error(&url, &MAP);
+        assert!(text.contains("not finished"), "{text}");
+    }
+    let text = error(folder.path(), &MAP);
+    assert!(text.contains("name one of train, val"), "{text}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A folder with shards and a small recipe, and the binary run on them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 use tempfile::TempDir;
+use understudy_pipelines::shard::ShardSet;
 
 /// Backends that this build has.
 pub(crate) fn devices() -> Vec<&'static str> {
@@ -91,6 +93,31 @@ impl Sandbox {
             }
         }
         to
+    }
+
+    /// Damages the picture in a row of the training set, where it lies in its shard.
+    pub(crate) fn flip_a_bit(&self, row: u64) {
+        let url = self.root().join("set/train");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let (path, picture) = runtime.block_on(async {
+            let url = url.to_str().expect("UTF-8");
+            let set = ShardSet::open(url, &BTreeMap::new()).await.expect("a set");
+            let rows = set.read_group(0, 0).await.expect("rows");
+            let picture = rows.bytes(row as usize).expect("a picture").to_vec();
+            (
+                self.root().join("set/train").join(&set.shards[0].path),
+                picture,
+            )
+        });
+        let mut shard = std::fs::read(&path).expect("a shard");
+        let at = shard
+            .windows(picture.len())
+            .position(|bytes| bytes == picture)
+            .expect("stored as it came");
+        shard[at + picture.len() / 2] ^= 1;
+        std::fs::write(&path, shard).expect("written");
     }
 
     pub(crate) fn root(&self) -> &Path {

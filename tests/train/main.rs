@@ -1,0 +1,82 @@
+//! The binary trains, stops, goes on and refuses, on shards and checkpoints as users have them.
+
+mod refuse;
+mod resume;
+mod support;
+
+use support::{DEVICE, Sandbox};
+
+#[test]
+fn a_run_that_diverges_exits_3_and_saves_nothing_bad() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = [
+        "optim.lr=1e30",
+        "train.log_every=1",
+        "train.save_every=1",
+        "optim.weight_decay=0.0",
+        "steps=50",
+    ];
+    let outcome = sandbox.train("run", DEVICE, &set);
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.text);
+    assert!(
+        outcome.text.contains("diverged at step"),
+        "{}",
+        outcome.text
+    );
+    let mut n_tensors = 0;
+    for entry in std::fs::read_dir(sandbox.run("run").join("checkpoints")).expect("saved") {
+        let path = entry.expect("an entry").path();
+        for file in ["student", "teacher", "optimizer"] {
+            let path = path.join(format!("{file}.safetensors"));
+            for (name, tensor) in understudy::weights::read(&path).expect("tensors") {
+                assert!(tensor.iter::<f32>().all(f32::is_finite), "{name}");
+                n_tensors += 1;
+            }
+        }
+    }
+    assert!(n_tensors > 0, "nothing was saved before the run diverged");
+}
+
+#[test]
+fn a_collapse_exits_3_and_names_its_limit() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = [
+        "guard.from_step=3",
+        "guard.min_pred_var=1000.0",
+        "train.log_every=1",
+    ];
+    let outcome = sandbox.train("run", DEVICE, &set);
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.text);
+    assert!(
+        outcome.text.contains("guard.min_pred_var"),
+        "{}",
+        outcome.text
+    );
+}
+
+#[test]
+fn only_the_newest_two_and_the_kept_checkpoints_stay() {
+    let sandbox = Sandbox::with_pictures(96);
+    // What a process left that was killed while it saved.
+    let partial = sandbox
+        .run("run")
+        .join("checkpoints/step-000000003.partial");
+    std::fs::create_dir_all(&partial).expect("a folder");
+    std::fs::write(partial.join("student.safetensors"), "half").expect("a file");
+    let set = ["train.save_every=1", "train.keep_every_steps=4"];
+    let outcome = sandbox.train("run", DEVICE, &set);
+    assert!(outcome.status.success(), "{}", outcome.text);
+    let mut steps: Vec<_> = std::fs::read_dir(sandbox.run("run").join("checkpoints"))
+        .expect("saved")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .collect();
+    steps.sort();
+    let expected = [4, 8, 9, 10].map(|step| format!("step-{step:09}"));
+    assert_eq!(steps, expected);
+}

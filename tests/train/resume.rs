@@ -1,0 +1,196 @@
+//! A run that was killed, interrupted or left by its data goes on as if nothing had been.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use understudy_pipelines::pipeline::{Options, Pipeline};
+
+use crate::support::{self, DEVICE, Outcome, Sandbox, run_lines};
+
+/// Ten steps in one go, and five, a checkpoint, a kill −9, and five more, are the same to the bit.
+#[test]
+fn resumed_run_equals_unbroken_run() {
+    for device in support::devices() {
+        let sandbox = Sandbox::with_pictures(96);
+        let whole = sandbox.train("whole", device, &["train.save_every=5"]);
+        assert!(whole.status.success(), "{}", whole.text);
+
+        // Killed while it computes a step after the fifth: nothing can be said goodbye to.
+        let mut child = sandbox
+            .train_command(
+                "broken",
+                device,
+                &["train.save_every=5", "train.log_every=1"],
+            )
+            .spawn()
+            .expect("started");
+        let saved = sandbox
+            .run("broken")
+            .join("checkpoints/step-000000005/state.json");
+        let patience = Instant::now();
+        while !saved.exists() {
+            assert!(
+                patience.elapsed() < Duration::from_mins(2),
+                "no checkpoint on {device}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        let last = sandbox.run("broken").join("checkpoints/step-000000010");
+        assert!(!last.exists(), "the run was over before it was killed");
+
+        let resumed = sandbox.train(
+            "broken",
+            device,
+            &["train.save_every=5", "train.log_every=1"],
+        );
+        assert!(resumed.status.success(), "{}", resumed.text);
+        assert!(
+            resumed.text.contains("going on from step 5"),
+            "{}",
+            resumed.text
+        );
+        for file in ["student", "teacher", "optimizer"] {
+            let name = format!("checkpoints/step-000000010/{file}.safetensors");
+            let [a, b] = ["whole", "broken"]
+                .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
+            assert!(a == b, "{file} differs after a resume on {device}");
+        }
+        // Each step is logged once, though some were computed twice.
+        let steps: Vec<u64> = run_lines(&sandbox.run("broken"))
+            .iter()
+            .map(|line| line["step"].as_u64().expect("a step"))
+            .collect();
+        assert_eq!(steps, (1..=10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = ["train.log_every=1", "steps=100000"];
+    let mut child = sandbox
+        .train_command("run", DEVICE, &set)
+        .spawn()
+        .expect("started");
+    wait_for_steps(&sandbox.run("run"), 2);
+    let killed = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(killed.expect("kill runs").success());
+    let status = child.wait().expect("ended");
+    assert_eq!(status.code(), Some(130));
+    let checkpoints = std::fs::read_dir(sandbox.run("run").join("checkpoints")).expect("saved");
+    assert_eq!(checkpoints.count(), 1);
+    let done = run_lines(&sandbox.run("run")).len();
+    let more = format!("steps={}", done + 2);
+    let resumed = sandbox.train("run", DEVICE, &["train.log_every=1", &more]);
+    assert!(resumed.status.success(), "{}", resumed.text);
+    assert!(
+        resumed.text.contains("going on from step"),
+        "{}",
+        resumed.text
+    );
+    assert_eq!(run_lines(&sandbox.run("run")).len(), done + 2);
+}
+
+#[test]
+fn a_new_run_starts_from_anothers_student() {
+    let sandbox = Sandbox::with_pictures(96);
+    let first = sandbox.train("first", DEVICE, &["steps=5"]);
+    assert!(first.status.success(), "{}", first.text);
+    let init = format!("init={}", sandbox.run("first").display());
+    // A rate of almost nothing leaves the student where it started.
+    let second = sandbox.train("second", DEVICE, &[&init, "steps=4", "optim.lr=1e-30"]);
+    assert!(second.status.success(), "{}", second.text);
+    let read = |path: &str| {
+        understudy::weights::read(&sandbox.root().join(path)).expect("a checkpoint's tensors")
+    };
+    let student = read("first/checkpoints/step-000000005/student.safetensors");
+    let teacher = read("second/checkpoints/step-000000004/teacher.safetensors");
+    assert!(!teacher.is_empty());
+    for (name, tensor) in &teacher {
+        // The teacher's updates round, though both sides of its average are equal.
+        let values = student[name].iter::<f32>().zip(tensor.iter::<f32>());
+        for (expected, found) in values {
+            let slack = 1e-5 * expected.abs() + 1e-7;
+            assert!(
+                (found - expected).abs() <= slack,
+                "{name}: {found}, not {expected}"
+            );
+        }
+    }
+}
+
+/// A bit flips in the picture that the fourth step needs, and not one bad sample is allowed.
+#[test]
+fn a_run_that_its_data_ends_saves_what_it_did_and_remembers_why() {
+    let sandbox = Sandbox::with_pictures(96);
+    let first = sandbox.train("first", DEVICE, &["steps=5"]);
+    assert!(first.status.success(), "{}", first.text);
+    let config = sandbox.run("first").join("config.toml");
+    let config = understudy::config::RunConfig::load(&config, &[]).expect("a resolved config");
+    let batches = Pipeline::train(&config.data, &Options::default()).expect("a pipeline");
+    let fourth = { batches }.nth(3).expect("endless").expect("a batch");
+    sandbox.flip_a_bit(fourth.samples[0].row);
+
+    let set = ["train.save_every=100000", "data.max_bad_fraction=0.0"];
+    let ended = sandbox.train("run", DEVICE, &set);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.text);
+    assert!(ended.text.contains("saved step 3 of 10"), "{}", ended.text);
+
+    let again = sandbox.train("run", DEVICE, &set);
+    assert_eq!(again.status.code(), Some(1), "{}", again.text);
+    assert!(again.text.contains("quarantine"), "{}", again.text);
+
+    let set = ["train.save_every=100000", "data.max_bad_fraction=0.1"];
+    let went_on = sandbox.train("run", DEVICE, &set);
+    assert!(went_on.status.success(), "{}", went_on.text);
+    let from = "going on from step 3";
+    assert!(went_on.text.contains(from), "{}", went_on.text);
+}
+
+#[test]
+fn another_runs_checkpoint_starts_a_new_folder_and_no_other() {
+    let sandbox = Sandbox::with_pictures(96);
+    for run in ["first", "second"] {
+        let outcome = sandbox.train(run, DEVICE, &["steps=5"]);
+        assert!(outcome.status.success(), "{}", outcome.text);
+    }
+    let from_first = |run: &str| {
+        let mut command = sandbox.command(run, DEVICE, &[]);
+        let first = sandbox.run("first");
+        let output = command.arg("--resume").arg(first).output();
+        Outcome::of(output.expect("the binary runs"))
+    };
+    let refused = from_first("second");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("has checkpoints already"),
+        "{}",
+        refused.text
+    );
+    let went_on = from_first("third");
+    assert!(went_on.status.success(), "{}", went_on.text);
+    assert!(
+        went_on.text.contains("going on from step 5"),
+        "{}",
+        went_on.text
+    );
+}
+
+/// Waits until a run has logged `n` steps.
+fn wait_for_steps(run: &Path, n: usize) {
+    let metrics = run.join("metrics.jsonl");
+    let patience = Instant::now();
+    let logged = || std::fs::read_to_string(&metrics).unwrap_or_default();
+    while logged().lines().count() < n {
+        assert!(
+            patience.elapsed() < Duration::from_mins(2),
+            "{n} steps were not logged"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
