@@ -1,39 +1,51 @@
 //! Who may not know whom, proved from `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use serde_json::Value;
+
+/// What `cargo` prints for `args` in this workspace.
+fn cargo(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(args)
+        .arg("--offline")
+        .output()
+        .expect("cargo runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo {}: {errors}", args[0]);
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
+}
 
 /// Every crate that `package` is built from, development dependencies left out.
 fn closure(package: &str) -> BTreeSet<String> {
-    let metadata = MetadataCommand::new()
-        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .other_options(["--offline".to_owned()])
-        .exec()
-        .expect("cargo metadata runs");
-    let resolve = metadata.resolve.as_ref().expect("metadata resolves");
-    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let root = metadata
-        .packages
+    let metadata = cargo(&["metadata", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).expect("metadata is JSON");
+    let list = |value: &Value| value.as_array().cloned().expect("a list");
+    let text = |value: &Value| value.as_str().map(str::to_owned).expect("a string");
+    let names: BTreeMap<String, String> = list(&metadata["packages"])
         .iter()
-        .find(|p| p.name.as_str() == package)
-        .expect("the package");
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
+    let nodes: BTreeMap<String, Value> = list(&metadata["resolve"]["nodes"])
+        .into_iter()
+        .map(|node| (text(&node["id"]), node))
+        .collect();
+    let root = names.iter().find(|(_, name)| *name == package);
     let mut seen = BTreeSet::new();
-    let mut open = vec![&root.id];
+    let mut open = vec![root.expect("the package").0.clone()];
     while let Some(id) = open.pop() {
-        for dep in &nodes[id].deps {
-            let built = dep
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.kind != DependencyKind::Development);
-            if built && seen.insert(&dep.pkg) {
-                open.push(&dep.pkg);
+        for dep in list(&nodes[&id]["deps"]) {
+            let kinds = list(&dep["dep_kinds"]);
+            let built = kinds.iter().any(|kind| kind["kind"] != "dev");
+            let id = text(&dep["pkg"]);
+            if built && seen.insert(id.clone()) {
+                open.push(id);
             }
         }
     }
-    seen.into_iter()
-        .map(|id| metadata[id].name.to_string())
-        .collect()
+    seen.iter().map(|id| names[id].clone()).collect()
 }
 
 fn check(package: &str, forbidden: &[&str]) {
@@ -97,6 +109,35 @@ fn the_trainer_gets_batches_only_through_the_pipelines() {
     }
 }
 
+/// A feature that only a test's dependency asks for would have `cargo build` compile whatever
+/// stands on that crate a second time, which is minutes.
+#[test]
+fn builds_and_tests_compile_the_same_dependencies() {
+    let features = |edges: &str| -> BTreeMap<String, BTreeSet<String>> {
+        let tree = cargo(&[
+            "tree", "--prefix", "none", "--format", "{p}|{f}", "--edges", edges,
+        ]);
+        let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in tree.lines() {
+            if let Some((name, features)) = line.trim_end_matches(" (*)").split_once('|') {
+                crates
+                    .entry(name.to_owned())
+                    .or_default()
+                    .insert(features.to_owned());
+            }
+        }
+        crates
+    };
+    let (build, test) = (features("normal,build"), features("normal,build,dev"));
+    assert!(build.len() > 100, "only {} crates", build.len());
+    for (name, features) in build {
+        assert_eq!(
+            features, test[&name],
+            "features of {name}, built and tested"
+        );
+    }
+}
+
 /// Rust sources under `folder`, with their text.
 fn sources(folder: &str) -> Vec<(String, String)> {
     let mut open = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
@@ -149,7 +190,7 @@ fn the_top_level_is_as_designed() {
         "src",
         "tests",
     ];
-    let files = std::process::Command::new("git")
+    let files = Command::new("git")
         .args(["-C", env!("CARGO_MANIFEST_DIR"), "ls-files"])
         .output();
     let Ok(files) = files else {
