@@ -202,6 +202,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Pixels of the decoded picture, before any resize.
     pub pixels: u64,
+    /// Seconds of sound, of the whole file even where only a clip is decoded.
+    pub seconds: u64,
 }
 
 impl Default for Limits {
@@ -210,6 +212,7 @@ impl Default for Limits {
         Self {
             bytes: 64 << 20,
             pixels: 64_000_000,
+            seconds: 3600,
         }
     }
 }

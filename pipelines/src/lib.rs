@@ -111,6 +111,7 @@ pub mod rng;
 pub mod shard;
 pub mod stats;
 pub mod store;
+pub mod tokenize;
 pub mod transform;
 pub mod verify;
 pub mod write;

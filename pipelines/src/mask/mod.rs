@@ -4,9 +4,15 @@
 //! and not on the batch or the device.
 
 mod beit_block;
+pub mod bert;
+pub mod blocks;
+mod draws;
 mod inverse_block;
+pub mod random;
+pub mod spans;
 #[cfg(test)]
 mod statistics;
+pub mod text_spans;
 
 use crate::config::MaskConfig;
 use crate::rng::{Purpose, Rng, SampleKey};
