@@ -6,6 +6,7 @@
 mod audio;
 mod image;
 mod jpeg;
+mod text;
 
 #[cfg(test)]
 mod pictures;
@@ -14,3 +15,4 @@ mod sounds;
 
 pub use self::audio::{AudioHeader, Wave, decode_audio, read_audio_header};
 pub use self::image::{Header, Picture, decode_image, read_header};
+pub use self::text::text;
