@@ -120,9 +120,10 @@ impl<'a> Decoding<'a> {
             Kind::Flac | Kind::Wav => 0,
             _ => u64::from(container.header.sample_rate_hz / 4),
         };
-        let from = match container.counts_frames {
-            true => wanted.start.saturating_sub(run_up),
-            false => 0,
+        let from = if container.counts_frames {
+            wanted.start.saturating_sub(run_up)
+        } else {
+            0
         };
         Ok(Self {
             container,

@@ -11,7 +11,7 @@ use crate::decode::Wave;
 /// sharp the edge at the band's end is.
 const FILTER_FRAMES: usize = 1024;
 
-/// `wave` at `to_hz`, ⌈frames · to_hz / rate⌉ frames in step with the original (no delay).
+/// `wave` at `to_hz`, in step with the original (no delay): ⌈n · `to_hz` / rate⌉ frames of n.
 ///
 /// Done by FFT with a linear-phase filter (a sinc under a squared Blackman–Harris window). Measured
 /// with tones from 44.1, 48, 32, 22.05, 11.025 and 8 kHz to 16 kHz, beside soxr 1.1 in its default
@@ -26,6 +26,9 @@ const FILTER_FRAMES: usize = 1024;
 /// `cargo test -p understudy-pipelines resampling -- --nocapture` measures both again (soxr where
 /// `UNDERSTUDY_PYTHON` can import it). The result depends on the arguments alone, not on the thread
 /// or what was resampled before; processors with other vector units may differ in the last bit.
+///
+/// # Panics
+/// If a rate is 0.
 pub fn resample(wave: Wave, to_hz: u32) -> Vec<f32> {
     let Wave {
         sample_rate_hz: from_hz,
