@@ -47,10 +47,10 @@ fn prepare(recipe: &str, folder: &Path) {
     let device = device::open("cpu").expect("the CPU");
     let objective = Data2Vec::initialised(config.model.clone(), config.seed, &device);
     let (b, mask) = (
-        config.data.batch / config.train.micro_batches,
+        config.data.batch.expect("a batch by count") / config.train.micro_batches,
         config.data.mask,
     );
-    let (m, n) = (mask.n_masks(), mask.n_patches());
+    let (m, n) = (mask.n_masks(), config.model.grid().pow(2));
     let mut rows = vec![0; b * m * n];
     for (sample, rows) in rows.chunks_exact_mut(m * n).enumerate() {
         mask.draw(
@@ -62,7 +62,7 @@ fn prepare(recipe: &str, folder: &Path) {
             rows,
         );
     }
-    let side = config.data.image.size as usize;
+    let side = config.model.image_size();
     device.seed(1);
     let images = Tensor::<4>::random([b, 3, side, side], Distribution::Normal(0.0, 1.0), &device);
     let n_masked = rows.iter().map(|&value| usize::from(value)).sum::<usize>();

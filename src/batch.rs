@@ -1,17 +1,19 @@
 //! A batch of the pipeline becomes tensors.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use understudy_pipelines::config::ImageConfig;
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::batch::Media;
 
 /// Pictures of a batch, `[B, size, size, 3]` u8 on the host, as `[B, 3, size, size]` float32 on
 /// `device`, normalised there: (x / 255 − mean) / std per channel.
-pub fn images(
-    pixels: Vec<u8>,
-    n_samples: usize,
-    config: &ImageConfig,
-    device: &Device,
-) -> Tensor<4> {
-    let size = config.size as usize;
+///
+/// # Panics
+///
+/// If they are no pictures, or `data` is a recipe for something else: configs are checked before.
+pub fn images(media: Media, n_samples: usize, data: &DataConfig, device: &Device) -> Tensor<4> {
+    let (Media::Images { size, pixels }, Some(config)) = (media, &data.image) else {
+        panic!("a batch of pictures and its recipe");
+    };
     let data = TensorData::new(pixels, [n_samples, size, size, 3]);
     // u8 crosses to the device; the four-fold float32 is made there.
     let images = Tensor::<4, burn::tensor::Int>::from_data(data, (device, burn::tensor::DType::U8));

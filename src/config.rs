@@ -257,14 +257,20 @@ impl RunConfig {
     /// Where data and model do not fit each other.
     fn misfits(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let (size, grid) = (self.data.image.size as usize, self.data.mask.grid());
+        let Some(image) = &self.data.image else {
+            problems.push("data: the model takes pictures, [data.image]".to_owned());
+            return problems;
+        };
+        let size = image.size as usize;
         if size != self.model.image_size() {
             problems.push(format!(
                 "data.image.size: {size}, but the model's image_size is {}",
                 self.model.image_size()
             ));
         }
-        if grid != self.model.grid() {
+        if let Some(grid) = self.data.mask.grid()
+            && grid != self.model.grid()
+        {
             problems.push(format!(
                 "data.mask: a grid of {grid}, but the model has {} patches per side",
                 self.model.grid()
@@ -273,10 +279,10 @@ impl RunConfig {
         match (&self.model, &self.data.mask) {
             (ModelConfig::Data2vec1(_), MaskConfig::BeitBlock { .. })
             | (ModelConfig::Data2vec2(_), MaskConfig::InverseBlock { .. }) => {}
-            (ModelConfig::Data2vec1(_), MaskConfig::InverseBlock { .. }) => {
+            (ModelConfig::Data2vec1(_), _) => {
                 problems.push("data.mask: data2vec1 on images takes beit_block masks".to_owned());
             }
-            (ModelConfig::Data2vec2(_), MaskConfig::BeitBlock { .. }) => problems
+            (ModelConfig::Data2vec2(_), _) => problems
                 .push("data.mask: data2vec2 takes inverse_block masks, all of one size".to_owned()),
         }
         problems

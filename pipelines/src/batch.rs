@@ -2,9 +2,10 @@
 
 /// One micro-batch in host memory: a part of one rank's share of one step.
 ///
-/// B is [`n_samples`](Self::n_samples), S [`size`](Self::size), M [`n_masks`](Self::n_masks) and
-/// P [`n_patches`](Self::n_patches). All buffers are dense, row-major.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// B is [`n_samples`](Self::n_samples), M [`n_masks`](Self::n_masks) and P
+/// [`n_positions`](Self::n_positions): patches, frames of the model, or tokens. All buffers are
+/// dense, row-major.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// The optimizer step, from 0; the number of the batch in an evaluation pass.
     pub step: u64,
@@ -12,22 +13,53 @@ pub struct Batch {
     pub part: usize,
     /// Parts of this rank's share of the step; 1 in an evaluation pass.
     pub n_parts: usize,
-    /// Samples here, B; the last batch of an evaluation pass may be short.
+    /// Samples here, B. The last batch of an evaluation pass may be short; a batch by cost may be
+    /// empty, if all its samples were bad.
     pub n_samples: usize,
-    /// Side of the square pictures in pixels, S.
-    pub size: usize,
-    /// RGB, `[B, S, S, 3]`, 0–255; mean and deviation are applied on the device.
-    pub images: Vec<u8>,
+    /// What the model sees.
+    pub media: Media,
     /// Masks per sample, M; 0 in an evaluation pass.
     pub n_masks: usize,
-    /// Patches of a mask, P; 0 in an evaluation pass.
-    pub n_patches: usize,
+    /// Positions of a mask, P; 0 in an evaluation pass.
+    pub n_positions: usize,
     /// 1 = masked, `[B * M, P]`: the masks of sample b are rows `b * M .. (b + 1) * M`.
     pub masks: Vec<u8>,
     /// Class numbers, `[B]`; empty in training and where the set has no labels.
     pub labels: Vec<i64>,
     /// Which samples these are, `[B]`.
     pub samples: Vec<SampleId>,
+}
+
+/// The samples of a batch themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Media {
+    /// Pictures.
+    Images {
+        /// Side of the square pictures in pixels, S.
+        size: usize,
+        /// RGB, `[B, S, S, 3]`, 0–255; mean and deviation are applied on the device.
+        pixels: Vec<u8>,
+    },
+    /// Recordings of one channel, at the recipe's rate, each of mean 0 and variance 1 as a whole.
+    Audio {
+        /// Frames of each, T: in training the length of the shortest, else that of the longest.
+        n_frames: usize,
+        /// `[B, T]`; zero behind a sample's own frames.
+        waves: Vec<f32>,
+        /// Frames that are the sample's own, `[B]`; all are T in training.
+        lengths: Vec<u32>,
+    },
+    /// Token ids.
+    Text {
+        /// Tokens of each, T.
+        n_tokens: usize,
+        /// `[B, T]`; `<pad>` behind a sample's own tokens.
+        tokens: Vec<u32>,
+        /// What the student sees, `[B * M, T]`, where its masks replace tokens; else empty.
+        student_tokens: Vec<u32>,
+        /// Tokens that are the sample's own, `[B]`.
+        lengths: Vec<u32>,
+    },
 }
 
 /// What a sample is called: with the seed, all that its crop and masks depend on.

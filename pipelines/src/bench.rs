@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::config::DataConfig;
+use crate::config::{DataConfig, Modality};
 use crate::pipeline::{Options, Pipeline};
 use crate::stats::{QueueStats, StageStats, Stats};
 use crate::{Error, Result};
@@ -39,7 +39,11 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Rep
     let memory_before = memory_bytes("VmRSS:");
     let cpu_before = cpu_time();
     let start = Instant::now();
-    let mut pipeline = Pipeline::train(config, options)?;
+    let options = Options {
+        parts_per_step: parts_per_step(config, options),
+        ..options.clone()
+    };
+    let mut pipeline = Pipeline::train(config, &options)?;
     let mut first_batch_secs = None;
     while start.elapsed() < time || first_batch_secs.is_none() {
         let batch = pipeline.next().unwrap_or_else(|| Err(ended()))?;
@@ -60,6 +64,14 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Rep
         verdict: stats.verdict(),
         stats,
     })
+}
+
+/// Recordings and texts come lane by lane, whatever was asked for.
+fn parts_per_step(config: &DataConfig, options: &Options) -> usize {
+    match config.modality() {
+        Some(Modality::Audio(_) | Modality::Text(_)) => config.lanes / options.world.max(1),
+        _ => options.parts_per_step,
+    }
 }
 
 fn ended() -> Error {

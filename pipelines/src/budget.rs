@@ -5,9 +5,9 @@
 //! | share | holds | taken |
 //! | --- | --- | --- |
 //! | batches | being filled, finished ahead of the trainer, in the trainer's hands | one by one |
-//! | samples | crops and masks waiting for their turn | before a sample goes to a thread |
+//! | samples | crops, waves and tokens waiting for their turn | before a sample goes to a thread |
 //! | windows | fetched row groups | before a read starts |
-//! | decoding | decoded pictures and the decoders' scratch | after the header, before the pixels |
+//! | decoding | decoded media and the decoders' scratch | after the header, before the pixels |
 //!
 //! Shares that nobody else can take are what makes the pipeline free of deadlocks: a decoder waits
 //! only for other decoders, which end by themselves, and a lane can always fetch its next window
@@ -54,6 +54,8 @@ pub(crate) struct Needs {
     /// Parts that are alive at once.
     pub(crate) n_parts: u64,
     pub(crate) sample_bytes: u64,
+    /// Samples that must be held at once: all of a part, where it is made of them as a whole.
+    pub(crate) least_samples: u64,
     /// Samples that keep all threads busy; fewer will do if memory is short.
     pub(crate) n_samples: u64,
     /// The largest window of one lane.
@@ -80,19 +82,22 @@ impl Shares {
             lower,
         };
         let batches_bytes = needs.part_bytes.saturating_mul(needs.n_parts);
+        let least_samples_bytes = needs.sample_bytes.saturating_mul(needs.least_samples);
         let after_batches = memory_bytes
             .checked_sub(batches_bytes)
-            .and_then(|rest| rest.checked_sub(needs.sample_bytes))
+            .and_then(|rest| rest.checked_sub(least_samples_bytes))
             .ok_or_else(|| {
                 short(
                     format!("keeping {} batches or parts of batches", needs.n_parts),
-                    batches_bytes.saturating_add(needs.sample_bytes),
-                    "`batch`, the prefetch, or the number of masks; or use more parts per step",
+                    batches_bytes.saturating_add(least_samples_bytes),
+                    "the size of a step (`batch`), the prefetch, or the number of masks; or use more parts per step",
                 )
             })?;
-        // Waiting samples may take an eighth; one must fit in any case.
-        let n_samples = (after_batches / 8 / needs.sample_bytes.max(1)).clamp(1, needs.n_samples);
-        let rest = after_batches.saturating_sub((n_samples - 1) * needs.sample_bytes);
+        // Waiting samples may take an eighth; the least must fit in any case.
+        let least = needs.least_samples;
+        let n_samples = (after_batches / 8 / needs.sample_bytes.max(1))
+            .clamp(least, needs.n_samples.max(least));
+        let rest = after_batches.saturating_sub((n_samples - least) * needs.sample_bytes);
 
         let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
         if rest <= least_windows {
@@ -161,7 +166,7 @@ impl DecodeShare {
                 what: what(),
                 needed_bytes,
                 memory_bytes: self.memory_bytes,
-                lower: "`limits.pixels`, `window_chunks`, `lanes` or `batch`",
+                lower: "`limits.pixels` or `limits.seconds`, `window_chunks`, `lanes` or `batch`",
             });
         }
         let mut free = self.lock();
@@ -209,6 +214,7 @@ mod tests {
         part_bytes: 100,
         n_parts: 4,
         sample_bytes: 10,
+        least_samples: 1,
         n_samples: 8,
         window_bytes: 50,
         n_lanes: 4,
@@ -243,6 +249,18 @@ mod tests {
         // With plenty there are two windows a lane and all the samples asked for.
         let shares = Shares::divide(1_000_000, &NEEDS).expect("fits");
         assert_eq!((shares.windows_bytes, shares.n_samples), (400, 8));
+    }
+
+    #[test]
+    fn samples_that_must_be_held_at_once_have_their_room() {
+        let needs = Needs {
+            least_samples: 20,
+            ..NEEDS
+        };
+        let shares = Shares::divide(900, &needs).expect("fits");
+        assert_eq!(shares.n_samples, 20);
+        assert_eq!(400 + 200 + shares.windows_bytes + shares.decode_bytes, 900);
+        assert!(Shares::divide(780, &needs).is_err(), "20 samples less");
     }
 
     #[test]

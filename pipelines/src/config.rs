@@ -1,14 +1,22 @@
 //! The table `[data]` of a recipe: where samples come from and what becomes of them.
 
+mod mask;
+mod media;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::mask::MaskConfig;
+pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
 use crate::{Error, Result};
 
 /// Where samples come from and what becomes of them: the table `[data]`.
+///
+/// Exactly one of `image`, `audio` and `text` says what a sample is, and exactly one of `batch`,
+/// `batch_seconds` and `batch_tokens` how large a step is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -23,7 +31,14 @@ pub struct DataConfig {
     /// Seed of order, crops and masks.
     pub seed: u64,
     /// Samples per optimizer step, over all ranks.
-    pub batch: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
+    /// Seconds of audio per optimizer step at most, over all ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_seconds: Option<f64>,
+    /// Tokens per optimizer step at most, over all ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<u64>,
     /// Streams that an epoch is split into; divides `batch`, and the number of ranks divides it.
     pub lanes: usize,
     /// Chunks (row groups, or runs of rows of one) that each lane shuffles together.
@@ -36,18 +51,37 @@ pub struct DataConfig {
     #[serde(default)]
     pub limits: Limits,
     /// How a picture becomes a training sample.
-    pub image: ImageConfig,
-    /// Which patches the student does not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageConfig>,
+    /// How a recording becomes a training sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioConfig>,
+    /// How a text becomes a training sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// Which positions the student does not see.
     pub mask: MaskConfig,
 }
 
-impl MaskConfig {
-    /// Patches per side of the grid.
-    pub fn grid(&self) -> usize {
-        match *self {
-            Self::BeitBlock { grid, .. } | Self::InverseBlock { grid, .. } => grid,
-        }
-    }
+/// What a sample is, and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Modality<'a> {
+    /// A picture.
+    Image(&'a ImageConfig),
+    /// A recording.
+    Audio(&'a AudioConfig),
+    /// A text, or a block of tokens.
+    Text(&'a TextConfig),
+}
+
+/// How large a step is, over all lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepSize {
+    /// So many samples.
+    Samples(usize),
+    /// Samples that cost no more than this, padding included: audio frames at the recipe's rate,
+    /// or tokens.
+    Cost(u64),
 }
 
 impl DataConfig {
@@ -66,6 +100,29 @@ impl DataConfig {
         Ok(data)
     }
 
+    /// The table that says what a sample is; `None` unless there is exactly one.
+    pub fn modality(&self) -> Option<Modality<'_>> {
+        match (&self.image, &self.audio, &self.text) {
+            (Some(image), None, None) => Some(Modality::Image(image)),
+            (None, Some(audio), None) => Some(Modality::Audio(audio)),
+            (None, None, Some(text)) => Some(Modality::Text(text)),
+            _ => None,
+        }
+    }
+
+    /// How large a step is; `None` unless exactly one key says so, in a unit that the samples have.
+    pub fn step_size(&self) -> Option<StepSize> {
+        match (self.batch, self.batch_seconds, self.batch_tokens) {
+            (Some(samples), None, None) => Some(StepSize::Samples(samples)),
+            (None, Some(seconds), None) => {
+                let rate = self.audio.as_ref()?.sample_rate_hz;
+                Some(StepSize::Cost((seconds * f64::from(rate)) as u64))
+            }
+            (None, None, Some(tokens)) => self.text.is_some().then_some(StepSize::Cost(tokens)),
+            _ => None,
+        }
+    }
+
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -74,14 +131,6 @@ impl DataConfig {
                 problems.push(problem);
             }
         };
-        check(self.batch > 0, "data.batch: must be at least 1".to_owned());
-        check(
-            self.lanes > 0 && self.batch.is_multiple_of(self.lanes.max(1)),
-            format!(
-                "data.lanes: {} does not divide data.batch = {}",
-                self.lanes, self.batch
-            ),
-        );
         check(
             self.window_chunks > 0,
             "data.window_chunks: must be at least 1".to_owned(),
@@ -96,101 +145,118 @@ impl DataConfig {
         if let Err(reason) = crate::budget::parse_bytes(&self.memory) {
             check(false, format!("data.memory: {reason}"));
         }
-        let image = &self.image;
-        check(
-            image.size > 0,
-            "data.image.size: must be at least 1".to_owned(),
-        );
-        let [from, to] = image.crop_scale;
-        check(
-            0.0 < from && from <= to && to <= 1.0,
-            format!("data.image.crop_scale: must rise within (0, 1], is [{from}, {to}]"),
-        );
-        let [from, to] = image.crop_ratio;
-        check(
-            0.0 < from && from <= to,
-            format!("data.image.crop_ratio: must rise and be above 0, is [{from}, {to}]"),
-        );
-        check(
-            (0.0..=1.0).contains(&image.flip_prob),
-            format!(
-                "data.image.flip_prob: must lie in [0, 1], is {}",
-                image.flip_prob
+        problems.extend(self.step_problems());
+        let Some(modality) = self.modality() else {
+            problems.push(
+                "data: exactly one of [data.image], [data.audio] and [data.text] says what a \
+                 sample is"
+                    .to_owned(),
+            );
+            return problems;
+        };
+        problems.extend(match modality {
+            Modality::Image(image) => image.problems(),
+            Modality::Audio(audio) => audio.problems(),
+            Modality::Text(text) => text.problems(),
+        });
+        if !self.mask.suits(modality) {
+            problems.push(format!(
+                "data.mask: {} does not suit {}, which takes {}",
+                self.mask.name(),
+                modality.name(),
+                MaskConfig::names_for(modality)
+            ));
+        }
+        problems.extend(self.mask.problems());
+        problems
+    }
+
+    /// What is wrong with the size of a step and its division among the lanes.
+    fn step_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let lanes = self.lanes;
+        if lanes == 0 {
+            problems.push("data.lanes: must be at least 1".to_owned());
+        }
+        let given = [
+            ("batch", self.batch.is_some()),
+            ("batch_seconds", self.batch_seconds.is_some()),
+            ("batch_tokens", self.batch_tokens.is_some()),
+        ];
+        let given: Vec<&str> = given
+            .iter()
+            .filter(|(_, is)| *is)
+            .map(|&(key, _)| key)
+            .collect();
+        match given.as_slice() {
+            [] => problems.push(
+                "data.batch: a step has no size; give batch, batch_seconds (audio) or \
+                 batch_tokens (text)"
+                    .to_owned(),
             ),
-        );
-        check(
-            (0.0..=1.0).contains(&image.color_jitter),
-            format!(
-                "data.image.color_jitter: must lie in [0, 1], is {}",
-                image.color_jitter
-            ),
-        );
-        check(
-            image.eval_resize >= image.size,
-            format!(
-                "data.image.eval_resize: must be at least size = {}, is {}",
-                image.size, image.eval_resize
-            ),
-        );
-        check(
-            image.std.iter().all(|&std| std > 0.0),
-            format!("data.image.std: must be above 0, is {:?}", image.std),
-        );
-        match self.mask {
-            MaskConfig::BeitBlock {
-                grid,
-                n_masked,
-                min_area,
-                min_aspect,
-            } => {
-                check(
-                    0 < n_masked && n_masked < grid * grid,
-                    format!(
-                        "data.mask.beit_block.n_masked: {n_masked} of {} patches",
-                        grid * grid
-                    ),
-                );
-                check(
-                    min_area > 0 && min_area <= n_masked,
-                    format!(
-                        "data.mask.beit_block.min_area: must lie in 1..={n_masked}, is {min_area}"
-                    ),
-                );
-                check(
-                    0.0 < min_aspect && min_aspect <= 1.0,
-                    format!("data.mask.beit_block.min_aspect: must lie in (0, 1], is {min_aspect}"),
-                );
+            [_] => {}
+            several => problems.push(format!(
+                "data.{}: only one of them can be the size of a step",
+                several.join(", data.")
+            )),
+        }
+        if let Some(batch) = self.batch
+            && (batch == 0 || !batch.is_multiple_of(lanes.max(1)))
+        {
+            problems.push(if batch == 0 {
+                "data.batch: must be at least 1".to_owned()
+            } else {
+                format!("data.lanes: {lanes} does not divide data.batch = {batch}")
+            });
+        }
+        // A lane's share must hold the longest sample there can be.
+        if let Some(seconds) = self.batch_seconds {
+            match &self.audio {
+                None => problems.push(
+                    "data.batch_seconds: is for audio; pictures take batch, text batch_tokens"
+                        .to_owned(),
+                ),
+                Some(audio) => {
+                    let longest = audio.max_frames as f64 / f64::from(audio.sample_rate_hz.max(1));
+                    // NaN is not enough either.
+                    let is_enough = seconds / lanes.max(1) as f64 >= longest;
+                    if !is_enough {
+                        problems.push(format!(
+                            "data.batch_seconds: {seconds} over {lanes} lanes leaves a lane less \
+                             than the {longest} s of data.audio.max_frames"
+                        ));
+                    }
+                }
             }
-            MaskConfig::InverseBlock {
-                grid,
-                n_masks,
-                mask_prob,
-                mask_prob_adjust,
-                block,
-            } => {
-                check(
-                    n_masks > 0,
-                    "data.mask.inverse_block.n_masks: must be at least 1".to_owned(),
-                );
-                check(
-                    0.0 < mask_prob && mask_prob < 1.0,
-                    format!(
-                        "data.mask.inverse_block.mask_prob: must lie in (0, 1), is {mask_prob}"
-                    ),
-                );
-                check(
-                    mask_prob_adjust >= 0.0,
-                    format!(
-                        "data.mask.inverse_block.mask_prob_adjust: must be at least 0, is {mask_prob_adjust}"
-                    ),
-                );
-                check(
-                    block > 0 && block <= grid,
-                    format!("data.mask.inverse_block.block: must lie in 1..={grid}, is {block}"),
-                );
+        }
+        if let Some(tokens) = self.batch_tokens {
+            match &self.text {
+                None => problems.push(
+                    "data.batch_tokens: is for text; pictures take batch, audio batch_seconds"
+                        .to_owned(),
+                ),
+                Some(text) if tokens / (lanes.max(1) as u64) < text.max_tokens as u64 => {
+                    problems.push(format!(
+                        "data.batch_tokens: {tokens} over {lanes} lanes leaves a lane less than \
+                         data.text.max_tokens = {}",
+                        text.max_tokens
+                    ));
+                }
+                Some(_) => {}
             }
         }
         problems
+    }
+}
+
+impl Modality<'_> {
+    /// `pictures`, `audio` or `text`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image(_) => "pictures",
+            Self::Audio(_) => "audio",
+            Self::Text(_) => "text",
+        }
     }
 }
 
@@ -202,78 +268,21 @@ pub struct Limits {
     pub bytes: u64,
     /// Pixels of the decoded picture, before any resize.
     pub pixels: u64,
+    /// Seconds of sound, of the whole file even where only a clip is decoded.
+    pub seconds: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // A 64-megapixel picture takes 200 MB decoded: larger ones are faults more often than data.
+        // A 64-megapixel picture takes 200 MB decoded, an hour of mono audio at 16 kHz 230 MB:
+        // larger ones are faults more often than data.
         Self {
             bytes: 64 << 20,
             pixels: 64_000_000,
+            seconds: 3600,
         }
     }
 }
 
-/// Interpolation of a resize, both antialiased as Pillow does it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Filter {
-    /// Triangle filter.
-    Bilinear,
-    /// Keys' cubic with a = −0.5.
-    Bicubic,
-}
-
-/// How a picture becomes a training sample: jitter → flip → RandomResizedCrop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ImageConfig {
-    /// Side of the square crop, in pixels.
-    pub size: u32,
-    /// Share of the area that a random crop takes, from–to.
-    pub crop_scale: [f64; 2],
-    /// Aspect ratio of a random crop, from–to.
-    pub crop_ratio: [f64; 2],
-    /// Interpolation.
-    pub filter: Filter,
-    /// Probability of a horizontal flip.
-    pub flip_prob: f64,
-    /// Brightness, contrast and saturation are each multiplied by 1 ± this; 0 leaves them.
-    pub color_jitter: f32,
-    /// Short side before the centre crop of evaluation, in pixels.
-    pub eval_resize: u32,
-    /// Mean per channel, of pixel values in 0–1; subtracted on the device.
-    pub mean: [f32; 3],
-    /// Standard deviation per channel, of pixel values in 0–1; divided by on the device.
-    pub std: [f32; 3],
-}
-
-/// Which patches the student does not see. The grid is square.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum MaskConfig {
-    /// BEiT's block-wise mask (data2vec 1.0).
-    BeitBlock {
-        /// Patches per side.
-        grid: usize,
-        /// Patches to mask; a mask may end up a few short.
-        n_masked: usize,
-        /// Smallest block, in patches.
-        min_area: usize,
-        /// Least height / width of a block; the greatest is its inverse.
-        min_aspect: f64,
-    },
-    /// data2vec 2.0's inverse block mask: blocks are kept, the rest is masked.
-    InverseBlock {
-        /// Patches per side.
-        grid: usize,
-        /// Masks per sample, M.
-        n_masks: usize,
-        /// Share of patches masked, R.
-        mask_prob: f64,
-        /// Added to the kept share before blocks are counted, A.
-        mask_prob_adjust: f64,
-        /// Side of a kept block, in patches, b.
-        block: usize,
-    },
-}
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,16 @@ pub enum SampleError {
         /// What the config allows.
         limit: u64,
     },
+    /// Shorter than the config allows.
+    #[error("{what} are {found}, fewer than the {least} that a sample needs")]
+    Short {
+        /// The limited quantity, for example `frames`.
+        what: &'static str,
+        /// What the sample has.
+        found: u64,
+        /// What the config asks for.
+        least: u64,
+    },
     /// The bytes are not those that were written.
     #[error("hash mismatch: the row says {expected:016x}, its bytes have {found:016x}")]
     Hash {

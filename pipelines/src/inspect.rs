@@ -20,10 +20,14 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
-use crate::decode::read_header;
-use crate::shard::{Shard, ShardFormat, ShardSet, is_label};
+use crate::decode::{read_audio_header, read_header, text};
+use crate::shard::{Kind, Rows, Shard, ShardFormat, ShardSet, is_label};
 use crate::store::Location;
-use crate::{Error, Result};
+use crate::{Error, Result, SampleError};
+
+/// Characters and tokens of a sample that are shown.
+const SHOWN_CHARS: usize = 60;
+const SHOWN_TOKENS: usize = 8;
 
 /// What a set of shards holds; `Display` shows it to a person.
 #[derive(Debug, Clone)]
@@ -52,7 +56,7 @@ pub struct Inspection {
     pub samples: Vec<String>,
 }
 
-/// Looks at a set: its footers, its labels, and its first `n_samples` pictures.
+/// Looks at a set: its footers, its labels, and its first `n_samples` samples.
 pub fn inspect(
     url: &str,
     columns: &BTreeMap<String, String>,
@@ -66,7 +70,7 @@ pub fn inspect(
             source,
         })?;
     runtime.block_on(async {
-        let set = ShardSet::open(url, columns).await?;
+        let set = ShardSet::open(url, &Kind::ALL, columns).await?;
         let label = columns.get("label").map_or("label", String::as_str);
         let mut labels = BTreeMap::new();
         let mut schema = None;
@@ -210,12 +214,13 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
     };
     let rows = set.read_group(shard, group).await?;
     let describe = |row| {
-        let path = rows.path(row).unwrap_or("without a path");
-        let bytes = rows.bytes(row).unwrap_or_default();
-        let picture = match read_header(bytes, &Limits::default()) {
-            Ok(header) => format!("{} × {}", header.width, header.height),
-            Err(error) => error.to_string(),
+        let path = match set.kind {
+            Kind::Image | Kind::Audio => rows.path(row).unwrap_or("without a path").to_owned(),
+            Kind::Text | Kind::Tokens => format!("row {row}"),
         };
+        let bytes = rows.bytes(row).unwrap_or_default();
+        let media = describe_media(set, &rows, row);
+        let media = media.unwrap_or_else(|error| error.to_string());
         let label = match rows.is_labelled(row).then(|| rows.label(row)) {
             None | Some(Ok(None)) => String::new(),
             Some(Ok(Some(number))) => {
@@ -229,9 +234,40 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
             }
             Some(Err(error)) => format!(", {error}"),
         };
-        format!("{path}: {picture}, {} bytes{label}", bytes.len())
+        format!("{path}: {media}, {} bytes{label}", bytes.len())
     };
     Ok((0..rows.len().min(n_samples)).map(describe).collect())
+}
+
+/// What a row's bytes say of themselves.
+fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, SampleError> {
+    let limits = Limits::default();
+    let bytes = rows.bytes(row).unwrap_or_default();
+    match (set.kind, &set.tokenizer) {
+        (Kind::Image, _) => {
+            let header = read_header(bytes, &limits)?;
+            Ok(format!("{} × {}", header.width, header.height))
+        }
+        (Kind::Audio, _) => {
+            let header = read_audio_header(bytes, &limits)?;
+            let rate = header.sample_rate_hz;
+            let length = match header.n_frames {
+                Some(n) => format!("{:.2} s", n as f64 / f64::from(rate.max(1))),
+                None => "of a length that only decoding tells".to_owned(),
+            };
+            let channels = header.n_channels;
+            Ok(format!("{length}, {rate} Hz, {channels} channels"))
+        }
+        (Kind::Tokens, Some(info)) => {
+            let tokens = info.own_tokens(bytes, rows.n_tokens(row))?;
+            let first = &tokens[..tokens.len().min(SHOWN_TOKENS)];
+            Ok(format!("{} tokens, first {first:?}", tokens.len()))
+        }
+        (Kind::Text | Kind::Tokens, _) => {
+            let text: String = text(bytes)?.chars().take(SHOWN_CHARS).collect();
+            Ok(format!("{text:?}"))
+        }
+    }
 }
 
 impl fmt::Display for Inspection {

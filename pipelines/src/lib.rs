@@ -9,6 +9,7 @@
 //!
 //! ```
 //! use understudy_pipelines::DataConfig;
+//! use understudy_pipelines::batch::Media;
 //! use understudy_pipelines::pipeline::{Options, Pipeline};
 //!
 //! # fn example_set(folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -69,7 +70,8 @@
 //! let mut batches = Pipeline::train(&config, &Options::default())?;
 //! for batch in batches.by_ref().take(3) {
 //!     let batch = batch?;
-//!     assert_eq!(batch.images.len(), batch.n_samples * 32 * 32 * 3); // [B, S, S, 3], u8
+//!     let Media::Images { pixels, .. } = &batch.media else { unreachable!("a set of pictures") };
+//!     assert_eq!(pixels.len(), batch.n_samples * 32 * 32 * 3);       // [B, S, S, 3], u8
 //!     assert_eq!(batch.masks.len(), batch.n_samples * 4 * 64);       // [B * M, P], 1 = masked
 //!     for (sample, masks) in batch.samples.iter().zip(batch.masks.chunks(4 * 64)) {
 //!         let n_masked = masks.iter().filter(|&&masked| masked == 1).count();
@@ -111,6 +113,7 @@ pub mod rng;
 pub mod shard;
 pub mod stats;
 pub mod store;
+pub mod tokenize;
 pub mod transform;
 pub mod verify;
 pub mod write;

@@ -2,16 +2,21 @@
 //!
 //! ```text
 //!             tokio's threads          CPU pool                    order thread
-//! plan ─> windows ─> row groups ─> hash, decode, crop, mask ─> lanes in order ─> batches ─> you
+//! plan ─> windows ─> row groups ─> hash, decode, crop, … ─> lanes in order ─> batches ─> you
 //! ```
 //!
 //! The order thread (`order.rs`) is the only one that knows the whole. It asks for row groups
 //! (`fetch.rs`), hands rows to the pool (`work.rs`) and fills batches (`collate.rs`); all that comes
 //! back to it is an `Event`. The stream of batches depends on plan and seed alone.
+//!
+//! Pictures leave the pool as they go into a batch. Recordings and texts get their length from the
+//! others of their micro-batch, one lane's share of one step; so a batch of them is cropped or
+//! padded, and its masks are drawn, once all its samples are there.
 
 mod collate;
 mod fetch;
 mod order;
+mod recipe;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -28,13 +33,14 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::collate::Collator;
 use self::fetch::{GroupKey, Windows};
+pub use self::start::plan;
 use self::start::{Opened, Pass, check, start};
 use self::work::{Outcome, Task, Work};
 use crate::batch::Batch;
-use crate::config::DataConfig;
-use crate::plan::{BadRows, Layout, Plan, PlanConfig, Slot, file_order};
+use crate::config::{DataConfig, StepSize};
+use crate::plan::{BadRows, Costs, Layout, Slot, file_order};
 use crate::quarantine::BadRowList;
-use crate::shard::{ImageRows, ShardSet};
+use crate::shard::{Rows, ShardSet, TokenizerInfo};
 use crate::stats::{Recorder, Stats};
 use crate::{Error, Result};
 
@@ -45,7 +51,8 @@ pub struct Options {
     pub rank: usize,
     /// Pipelines that share the set: each carries `lanes / world` of the lanes.
     pub world: usize,
-    /// Micro-batches that this rank's lanes are joined into; divides `lanes / world`.
+    /// Micro-batches that this rank's lanes are joined into; divides `lanes / world`. Recordings and
+    /// texts of different lengths are not joined: there it is `lanes / world`.
     pub parts_per_step: usize,
     /// The first step to deliver.
     pub start_step: u64,
@@ -99,7 +106,7 @@ enum Event {
     /// A read has ended.
     Group {
         key: GroupKey,
-        result: Result<Arc<ImageRows>>,
+        result: Result<Arc<Rows>>,
     },
     /// A row has left the CPU pool.
     Sample {
@@ -131,11 +138,19 @@ impl Pipeline {
         sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
     ) -> Result<Pipeline> {
         check(config, options)?;
+        let step = config.step_size().expect("a config without problems");
         let opened = Opened::open(&config.train, config)?;
-        let plan = Plan::new(Layout::of(&opened.set), PlanConfig::of(config))?;
+        let plan = opened.plan(config, step)?;
         let bad_rows: BadRows = options.bad_rows.iter().copied().collect();
         let n_lanes = config.lanes / options.world;
         let first_lane = options.rank * n_lanes;
+        if !opened.recipe.joins_lanes() && options.parts_per_step != n_lanes {
+            return Err(Error::Config(vec![format!(
+                "{} parts per step: samples of different lengths are not joined across lanes, so \
+                 there must be one part for each of the {n_lanes} lanes of a rank",
+                options.parts_per_step
+            )]));
+        }
         let lanes = plan
             .lanes(
                 first_lane..first_lane + n_lanes,
@@ -145,29 +160,52 @@ impl Pipeline {
             .into_iter()
             .map(|stream| Box::new(stream.map(|window| window.slots)) as Windows)
             .collect();
+        let largest_window_bytes = opened.largest_groups_bytes(config.window_chunks);
+        let lane_share = plan.lane_share();
+        let most_lane_samples = match (lane_share, plan.costs()) {
+            (StepSize::Samples(samples), _) => samples,
+            (StepSize::Cost(share), costs) => {
+                let shortest = costs.map_or(1, Costs::shortest);
+                (share / u64::from(shortest)).min(plan.n_planned()) as usize
+            }
+        };
+        let mean_lane_samples = match (lane_share, plan.costs()) {
+            (StepSize::Samples(samples), _) => samples as u64,
+            (StepSize::Cost(share), costs) => share / costs.map_or(1, Costs::mean),
+        };
+        let n_good_before = options.start_step * config.lanes as u64 * mean_lane_samples;
+        let Opened {
+            set,
+            recipe,
+            runtime,
+        } = opened;
         let collator = Collator {
-            lane_samples: plan.samples_per_lane_step(),
+            recipe: Arc::new(recipe),
+            mask: Some(config.mask),
+            seed: config.seed,
+            lane_share,
+            most_lane_samples,
             lanes_per_part: n_lanes / options.parts_per_step,
             n_parts: options.parts_per_step,
-            size: config.image.size as usize,
-            n_masks: config.mask.n_masks(),
-            n_patches: config.mask.n_patches(),
             next_step: options.start_step,
             next_part: 0,
         };
         let bad_rows = BadRowList::new(&options.bad_rows);
         let pass = Pass {
             lanes,
+            n_planned: plan.n_planned(),
+            n_good_before,
             collator,
-            largest_window_bytes: opened.largest_groups_bytes(config.window_chunks),
+            largest_window_bytes,
             bad_rows,
             evaluate: false,
         };
-        start(opened, pass, config, options, sample)
+        start((set, runtime), pass, config, options, sample)
     }
 
-    /// Starts one pass over the set at `url`, each good row once and in the order of the files:
-    /// centre crops with labels, no masks, in batches of `batch`.
+    /// Starts one pass over the set at `url`, each good row once and in the order of the files, with
+    /// labels and without masks, in batches of `batch`: centre crops of pictures, whole recordings
+    /// and the beginnings of texts, padded to the longest of a batch.
     ///
     /// With several ranks, every `world`-th batch of rows is this rank's. `start_step`,
     /// `parts_per_step` and `bad_rows` of the options belong to training and are not used.
@@ -183,35 +221,46 @@ impl Pipeline {
     ) -> Result<Pipeline> {
         let mut config = config.clone();
         // What a pass has in place of lanes: each rank's batch in turn.
-        (config.batch, config.lanes) = (batch * options.world, options.world);
+        (config.batch, config.lanes) = (Some(batch * options.world), options.world);
+        (config.batch_seconds, config.batch_tokens) = (None, None);
         let options = Options {
             parts_per_step: 1,
             ..options.clone()
         };
         check(&config, &options)?;
-        let opened = Opened::open(url, &config)?;
+        let mut opened = Opened::open(url, &config)?;
+        opened.take_whole_recordings()?;
         let Options { rank, world, .. } = options;
         let is_mine = move |slot: &Slot| slot.row as usize / batch % world == rank;
         let windows = file_order(&Layout::of(&opened.set))
             .map(move |window| window.slots.into_iter().filter(is_mine).collect());
+        let largest_window_bytes = opened.largest_groups_bytes(1);
+        let Opened {
+            set,
+            recipe,
+            runtime,
+        } = opened;
         let collator = Collator {
-            lane_samples: batch,
+            recipe: Arc::new(recipe),
+            mask: None,
+            seed: config.seed,
+            lane_share: StepSize::Samples(batch),
+            most_lane_samples: batch,
             lanes_per_part: 1,
             n_parts: 1,
-            size: config.image.size as usize,
-            n_masks: 0,
-            n_patches: 0,
             next_step: 0,
             next_part: 0,
         };
         let pass = Pass {
             lanes: vec![Box::new(windows)],
-            largest_window_bytes: opened.largest_groups_bytes(1),
+            n_planned: set.rows,
+            n_good_before: 0,
+            largest_window_bytes,
             collator,
             bad_rows: BadRowList::default(),
             evaluate: true,
         };
-        start(opened, pass, &config, &options, Work::sample)
+        start((set, runtime), pass, &config, &options, Work::sample)
     }
 
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
@@ -222,6 +271,11 @@ impl Pipeline {
     /// Names of the classes, in the order of the labels' numbers.
     pub fn classes(&self) -> Option<&[String]> {
         self.set.classes.as_deref()
+    }
+
+    /// What the ids of a set of tokens mean, as the set says; `None` for other sets.
+    pub fn tokenizer(&self) -> Option<&TokenizerInfo> {
+        self.set.tokenizer.as_ref()
     }
 
     /// Rows of the set, bad ones included.

@@ -25,6 +25,8 @@ pub(crate) struct BadLog {
     pub(crate) rows: BadRowList,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) max_bad_fraction: f64,
+    /// Rows of the set that an epoch takes.
+    pub(crate) n_planned: u64,
     pub(crate) n_failed: u64,
     /// Good samples of the steps before this process began.
     pub(crate) n_good_before: u64,
@@ -62,7 +64,7 @@ impl BadLog {
         if !rows.insert(slot.row) {
             return Ok(()); // It was handed out twice before its fault was known.
         }
-        let none_left = rows.len() as u64 >= self.set.rows;
+        let none_left = rows.len() as u64 >= self.n_planned;
         drop(rows);
         let shard = &self.set.shards[slot.shard as usize];
         let row = slot.row - shard.first_row;

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use rayon::prelude::*;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::Limits;
-use crate::decode::decode_image;
-use crate::shard::{ImageRows, Shard, ShardSet};
+use crate::decode::{decode_audio, decode_image, text};
+use crate::shard::{Kind, Rows, Shard, ShardSet};
 use crate::{Error, Result, SampleError};
 
 /// Row groups that are fetched while another is checked.
@@ -67,7 +67,7 @@ pub fn verify(
             source,
         })?;
     runtime.block_on(async {
-        let set = ShardSet::open(url, columns).await?;
+        let set = ShardSet::open(url, &Kind::ALL, columns).await?;
         let mut done = Verification::default();
         let mut report = |done: &mut Verification, problem| {
             done.problems += 1;
@@ -124,7 +124,7 @@ pub fn verify(
             match rows {
                 Ok(rows) => {
                     done.rows += rows.len() as u64;
-                    for (row, reason) in check_rows(&rows, &mut done) {
+                    for (row, reason) in check_rows(&set, &rows, &mut done) {
                         let row = Some(start + row as u64);
                         report(
                             &mut done,
@@ -170,7 +170,7 @@ async fn hash_file(shard: &Shard) -> Result<u64> {
 }
 
 /// The bad rows of one group, in order.
-fn check_rows(rows: &ImageRows, done: &mut Verification) -> Vec<(usize, SampleError)> {
+fn check_rows(set: &ShardSet, rows: &Rows, done: &mut Verification) -> Vec<(usize, SampleError)> {
     let n_rows = 0..rows.len();
     done.unhashed_rows += n_rows
         .clone()
@@ -179,20 +179,23 @@ fn check_rows(rows: &ImageRows, done: &mut Verification) -> Vec<(usize, SampleEr
     done.unlabelled_rows += n_rows.clone().filter(|&row| !rows.is_labelled(row)).count() as u64;
     let bad = n_rows
         .into_par_iter()
-        .filter_map(|row| Some((row, check_row(rows, row).err()?)));
+        .filter_map(|row| Some((row, check_row(set, rows, row).err()?)));
     bad.collect()
 }
 
-fn check_row(rows: &ImageRows, row: usize) -> Result<(), SampleError> {
-    let bytes = rows.bytes(row).ok_or(SampleError::Empty)?;
-    if let Some(expected) = rows.xxh3(row) {
-        let found = xxh3_64(bytes);
-        if found != expected {
-            return Err(SampleError::Hash { expected, found });
-        }
-    }
+fn check_row(set: &ShardSet, rows: &Rows, row: usize) -> Result<(), SampleError> {
+    let bytes = rows.checked(row)?;
     if rows.is_labelled(row) {
         rows.label(row)?;
     }
-    decode_image(bytes, &Limits::default()).map(drop)
+    let limits = Limits::default();
+    match (set.kind, &set.tokenizer) {
+        (Kind::Image, _) => decode_image(bytes, &limits).map(drop),
+        (Kind::Audio, _) => decode_audio(bytes, &limits, None).map(drop),
+        (Kind::Tokens, Some(info)) => info.own_tokens(bytes, rows.n_tokens(row)).map(drop),
+        (Kind::Text | Kind::Tokens, _) => {
+            let second = rows.second(row).unwrap_or_default();
+            text(bytes).and_then(|_| text(second)).map(drop)
+        }
+    }
 }

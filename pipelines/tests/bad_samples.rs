@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Row, config, options, picture, rows, train, write_set};
+use support::{Row, config, options, picture, pixels, rows, train, write_set};
 use understudy_pipelines::Error;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -129,7 +129,7 @@ fn a_flipped_bit_costs_one_sample() {
     let side = 16 * 16 * 3;
     let samples = |batches: &[Batch]| -> std::collections::BTreeMap<_, Vec<u8>> {
         let each = |batch: &Batch| {
-            let images = batch.images.chunks(side).map(<[u8]>::to_vec);
+            let images = pixels(batch).chunks(side).map(<[u8]>::to_vec);
             batch
                 .samples
                 .iter()

@@ -16,7 +16,7 @@ fn small_set() -> (tempfile::TempDir, DataConfig) {
 #[test]
 fn a_batch_that_cannot_fit_is_refused() {
     let (_folder, mut config) = small_set();
-    config.batch = 4096;
+    config.batch = Some(4096);
     config.memory = "10MB".into();
     let error = Pipeline::train(&config, &options(0, 1)).expect_err("4 × 3 MB of pixels");
     assert!(

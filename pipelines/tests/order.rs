@@ -4,9 +4,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{Row, assert_same, config, options, rows, train, write_set};
+use support::{Row, assert_same, config, options, pixels, rows, train, write_set};
 use understudy_pipelines::DataConfig;
-use understudy_pipelines::batch::Batch;
+use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 const N_ROWS: usize = 203;
@@ -181,7 +181,7 @@ fn a_pass_gives_each_row_once_in_order() {
             batch.n_samples,
             if i < 12 { 16 } else { good.len() - 12 * 16 }
         );
-        assert_eq!(batch.images.len(), batch.n_samples * 16 * 16 * 3);
+        assert_eq!(pixels(batch).len(), batch.n_samples * 16 * 16 * 3);
         assert!(batch.masks.is_empty() && batch.n_masks == 0);
         let labels: Vec<i64> = batch.samples.iter().map(|s| s.row as i64 % 3).collect();
         assert_eq!(batch.labels, labels);
@@ -233,7 +233,9 @@ fn join(parts: &[&Batch]) -> Batch {
     for part in &parts[1..] {
         assert_eq!(part.step, whole.step);
         whole.n_samples += part.n_samples;
-        whole.images.extend(&part.images);
+        if let Media::Images { pixels: whole, .. } = &mut whole.media {
+            whole.extend(pixels(part));
+        }
         whole.masks.extend(&part.masks);
         whole.labels.extend(&part.labels);
         whole.samples.extend(&part.samples);

@@ -1,8 +1,8 @@
 //! One pass over a labelled set: what an encoder makes of each picture.
 
 use burn::tensor::{Device, Tensor, module::adaptive_avg_pool2d};
+use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
-use understudy_pipelines::config::{DataConfig, ImageConfig};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::EvaluateError;
@@ -75,15 +75,8 @@ pub fn split(
         .or(val_classes.as_ref())
         .map(Vec::len);
 
-    let train = collect(
-        train,
-        &data.train,
-        n_named,
-        &data.image,
-        device,
-        &mut encode,
-    )?;
-    let val = collect(val, val_url, n_named, &data.image, device, &mut encode)?;
+    let train = collect(train, &data.train, n_named, data, device, &mut encode)?;
+    let val = collect(val, val_url, n_named, data, device, &mut encode)?;
     // Without names the labels themselves say how many classes there are.
     let largest = || train.labels.iter().chain(&val.labels).max();
     let n_classes = n_named
@@ -145,7 +138,7 @@ fn collect(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     url: &str,
     n_classes: Option<usize>,
-    image: &ImageConfig,
+    data: &DataConfig,
     device: &Device,
     encode: &mut impl FnMut(Tensor<4>) -> Tensor<2>,
 ) -> Result<Features, EvaluateError> {
@@ -173,7 +166,7 @@ fn collect(
             };
             features.labels.push(label);
         }
-        let images = crate::batch::images(batch.images, batch.n_samples, image, device);
+        let images = crate::batch::images(batch.media, batch.n_samples, data, device);
         let encoded = encode(images);
         let [n, dim] = encoded.dims();
         assert_eq!(n, batch.n_samples, "an encoder gives one row per picture");
@@ -192,20 +185,41 @@ fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use understudy_pipelines::batch::SampleId;
-    use understudy_pipelines::config::Filter;
+    use understudy_pipelines::batch::{Media, SampleId};
 
-    const IMAGE: ImageConfig = ImageConfig {
-        size: 2,
-        crop_scale: [1.0, 1.0],
-        crop_ratio: [1.0, 1.0],
-        filter: Filter::Bilinear,
-        flip_prob: 0.0,
-        color_jitter: 0.0,
-        eval_resize: 2,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-    };
+    /// A recipe for pictures of 2×2 pixels.
+    fn data() -> DataConfig {
+        toml::from_str(
+            r#"
+            train = "set/train"
+            seed = 1
+            batch = 2
+            lanes = 1
+            window_chunks = 1
+            memory = "1MiB"
+            max_bad_fraction = 0.0
+
+            [image]
+            size = 2
+            crop_scale = [1.0, 1.0]
+            crop_ratio = [1.0, 1.0]
+            filter = "bilinear"
+            flip_prob = 0.0
+            color_jitter = 0.0
+            eval_resize = 2
+            mean = [0.5, 0.5, 0.5]
+            std = [0.5, 0.5, 0.5]
+
+            [mask.inverse_block]
+            grid = 2
+            n_masks = 1
+            mask_prob = 0.5
+            mask_prob_adjust = 0.0
+            block = 1
+            "#,
+        )
+        .expect("a recipe")
+    }
 
     /// Two grey 2×2 pictures a batch, black and white.
     fn batch(step: u64, labels: &[i64]) -> Batch {
@@ -218,10 +232,12 @@ mod tests {
             part: 0,
             n_parts: 1,
             n_samples: 2,
-            size: 2,
-            images: [[0; 12], [255; 12]].concat(),
+            media: Media::Images {
+                size: 2,
+                pixels: [[0; 12], [255; 12]].concat(),
+            },
             n_masks: 0,
-            n_patches: 0,
+            n_positions: 0,
             masks: Vec::new(),
             labels: labels.to_vec(),
             samples: vec![sample(0), sample(1)],
@@ -235,7 +251,7 @@ mod tests {
             batches,
             "set/val",
             n_classes,
-            &IMAGE,
+            &data(),
             &Device::flex(),
             &mut raw_pixels,
         )

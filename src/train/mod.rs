@@ -145,8 +145,8 @@ fn step(
     trainer.begin_step();
     for _ in 0..trainer.micro_batches() {
         let (batch, wait) = timed(|| data.next());
-        progress.waited(wait);
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
+        progress.took(batch.n_samples, wait);
         trainer.accumulate(batch)?;
     }
     trainer.finish_step(data.bad_rows());

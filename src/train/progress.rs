@@ -13,10 +13,10 @@ use crate::train::step::Reading;
 pub(super) struct Progress {
     bar: ProgressBar,
     folder: PathBuf,
-    batch: usize,
+    /// Samples since the last line of metrics.
+    samples: u64,
     steps: u64,
     since: Instant,
-    since_step: u64,
     waited: Duration,
 }
 
@@ -39,23 +39,21 @@ impl Progress {
         Self {
             bar,
             folder: folder.to_owned(),
-            batch: config.data.batch,
+            samples: 0,
             steps: config.steps,
             since: Instant::now(),
-            since_step: from,
             waited: Duration::ZERO,
         }
     }
 
-    /// Adds time that the trainer waited for a batch.
-    pub(super) fn waited(&mut self, wait: Duration) {
+    /// Adds a micro-batch, and the time that the trainer waited for it.
+    pub(super) fn took(&mut self, n_samples: usize, wait: Duration) {
+        self.samples += n_samples as u64;
         self.waited += wait;
     }
 
     /// Makes the line of metrics: what was read from the device, and the rates since the last line.
     pub(super) fn measure(&mut self, reading: Reading, bad_samples: usize) -> Metrics {
-        let steps = reading.step - self.since_step;
-        let samples = steps as f64 * self.batch as f64;
         let metrics = Metrics {
             step: reading.step,
             loss: reading.loss,
@@ -67,12 +65,12 @@ impl Progress {
             grad_norm: reading.grad_norm,
             lr: reading.lr,
             decay: reading.decay,
-            samples_per_sec: samples / self.since.elapsed().as_secs_f64(),
+            samples_per_sec: self.samples as f64 / self.since.elapsed().as_secs_f64(),
             wait_secs: self.waited.as_secs_f64(),
             bad_samples,
         };
         self.since = Instant::now();
-        self.since_step = reading.step;
+        self.samples = 0;
         self.waited = Duration::ZERO;
         metrics
     }

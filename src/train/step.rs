@@ -211,11 +211,10 @@ impl Trainer {
         let masks = self
             .objective
             .masks(&batch.masks, batch.n_masks, &self.device)?;
-        let n_samples = batch.n_samples;
         let images = batch::images(
-            batch.images,
-            n_samples,
-            &self.config.data.image,
+            batch.media,
+            batch.n_samples,
+            &self.config.data,
             &self.device,
         );
         let output = self.objective.forward(Inputs {

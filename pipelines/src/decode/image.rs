@@ -67,7 +67,9 @@ pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<Picture, SampleErro
 }
 
 /// Runs a decoder as if it could panic: a bug that one file in a million meets costs that file.
-fn contained<T>(decode: impl FnOnce() -> Result<T, SampleError>) -> Result<T, SampleError> {
+pub(super) fn contained<T>(
+    decode: impl FnOnce() -> Result<T, SampleError>,
+) -> Result<T, SampleError> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -136,7 +138,7 @@ pub(super) fn check_size(width: u32, height: u32, limits: &Limits) -> Result<u64
     Ok(n_pixels)
 }
 
-fn within(what: &'static str, found: u64, limit: u64) -> Result<(), SampleError> {
+pub(super) fn within(what: &'static str, found: u64, limit: u64) -> Result<(), SampleError> {
     if found > limit {
         return Err(SampleError::Limit { what, found, limit });
     }

@@ -1,5 +1,6 @@
 //! data2vec 2.0's mask for images: blocks are kept, all the rest is masked.
 
+use super::draws::turn_random;
 use crate::rng::Rng;
 
 /// Patches that a mask keeps. Every mask of a recipe keeps the same number, so that the kept
@@ -45,20 +46,9 @@ pub(super) fn draw(
             .map(|&masked| usize::from(masked))
             .sum::<usize>();
     if kept > n_kept {
-        turn_random_patches(mask, 0, kept - n_kept, rng);
+        turn_random(mask, 0, kept - n_kept, rng);
     } else {
-        turn_random_patches(mask, 1, n_kept - kept, rng);
-    }
-}
-
-/// Turns `n` random patches that are `from` into the other kind.
-fn turn_random_patches(mask: &mut [u8], from: u8, n: usize, rng: &mut Rng) {
-    let mut candidates: Vec<usize> = (0..mask.len())
-        .filter(|&patch| mask[patch] == from)
-        .collect();
-    for _ in 0..n {
-        let patch = candidates.swap_remove(rng.below(candidates.len()));
-        mask[patch] = 1 - from;
+        turn_random(mask, 1, n_kept - kept, rng);
     }
 }
 

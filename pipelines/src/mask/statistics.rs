@@ -1,5 +1,7 @@
-//! The samplers against statistics of the reference's: every file of `masks` in the parity folder
-//! that describes a mask on a grid, by the criteria of that folder's README.
+//! The samplers against statistics of the reference's: every file of `masks` in the parity folder,
+//! by the criteria of that folder's README; here those that describe a mask on a grid.
+
+mod sequences;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -87,31 +89,30 @@ fn components(mask: &[u8], grid: usize, value: u8) -> f64 {
     n_components
 }
 
-/// Our settings for a file's, `None` if it is of a sampler that this crate does not have.
-fn config_of(case: &Value) -> Option<(MaskConfig, usize)> {
-    let algorithm = case["algorithm"].as_str()?;
-    let number = |key: &str| case["parameters"][key].as_f64();
-    let grid = number("grid")? as usize;
+/// Our settings for a file's, and the grid's side.
+fn config_of(case: &Value) -> (MaskConfig, usize) {
+    let algorithm = case["algorithm"].as_str().unwrap();
+    let number = |key: &str| case["parameters"][key].as_f64().unwrap();
+    let grid = number("grid") as usize;
     let config = if algorithm.starts_with("BEiT") {
-        assert_eq!(number("max_num_patches"), Some((grid * grid) as f64));
+        assert_eq!(number("max_num_patches") as usize, grid * grid);
         MaskConfig::BeitBlock {
             grid,
-            n_masked: number("num_masking_patches")? as usize,
-            min_area: number("min_num_patches")? as usize,
-            min_aspect: number("min_aspect")?,
+            n_masked: number("num_masking_patches") as usize,
+            min_area: number("min_num_patches") as usize,
+            min_aspect: number("min_aspect"),
         }
-    } else if case["parameters"]["inverse_mask"] == true {
+    } else {
+        assert_eq!(case["parameters"]["inverse_mask"], true);
         MaskConfig::InverseBlock {
             grid,
             n_masks: 1,
-            mask_prob: number("mask_prob")?,
-            mask_prob_adjust: number("mask_prob_adjust")?,
-            block: number("mask_length")? as usize,
+            mask_prob: number("mask_prob"),
+            mask_prob_adjust: number("mask_prob_adjust"),
+            block: number("mask_length") as usize,
         }
-    } else {
-        return None;
     };
-    Some((config, grid))
+    (config, grid)
 }
 
 fn mean_and_std(values: &[f64]) -> (f64, f64) {
@@ -146,12 +147,12 @@ fn total_variation(ours: &BTreeMap<usize, f64>, theirs: &Value) -> f64 {
 }
 
 /// The means of `ours` and of the file's, within five standard errors.
-fn check_mean(name: &str, what: &str, ours: &[f64], theirs: &Value, n_theirs: f64) {
+fn check_mean(name: &str, what: &str, ours: &[f64], n_ours: f64, theirs: &Value, n_theirs: f64) {
     let (mean, _) = mean_and_std(ours);
     let (their_mean, std) = (theirs["mean"].as_f64(), theirs["std"].as_f64());
     let (their_mean, std) = (their_mean.expect("a mean"), std.expect("a std"));
     let n_theirs = theirs["over_masks"].as_f64().unwrap_or(n_theirs);
-    let allowed = 5.0 * std * (1.0 / n_theirs + 1.0 / N_DRAWN as f64).sqrt() + 0.01;
+    let allowed = 5.0 * std * (1.0 / n_theirs + 1.0 / n_ours).sqrt() + 0.01;
     assert!(
         (mean - their_mean).abs() <= allowed,
         "{name}: mean {what} is {mean}, the reference's {their_mean} ± {allowed}"
@@ -160,7 +161,7 @@ fn check_mean(name: &str, what: &str, ours: &[f64], theirs: &Value, n_theirs: f6
 
 fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
     let mut ours = Statistics::default();
-    let mut mask = vec![0; config.n_patches()];
+    let mut mask = vec![0; grid * grid];
     for sample in 0..N_DRAWN as u64 {
         config.draw(
             SampleKey {
@@ -176,7 +177,15 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
     let n_theirs = theirs["rows"].as_f64().expect("the number of masks");
 
     let count = &theirs["masked_count"];
-    check_mean(name, "masked count", &ours.masked_count, count, n_theirs);
+    let n_ours = N_DRAWN as f64;
+    check_mean(
+        name,
+        "masked count",
+        &ours.masked_count,
+        n_ours,
+        count,
+        n_theirs,
+    );
     let mut histogram = BTreeMap::new();
     for &n in &ours.masked_count {
         *histogram.entry(n as usize).or_insert(0.0) += 1.0;
@@ -185,8 +194,8 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
     if count["std"] == 0.0 {
         assert!(distance == 0.0, "{name}: masked counts are {histogram:?}");
         assert_eq!(
-            config.n_kept(),
-            Some(config.n_patches() - count["mean"].as_f64().unwrap() as usize)
+            config.n_kept(grid * grid),
+            Some(grid * grid - count["mean"].as_f64().unwrap() as usize)
         );
     }
     assert!(
@@ -222,7 +231,7 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
         );
     }
     for (what, values) in &ours.pairs {
-        check_mean(name, what, values, &theirs[*what], n_theirs);
+        check_mean(name, what, values, n_ours, &theirs[*what], n_theirs);
     }
     let distance = total_variation(
         &ours.run_lengths,
@@ -231,8 +240,9 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
     assert!(distance <= 0.03, "{name}: run lengths are {distance} apart");
 }
 
-#[test]
-fn masks_are_distributed_as_the_reference_samplers() {
+/// The golden files whose `algorithm` names `sampler`, by path; none, with the reason printed, if
+/// there is no golden data.
+fn golden_cases(sampler: &str) -> Vec<(String, Value)> {
     let root = env!("CARGO_MANIFEST_DIR");
     let parity = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
         || PathBuf::from(root).join("../../shared/parity"),
@@ -241,19 +251,33 @@ fn masks_are_distributed_as_the_reference_samplers() {
     let folder = parity.join("masks");
     let Ok(files) = std::fs::read_dir(&folder) else {
         println!("skipped: no golden data in {}", folder.display());
-        return;
+        return Vec::new();
     };
-    let mut n_checked = 0;
-    for file in files {
-        let path = file.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        if let Some((config, grid)) = config_of(&case) {
-            check_case(&path.display().to_string(), &case, config, grid);
-            n_checked += 1;
+    let paths = files.map(|file| file.unwrap().path());
+    let cases = paths
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .map(|path| {
+            let case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            (path.display().to_string(), case)
+        })
+        .filter(|(_, case)| {
+            let algorithm = case["algorithm"].as_str();
+            algorithm.is_some_and(|algorithm| algorithm.contains(sampler))
+        });
+    let cases: Vec<_> = cases.collect();
+    assert!(!cases.is_empty(), "no {sampler} in {}", folder.display());
+    cases
+}
+
+#[test]
+fn masks_are_distributed_as_the_reference_samplers() {
+    for sampler in ["BEiT", "compute_block_mask_2d"] {
+        for (name, case) in golden_cases(sampler) {
+            let (config, grid) = config_of(&case);
+            check_case(&name, &case, config, grid);
         }
     }
-    assert!(n_checked > 0, "no grid masks in {}", folder.display());
 }

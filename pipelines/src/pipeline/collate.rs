@@ -1,20 +1,29 @@
 //! Samples in order become batches.
 
+mod audio;
+mod text;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::work::Sample;
-use crate::batch::{Batch, SampleId};
+use super::recipe::Recipe;
+use super::work::{Sample, SampleMedia};
+use crate::batch::{Batch, Media, SampleId};
+use crate::config::{MaskConfig, StepSize};
+use crate::rng::SampleKey;
 use crate::stats::Recorder;
 
-/// Sizes of the batches to fill, and which comes next.
+/// What batches are made of, and which comes next.
 pub(crate) struct Collator {
-    /// Samples of one lane in one step.
-    pub(crate) lane_samples: usize,
+    pub(crate) recipe: Arc<Recipe>,
+    /// None in an evaluation pass.
+    pub(crate) mask: Option<MaskConfig>,
+    pub(crate) seed: u64,
+    /// What one lane gives to one step, and how many samples that can be.
+    pub(crate) lane_share: StepSize,
+    pub(crate) most_lane_samples: usize,
     pub(crate) lanes_per_part: usize,
     pub(crate) n_parts: usize,
-    pub(crate) size: usize,
-    pub(crate) n_masks: usize,
-    pub(crate) n_patches: usize,
     pub(crate) next_step: u64,
     pub(crate) next_part: usize,
 }
@@ -22,43 +31,101 @@ pub(crate) struct Collator {
 /// A batch that is being filled.
 pub(crate) struct Filling {
     batch: Batch,
-    n_wanted: usize,
+    /// Samples whose shape depends on those that are still to come.
+    held: Vec<Sample>,
+    lane_share: StepSize,
+    n_lanes: usize,
     first_lane: usize,
-    lane_samples: usize,
     time: Duration,
 }
 
 impl Collator {
-    /// Bytes of one sample's pixels and masks.
+    /// Bytes of one sample that waits for its place.
     pub(crate) fn sample_bytes(&self) -> usize {
-        self.size * self.size * 3 + self.n_masks * self.n_patches
+        match &*self.recipe {
+            Recipe::Image(image) => {
+                let mask = self.mask.as_ref();
+                let masks = mask.map_or(0, |mask| mask.n_masks() * mask.n_patches().unwrap_or(0));
+                (image.size as usize).pow(2) * 3 + masks
+            }
+            Recipe::Audio { most_frames, .. } => most_frames * size_of::<f32>(),
+            Recipe::Text { max_tokens, .. } => max_tokens * size_of::<u32>(),
+            Recipe::Tokens(info) => info.block_tokens * size_of::<u32>(),
+        }
     }
 
-    /// Bytes of one part.
+    /// Bytes of one part, at most.
     pub(crate) fn part_bytes(&self) -> usize {
-        let ids = size_of::<SampleId>() + size_of::<i64>();
-        self.part_samples() * (self.sample_bytes() + ids)
+        let n_samples = self.part_samples();
+        let n_masks = self.mask.as_ref().map_or(0, MaskConfig::n_masks);
+        let ids = n_samples * (size_of::<SampleId>() + size_of::<i64>());
+        let media = match (&*self.recipe, self.lane_share) {
+            (Recipe::Image(_), _) => n_samples * self.sample_bytes(),
+            (
+                Recipe::Audio {
+                    config,
+                    most_frames,
+                },
+                share,
+            ) => {
+                let n_frames = match share {
+                    StepSize::Samples(_) => n_samples * most_frames,
+                    StepSize::Cost(n_frames) => n_frames as usize,
+                };
+                let n_positions = n_frames / config.hop_frames + n_samples;
+                n_frames * size_of::<f32>() + n_masks * n_positions
+            }
+            (Recipe::Text { .. } | Recipe::Tokens(_), _) => {
+                let replaces = self.mask.as_ref().is_some_and(MaskConfig::replaces_tokens);
+                let student = if replaces { n_masks } else { 0 };
+                let n_tokens = n_samples * self.sample_bytes() / size_of::<u32>();
+                n_tokens * (size_of::<u32>() * (1 + student) + n_masks)
+            }
+        };
+        media + ids
+    }
+
+    /// Samples that must be held at once to make a part.
+    pub(crate) fn least_samples(&self) -> usize {
+        match &*self.recipe {
+            Recipe::Image(_) => 1,
+            _ => self.part_samples(),
+        }
     }
 
     fn part_samples(&self) -> usize {
-        self.lanes_per_part * self.lane_samples
+        self.lanes_per_part * self.most_lane_samples
     }
 
     /// An empty batch: the next part, or the first part of the next step.
     pub(crate) fn begin(&mut self) -> Filling {
-        let n_wanted = self.part_samples();
+        let n_most = self.part_samples();
+        let mask = self.mask.as_ref();
+        // Pictures go into the batch one by one, all else once the batch's shape is known.
+        let (media, n_positions) = match &*self.recipe {
+            Recipe::Image(image) => {
+                let size = image.size as usize;
+                let pixels = Vec::with_capacity(n_most * size * size * 3);
+                (
+                    Media::Images { size, pixels },
+                    mask.and_then(MaskConfig::n_patches).unwrap_or(0),
+                )
+            }
+            Recipe::Audio { .. } => (audio::empty(), 0),
+            Recipe::Text { .. } | Recipe::Tokens(_) => (text::empty(), 0),
+        };
+        let n_masks = mask.map_or(0, MaskConfig::n_masks);
         let batch = Batch {
             step: self.next_step,
             part: self.next_part,
             n_parts: self.n_parts,
             n_samples: 0,
-            size: self.size,
-            images: Vec::with_capacity(n_wanted * self.size * self.size * 3),
-            n_masks: self.n_masks,
-            n_patches: self.n_patches,
-            masks: Vec::with_capacity(n_wanted * self.n_masks * self.n_patches),
+            media,
+            n_masks,
+            n_positions,
+            masks: Vec::with_capacity(n_most * n_masks * n_positions),
             labels: Vec::new(),
-            samples: Vec::with_capacity(n_wanted),
+            samples: Vec::new(),
         };
         let first_lane = self.next_part * self.lanes_per_part;
         self.next_part += 1;
@@ -66,44 +133,91 @@ impl Collator {
             self.next_part = 0;
             self.next_step += 1;
         }
-        let lane_samples = self.lane_samples;
         Filling {
             batch,
-            n_wanted,
+            held: Vec::new(),
+            lane_share: self.lane_share,
+            n_lanes: self.lanes_per_part,
             first_lane,
-            lane_samples,
             time: Duration::ZERO,
         }
+    }
+
+    /// Gives a batch its final shape; also the number of samples that were held for it.
+    pub(crate) fn finish(&self, filling: Filling, recorder: &Recorder) -> (Batch, usize) {
+        let start = Instant::now();
+        let Filling {
+            mut batch,
+            held,
+            time,
+            ..
+        } = filling;
+        let keys: Vec<SampleKey> = batch
+            .samples
+            .iter()
+            .map(|&SampleId { epoch, row }| SampleKey {
+                seed: self.seed,
+                epoch,
+                sample: row,
+            })
+            .collect();
+        match &*self.recipe {
+            Recipe::Image(_) => {}
+            Recipe::Audio { config, .. } => {
+                audio::collate(&mut batch, &held, config, self.mask.as_ref(), &keys);
+            }
+            Recipe::Text { .. } | Recipe::Tokens(_) => {
+                text::collate(&mut batch, &held, &self.recipe, self.mask.as_ref(), &keys);
+            }
+        }
+        recorder.collate.record(time + start.elapsed(), false);
+        (batch, held.len())
     }
 }
 
 impl Filling {
-    /// The lane of this rank whose sample comes next; none if the batch is full.
+    /// The lane of this rank whose sample comes next; none if the batch is full. A batch by cost is
+    /// never full: its lane's plan says where it ends.
     pub(crate) fn lane_idx(&self) -> Option<usize> {
-        let wants_more = self.batch.n_samples < self.n_wanted;
-        wants_more.then(|| self.first_lane + self.batch.n_samples / self.lane_samples)
+        match self.lane_share {
+            StepSize::Samples(share) => {
+                let wants_more = self.batch.n_samples < self.n_lanes * share;
+                wants_more.then(|| self.first_lane + self.batch.n_samples / share)
+            }
+            StepSize::Cost(_) => Some(self.first_lane),
+        }
     }
 
-    /// Puts one sample at the end.
+    /// The step that it is a part of.
+    pub(crate) fn step(&self) -> u64 {
+        self.batch.step
+    }
+
+    /// Puts one sample at the end; true if it was copied out and need not be held.
     ///
     /// The one copy of pixels between crop and device: a row that turns out bad moves all those
     /// behind it, so a crop's place in a batch is not known when it is made.
-    pub(crate) fn push(&mut self, id: SampleId, sample: &Sample) {
+    pub(crate) fn push(&mut self, id: SampleId, sample: Sample) -> bool {
         let start = Instant::now();
-        self.batch.images.extend_from_slice(&sample.pixels);
-        self.batch.masks.extend_from_slice(&sample.masks);
         self.batch.labels.extend(sample.label);
         self.batch.samples.push(id);
         self.batch.n_samples += 1;
+        let is_copied = match (&mut self.batch.media, &sample.media) {
+            (Media::Images { pixels, .. }, SampleMedia::Pixels(crop)) => {
+                pixels.extend_from_slice(crop);
+                self.batch.masks.extend_from_slice(&sample.masks);
+                true
+            }
+            _ => {
+                self.held.push(sample);
+                false
+            }
+        };
         self.time += start.elapsed();
+        is_copied
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.n_samples == 0
-    }
-
-    pub(crate) fn finish(self, recorder: &Recorder) -> Batch {
-        recorder.collate.record(self.time, false);
-        self.batch
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::{Event, panic_error};
 use crate::plan::Slot;
-use crate::shard::{ImageRows, ShardSet};
+use crate::shard::{Rows, ShardSet};
 use crate::stats::Recorder;
 
 /// Reads under way at once: enough to hide the latency of a store, few enough for a disk.
@@ -40,7 +40,7 @@ pub(crate) type Windows = Box<dyn Iterator<Item = Vec<Slot>> + Send>;
 /// What a lane has for the CPU pool.
 pub(crate) enum Next {
     /// The next row, and the group that it lies in.
-    Slot(Slot, Arc<ImageRows>),
+    Slot(Slot, Arc<Rows>),
     /// Its group is not there yet.
     Wait,
     /// There are no more.
@@ -72,7 +72,7 @@ struct Lane {
 }
 
 struct Group {
-    rows: Rows,
+    rows: State,
     /// Lanes that hold it.
     n_lanes: usize,
     /// Samples of it with the CPU pool.
@@ -80,9 +80,9 @@ struct Group {
     read_again: bool,
 }
 
-enum Rows {
+enum State {
     Reading,
-    Ready(Arc<ImageRows>),
+    Ready(Arc<Rows>),
     /// To be read again once nobody uses this copy.
     Stale,
 }
@@ -127,13 +127,29 @@ impl Fetcher {
                 .groups
                 .get_mut(&key)
                 .expect("a lane's group that is not wanted is held");
-            let Rows::Ready(rows) = &group.rows else {
+            let State::Ready(rows) = &group.rows else {
                 return Next::Wait;
             };
             let rows = Arc::clone(rows);
             group.n_running += 1;
             lane.take_front(&mut self.changed);
             return Next::Slot(slot, rows);
+        }
+    }
+
+    /// The step of the next row that is not known to be bad, in a plan by cost; `None` at the end.
+    pub(crate) fn next_step(&mut self, lane_idx: usize, bad: &BTreeSet<u64>) -> Option<u64> {
+        loop {
+            let lane = &mut self.lanes[lane_idx];
+            let n_before = lane.slots.len();
+            lane.load(bad);
+            self.changed |= lane.slots.len() > n_before;
+            let slot = *lane.slots.front()?;
+            if !bad.contains(&slot.row) {
+                return Some(slot.step);
+            }
+            lane.take_front(&mut self.changed);
+            self.done(lane_idx, (slot.shard, slot.group));
         }
     }
 
@@ -144,8 +160,8 @@ impl Fetcher {
             .get_mut(&key)
             .expect("the group of a running sample is held");
         group.n_running -= 1;
-        if group.n_running == 0 && matches!(group.rows, Rows::Stale) {
-            group.rows = Rows::Reading;
+        if group.n_running == 0 && matches!(group.rows, State::Stale) {
+            group.rows = State::Reading;
             self.reader.start(key);
         }
     }
@@ -173,7 +189,7 @@ impl Fetcher {
             .get_mut(&key)
             .expect("a lane's group that is not wanted is held");
         group.n_lanes -= 1;
-        if group.n_lanes == 0 && !matches!(group.rows, Rows::Reading) {
+        if group.n_lanes == 0 && !matches!(group.rows, State::Reading) {
             self.groups.remove(&key);
         }
     }
@@ -187,18 +203,18 @@ impl Fetcher {
             .get_mut(&key)
             .expect("the group of an open row is held");
         match group.rows {
-            Rows::Stale | Rows::Reading => true,
-            Rows::Ready(_) if group.read_again => false,
-            Rows::Ready(_) => {
+            State::Stale | State::Reading => true,
+            State::Ready(_) if group.read_again => false,
+            State::Ready(_) => {
                 group.read_again = true;
-                group.rows = Rows::Stale;
+                group.rows = State::Stale;
                 true
             }
         }
     }
 
     /// A read has ended.
-    pub(crate) fn arrived(&mut self, key: GroupKey, rows: Arc<ImageRows>) {
+    pub(crate) fn arrived(&mut self, key: GroupKey, rows: Arc<Rows>) {
         let group = self
             .groups
             .get_mut(&key)
@@ -207,21 +223,26 @@ impl Fetcher {
             // All its rows turned out bad while it was read.
             self.groups.remove(&key);
         } else {
-            group.rows = Rows::Ready(rows);
+            group.rows = State::Ready(rows);
         }
     }
 
     /// The rows of a group that was read again, for the samples that wait for it.
-    pub(crate) fn retry(&mut self, key: GroupKey) -> Arc<ImageRows> {
+    pub(crate) fn retry(&mut self, key: GroupKey) -> Arc<Rows> {
         let group = self
             .groups
             .get_mut(&key)
             .expect("the group of an open row is held");
-        let Rows::Ready(rows) = &group.rows else {
+        let State::Ready(rows) = &group.rows else {
             unreachable!("asked for when the group arrived");
         };
         group.n_running += 1;
         Arc::clone(rows)
+    }
+
+    /// Whether [`Fetcher::advance`] may find something to do.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// Loads windows and starts reads as far as the share allows.
@@ -278,7 +299,7 @@ impl Fetcher {
         let group = self.groups.entry(key).or_insert_with(|| {
             reader.start(key);
             Group {
-                rows: Rows::Reading,
+                rows: State::Reading,
                 n_lanes: 0,
                 n_running: 0,
                 read_again: false,

@@ -6,7 +6,8 @@
 //! `credits`.
 //!
 //! A sample's crop and mask depend on its row alone, not on its place. So a bad row costs nothing
-//! but itself: its lane's next row is handed out, and all behind it move up by one.
+//! but itself: its lane's next row is handed out, and all behind it move up by one. In a plan by cost
+//! nothing stands in for it: its lane's share of the step is one sample short.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::collate::{Collator, Filling};
 use super::fetch::{Fetcher, GroupKey, Next};
 use super::work::{Outcome, Sample, Task};
 use crate::batch::{Batch, SampleId};
+use crate::config::StepSize;
 use crate::plan::Slot;
 use crate::quarantine::BadLog;
 use crate::stats::{Recorder, WaitFor};
@@ -68,20 +70,32 @@ enum State {
     Bad(SampleError),
 }
 
-/// Whose turn it is: each lane in turn, for as many samples as it has in a step.
+/// Whose turn it is: each lane in turn, for its share of a step.
 pub(crate) struct Turns {
     pub(crate) n_lanes: usize,
-    pub(crate) lane_samples: usize,
-    pub(crate) next: usize,
+    pub(crate) lane_share: StepSize,
+    pub(crate) lane_idx: usize,
+    /// Samples that the lane has had of its share, in a plan by count.
+    pub(crate) n_taken: usize,
+    pub(crate) step: u64,
 }
 
 impl Turns {
-    fn lane_idx(&self) -> usize {
-        self.next / self.lane_samples
+    /// A sample of the lane's share was handed out.
+    fn took(&mut self) {
+        self.n_taken += 1;
+        if StepSize::Samples(self.n_taken) == self.lane_share {
+            self.next_lane();
+        }
     }
 
-    fn advance(&mut self) {
-        self.next = (self.next + 1) % (self.n_lanes * self.lane_samples);
+    fn next_lane(&mut self) {
+        self.n_taken = 0;
+        self.lane_idx += 1;
+        if self.lane_idx == self.n_lanes {
+            self.lane_idx = 0;
+            self.step += 1;
+        }
     }
 }
 
@@ -101,13 +115,13 @@ impl Order {
                 return Ok(());
             }
             let had_ended = self.ended;
-            if self.bad.len() as u64 >= self.log.set.rows {
+            if self.bad.len() as u64 >= self.log.n_planned {
                 if self.in_flight == 0 {
                     return self.give_up();
                 }
             } else {
                 self.fetcher.advance(&self.bad);
-                while self.hand_out() {
+                while self.hand_out() || self.fetcher.has_changed() {
                     self.fetcher.advance(&self.bad);
                 }
             }
@@ -191,7 +205,9 @@ impl Order {
                 self.bad.insert(slot.row);
                 self.in_flight -= 1;
                 self.recorder.in_flight.change(-1);
-                self.replacing.push_back(lane_idx);
+                if let StepSize::Samples(_) = self.turns.lane_share {
+                    self.replacing.push_back(lane_idx);
+                }
             }
         }
         self.fetcher.ran(key);
@@ -204,11 +220,17 @@ impl Order {
         if self.in_flight == self.n_samples || self.ended {
             return false;
         }
+        if let StepSize::Cost(_) = self.turns.lane_share {
+            // A lane may have nothing left of a step: then the next one has its turn.
+            while self.starts_after(self.turns.lane_idx, self.turns.step) {
+                self.turns.next_lane();
+            }
+        }
         let lane_idx = self
             .replacing
             .front()
             .copied()
-            .unwrap_or_else(|| self.turns.lane_idx());
+            .unwrap_or(self.turns.lane_idx);
         let (slot, rows) = match self.fetcher.next(lane_idx, &self.bad) {
             Next::Slot(slot, rows) => (slot, rows),
             Next::Wait => return false,
@@ -218,7 +240,7 @@ impl Order {
             }
         };
         if self.replacing.pop_front().is_none() {
-            self.turns.advance();
+            self.turns.took();
         }
         self.in_flight += 1;
         self.recorder.in_flight.change(1);
@@ -232,6 +254,12 @@ impl Order {
             rows,
         });
         true
+    }
+
+    /// Whether all that a lane has not handed out yet belongs to later steps, in a plan by cost.
+    fn starts_after(&mut self, lane_idx: usize, step: u64) -> bool {
+        let next = self.fetcher.next_step(lane_idx, &self.bad);
+        next.is_some_and(|next| next > step)
     }
 
     fn send(&self, task: Task) {
@@ -255,7 +283,8 @@ impl Order {
             // The last batch of a pass is as long as it gets; nothing comes after it.
             let last = self.nothing_left();
             if complete || last && !filling.is_empty() {
-                let batch = filling.finish(&self.recorder);
+                let (batch, n_held) = self.collator.finish(filling, &self.recorder);
+                self.let_go(n_held);
                 self.recorder.batches.fetch_add(1, Relaxed);
                 self.recorder.ready.change(1);
                 // If nobody listens any more, `Event::Stop` is on its way.
@@ -278,29 +307,45 @@ impl Order {
     /// Moves samples into a batch until it is full or the next sample is not there yet.
     fn fill(&mut self, filling: &mut Filling) -> Result<bool> {
         while let Some(lane_idx) = filling.lane_idx() {
-            let lane = &mut self.lanes[lane_idx];
-            match lane.rows.front() {
-                None | Some((_, State::Running | State::Rereading)) => return Ok(false),
-                Some((slot, State::Good(sample))) => {
-                    filling.push(
-                        SampleId {
-                            epoch: slot.epoch,
-                            row: slot.row,
-                        },
-                        sample,
-                    );
-                    self.in_flight -= 1;
-                    self.recorder.in_flight.change(-1);
-                    self.recorder.samples.fetch_add(1, Relaxed);
-                }
-                Some((slot, State::Bad(error))) => {
-                    self.log.add(slot, error, &self.recorder)?;
+            if let StepSize::Cost(_) = self.turns.lane_share {
+                let is_over = match self.lanes[lane_idx].rows.front() {
+                    Some((slot, _)) => slot.step > filling.step(),
+                    None => self.starts_after(lane_idx, filling.step()),
+                };
+                if is_over {
+                    return Ok(true);
                 }
             }
-            lane.rows.pop_front();
+            let lane = &mut self.lanes[lane_idx];
+            if !lane.is_front_settled() {
+                return Ok(false);
+            }
+            let Some((slot, state)) = lane.rows.pop_front() else {
+                return Ok(false);
+            };
             lane.first_number += 1;
+            match state {
+                State::Good(sample) => {
+                    let id = SampleId {
+                        epoch: slot.epoch,
+                        row: slot.row,
+                    };
+                    if filling.push(id, sample) {
+                        self.let_go(1);
+                    }
+                    self.recorder.samples.fetch_add(1, Relaxed);
+                }
+                State::Bad(error) => self.log.add(&slot, &error, &self.recorder)?,
+                State::Running | State::Rereading => unreachable!("a settled row"),
+            }
         }
         Ok(true)
+    }
+
+    /// So many samples are in a batch now.
+    fn let_go(&mut self, n_samples: usize) {
+        self.in_flight -= n_samples;
+        self.recorder.in_flight.change(-(n_samples as i64));
     }
 
     /// What the next batch is waiting for.
@@ -317,6 +362,11 @@ impl Order {
 }
 
 impl Lane {
+    /// Whether the first row has left the pool.
+    fn is_front_settled(&self) -> bool {
+        matches!(self.rows.front(), Some((_, State::Good(_) | State::Bad(_))))
+    }
+
     fn row(&mut self, number: u64) -> &mut (Slot, State) {
         &mut self.rows[(number - self.first_number) as usize]
     }

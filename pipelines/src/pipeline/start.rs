@@ -10,19 +10,22 @@ use tokio::runtime::Runtime;
 use super::collate::Collator;
 use super::fetch::{Fetcher, Reader, Windows};
 use super::order::{Lane, Order, Turns};
+use super::recipe::{Recipe, at_rate, kinds};
 use super::work::{Outcome, Task, Work, start_pool};
 use super::{Options, Pipeline, io_error};
 use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
-use crate::config::DataConfig;
+use crate::config::{DataConfig, StepSize};
+use crate::plan::{Costs, Layout, Plan, PlanConfig};
 use crate::quarantine::{BadLog, BadRowList, Quarantine};
-use crate::shard::ShardSet;
+use crate::shard::{Kind, ShardSet};
 use crate::stats::Recorder;
 use crate::{Error, Result};
 
-/// A set and the threads that read it.
+/// A set, what becomes of its rows, and the threads that read it.
 pub(super) struct Opened {
     pub(super) set: Arc<ShardSet>,
-    runtime: Runtime,
+    pub(super) recipe: Recipe,
+    pub(super) runtime: Runtime,
 }
 
 impl Opened {
@@ -33,8 +36,46 @@ impl Opened {
             .enable_all()
             .build()
             .map_err(|source| io_error("the I/O threads", source))?;
-        let set = Arc::new(runtime.block_on(ShardSet::open(url, &config.columns))?);
-        Ok(Opened { set, runtime })
+        let kinds = config.modality().map_or(Kind::ALL.as_slice(), kinds);
+        let set = Arc::new(runtime.block_on(ShardSet::open(url, kinds, &config.columns))?);
+        let recipe = Recipe::of(config, &set)?;
+        Ok(Opened {
+            set,
+            recipe,
+            runtime,
+        })
+    }
+
+    /// The plan of a training run over this set.
+    pub(super) fn plan(&self, config: &DataConfig, step: StepSize) -> Result<Plan> {
+        let step = self.recipe.step(step, config.lanes);
+        let costs = match step {
+            StepSize::Samples(_) => None,
+            StepSize::Cost(_) => {
+                let read = self.set.read_costs(|length| self.recipe.cost(length));
+                Some(Costs::new(self.runtime.block_on(read)?))
+            }
+        };
+        Plan::new(Layout::of(&self.set), PlanConfig::of(config, step), costs)
+    }
+
+    /// Lets an evaluation pass over audio take whole recordings, however long, if the set says how
+    /// long they are; else `max_frames` bounds them.
+    pub(super) fn take_whole_recordings(&mut self) -> Result<()> {
+        let Recipe::Audio {
+            config,
+            most_frames,
+        } = &mut self.recipe
+        else {
+            return Ok(());
+        };
+        if self.set.has_lengths() {
+            // One more than the column says: resampling may round up.
+            let frames = |length| at_rate(length, config.sample_rate_hz) as u32 + 1;
+            let lengths = self.runtime.block_on(self.set.read_costs(frames))?;
+            *most_frames = lengths.into_iter().max().unwrap_or(0) as usize;
+        }
+        Ok(())
     }
 
     /// The most that a window of `n_chunks` can take: each chunk may lie in a group of its own.
@@ -49,11 +90,30 @@ impl Opened {
 /// What tells a training stream from an evaluation pass.
 pub(super) struct Pass {
     pub(super) lanes: Vec<Windows>,
+    /// Rows that the lanes take of the set.
+    pub(super) n_planned: u64,
+    /// Good samples of the steps before, over all ranks; about, where they differ in cost.
+    pub(super) n_good_before: u64,
     /// The most that the row groups of one window take.
     pub(super) largest_window_bytes: u64,
     pub(super) collator: Collator,
     pub(super) bad_rows: BadRowList,
     pub(super) evaluate: bool,
+}
+
+/// The plan of a recipe's training run, and the set that it is of.
+///
+/// # Errors
+///
+/// Those of [`Pipeline::train`], but for memory.
+pub fn plan(config: &DataConfig) -> Result<(Arc<ShardSet>, Plan)> {
+    let problems = config.problems();
+    let (Some(step), true) = (config.step_size(), problems.is_empty()) else {
+        return Err(Error::Config(problems));
+    };
+    let opened = Opened::open(&config.train, config)?;
+    let plan = opened.plan(config, step)?;
+    Ok((opened.set, plan))
 }
 
 /// Everything that cannot work, at once.
@@ -94,15 +154,16 @@ pub(super) fn check(config: &DataConfig, options: &Options) -> Result<()> {
 
 /// Divides the memory and starts the threads.
 pub(super) fn start(
-    opened: Opened,
+    (set, runtime): (Arc<ShardSet>, Runtime),
     pass: Pass,
     config: &DataConfig,
     options: &Options,
     sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
 ) -> Result<Pipeline> {
-    let Opened { set, runtime } = opened;
     let Pass {
         lanes,
+        n_planned,
+        n_good_before,
         largest_window_bytes,
         collator,
         bad_rows,
@@ -111,14 +172,16 @@ pub(super) fn start(
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
     // One is being filled and one is in the trainer's hands.
     let credits = options.prefetch + 2;
+    let least_samples = collator.least_samples() as u64;
     let shares = Shares::divide(
         memory_bytes,
         &Needs {
             part_bytes: collator.part_bytes() as u64,
             n_parts: credits as u64,
             sample_bytes: collator.sample_bytes() as u64,
-            // Pictures differ in cost: some slack, so that no thread runs dry behind a slow one.
-            n_samples: 8 * options.threads as u64,
+            least_samples,
+            // Samples differ in cost: some slack, so that no thread runs dry behind a slow one.
+            n_samples: least_samples - 1 + 8 * options.threads as u64,
             window_bytes: largest_window_bytes,
             n_lanes: lanes.len() as u64,
         },
@@ -135,8 +198,9 @@ pub(super) fn start(
         rows: bad_rows.clone(),
         quarantine: options.quarantine.as_deref().map(Quarantine::new),
         max_bad_fraction: config.max_bad_fraction,
+        n_planned,
         n_failed: bad_rows.rows().len() as u64,
-        n_good_before: collator.next_step * config.batch as u64,
+        n_good_before,
         last: "met before this run was resumed, see its quarantine file".to_owned(),
     };
     // What ended a run must not be forgotten by starting it again.
@@ -150,7 +214,10 @@ pub(super) fn start(
 
     let work = Work {
         set: Arc::clone(&set),
-        config: config.clone(),
+        recipe: Arc::clone(&collator.recipe),
+        mask: config.mask,
+        seed: config.seed,
+        limits: config.limits,
         evaluate,
         share: DecodeShare::new(&shares),
         recorder: Arc::clone(&recorder),
@@ -163,8 +230,10 @@ pub(super) fn start(
         lanes: lanes.iter().map(|_| Lane::default()).collect(),
         turns: Turns {
             n_lanes: lanes.len(),
-            lane_samples: collator.lane_samples,
-            next: 0,
+            lane_share: collator.lane_share,
+            lane_idx: 0,
+            n_taken: 0,
+            step: collator.next_step,
         },
         fetcher: Fetcher::new(
             lanes,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use parquet::arrow::ArrowWriter;
 
-use super::work::Sample;
+use super::work::{Sample, SampleMedia};
 use super::*;
 use crate::config::{Filter, ImageConfig, Limits, MaskConfig};
 
@@ -27,13 +27,15 @@ fn set(folder: &Path) -> DataConfig {
         val: None,
         columns: BTreeMap::new(),
         seed: 1,
-        batch: 4,
+        batch: Some(4),
+        batch_seconds: None,
+        batch_tokens: None,
         lanes: 2,
         window_chunks: 2,
         memory: "16MiB".into(),
         max_bad_fraction: 0.0,
         limits: Limits::default(),
-        image: ImageConfig {
+        image: Some(ImageConfig {
             size: 2,
             crop_scale: [0.5, 1.0],
             crop_ratio: [0.75, 1.5],
@@ -43,7 +45,9 @@ fn set(folder: &Path) -> DataConfig {
             eval_resize: 2,
             mean: [0.5; 3],
             std: [0.5; 3],
-        },
+        }),
+        audio: None,
+        text: None,
         mask: MaskConfig::InverseBlock {
             grid: 2,
             n_masks: 1,
@@ -56,7 +60,7 @@ fn set(folder: &Path) -> DataConfig {
 
 fn blank() -> Outcome {
     Outcome::Good(Sample {
-        pixels: vec![0; 12],
+        media: SampleMedia::Pixels(vec![0; 12]),
         masks: vec![0; 4],
         label: None,
     })

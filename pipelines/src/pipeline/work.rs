@@ -1,22 +1,25 @@
 //! The CPU pool: one row's bytes become one sample.
 
+mod audio;
+mod image;
+mod text;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::recipe::Recipe;
 use super::{Event, io_error, panic_error};
 use crate::budget::DecodeShare;
-use crate::config::DataConfig;
+use crate::config::{Limits, MaskConfig};
 use crate::plan::Slot;
 use crate::rng::SampleKey;
-use crate::shard::{ImageRows, ShardSet};
+use crate::shard::{Rows, ShardSet};
 use crate::stats::Recorder;
-use crate::{Error, Result, SampleError, decode, transform};
+use crate::{Error, Result, SampleError};
 
 /// One row to work on. Tasks do not depend on each other.
 pub(crate) struct Task {
@@ -24,7 +27,7 @@ pub(crate) struct Task {
     pub(crate) lane_idx: usize,
     pub(crate) number: u64,
     pub(crate) slot: Slot,
-    pub(crate) rows: Arc<ImageRows>,
+    pub(crate) rows: Arc<Rows>,
 }
 
 /// What became of a row.
@@ -39,19 +42,73 @@ pub(crate) enum Outcome {
 /// A sample that waits for its place in a batch.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// `[size, size, 3]`.
-    pub(crate) pixels: Vec<u8>,
-    /// `[n_masks, n_patches]`; empty in evaluation.
+    pub(crate) media: SampleMedia,
+    /// `[n_masks, n_patches]` of a picture; empty in evaluation, and where masks are drawn once the
+    /// batch's length is known.
     pub(crate) masks: Vec<u8>,
     /// Of a labelled set in evaluation.
     pub(crate) label: Option<i64>,
 }
 
+/// What came out of a row.
+#[derive(Debug)]
+pub(crate) enum SampleMedia {
+    /// `[size, size, 3]`.
+    Pixels(Vec<u8>),
+    /// Frames at the recipe's rate, normalised.
+    Wave(Window<f32>),
+    /// The sample's own ids, specials included.
+    Tokens(Vec<u32>),
+}
+
+/// A part of a longer sequence, at a place that does not depend on how long the part is: a shorter
+/// one at the same place lies within it.
+#[derive(Debug)]
+pub(crate) struct Window<T> {
+    pub(crate) values: Vec<T>,
+    /// Length of the whole.
+    whole: usize,
+    /// Where in the whole, as a share of 2^64.
+    place: u64,
+}
+
+impl<T> Window<T> {
+    /// At most `most` values of `whole`.
+    pub(crate) fn new(mut whole: Vec<T>, most: usize, place: u64) -> Self {
+        let n_whole = whole.len();
+        if n_whole > most {
+            whole.drain(..start(n_whole, most, place));
+            whole.truncate(most);
+            whole.shrink_to_fit();
+        }
+        Self {
+            values: whole,
+            whole: n_whole,
+            place,
+        }
+    }
+
+    /// `n` of the values: those at the same place in the whole.
+    pub(crate) fn cut(&self, n: usize) -> &[T] {
+        let offset =
+            start(self.whole, n, self.place) - start(self.whole, self.values.len(), self.place);
+        &self.values[offset..offset + n]
+    }
+}
+
+/// Where `n` of `whole` values begin: uniform over all places, as `place` is over all numbers.
+fn start(whole: usize, n: usize, place: u64) -> usize {
+    ((u128::from(place) * (whole - n + 1) as u128) >> 64) as usize
+}
+
 /// What the pool needs to know to work on a row.
 pub(crate) struct Work {
     pub(crate) set: Arc<ShardSet>,
-    pub(crate) config: DataConfig,
-    /// Centre crops and labels in place of random crops and masks.
+    pub(crate) recipe: Arc<Recipe>,
+    pub(crate) mask: MaskConfig,
+    pub(crate) seed: u64,
+    pub(crate) limits: Limits,
+    /// Whole samples with labels in place of random crops and masks.
     pub(crate) evaluate: bool,
     pub(crate) share: DecodeShare,
     pub(crate) recorder: Arc<Recorder>,
@@ -60,127 +117,50 @@ pub(crate) struct Work {
 impl Work {
     /// Hash, header, decode, crop, mask.
     pub(crate) fn sample(&self, task: &Task) -> Outcome {
-        match self.try_sample(task) {
+        let sample = match &*self.recipe {
+            Recipe::Image(config) => self.picture(task, config),
+            Recipe::Audio {
+                config,
+                most_frames,
+            } => self.wave(task, config, *most_frames),
+            Recipe::Text {
+                max_tokens,
+                tokenizer,
+            } => self.text(task, tokenizer, *max_tokens),
+            Recipe::Tokens(info) => Ok(self.block(task, info)),
+        };
+        match sample {
             Ok(Ok(sample)) => Outcome::Good(sample),
             Ok(Err(bad)) => Outcome::Bad(bad),
             Err(failed) => Outcome::Failed(failed),
         }
     }
 
-    fn try_sample(&self, task: &Task) -> Result<Result<Sample, SampleError>> {
-        let start = Instant::now();
-        let checked = self.check(task);
-        let (bytes, label, header) = match checked {
-            Ok(checked) => checked,
-            Err(bad) => {
-                self.recorder.decode.record(start.elapsed(), true);
-                return Ok(Err(bad));
-            }
-        };
-        let checking = start.elapsed();
-
-        let image = &self.config.image;
-        let bytes_needed = header.decode_bytes.max(self.transform_bytes(&header));
-        let _taken = self.share.take(bytes_needed, || {
-            let Slot { row, shard, .. } = task.slot;
-            let shard = &self.set.shards[shard as usize];
-            let (width, height) = (header.width, header.height);
-            let row = row - shard.first_row;
-            format!(
-                "decoding the {width}×{height} picture in row {row} of {}",
-                shard.path
-            )
-        })?;
-        let start = Instant::now();
-        let decoded = decode::decode_image(bytes, &self.config.limits);
-        self.recorder
-            .decode
-            .record(checking + start.elapsed(), decoded.is_err());
-        let picture = match decoded {
-            Ok(picture) => picture,
-            Err(bad) => return Ok(Err(bad)),
-        };
-
-        let key = SampleKey {
-            seed: self.config.seed,
-            epoch: task.slot.epoch,
-            sample: task.slot.row,
-        };
-        let start = Instant::now();
-        let pixels = if self.evaluate {
-            transform::eval_crop(&picture, image)
-        } else {
-            transform::train_crop(&picture, image, key)
-        };
-        self.recorder.transform.record(start.elapsed(), false);
-
-        let mut masks = Vec::new();
-        if !self.evaluate {
-            let start = Instant::now();
-            masks.resize(self.config.mask.n_masks() * self.config.mask.n_patches(), 0);
-            self.config.mask.draw(key, &mut masks);
-            self.recorder.mask.record(start.elapsed(), false);
-        }
-        Ok(Ok(Sample {
-            pixels,
-            masks,
-            label,
-        }))
-    }
-
-    /// The decoded picture and what is made on the way to its crop, at most.
-    fn transform_bytes(&self, header: &decode::Header) -> u64 {
-        let image = &self.config.image;
-        let (width, height) = (u64::from(header.width), u64::from(header.height));
-        let (between, result) = if self.evaluate {
-            // The short side becomes `eval_resize`; strips are cut at sixteen times that.
-            let side = u64::from(image.eval_resize);
-            let longer = |long: u64, short: u64| side * long.min(16 * short) / short;
-            let resized_width = if width <= height {
-                side
-            } else {
-                longer(width, height)
-            };
-            (
-                resized_width * height,
-                side * longer(width.max(height), width.min(height)),
-            )
-        } else {
-            // Colour jitter copies the window; then the horizontal pass keeps the window's height.
-            let jittered = if image.color_jitter > 0.0 {
-                width * height
-            } else {
-                0
-            };
-            (
-                jittered + u64::from(image.size) * height,
-                u64::from(image.size).pow(2),
-            )
-        };
-        3 * (width * height + between + result)
-    }
-
-    /// What can be told without decoding: nothing that fails here is ever decoded.
-    fn check<'a>(
-        &self,
-        task: &'a Task,
-    ) -> Result<(&'a [u8], Option<i64>, decode::Header), SampleError> {
+    /// What can be told without decoding: the bytes are those that were written, and the label.
+    fn check<'a>(&self, task: &'a Task) -> Result<(&'a [u8], Option<i64>), SampleError> {
         let row = task.slot.row_in_group as usize;
-        let bytes = task.rows.bytes(row).filter(|bytes| !bytes.is_empty());
-        let bytes = bytes.ok_or(SampleError::Empty)?;
-        if let Some(expected) = task.rows.xxh3(row) {
-            let found = xxh3_64(bytes);
-            if found != expected {
-                return Err(SampleError::Hash { expected, found });
-            }
-        }
+        let bytes = task.rows.checked(row)?;
         let label = if self.evaluate {
             task.rows.label(row)?
         } else {
             None
         };
-        let header = decode::read_header(bytes, &self.config.limits)?;
-        Ok((bytes, label, header))
+        Ok((bytes, label))
+    }
+
+    fn key(&self, task: &Task) -> SampleKey {
+        SampleKey {
+            seed: self.seed,
+            epoch: task.slot.epoch,
+            sample: task.slot.row,
+        }
+    }
+
+    /// A row's place, for messages.
+    fn place(&self, task: &Task) -> String {
+        let shard = &self.set.shards[task.slot.shard as usize];
+        let row = task.slot.row - shard.first_row;
+        format!("row {row} of {}", shard.path)
     }
 }
 
@@ -231,4 +211,33 @@ fn run(task: Task, events: &Sender<Event>, work: &impl Fn(&Task) -> Outcome) -> 
         outcome,
     };
     events.send(event).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_shorter_window_lies_where_it_would_in_the_whole(
+            whole in 1_usize..200, most in 1_usize..250, n in 1_usize..250, place: u64,
+        ) {
+            let most = most.min(whole);
+            let n = n.min(most);
+            let window = Window::new((0..whole).collect(), most, place);
+            prop_assert_eq!(window.values.len(), most);
+            let cut = window.cut(n);
+            let direct = Window::new((0..whole).collect(), n, place);
+            prop_assert_eq!(cut, direct.values.as_slice());
+        }
+    }
+
+    #[test]
+    fn windows_reach_both_ends() {
+        let first = |place| Window::new((0..10).collect(), 4, place).values[0];
+        assert_eq!((first(0), first(u64::MAX)), (0, 6));
+        assert_eq!(first(1 << 63), 3);
+    }
 }

@@ -3,15 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::permutation::{EpochOrder, window_order};
-use super::{Plan, Slot, Window, WindowGroup, layout};
+use super::permutation::{EpochOrder, runs_rng, window_order};
+use super::{Plan, Slot, Window, WindowGroup, cost, layout};
+use crate::config::StepSize;
 use crate::{Error, Result};
 
 /// One lane's endless stream of windows.
 ///
 /// The slots of its windows, one after another, are the lane's samples from the step on that it
-/// was made for; every [`Plan::samples_per_lane_step`] good ones make a step. Known bad rows are
-/// left out. Looking ahead is cheap: a window takes 40 bytes per slot and no I/O.
+/// was made for. In a plan by count every [`Plan::lane_share`] good ones make a step; in one by
+/// cost each slot says which step it belongs to. Known bad rows are left out. Looking ahead is
+/// cheap: a window takes 48 bytes per slot and no I/O.
 #[derive(Debug)]
 pub struct LaneStream {
     plan: Plan,
@@ -20,7 +22,17 @@ pub struct LaneStream {
     order: Arc<EpochOrder>,
     /// The window of the lane's slice that comes next.
     window: usize,
-    /// Good rows of that window that were taken before.
+    /// What was taken of that window before: good rows, or runs in a plan by cost.
+    taken: u64,
+    /// In a plan by cost, the step that the next run belongs to.
+    next_step: u64,
+}
+
+/// Where a lane stands: the epoch, the window of its slice, and what was taken of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RunPlace {
+    epoch: u64,
+    window: usize,
     taken: u64,
 }
 
@@ -35,23 +47,50 @@ impl Plan {
     /// The streams of `lanes` from `step` on, where `bad` holds the bad rows that were met before.
     ///
     /// Costs arithmetic and the order of one epoch; with bad rows the orders of all epochs before
-    /// it (25 ms each for a million row groups), one at a time. Nothing is read.
+    /// it (25 ms each for a million row groups), one at a time; by cost also the sorted lengths of
+    /// their rows. Nothing is read.
     ///
     /// # Errors
     ///
     /// [`Error::TooManyBadSamples`] if every row is bad.
     pub fn lanes(&self, lanes: Range<usize>, step: u64, bad: &BadRows) -> Result<Vec<LaneStream>> {
         let rows = self.0.layout.rows();
-        if bad.count_in(0..rows) == rows {
+        let n_planned = self.n_planned();
+        let n_bad = match self.costs() {
+            None => bad.count_in(0..rows),
+            Some(costs) => {
+                let known = bad.in_range(0..rows);
+                known.filter(|&row| costs.of(row) > 0).count() as u64
+            }
+        };
+        if n_bad == n_planned {
             return Err(Error::TooManyBadSamples {
-                failed: rows,
-                seen: rows,
+                failed: n_planned,
+                seen: n_planned,
                 limit: 1.0,
                 last: "every row of the set is bad".into(),
             });
         }
         let bad = Arc::new(bad.clone());
-        let target = step * self.samples_per_lane_step() as u64;
+        let share = match self.lane_share() {
+            StepSize::Samples(samples) => samples as u64,
+            StepSize::Cost(share) => {
+                let places = self.run_places(lanes.clone(), step, share);
+                let streams = lanes.zip(places);
+                return Ok(streams
+                    .map(|(lane, place)| LaneStream {
+                        plan: self.clone(),
+                        lane,
+                        bad: bad.clone(),
+                        order: self.order(place.epoch),
+                        window: place.window,
+                        taken: place.taken,
+                        next_step: step,
+                    })
+                    .collect());
+            }
+        };
+        let target = step * share;
         let places = if bad.rows.is_empty() {
             lanes.clone().map(|lane| self.place(lane, target)).collect()
         } else {
@@ -61,6 +100,50 @@ impl Plan {
         Ok(streams
             .map(|(lane, place)| LaneStream::new(self, lane, &bad, place))
             .collect())
+    }
+
+    /// Where lanes stand after `step` steps by cost: bad rows do not move them.
+    fn run_places(&self, lanes: Range<usize>, step: u64, share: u64) -> Vec<RunPlace> {
+        let mut left = vec![step; lanes.len()];
+        let mut places = vec![None; lanes.len()];
+        for epoch in 0.. {
+            let order = self.order(epoch);
+            for ((lane, left), place) in lanes.clone().zip(&mut left).zip(&mut places) {
+                if place.is_some() {
+                    continue;
+                }
+                let slice = self.slice_of(lane, epoch);
+                for window in 0..self.n_windows(&order, slice) {
+                    let n_runs = self.n_runs(&order, slice, window, share);
+                    if *left < n_runs {
+                        let taken = *left;
+                        *place = Some(RunPlace {
+                            epoch,
+                            window,
+                            taken,
+                        });
+                        break;
+                    }
+                    *left -= n_runs;
+                }
+            }
+            if places.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        places.into_iter().flatten().collect()
+    }
+
+    /// Steps that a window of a slice is good for.
+    fn n_runs(&self, order: &EpochOrder, slice: usize, window: usize, share: u64) -> u64 {
+        let costs = self.costs().expect("a plan by cost");
+        let rows = self.window_pieces(order, slice, window).flatten();
+        let mut costs: Vec<u32> = rows
+            .map(|row| costs.of(row))
+            .filter(|&cost| cost > 0)
+            .collect();
+        costs.sort_unstable();
+        cost::n_runs(&costs, share) as u64
     }
 
     /// Where a lane stands after `target` samples: the epoch, and the samples taken of it.
@@ -142,6 +225,7 @@ impl LaneStream {
             order,
             window: 0,
             taken,
+            next_step: 0,
         };
         loop {
             let slice = stream.plan.slice_of(lane, epoch);
@@ -159,25 +243,45 @@ impl LaneStream {
         }
     }
 
-    /// The slots of the window that comes next, past the rows that are bad or taken.
-    fn slots(&self, slice: usize) -> (Vec<WindowGroup>, Vec<Slot>) {
+    /// The rows of the window that comes next, past those that are bad or taken, and their steps.
+    fn rows(&mut self, slice: usize) -> Vec<(u64, u64)> {
+        let plan = self.plan.clone();
+        let (seed, epoch) = (plan.0.config.seed, self.order.epoch);
+        let pieces = plan.window_pieces(&self.order, slice, self.window);
+        let rows: Vec<u64> = pieces.flatten().collect();
+        let order = window_order(rows.len(), seed, epoch, slice, self.window);
+        let shuffled = order.into_iter().map(|at| rows[at as usize]);
+        let taken = self.taken as usize;
+        match (plan.lane_share(), plan.costs()) {
+            (StepSize::Cost(share), Some(costs)) => {
+                let shuffled: Vec<u64> = shuffled.collect();
+                let mut rng = runs_rng(seed, epoch, slice, self.window);
+                let runs = cost::runs(&shuffled, costs, share, &mut rng);
+                let left = runs.get(taken..).unwrap_or_default();
+                let first_step = self.next_step;
+                self.next_step += left.len() as u64;
+                let steps = left.iter().zip(first_step..);
+                let rows = steps.flat_map(|(run, step)| run.iter().map(move |&row| (row, step)));
+                rows.filter(|&(row, _)| !self.bad.contains(row)).collect()
+            }
+            _ => shuffled
+                .filter(|&row| !self.bad.contains(row))
+                .skip(taken)
+                .map(|row| (row, 0))
+                .collect(),
+        }
+    }
+
+    /// The slots of the window that comes next, and the groups that they lie in.
+    fn slots(&mut self, slice: usize) -> (Vec<WindowGroup>, Vec<Slot>) {
+        let rows = self.rows(slice);
         let (plan, epoch) = (&*self.plan.0, self.order.epoch);
-        let pieces: Vec<Range<u64>> = self
-            .plan
-            .window_pieces(&self.order, slice, self.window)
-            .collect();
-        let rows: Vec<u64> = pieces.iter().cloned().flatten().collect();
-        let order = window_order(rows.len(), plan.config.seed, epoch, slice, self.window);
-        let good = order
-            .into_iter()
-            .map(|at| rows[at as usize])
-            .filter(|&row| !self.bad.contains(row))
-            .skip(self.taken as usize);
         // Groups stand in the order in which the slots need them.
         let mut groups: Vec<WindowGroup> = Vec::new();
         let mut index = std::collections::HashMap::new();
-        let slots = good
-            .map(|row| {
+        let slots = rows
+            .into_iter()
+            .map(|(row, step)| {
                 let layout::Place {
                     shard,
                     group,
@@ -199,6 +303,7 @@ impl LaneStream {
                     group,
                     row_in_group,
                     window_group,
+                    step,
                 }
             })
             .collect();
@@ -238,7 +343,7 @@ impl BadRows {
         self.rows.binary_search(&row).is_ok()
     }
 
-    fn in_range(&self, rows: Range<u64>) -> impl Iterator<Item = u64> {
+    fn in_range(&self, rows: Range<u64>) -> impl Iterator<Item = u64> + use<'_> {
         let from = self.rows.partition_point(|&row| row < rows.start);
         self.rows[from..]
             .iter()

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Costs;
 use crate::shard::ShardSet;
 
 /// Fewer row groups per lane than this, and groups are cut into runs of rows.
@@ -111,12 +112,14 @@ impl Layout {
 pub(super) struct Chunks {
     /// First row of each chunk, then the number of rows: `[n_chunks + 1]`.
     starts: Vec<u64>,
+    /// What each row costs, and what each chunk does: `[n_chunks]`. Without them a row costs 1.
+    costs: Option<(Costs, Vec<u64>)>,
 }
 
 impl Chunks {
     /// The row groups of `layout`, or runs of their rows where there are fewer than four groups
     /// per lane. No chunk is empty.
-    pub(super) fn new(layout: &Layout, lanes: usize) -> Self {
+    pub(super) fn new(layout: &Layout, lanes: usize, costs: Option<Costs>) -> Self {
         let wanted = MIN_CHUNKS_PER_LANE * lanes as u64;
         let groups = layout.group_starts.windows(2).map(|ends| ends[0]..ends[1]);
         let groups = groups.filter(|rows| !rows.is_empty());
@@ -131,7 +134,45 @@ impl Chunks {
             starts.extend((0..n_runs).map(|run| rows.start + part(run, n_rows, n_runs)));
         }
         starts.push(layout.rows());
-        Self { starts }
+        let costs = costs.map(|costs| {
+            let chunks = starts.windows(2).map(|ends| costs.sum(ends[0]..ends[1]));
+            let chunks = chunks.collect();
+            (costs, chunks)
+        });
+        Self { starts, costs }
+    }
+
+    /// What each row costs, in a plan by cost.
+    pub(super) fn costs(&self) -> Option<&Costs> {
+        self.costs.as_ref().map(|(costs, _)| costs)
+    }
+
+    /// What all rows of a chunk cost: their number, in a plan by count.
+    pub(super) fn weight(&self, chunk: u32) -> u64 {
+        match &self.costs {
+            None => {
+                let rows = self.rows(chunk);
+                rows.end - rows.start
+            }
+            Some((_, chunks)) => chunks[chunk as usize],
+        }
+    }
+
+    /// How many rows of a chunk cost `weight` together: the least number that costs no less.
+    pub(super) fn rows_of_weight(&self, chunk: u32, weight: u64) -> u64 {
+        let Some((costs, _)) = &self.costs else {
+            return weight;
+        };
+        let mut passed = 0;
+        let rows = self.rows(chunk);
+        let start = rows.start;
+        for row in rows {
+            if passed >= weight {
+                return row - start;
+            }
+            passed += u64::from(costs.of(row));
+        }
+        self.rows(chunk).end - start
     }
 
     /// Number of chunks.
@@ -207,13 +248,13 @@ mod tests {
     #[test]
     fn groups_are_cut_only_when_there_are_few() {
         let many = Layout::new([&[5, 0, 1, 2, 2, 9][..]]);
-        let chunks = Chunks::new(&many, 1);
+        let chunks = Chunks::new(&many, 1, None);
         let all: Vec<_> = (0..chunks.len() as u32)
             .map(|chunk| chunks.rows(chunk))
             .collect();
         assert_eq!(all, [0..5, 5..6, 6..8, 8..10, 10..19]);
         let few = Layout::new([&[10, 3][..]]);
-        let chunks = Chunks::new(&few, 1);
+        let chunks = Chunks::new(&few, 1, None);
         let all: Vec<_> = (0..chunks.len() as u32)
             .map(|chunk| chunks.rows(chunk))
             .collect();

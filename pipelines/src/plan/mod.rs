@@ -18,7 +18,14 @@
 //! **Bad rows.** A lane's order is a fixed sequence of rows; a bad one is stepped over and the next
 //! good row takes its slot. Badness is a property of bytes, so the place of step `k` is found again
 //! from the step and the bad rows met before it.
+//!
+//! **By cost.** Where a step is so many seconds or tokens, [`Costs`] weigh the rows: slices are cut
+//! by cost, and a window's rows are cut into runs of neighbours in length, each a lane's share of
+//! one step (`cost.rs`), which come in random order. The number of a window's runs depends on the
+//! lengths of its rows alone, so the place of step `k` is arithmetic on lengths; it does not depend
+//! on bad rows, which leave their run short.
 
+mod cost;
 mod lanes;
 mod layout;
 mod permutation;
@@ -29,10 +36,12 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use cost::Costs;
 pub use lanes::{BadRows, LaneStream};
 pub use layout::{Layout, Place};
 pub use report::Report;
 
+use crate::config::StepSize;
 use crate::{DataConfig, Error, Result};
 use layout::Chunks;
 use permutation::EpochOrder;
@@ -45,28 +54,27 @@ const KEPT_EPOCHS: usize = 4;
 pub struct PlanConfig {
     /// Seed of the order.
     pub seed: u64,
-    /// Streams that an epoch is split into; divides `batch`, and the number of ranks divides it.
+    /// Streams that an epoch is split into; the number of ranks divides it.
     pub lanes: usize,
-    /// Samples per step, over all lanes.
-    pub batch: usize,
+    /// What a step takes, over all lanes; the number of lanes divides a number of samples.
+    pub step: StepSize,
     /// Chunks that a lane shuffles together.
     pub window_chunks: usize,
 }
 
 impl PlanConfig {
-    /// The settings of a recipe's data table that an order depends on.
-    pub fn of(config: &DataConfig) -> Self {
+    /// The settings of a recipe's data table that an order depends on, and the size of its steps.
+    pub fn of(config: &DataConfig, step: StepSize) -> Self {
         let &DataConfig {
             seed,
             lanes,
-            batch,
             window_chunks,
             ..
         } = config;
         Self {
             seed,
             lanes,
-            batch,
+            step,
             window_chunks,
         }
     }
@@ -99,6 +107,8 @@ pub struct Slot {
     pub row_in_group: u32,
     /// Index of the row group in [`Window::groups`].
     pub window_group: u32,
+    /// The step that it belongs to, in a plan by cost; 0 in a plan by count.
+    pub step: u64,
 }
 
 /// Row groups that are held together, and the order in which their rows are taken.
@@ -124,22 +134,51 @@ pub struct WindowGroup {
 }
 
 impl Plan {
-    /// Plans the order of a set with this layout.
+    /// Plans the order of a set with this layout; `costs` are needed where steps have a cost, and
+    /// leave out rows where they have none.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if a count is zero, if `lanes` does not divide `batch`, or if there are no
-    /// rows.
-    pub fn new(layout: Layout, config: PlanConfig) -> Result<Self> {
+    /// [`Error::Config`] if a count is zero, if `lanes` does not divide the samples of a step, if a
+    /// lane's share cannot hold the longest row, or if there are no rows.
+    ///
+    /// # Panics
+    ///
+    /// If steps have a cost and there are no `costs`, or not one for each row.
+    pub fn new(layout: Layout, config: PlanConfig, costs: Option<Costs>) -> Result<Self> {
+        let costs = match config.step {
+            StepSize::Samples(_) => None,
+            StepSize::Cost(_) => Some(costs.expect("steps by cost need costs")),
+        };
         let mut problems = Vec::new();
+        let lanes = config.lanes;
         if layout.rows() == 0 {
             problems.push("data.train: the set has no rows to plan".to_owned());
         }
-        if config.lanes == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.lanes) {
-            problems.push(format!(
-                "data.lanes: {} does not divide data.batch = {}",
-                config.lanes, config.batch
-            ));
+        if let Some(costs) = &costs {
+            assert_eq!(costs.len(), layout.rows(), "one cost for each row");
+            if costs.n_planned() == 0 && layout.rows() > 0 {
+                problems.push("data.train: every row is too short to be planned".to_owned());
+            }
+        }
+        match config.step {
+            StepSize::Samples(batch) => {
+                if lanes == 0 || batch == 0 || !batch.is_multiple_of(lanes) {
+                    problems.push(format!(
+                        "data.lanes: {lanes} does not divide data.batch = {batch}"
+                    ));
+                }
+            }
+            StepSize::Cost(cost) => {
+                let longest = costs.as_ref().map_or(0, Costs::longest);
+                let share = cost / lanes.max(1) as u64;
+                if lanes == 0 || share < longest.into() {
+                    problems.push(format!(
+                        "data.lanes: {lanes} lanes take {share} each of a step, less than the \
+                         longest sample, {longest}"
+                    ));
+                }
+            }
         }
         if config.window_chunks == 0 {
             problems.push("data.window_chunks: must be at least 1".to_owned());
@@ -147,7 +186,7 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        let chunks = Chunks::new(&layout, config.lanes);
+        let chunks = Chunks::new(&layout, config.lanes, costs);
         Ok(Self(Arc::new(Inner {
             layout,
             chunks,
@@ -156,9 +195,23 @@ impl Plan {
         })))
     }
 
-    /// Samples that each lane gives to one step.
-    pub fn samples_per_lane_step(&self) -> usize {
-        self.0.config.batch / self.0.config.lanes
+    /// What each lane gives to one step: so many samples, or samples that cost no more than this.
+    pub fn lane_share(&self) -> StepSize {
+        let lanes = self.0.config.lanes;
+        match self.0.config.step {
+            StepSize::Samples(samples) => StepSize::Samples(samples / lanes),
+            StepSize::Cost(cost) => StepSize::Cost(cost / lanes as u64),
+        }
+    }
+
+    /// What each row costs, in a plan by cost.
+    pub fn costs(&self) -> Option<&Costs> {
+        self.0.chunks.costs()
+    }
+
+    /// Rows that an epoch takes: all, but for those that a plan by cost leaves out.
+    pub fn n_planned(&self) -> u64 {
+        self.costs().map_or(self.0.layout.rows(), Costs::n_planned)
     }
 
     /// The settings it was made with.
@@ -242,6 +295,7 @@ pub fn file_order(layout: &Layout) -> impl Iterator<Item = Window> + Send + use<
                 group,
                 row_in_group: (row - rows.start) as u32,
                 window_group: 0,
+                step: 0,
             })
             .collect();
         let groups = vec![WindowGroup {

@@ -8,6 +8,7 @@ use crate::rng::{Purpose, Rng, SampleKey};
 /// Streams of [`Purpose::Order`], kept apart by the generator's index.
 const CHUNKS: u32 = 0;
 const WINDOWS: u32 = 1;
+const RUNS: u32 = 2;
 
 /// The order of one epoch. 4 bytes per chunk.
 #[derive(Debug)]
@@ -27,21 +28,29 @@ struct Cut {
 }
 
 impl EpochOrder {
-    /// Permutes the chunks for `epoch` and cuts the rows into `n_slices` slices whose lengths
-    /// differ by at most one row.
+    /// Permutes the chunks for `epoch` and cuts the rows into `n_slices` slices whose costs differ
+    /// by at most the costliest row: by one row, where rows are counted.
     pub(super) fn new(chunks: &Chunks, seed: u64, epoch: u64, n_slices: usize) -> Self {
         let order = permutation(chunks.len(), seed, epoch);
-        let total = chunks.rows(chunks.len() as u32 - 1).end;
+        let total: u64 = order.iter().map(|&chunk| chunks.weight(chunk)).sum();
         let mut cuts = Vec::with_capacity(n_slices + 1);
         let mut next = 0;
         let mut passed = 0;
         for (position, &chunk) in order.iter().enumerate() {
             let rows = chunks.rows(chunk);
-            let end = passed + (rows.end - rows.start);
+            let end = passed + chunks.weight(chunk);
             while cuts.len() < n_slices && next < end {
-                cuts.push(Cut {
-                    position,
-                    rows: next - passed,
+                let rows_before = chunks.rows_of_weight(chunk, next - passed);
+                cuts.push(if rows_before == rows.end - rows.start {
+                    Cut {
+                        position: position + 1,
+                        rows: 0,
+                    }
+                } else {
+                    Cut {
+                        position,
+                        rows: rows_before,
+                    }
                 });
                 next = part(cuts.len() as u64, total, n_slices as u64);
             }
@@ -101,6 +110,17 @@ fn permutation(n: usize, seed: u64, epoch: u64) -> Vec<u32> {
     order
 }
 
+/// The generator that shuffles the runs of a window.
+pub(super) fn runs_rng(seed: u64, epoch: u64, slice: usize, window: usize) -> Rng {
+    let sample = (slice as u64) << 32 | window as u64;
+    let key = SampleKey {
+        seed,
+        epoch,
+        sample,
+    };
+    Rng::for_sample(key, Purpose::Order, RUNS)
+}
+
 /// The order in which the `n` pooled rows of a window are taken.
 pub(super) fn window_order(
     n: usize,
@@ -145,7 +165,7 @@ mod tests {
         ) {
             let layout = Layout::new([groups.as_slice()]);
             prop_assume!(layout.rows() > 0);
-            let chunks = Chunks::new(&layout, lanes);
+            let chunks = Chunks::new(&layout, lanes, None);
             let order = EpochOrder::new(&chunks, 1, epoch, lanes);
             let mut seen = Vec::new();
             for slice in 0..lanes {

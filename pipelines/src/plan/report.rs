@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::iter::Peekable;
 
-use super::{BadRows, Plan, Slot};
+use super::{BadRows, Costs, Plan, Slot};
 use crate::Result;
+use crate::config::StepSize;
 use crate::shard::{Group, ShardSet};
 
 /// Samples that are drawn to measure the shuffle: enough for two digits.
@@ -25,8 +27,10 @@ pub struct Report {
     pub cuts_groups: bool,
     /// Lanes.
     pub lanes: usize,
-    /// Samples per step, over all lanes.
-    pub batch: usize,
+    /// Samples per step, over all lanes; on average, where steps have a cost.
+    pub batch: f64,
+    /// What steps by cost do with their share; `None` in a plan by count.
+    pub cost: Option<CostReport>,
     /// Steps that an epoch takes.
     pub steps_per_epoch: f64,
     /// Steps from the first on that the shuffle was measured over.
@@ -53,6 +57,22 @@ pub struct Report {
     pub windows_bytes: u64,
 }
 
+/// How well steps by cost use what they are given, measured over the same steps as the shuffle.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CostReport {
+    /// What a lane may take of each step: frames or tokens.
+    pub lane_share: u64,
+    /// Rows that are too short to be planned.
+    pub left_out: u64,
+    /// What a lane takes of a step, padding included, as a share of what it may: on average.
+    pub used_share: f64,
+    /// What padding (or the crop to the shortest) adds to what the samples cost, as a share.
+    pub padding_share: f64,
+    /// What lanes take of a step on average, as a share of what the largest of them takes: ranks
+    /// wait for each other for the rest.
+    pub balance: f64,
+}
+
 impl Report {
     /// Measures the plan of `set`: costs over the first epoch, shuffling over its first steps.
     pub fn new(set: &ShardSet, plan: &Plan) -> Result<Self> {
@@ -64,7 +84,10 @@ impl Report {
             .collect();
         let rows = layout.rows();
         let shard_share = |rows_of_shard: u64| (rows_of_shard as f64 / rows as f64).powi(2);
-        let batch = plan.config().batch;
+        let batch = match plan.config().step {
+            StepSize::Samples(batch) => batch as f64,
+            StepSize::Cost(_) => 0.0, // Measured below.
+        };
         let mut report = Self {
             rows,
             shards: layout.n_shards(),
@@ -73,7 +96,8 @@ impl Report {
             cuts_groups: plan.cuts_groups(),
             lanes: plan.config().lanes,
             batch,
-            steps_per_epoch: rows as f64 / batch as f64,
+            cost: None,
+            steps_per_epoch: plan.n_planned() as f64 / batch,
             drawn_steps: 0,
             neighbour_shard_prob: 0.0,
             neighbour_group_prob: 0.0,
@@ -88,6 +112,7 @@ impl Report {
         };
         report.count_reads(plan, &groups);
         report.draw(plan)?;
+        report.steps_per_epoch = plan.n_planned() as f64 / report.batch;
         Ok(report)
     }
 
@@ -124,19 +149,26 @@ impl Report {
     }
 
     fn draw(&mut self, plan: &Plan) -> Result<()> {
-        let n_steps = (DRAWN_SAMPLES / self.batch).clamp(1, self.steps_per_epoch.ceil() as usize);
         let lanes = plan.lanes(0..self.lanes, 0, &BadRows::default())?;
         let mut lanes: Vec<_> = lanes
             .into_iter()
-            .map(|lane| lane.flat_map(|window| window.slots))
+            .map(|lane| lane.flat_map(|window| window.slots).peekable())
             .collect();
         let mut last: Vec<Option<Slot>> = vec![None; self.lanes];
+        let mut costs = CostSums::default();
         let (mut pairs, mut same_shard, mut same_group) = (0_u64, 0_u64, 0_u64);
-        for _ in 0..n_steps {
+        let (mut n_drawn, mut n_steps) = (0, 0);
+        let n_wanted = DRAWN_SAMPLES.min(plan.n_planned() as usize);
+        while n_drawn < n_wanted {
             let mut shards: BTreeMap<u32, u64> = BTreeMap::new();
             let mut groups = BTreeSet::new();
+            let mut step_costs = Vec::with_capacity(self.lanes);
+            let n_before = n_drawn;
             for (lane, last) in lanes.iter_mut().zip(&mut last) {
-                for slot in lane.take(plan.samples_per_lane_step()) {
+                let slots = share_of_step(lane, plan, n_steps);
+                step_costs.extend(plan.costs().map(|costs| LaneCost::new(&slots, costs)));
+                n_drawn += slots.len();
+                for slot in slots {
                     *shards.entry(slot.shard).or_default() += 1;
                     groups.insert((slot.shard, slot.group));
                     if let Some(last) = last.replace(slot) {
@@ -147,11 +179,13 @@ impl Report {
                     }
                 }
             }
+            costs.add(&step_costs);
             let same: u64 = shards.values().map(|n| n * (n - 1)).sum();
-            let batch = self.batch as f64;
+            let batch = (n_drawn - n_before) as f64;
             self.batch_shard_prob += same as f64 / (batch * (batch - 1.0)).max(1.0);
             self.shards_per_batch += shards.len() as f64;
             self.groups_per_batch += groups.len() as f64;
+            n_steps += 1;
         }
         for sum in [
             &mut self.batch_shard_prob,
@@ -162,8 +196,74 @@ impl Report {
         }
         self.neighbour_shard_prob = same_shard as f64 / pairs.max(1) as f64;
         self.neighbour_group_prob = same_group as f64 / pairs.max(1) as f64;
-        self.drawn_steps = n_steps;
+        self.drawn_steps = n_steps as usize;
+        self.batch = n_drawn as f64 / n_steps as f64;
+        if let StepSize::Cost(lane_share) = plan.lane_share() {
+            let left_out = self.rows - plan.n_planned();
+            self.cost = Some(costs.report(lane_share, left_out));
+        }
         Ok(())
+    }
+}
+
+/// The slots that a lane gives to the step that comes next.
+fn share_of_step(
+    lane: &mut Peekable<impl Iterator<Item = Slot>>,
+    plan: &Plan,
+    step: u64,
+) -> Vec<Slot> {
+    match plan.lane_share() {
+        StepSize::Samples(n) => lane.take(n).collect(),
+        StepSize::Cost(_) => {
+            std::iter::from_fn(|| lane.next_if(|slot| slot.step == step)).collect()
+        }
+    }
+}
+
+/// What one lane takes of one step, without and with padding.
+struct LaneCost {
+    plain: u64,
+    padded: u64,
+}
+
+impl LaneCost {
+    fn new(slots: &[Slot], costs: &Costs) -> Self {
+        let each = slots.iter().map(|slot| u64::from(costs.of(slot.row)));
+        Self {
+            plain: each.clone().sum(),
+            padded: slots.len() as u64 * each.max().unwrap_or(0),
+        }
+    }
+}
+
+/// Sums over the steps of a plan by cost.
+#[derive(Default)]
+struct CostSums {
+    plain: u64,
+    padded: u64,
+    /// The largest lane's cost of each step, times the number of lanes.
+    largest: u64,
+    n_lane_steps: u64,
+}
+
+impl CostSums {
+    fn add(&mut self, lanes: &[LaneCost]) {
+        let n_lanes = lanes.len() as u64;
+        self.plain += lanes.iter().map(|lane| lane.plain).sum::<u64>();
+        self.padded += lanes.iter().map(|lane| lane.padded).sum::<u64>();
+        self.largest += n_lanes * lanes.iter().map(|lane| lane.padded).max().unwrap_or(0);
+        self.n_lane_steps += n_lanes;
+    }
+
+    fn report(&self, lane_share: u64, left_out: u64) -> CostReport {
+        let padded = self.padded as f64;
+        CostReport {
+            lane_share,
+            left_out,
+            used_share: padded / (self.n_lane_steps * lane_share) as f64,
+            padding_share: padded / self.plain as f64 - 1.0,
+            balance: padded / self.largest as f64,
+        }
     }
 }
 
@@ -171,6 +271,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
         let percent = |share: f64| 100.0 * share;
+        let places = usize::from(self.cost.is_some());
         let chunks = if self.cuts_groups {
             "runs of row groups: fewer than four groups per lane"
         } else {
@@ -183,16 +284,28 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "order      {} lanes of {} samples per step; {} chunks, {chunks}",
+            "order      {} lanes of {:.places$} samples per step; {} chunks, {chunks}",
             self.lanes,
-            self.batch / self.lanes,
+            self.batch / self.lanes as f64,
             self.chunks
         )?;
         writeln!(
             f,
-            "epoch      {:.2} steps of {} samples",
+            "epoch      {:.2} steps of {:.places$} samples",
             self.steps_per_epoch, self.batch
         )?;
+        if let Some(cost) = &self.cost {
+            writeln!(
+                f,
+                "cost       a lane takes {:.1} % of its share of {} a step; padding adds {:.1} %; \
+                 the mean lane has {:.1} % of the work of the largest; {} rows are too short",
+                percent(cost.used_share),
+                cost.lane_share,
+                percent(cost.padding_share),
+                percent(cost.balance),
+                cost.left_out
+            )?;
+        }
         writeln!(f, "shuffle    measured over {} steps", self.drawn_steps)?;
         writeln!(
             f,
@@ -234,6 +347,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{Layout, PlanConfig};
+    use crate::shard::Kind;
 
     /// The report on shards of a hundred pictures of 100 bytes, in row groups of ten.
     fn report(n_shards: usize, lanes: usize, window_chunks: usize) -> Report {
@@ -258,15 +372,15 @@ mod tests {
             .build()
             .expect("a runtime");
         let set = runtime
-            .block_on(ShardSet::open(url, &[].into()))
+            .block_on(ShardSet::open(url, &[Kind::Image], &[].into()))
             .expect("a set");
         let config = PlanConfig {
             seed: 1,
             lanes,
-            batch: 8 * lanes,
+            step: StepSize::Samples(8 * lanes),
             window_chunks,
         };
-        let plan = Plan::new(Layout::of(&set), config).expect("a plan");
+        let plan = Plan::new(Layout::of(&set), config, None).expect("a plan");
         Report::new(&set, &plan).expect("a report")
     }
 

@@ -1,5 +1,7 @@
 //! What every plan must keep, for any layout, seed, number of lanes, window, and bad rows.
 
+mod by_cost;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -24,10 +26,10 @@ fn plan(shards: &[Vec<u64>], seed: u64, lanes: usize, per_lane: usize, window: u
     let config = PlanConfig {
         seed,
         lanes,
-        batch: lanes * per_lane,
+        step: StepSize::Samples(lanes * per_lane),
         window_chunks: window,
     };
-    Plan::new(layout, config).expect("a plan that can work")
+    Plan::new(layout, config, None).expect("a plan that can work")
 }
 
 /// The first `n` good samples of a lane from `step` on, as one who meets the bad rows takes them.
@@ -61,7 +63,10 @@ fn met(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
         .expect("good rows");
     let mut met = Vec::new();
     for lane in lanes {
-        let mut left = step * plan.samples_per_lane_step() as u64;
+        let StepSize::Samples(per_lane) = plan.lane_share() else {
+            panic!("a plan by count");
+        };
+        let mut left = step * per_lane as u64;
         let mut slots = lane.flat_map(|window| window.slots);
         while left > 0 {
             let row = slots.next().expect("endless").row;
@@ -153,7 +158,7 @@ proptest! {
             }).collect()
         };
         let one = batch_of(1);
-        prop_assert_eq!(one.len(), plan.config().batch);
+        prop_assert_eq!(one.len(), lanes * per_lane);
         for world in [2, 3, 4, 6, 12] {
             prop_assert_eq!(&batch_of(world), &one);
         }
@@ -249,10 +254,10 @@ fn what_cannot_work_is_refused_all_at_once() {
     let config = PlanConfig {
         seed: 0,
         lanes: 3,
-        batch: 4,
+        step: StepSize::Samples(4),
         window_chunks: 0,
     };
-    let Err(Error::Config(problems)) = Plan::new(Layout::new([&[][..]]), config) else {
+    let Err(Error::Config(problems)) = Plan::new(Layout::new([&[][..]]), config, None) else {
         panic!("a plan of nothing was made");
     };
     assert_eq!(problems.len(), 3, "{problems:?}");

@@ -1,6 +1,6 @@
 //! Arrow IPC shards, files and streams: a record batch is a row group.
 //!
-//! A batch is read whole, with one ranged read: in a picture set the other columns are small.
+//! A batch is read whole, with one ranged read: beside the media the other columns are small.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use futures::{StreamExt, TryStreamExt};
 use super::Group;
 use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, Object};
-use super::rows::{Classes, ImageRows, ROW_BYTES};
+use super::kind::TokenizerInfo;
+use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
 const MAGIC: &[u8] = b"ARROW1";
@@ -34,6 +35,7 @@ const MAX_HEAD_BYTES: u64 = 64 << 20;
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
     pub(super) classes: Option<Vec<String>>,
+    pub(super) tokenizer: Option<TokenizerInfo>,
     schema: SchemaRef,
     version: MetadataVersion,
     columns: Columns,
@@ -59,8 +61,7 @@ struct Part {
 impl Footer {
     /// Finds the record batches: from a file's footer, or by walking a stream's heads.
     pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
-        let start = object.read(0..object.bytes.min(MAGIC.len() as u64)).await?;
-        let is_stream = start != MAGIC;
+        let is_stream = is_stream(object).await?;
         let (schema, version, parts) = if is_stream {
             walk_stream(object).await?
         } else {
@@ -68,6 +69,7 @@ impl Footer {
         };
         let columns = map.find(&schema, &object.location.url)?;
         let classes = map.classes(&schema);
+        let tokenizer = map.tokenizer(&schema, columns, &object.location.url)?;
         let (batches, dictionaries): (Vec<Part>, Vec<Part>) = parts
             .into_iter()
             .partition(|part| part.kind == MessageHeader::RecordBatch);
@@ -84,6 +86,7 @@ impl Footer {
         Ok(Self {
             groups,
             classes,
+            tokenizer,
             schema,
             version,
             columns,
@@ -99,7 +102,7 @@ impl Footer {
         object: &Object,
         group: usize,
         classes: Option<Arc<Classes>>,
-    ) -> Result<ImageRows> {
+    ) -> Result<Rows> {
         let part = self.batches[group];
         let fetched = Fetched {
             parts: vec![(part.start, object.read(part.range()).await?)],
@@ -137,14 +140,29 @@ fn decode(
     fetched: &Fetched,
     columns: Columns,
     classes: Option<Arc<Classes>>,
-) -> Result<ImageRows, ArrowError> {
+) -> Result<Rows, ArrowError> {
     for (dictionary, bytes) in dictionaries {
         decoder.read_dictionary(&dictionary.block(), &Buffer::from(bytes.clone()))?;
     }
     let bytes = fetched.from(part.start).unwrap_or_default();
     let batch = decoder.read_record_batch(&part.block(), &Buffer::from(bytes))?;
     let batch = batch.ok_or_else(|| ArrowError::IpcError("no record batch here".into()))?;
-    ImageRows::new(&batch, columns.projected(), classes, fetched)
+    Rows::new(&batch, columns.projected(), classes, fetched)
+}
+
+/// The schema as the file has it.
+pub(super) async fn read_schema(object: &Object) -> Result<SchemaRef> {
+    let (schema, ..) = if is_stream(object).await? {
+        walk_stream(object).await?
+    } else {
+        read_file_footer(object).await?
+    };
+    Ok(schema)
+}
+
+async fn is_stream(object: &Object) -> Result<bool> {
+    let start = object.read(0..object.bytes.min(MAGIC.len() as u64)).await?;
+    Ok(start != MAGIC)
 }
 
 async fn read_file_footer(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Part>)> {

@@ -1,80 +1,118 @@
-//! The columns of a picture set: found by name, checked by type.
+//! The columns of a set: found by name, checked by type.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
+use super::kind::{Kind, TokenizerInfo};
 use crate::{Error, Result};
 
 /// What the set's columns are called.
 #[derive(Debug, Clone)]
 pub(super) struct ColumnMap {
-    pub(super) image: Name,
-    pub(super) label: Name,
-    pub(super) bytes_xxh3: Name,
+    pub(super) kind: Kind,
+    names: Vec<Name>,
 }
 
 /// A column's name, and whether the user chose it: then it must exist.
 #[derive(Debug, Clone)]
-pub(super) struct Name {
-    pub(super) name: String,
+struct Name {
+    ours: &'static str,
+    name: String,
     chosen: bool,
 }
 
 /// Where the columns stand in a schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
-    pub(super) image: usize,
+    pub(super) media: usize,
     pub(super) label: Option<usize>,
     pub(super) bytes_xxh3: Option<usize>,
+    /// The second text of a pair.
+    pub(super) text_b: Option<usize>,
+    /// Tokens of a block without padding.
+    pub(super) n_tokens: Option<usize>,
+    /// How long a row is, and in frames of what rate: not read with the rows.
+    length: Option<usize>,
+    rate: Option<usize>,
+}
+
+/// Everything in the user's map that no set of these kinds has a column for.
+pub(super) fn check_names(map: &BTreeMap<String, String>, kinds: &[Kind]) -> Result<()> {
+    let mut ours: Vec<&str> = Vec::new();
+    for name in kinds.iter().flat_map(|kind| kind.columns()) {
+        if !ours.contains(name) {
+            ours.push(name);
+        }
+    }
+    let unknown = map.keys().filter(|key| !ours.contains(&key.as_str()));
+    let problems: Vec<String> = unknown
+        .map(|key| {
+            format!(
+                "data.columns.{key}: no such column; there are {}",
+                ours.join(", ")
+            )
+        })
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Config(problems))
+    }
 }
 
 impl ColumnMap {
     /// The names in the user's map, and ours where it says nothing.
-    pub(super) fn new(map: &BTreeMap<String, String>) -> Result<Self> {
-        const OURS: [&str; 3] = ["image", "label", "bytes_xxh3"];
-        let unknown = map.keys().filter(|key| !OURS.contains(&key.as_str()));
-        let problems: Vec<String> = unknown
-            .map(|key| {
-                format!(
-                    "data.columns.{key}: no such column; there are {}",
-                    OURS.join(", ")
-                )
-            })
-            .collect();
-        if !problems.is_empty() {
-            return Err(Error::Config(problems));
-        }
-        let name = |ours: &str| match map.get(ours) {
-            Some(theirs) => Name {
-                name: theirs.clone(),
-                chosen: true,
-            },
-            None => Name {
-                name: ours.to_owned(),
-                chosen: false,
-            },
+    pub(super) fn new(kind: Kind, map: &BTreeMap<String, String>) -> Self {
+        let name = |&ours: &&'static str| Name {
+            ours,
+            name: map.get(ours).cloned().unwrap_or_else(|| ours.to_owned()),
+            chosen: map.contains_key(ours),
         };
-        Ok(Self {
-            image: name("image"),
-            label: name("label"),
-            bytes_xxh3: name("bytes_xxh3"),
-        })
+        Self {
+            kind,
+            names: kind.columns().iter().map(name).collect(),
+        }
     }
 
     /// Our names and the set's, for the fingerprint.
-    pub(super) fn names(&self) -> [(&str, &str); 3] {
-        let Self {
-            image,
-            label,
-            bytes_xxh3,
-        } = self;
-        [
-            ("image", &image.name),
-            ("label", &label.name),
-            ("bytes_xxh3", &bytes_xxh3.name),
-        ]
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names
+            .iter()
+            .map(|name| (name.ours, name.name.as_str()))
+    }
+
+    /// Whether a column of this name holds media.
+    pub(super) fn is_media(&self, name: &str) -> bool {
+        let media = [self.kind.media_column(), "text_b"];
+        self.names()
+            .any(|(ours, theirs)| media.contains(&ours) && theirs == name)
+    }
+
+    /// Whether a file with this schema can be of this kind.
+    pub(super) fn fits(&self, schema: &Schema) -> bool {
+        schema.index_of(&self.names[0].name).is_ok()
+    }
+
+    /// The set's name of the column of labels.
+    pub(super) fn label(&self) -> &str {
+        self.theirs("label")
+    }
+
+    /// The set's name of the column of lengths.
+    pub(super) fn length_column(&self) -> &str {
+        self.theirs(match self.kind {
+            Kind::Image => "image",
+            Kind::Audio => "n_frames",
+            Kind::Text => "n_bytes",
+            Kind::Tokens => "n_tokens",
+        })
+    }
+
+    fn theirs<'a>(&'a self, ours: &'a str) -> &'a str {
+        let found = self.names.iter().find(|name| name.ours == ours);
+        found.map_or(ours, |name| &name.name)
     }
 
     /// Finds the columns in a shard's schema and checks their types.
@@ -84,63 +122,51 @@ impl ColumnMap {
             column: name.name.clone(),
             reason,
         };
-        let find = |ours: &str, name: &Name, needed: bool| match schema.index_of(&name.name) {
-            Ok(at) => Ok(Some(at)),
-            Err(_) if needed || name.chosen => {
+        let kind = self.kind;
+        let find = |ours: &str| -> Result<Option<usize>> {
+            let Some(name) = self.names.iter().find(|name| name.ours == ours) else {
+                return Ok(None);
+            };
+            let Ok(at) = schema.index_of(&name.name) else {
+                if ours != kind.media_column() && !name.chosen {
+                    return Ok(None);
+                }
                 let there: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-                Err(error(
+                return Err(error(
                     name,
                     format!(
                         "missing; the file has {}: name the right one under [data.columns], `{ours} = \
                      \"…\"`",
                         there.join(", ")
                     ),
-                ))
-            }
-            Err(_) => Ok(None),
-        };
-        let is = |at: Option<usize>, accepts: fn(&DataType) -> bool| {
-            at.is_none_or(|at| accepts(schema.field(at).data_type()))
-        };
-        let found = |at: Option<usize>| at.map(|at| schema.field(at).data_type().to_string());
-        let image = find("image", &self.image, true)?;
-        if !is(image, is_media) {
-            return Err(error(
-                &self.image,
-                format!(
-                    "is {}, not binary or a struct with a binary field `bytes`",
-                    found(image).unwrap_or_default()
-                ),
-            ));
-        }
-        let mut label = find("label", &self.label, false)?;
-        if !is(label, is_label) {
-            if self.label.chosen {
-                return Err(error(
-                    &self.label,
-                    format!(
-                        "is {}, not whole numbers or strings; map `label` to another column",
-                        found(label).unwrap_or_default()
-                    ),
                 ));
+            };
+            let found = schema.field(at).data_type();
+            let (serves, wanted) = wanted_type(kind, ours, found);
+            if serves {
+                return Ok(Some(at));
             }
-            // Some other thing of that name, such as a list of labels: training needs none.
-            label = None;
-        }
-        let bytes_xxh3 = find("bytes_xxh3", &self.bytes_xxh3, false)?;
-        if !is(bytes_xxh3, |found| *found == DataType::UInt64) {
-            return Err(error(
-                &self.bytes_xxh3,
-                format!(
-                    "is {}, not UInt64, the XXH3-64 of the picture's bytes",
-                    found(bytes_xxh3).unwrap_or_default()
-                ),
-            ));
-        }
+            if ours == "label" && !name.chosen {
+                // Some other thing of that name, such as a list of labels: training needs none.
+                return Ok(None);
+            }
+            Err(error(name, format!("is {found}, not {wanted}")))
+        };
+        let n_tokens = find("n_tokens")?;
+        let length = match kind {
+            Kind::Image => None,
+            Kind::Audio => find("n_frames")?,
+            Kind::Text => find("n_bytes")?,
+            Kind::Tokens => n_tokens,
+        };
         Ok(Columns {
-            image: image.unwrap_or_default(),
-            label,
-            bytes_xxh3,
+            media: find(kind.media_column())?.unwrap_or_default(),
+            label: find("label")?,
+            bytes_xxh3: find("bytes_xxh3")?,
+            text_b: find("text_b")?,
+            n_tokens,
+            length,
+            rate: find("sample_rate_hz")?,
         })
     }
 
@@ -148,24 +174,49 @@ impl ColumnMap {
     pub(super) fn classes(&self, schema: &Schema) -> Option<Vec<String>> {
         let metadata = schema.metadata().get("huggingface")?;
         let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
-        let feature = metadata
-            .get("info")?
-            .get("features")?
-            .get(&self.label.name)?;
+        let feature = metadata.get("info")?.get("features")?.get(self.label())?;
         serde_json::from_value(feature.get("names")?.clone()).ok()
     }
 }
 
+impl ColumnMap {
+    /// What a set of tokens says of its vocabulary; `None` for other sets.
+    pub(super) fn tokenizer(
+        &self,
+        schema: &Schema,
+        columns: Columns,
+        shard: &str,
+    ) -> Result<Option<TokenizerInfo>> {
+        match schema.field(columns.media).data_type() {
+            DataType::FixedSizeBinary(bytes) if self.kind == Kind::Tokens => {
+                TokenizerInfo::of(schema, shard, *bytes as usize).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
 impl Columns {
-    /// The columns' places, in the order of the file.
+    /// The places of the columns that are read with the rows, in the order of the file.
     pub(super) fn indices(self) -> Vec<usize> {
-        let mut indices: Vec<usize> = [Some(self.image), self.label, self.bytes_xxh3]
-            .into_iter()
-            .flatten()
-            .collect();
+        let mut indices: Vec<usize> = [
+            Some(self.media),
+            self.label,
+            self.bytes_xxh3,
+            self.text_b,
+            self.n_tokens,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         indices.sort_unstable();
         indices.dedup();
         indices
+    }
+
+    /// Where the length of a row and its rate stand, in a set that has lengths.
+    pub(super) fn length_and_rate(self) -> Option<(usize, Option<usize>)> {
+        Some((self.length?, self.rate))
     }
 
     /// The same columns in a batch that holds only them.
@@ -173,10 +224,44 @@ impl Columns {
         let indices = self.indices();
         let place = |at: usize| indices.partition_point(|&other| other < at);
         Self {
-            image: place(self.image),
+            media: place(self.media),
             label: self.label.map(place),
             bytes_xxh3: self.bytes_xxh3.map(place),
+            text_b: self.text_b.map(place),
+            n_tokens: self.n_tokens.map(place),
+            length: None,
+            rate: None,
         }
+    }
+}
+
+/// Whether a column of ours can be of a type, and what it should be, in words.
+fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str) {
+    match ours {
+        "image" | "audio" => (
+            is_media(found),
+            "binary or a struct with a binary field `bytes`",
+        ),
+        "text" | "text_b" => (
+            is_text(value_type(found)) || is_binary(value_type(found)),
+            "strings",
+        ),
+        "tokens" => (
+            matches!(found, DataType::FixedSizeBinary(_)),
+            "fixed-size binary, a block of token ids",
+        ),
+        "label" => (
+            is_label(found),
+            "whole numbers or strings; map `label` to another column",
+        ),
+        "bytes_xxh3" => (
+            *found == DataType::UInt64,
+            match kind {
+                Kind::Image => "UInt64, the XXH3-64 of the picture's bytes",
+                _ => "UInt64, the XXH3-64 of the sample's bytes",
+            },
+        ),
+        _ => (found.is_integer(), "whole numbers"),
     }
 }
 
@@ -196,6 +281,7 @@ pub(super) fn as_views(field: &Field) -> Field {
                 .collect(),
         ),
         other if is_binary(value_type(other)) => DataType::BinaryView,
+        other if is_text(value_type(other)) => DataType::Utf8View,
         other => other.clone(),
     };
     field.clone().with_data_type(data_type)

@@ -3,6 +3,8 @@
 mod arrow;
 mod columns;
 mod fetch;
+mod kind;
+mod lengths;
 mod listing;
 pub mod manifest;
 mod parquet;
@@ -16,8 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
+pub use kind::{Kind, TOKENIZER_KEY, TokenizerInfo};
+pub use lengths::Length;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
-pub use rows::ImageRows;
+pub use rows::Rows;
 
 use crate::store::Location;
 use crate::{Error, Result};
@@ -36,12 +40,17 @@ const KEPT_FOOTER_BYTES: usize = 64 << 20;
 pub struct ShardSet {
     /// The folder or file.
     pub location: Location,
+    /// What its rows are.
+    pub kind: Kind,
     /// The shards, sorted by path.
     pub shards: Vec<Shard>,
     /// Rows of all shards together.
     pub rows: u64,
     /// Class names in the order of the labels' numbers, where the set has them.
     pub classes: Option<Vec<String>>,
+    /// What the ids of a set of tokens mean.
+    pub tokenizer: Option<TokenizerInfo>,
+    has_lengths: bool,
     columns: ColumnMap,
     class_numbers: Option<Arc<Classes>>,
     footers: Mutex<Footers>,
@@ -89,35 +98,61 @@ impl ShardSet {
     /// Opens a folder of shards, one shard, or the shards that a pattern names (`data/train-*`).
     ///
     /// With a [`Manifest`] one listing, the manifest and one footer are read; without, all footers.
-    /// `columns` maps our name of a column (`image`, `label`, `bytes_xxh3`) to the set's own.
+    /// The set is of the first of `kinds` whose media its first shard has. `columns` maps our name
+    /// of a column (`image`, `audio`, `text`, `tokens`, `label`, …) to the set's own.
     ///
     /// # Errors
     ///
     /// [`Error::NoShards`] where there is nothing to read, [`Error::Corrupt`] for files that are
     /// damaged or not what the manifest says, [`Error::Schema`] for columns that are missing or
     /// cannot serve.
-    pub async fn open(url: &str, columns: &BTreeMap<String, String>) -> Result<Self> {
-        let columns = ColumnMap::new(columns)?;
+    ///
+    /// # Panics
+    ///
+    /// If there are no `kinds`.
+    pub async fn open(
+        url: &str,
+        kinds: &[Kind],
+        columns: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        columns::check_names(columns, kinds)?;
         let listing::Listing {
             location,
             objects,
             manifest,
         } = listing::list(url).await?;
+        let columns = match (kinds, objects.first()) {
+            (_, None) | ([_], _) => ColumnMap::new(kinds[0], columns),
+            (_, Some(object)) => choose(kinds, object, columns).await?,
+        };
         let mut footers = Footers::default();
         let mut shards = Vec::with_capacity(objects.len());
         let mut classes = None;
+        let (mut tokenizer, mut has_lengths) = (None, false);
         if let Some(manifest) = &manifest {
             classes.clone_from(&manifest.classes);
-            for (object, listed) in objects.iter().zip(&manifest.shards) {
-                let groups = listed.row_groups.iter().map(Group::listed).collect();
-                shards.push(Shard::new(object.clone(), groups));
-            }
-            // One footer shows now, and not in the middle of a run, if a column is missing.
+            // One footer shows now, and not in the middle of a run, if a column is missing; and how
+            // much larger its groups are in memory than in the file.
+            let mut growth = 1.0;
             if let Some(object) = objects.first() {
                 let footer = Footer::read(object, &columns).await?;
-                shards[0].check(footer.groups())?;
+                growth = footer
+                    .groups()
+                    .iter()
+                    .map(Group::growth)
+                    .fold(1.0, f64::max);
                 classes = classes.or_else(|| footer.classes().cloned());
+                tokenizer = footer.tokenizer().cloned();
+                has_lengths = footer.has_lengths();
                 footers.keep(0, Arc::new(footer));
+            }
+            for (object, listed) in objects.iter().zip(&manifest.shards) {
+                let groups = listed.row_groups.iter();
+                let groups = groups.map(|group| Group::listed(group, growth)).collect();
+                shards.push(Shard::new(object.clone(), groups));
+            }
+            if let (Some(shard), Some(footer)) = (shards.first(), footers.get(0)) {
+                shard.check(footer.groups())?;
             }
         } else {
             let reads = objects.iter().map(|object| Footer::read(object, &columns));
@@ -126,10 +161,22 @@ impl ShardSet {
                 let object = &objects[shards.len()];
                 if shards.is_empty() {
                     classes = footer.classes().cloned();
+                    tokenizer = footer.tokenizer().cloned();
+                    has_lengths = footer.has_lengths();
+                } else if footer.tokenizer() != tokenizer.as_ref() {
+                    return Err(Error::Schema {
+                        shard: object.location.url.clone(),
+                        column: TOKENIZER_KEY.to_owned(),
+                        reason: format!(
+                            "its vocabulary or its blocks differ from those of {}: write both with \
+                             the same tokenizer",
+                            objects[0].location.url
+                        ),
+                    });
                 } else if footer.classes() != classes.as_ref() {
                     return Err(Error::Schema {
                         shard: object.location.url.clone(),
-                        column: columns.label.name.clone(),
+                        column: columns.label().to_owned(),
                         reason: format!(
                             "its class names differ from those of {}: write both with the \
                                  same list (`shards write --labels`)",
@@ -156,9 +203,12 @@ impl ShardSet {
         let class_numbers = classes.clone().map(|names| Arc::new(Classes::new(names)));
         Ok(Self {
             location,
+            kind: columns.kind,
             shards,
             rows,
             classes,
+            tokenizer,
+            has_lengths,
             columns,
             class_numbers,
             footers: Mutex::new(footers),
@@ -189,7 +239,7 @@ impl ShardSet {
     }
 
     /// Reads the mapped columns of one row group, with one ranged read where they lie together.
-    pub async fn read_group(&self, shard: usize, group: usize) -> Result<ImageRows> {
+    pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
         let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
         match &*footer {
@@ -286,16 +336,48 @@ impl Shard {
 }
 
 impl Group {
-    fn listed(group: &ManifestGroup) -> Self {
+    /// A group of which the manifest alone is known; `growth` is that of the set's first shard.
+    fn listed(group: &ManifestGroup, growth: f64) -> Self {
         let &ManifestGroup { rows, bytes } = group;
-        // Our shards hold media as they came: decoding adds the small columns alone.
         Self {
             rows,
             bytes,
             fetch_bytes: bytes,
-            memory: bytes + rows * rows::ROW_BYTES,
+            memory: (bytes as f64 * growth) as u64 + rows * rows::ROW_BYTES,
         }
     }
+
+    /// How much larger the group is in memory than in the file, beside what each row takes.
+    fn growth(&self) -> f64 {
+        (self.memory - self.rows * rows::ROW_BYTES) as f64 / self.bytes.max(1) as f64
+    }
+}
+
+/// The first of `kinds` whose media the file has.
+async fn choose(
+    kinds: &[Kind],
+    object: &Object,
+    columns: &BTreeMap<String, String>,
+) -> Result<ColumnMap> {
+    let schema = match object.format {
+        ShardFormat::Parquet => parquet::read_schema(object).await?,
+        ShardFormat::Arrow => arrow::read_schema(object).await?,
+    };
+    let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
+    maps.find(|map| map.fits(&schema)).ok_or_else(|| {
+        let there: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let media: Vec<&str> = kinds.iter().map(|kind| kind.media_column()).collect();
+        Error::Schema {
+            shard: object.location.url.clone(),
+            column: media.join("`, `"),
+            reason: format!(
+                "none of them is there; the file has {}: name the right one under \
+                 [data.columns] or with --columns, `{} = \"…\"`",
+                there.join(", "),
+                media[0]
+            ),
+        }
+    })
 }
 
 /// What a shard says of itself.
@@ -326,6 +408,20 @@ impl Footer {
         match self {
             Self::Parquet(footer) => footer.classes.as_ref(),
             Self::Arrow(footer) => footer.classes.as_ref(),
+        }
+    }
+
+    fn tokenizer(&self) -> Option<&TokenizerInfo> {
+        match self {
+            Self::Parquet(footer) => footer.tokenizer.as_ref(),
+            Self::Arrow(footer) => footer.tokenizer.as_ref(),
+        }
+    }
+
+    fn has_lengths(&self) -> bool {
+        match self {
+            Self::Parquet(footer) => footer.columns().length_and_rate().is_some(),
+            Self::Arrow(_) => false,
         }
     }
 

@@ -3,25 +3,27 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    ColumnChunkMetaData, FooterTail, ParquetMetaDataReader, RowGroupMetaData,
+    ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
 };
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::Group;
 use super::columns::{ColumnMap, Columns, as_views};
 use super::fetch::{Fetched, Object, coalesce};
-use super::rows::{Classes, ImageRows, ROW_BYTES};
+use super::kind::TokenizerInfo;
+use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
 /// Length of the footer's length and the magic after it.
@@ -32,6 +34,7 @@ const TAIL: u64 = 8;
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
     pub(super) classes: Option<Vec<String>>,
+    pub(super) tokenizer: Option<TokenizerInfo>,
     metadata: ArrowReaderMetadata,
     columns: Columns,
 }
@@ -39,27 +42,14 @@ pub(super) struct Footer {
 impl Footer {
     /// Reads the footer: first its length, then itself.
     pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
-        if object.bytes < TAIL + 4 {
-            let reason = format!("{} bytes are too few for a Parquet file", object.bytes);
-            return Err(object.corrupt(reason));
-        }
-        let end = object.bytes - TAIL;
-        let tail = object.read(end..object.bytes).await?;
-        let Ok(Ok(tail)) = tail.as_ref().try_into().map(FooterTail::try_new) else {
-            return Err(not_parquet(object).await?);
-        };
-        let length = tail.metadata_length() as u64;
-        if length > end {
-            let reason = format!("a footer of {length} bytes in a file of {}", object.bytes);
-            return Err(object.corrupt(reason));
-        }
-        let footer = object.read(end - length..end).await?;
-        let metadata = ParquetMetaDataReader::decode_metadata(&footer)
-            .and_then(|metadata| with_views(Arc::new(metadata), map))
-            .map_err(|error| object.corrupt(format!("its footer cannot be read: {error}")))?;
+        let metadata = read_metadata(object)
+            .await
+            .map(|metadata| with_views(metadata, map))?
+            .map_err(|error| unreadable(object, &error))?;
         let columns = map.find(metadata.schema(), &object.location.url)?;
         let classes = map.classes(metadata.schema());
-        let mask = mask(&metadata, columns);
+        let tokenizer = map.tokenizer(metadata.schema(), columns, &object.location.url)?;
+        let mask = mask(&metadata, columns.indices());
         let groups = metadata.metadata().row_groups().iter().enumerate();
         let groups = groups.map(|(at, group)| {
             let damaged = || object.corrupt(format!("its footer is damaged: row group {at}"));
@@ -69,9 +59,15 @@ impl Footer {
         Ok(Self {
             groups,
             classes,
+            tokenizer,
             metadata,
             columns,
         })
+    }
+
+    /// Where its columns stand.
+    pub(super) fn columns(&self) -> Columns {
+        self.columns
     }
 
     /// Reads the mapped columns of a row group.
@@ -80,37 +76,56 @@ impl Footer {
         object: &Object,
         group: usize,
         classes: Option<Arc<Classes>>,
-    ) -> Result<ImageRows> {
-        let mask = mask(&self.metadata, self.columns);
-        let columns = self
-            .metadata
-            .metadata()
-            .row_group(group)
-            .columns()
-            .iter()
-            .enumerate();
-        let ranges = columns
+    ) -> Result<Rows> {
+        let what = format!("row group {group}");
+        let (batch, fetched) = self
+            .read_batch(object, self.columns.indices(), vec![group], &what)
+            .await?;
+        Rows::new(&batch, self.columns.projected(), classes, &fetched)
+            .map_err(|error| object.corrupt(format!("{what}: {error}")))
+    }
+
+    /// Reads whole columns, of all row groups.
+    pub(super) async fn read_columns(
+        &self,
+        object: &Object,
+        columns: Vec<usize>,
+    ) -> Result<RecordBatch> {
+        let groups = (0..self.groups.len()).collect();
+        let read = self.read_batch(object, columns, groups, "the column of lengths");
+        Ok(read.await?.0)
+    }
+
+    /// Reads columns of row groups as one batch, and what was fetched for it.
+    async fn read_batch(
+        &self,
+        object: &Object,
+        columns: Vec<usize>,
+        groups: Vec<usize>,
+        what: &str,
+    ) -> Result<(RecordBatch, Fetched)> {
+        let mask = mask(&self.metadata, columns);
+        let chunks = groups.iter().flat_map(|&group| {
+            let columns = self.metadata.metadata().row_group(group).columns();
+            columns.iter().enumerate()
+        });
+        let ranges = chunks
             .filter(|(leaf, _)| mask.leaf_included(*leaf))
             .filter_map(|(_, column)| range_of(column))
             .collect();
         let fetched = object.read_all(ranges).await?;
-        let (metadata, columns, size) = (self.metadata.clone(), self.columns, object.bytes);
+        let source = Source {
+            size: object.bytes,
+            fetched: fetched.clone(),
+        };
+        let metadata = self.metadata.clone();
         // Decompression must not hold up the reads of other groups; and whatever a damaged page
         // does to the decoder is this shard's error.
-        let decode = move || {
-            decode(
-                metadata,
-                mask,
-                group,
-                columns,
-                classes,
-                Source { size, fetched },
-            )
-        };
+        let decode = move || decode(metadata, mask, groups, source);
         match tokio::task::spawn_blocking(decode).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(object.corrupt(format!("row group {group}: {error}"))),
-            Err(error) => Err(object.corrupt(format!("row group {group}: the decoder: {error}"))),
+            Ok(Ok(batch)) => Ok((batch, fetched)),
+            Ok(Err(error)) => Err(object.corrupt(format!("{what}: {error}"))),
+            Err(error) => Err(object.corrupt(format!("{what}: the decoder: {error}"))),
         }
     }
 
@@ -122,16 +137,16 @@ impl Footer {
 fn decode(
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
-    group: usize,
-    columns: Columns,
-    classes: Option<Arc<Classes>>,
+    groups: Vec<usize>,
     source: Source,
-) -> Result<ImageRows, ParquetError> {
-    let n_rows = metadata.metadata().row_group(group).num_rows() as usize;
-    let fetched = source.fetched.clone();
+) -> Result<RecordBatch, ParquetError> {
+    let n_rows: usize = groups
+        .iter()
+        .map(|&group| metadata.metadata().row_group(group).num_rows() as usize)
+        .sum();
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata)
         .with_projection(mask)
-        .with_row_groups(vec![group])
+        .with_row_groups(groups)
         .with_batch_size(n_rows)
         .build()?;
     let schema = arrow::array::RecordBatchReader::schema(&reader);
@@ -144,12 +159,40 @@ fn decode(
             "{found} rows where the footer says {n_rows}"
         )));
     }
-    Ok(ImageRows::new(
-        &batch,
-        columns.projected(),
-        classes,
-        &fetched,
-    )?)
+    Ok(batch)
+}
+
+/// The schema as the file has it.
+pub(super) async fn read_schema(object: &Object) -> Result<SchemaRef> {
+    let metadata = read_metadata(object).await?;
+    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
+        .map_err(|error| unreadable(object, &error))?;
+    Ok(metadata.schema().clone())
+}
+
+async fn read_metadata(object: &Object) -> Result<Arc<ParquetMetaData>> {
+    if object.bytes < TAIL + 4 {
+        let reason = format!("{} bytes are too few for a Parquet file", object.bytes);
+        return Err(object.corrupt(reason));
+    }
+    let end = object.bytes - TAIL;
+    let tail = object.read(end..object.bytes).await?;
+    let Ok(Ok(tail)) = tail.as_ref().try_into().map(FooterTail::try_new) else {
+        return Err(not_parquet(object).await?);
+    };
+    let length = tail.metadata_length() as u64;
+    if length > end {
+        let reason = format!("a footer of {length} bytes in a file of {}", object.bytes);
+        return Err(object.corrupt(reason));
+    }
+    let footer = object.read(end - length..end).await?;
+    ParquetMetaDataReader::decode_metadata(&footer)
+        .map(Arc::new)
+        .map_err(|error| unreadable(object, &error))
+}
+
+fn unreadable(object: &Object, error: &ParquetError) -> crate::Error {
+    object.corrupt(format!("its footer cannot be read: {error}"))
 }
 
 /// Why the end of a file is not that of a Parquet file.
@@ -163,7 +206,7 @@ async fn not_parquet(object: &Object) -> Result<crate::Error> {
 
 /// The file's schema, with media read as views into the fetched pages rather than copied.
 fn with_views(
-    metadata: Arc<parquet::file::metadata::ParquetMetaData>,
+    metadata: Arc<ParquetMetaData>,
     map: &ColumnMap,
 ) -> Result<ArrowReaderMetadata, ParquetError> {
     let plain = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())?;
@@ -172,7 +215,7 @@ fn with_views(
         .fields()
         .iter()
         .map(|field| {
-            if *field.name() == map.image.name {
+            if map.is_media(field.name()) {
                 Arc::new(as_views(field))
             } else {
                 field.clone()
@@ -184,8 +227,8 @@ fn with_views(
     ArrowReaderMetadata::try_new(metadata, options)
 }
 
-fn mask(metadata: &ArrowReaderMetadata, columns: Columns) -> ProjectionMask {
-    ProjectionMask::roots(metadata.parquet_schema(), columns.indices())
+fn mask(metadata: &ArrowReaderMetadata, columns: Vec<usize>) -> ProjectionMask {
+    ProjectionMask::roots(metadata.parquet_schema(), columns)
 }
 
 /// What a row group takes; none if its footer says what cannot be of a file of `file_bytes`.
@@ -197,7 +240,9 @@ fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) ->
         let range = range_of(column).filter(|range| range.end <= file_bytes)?;
         bytes += range.end - range.start;
         if mask.leaf_included(leaf) {
-            if column.compression() != Compression::UNCOMPRESSED {
+            // Fixed-size binary is copied out of its pages, other media are not.
+            let is_fixed = column.column_type() == Type::FIXED_LEN_BYTE_ARRAY;
+            if is_fixed || column.compression() != Compression::UNCOMPRESSED {
                 let column_bytes = u64::try_from(column.uncompressed_size()).ok()?;
                 decoded_bytes = column_bytes.checked_add(decoded_bytes)?;
             }

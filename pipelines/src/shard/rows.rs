@@ -1,15 +1,16 @@
-//! Rows of a picture set, as they were read.
+//! Rows of a set, as they were read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray,
-    RecordBatch, StringArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array,
+    LargeBinaryArray, RecordBatch, StringArray, UInt64Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, UInt64Type};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::columns::{Columns, is_text, value_type};
 use super::fetch::Fetched;
@@ -18,14 +19,17 @@ use crate::SampleError;
 /// Memory of a row beside its media, at most: views, label, hash and a path.
 pub(super) const ROW_BYTES: u64 = 256;
 
-/// The mapped columns of some rows of a picture set, without a copy of the media where the file
-/// allows it.
+/// The mapped columns of some rows of a set, without a copy of the media where the file allows it.
 #[derive(Debug, Clone)]
-pub struct ImageRows {
+pub struct Rows {
     media: Media,
     /// Nulls of the struct that holds the media.
     nulls: Option<NullBuffer>,
     paths: Option<StringArray>,
+    /// The second texts of pairs.
+    second: Option<Media>,
+    /// Tokens of each block without padding.
+    n_tokens: Option<Int64Array>,
     hashes: Option<UInt64Array>,
     labels: Option<Labels>,
     memory: u64,
@@ -36,6 +40,7 @@ enum Media {
     Binary(BinaryArray),
     Large(LargeBinaryArray),
     View(BinaryViewArray),
+    Fixed(FixedSizeBinaryArray),
 }
 
 #[derive(Debug, Clone)]
@@ -44,13 +49,14 @@ enum Labels {
     Names(StringArray, Option<Arc<Classes>>),
 }
 
-impl ImageRows {
+impl Rows {
     /// Number of rows.
     pub fn len(&self) -> usize {
         match &self.media {
             Media::Binary(array) => array.len(),
             Media::Large(array) => array.len(),
             Media::View(array) => array.len(),
+            Media::Fixed(array) => array.len(),
         }
     }
 
@@ -59,20 +65,47 @@ impl ImageRows {
         self.len() == 0
     }
 
-    /// The encoded picture of a row; `None` where it is null or empty.
+    /// The encoded picture or recording, the text, or the block of a row; `None` where it is null or
+    /// empty.
     pub fn bytes(&self, row: usize) -> Option<&[u8]> {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return None;
         }
-        let bytes = match &self.media {
-            Media::Binary(array) => array.is_valid(row).then(|| array.value(row)),
-            Media::Large(array) => array.is_valid(row).then(|| array.value(row)),
-            Media::View(array) => array.is_valid(row).then(|| array.value(row)),
-        };
-        bytes.filter(|bytes| !bytes.is_empty())
+        self.media.bytes(row)
     }
 
-    /// XXH3-64 of the picture as the writer saw it, where the set says.
+    /// The second text of a pair.
+    pub fn second(&self, row: usize) -> Option<&[u8]> {
+        self.second.as_ref()?.bytes(row)
+    }
+
+    /// Tokens of a block without its padding, where the set says.
+    pub fn n_tokens(&self, row: usize) -> Option<i64> {
+        let lengths = self.n_tokens.as_ref()?;
+        lengths.is_valid(row).then(|| lengths.value(row))
+    }
+
+    /// Checks a row's bytes against what the writer saw, where the set says.
+    ///
+    /// # Errors
+    ///
+    /// [`SampleError::Empty`] for a row without bytes, [`SampleError::Hash`] for one with others.
+    pub fn checked(&self, row: usize) -> Result<&[u8], SampleError> {
+        let bytes = self.bytes(row).ok_or(SampleError::Empty)?;
+        if let Some(expected) = self.xxh3(row) {
+            let mut hash = Xxh3::new();
+            hash.update(bytes);
+            hash.update(self.second(row).unwrap_or_default());
+            let found = hash.digest();
+            if found != expected {
+                return Err(SampleError::Hash { expected, found });
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// XXH3-64 of the media as the writer saw them, where the set says; of a pair's texts one
+    /// behind the other.
     pub fn xxh3(&self, row: usize) -> Option<u64> {
         let hashes = self.hashes.as_ref()?;
         hashes.is_valid(row).then(|| hashes.value(row))
@@ -132,7 +165,7 @@ impl ImageRows {
         }
     }
 
-    /// The path that the picture came from, where the set says.
+    /// The path that the media came from, where the set says.
     pub fn path(&self, row: usize) -> Option<&str> {
         let paths = self.paths.as_ref()?;
         paths.is_valid(row).then(|| paths.value(row))
@@ -151,31 +184,30 @@ impl ImageRows {
         fetched: &Fetched,
     ) -> Result<Self, arrow::error::ArrowError> {
         let memory = fetched.len() + decoded_bytes(batch, fetched);
-        let image = plain(batch.column(columns.image))?;
-        let (media, nulls, paths) = match image.as_struct_opt() {
-            None => (image, None, None),
+        let media = plain(batch.column(columns.media))?;
+        let (media, nulls, paths) = match media.as_struct_opt() {
+            None => (media, None, None),
             Some(parts) => {
-                let media = parts.column_by_name("bytes").map(plain).transpose()?;
+                let bytes = parts.column_by_name("bytes").map(plain).transpose()?;
                 let paths = parts
                     .column_by_name("path")
                     .map(|path| cast(path, &DataType::Utf8));
                 let paths = paths.transpose()?.map(|paths| paths.as_string().clone());
                 (
-                    media.unwrap_or(image.clone()),
+                    bytes.unwrap_or(media.clone()),
                     parts.nulls().cloned(),
                     paths,
                 )
             }
         };
-        let media = match media.data_type() {
-            DataType::Binary => Media::Binary(media.as_binary().clone()),
-            DataType::LargeBinary => Media::Large(media.as_binary().clone()),
-            _ => Media::View(
-                cast(&media, &DataType::BinaryView)?
-                    .as_binary_view()
-                    .clone(),
-            ),
-        };
+        let media = Media::new(&media)?;
+        let second = columns
+            .text_b
+            .map(|at| Media::new(&plain(batch.column(at))?));
+        let n_tokens = columns.n_tokens.map(|at| {
+            let numbers = cast(batch.column(at), &DataType::Int64)?;
+            Ok::<_, arrow::error::ArrowError>(numbers.as_primitive().clone())
+        });
         let hashes = columns
             .bytes_xxh3
             .map(|at| batch.column(at).as_primitive::<UInt64Type>());
@@ -195,10 +227,39 @@ impl ImageRows {
             media,
             nulls,
             paths,
+            second: second.transpose()?,
+            n_tokens: n_tokens.transpose()?,
             hashes: hashes.cloned(),
             labels: labels.transpose()?,
             memory,
         })
+    }
+}
+
+impl Media {
+    /// Binary and strings of any layout; strings are taken as the bytes that they are.
+    fn new(array: &ArrayRef) -> Result<Self, arrow::error::ArrowError> {
+        Ok(match array.data_type() {
+            DataType::Binary => Self::Binary(array.as_binary().clone()),
+            DataType::LargeBinary => Self::Large(array.as_binary().clone()),
+            DataType::Utf8 => Self::Binary(BinaryArray::from(array.as_string::<i32>().clone())),
+            DataType::LargeUtf8 => {
+                Self::Large(LargeBinaryArray::from(array.as_string::<i64>().clone()))
+            }
+            DataType::Utf8View => Self::View(array.as_string_view().clone().to_binary_view()),
+            DataType::FixedSizeBinary(_) => Self::Fixed(array.as_fixed_size_binary().clone()),
+            _ => Self::View(cast(array, &DataType::BinaryView)?.as_binary_view().clone()),
+        })
+    }
+
+    fn bytes(&self, row: usize) -> Option<&[u8]> {
+        let bytes = match self {
+            Self::Binary(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::Large(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::View(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::Fixed(array) => array.is_valid(row).then(|| array.value(row)),
+        };
+        bytes.filter(|bytes| !bytes.is_empty())
     }
 }
 

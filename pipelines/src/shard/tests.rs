@@ -1,5 +1,6 @@
 //! Sets as people have them, and as they should not be.
 
+mod kinds;
 mod read;
 mod refuse;
 mod set;
@@ -32,7 +33,11 @@ fn open(path: &Path, map: &[(&str, &str)]) -> Result<ShardSet> {
         .iter()
         .map(|&(ours, theirs)| (ours.to_owned(), theirs.to_owned()))
         .collect();
-    block_on(ShardSet::open(path.to_str().expect("UTF-8"), &map))
+    block_on(ShardSet::open(
+        path.to_str().expect("UTF-8"),
+        &[Kind::Image],
+        &map,
+    ))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -144,7 +149,7 @@ fn write_arrow(
     }
 }
 
-fn read_all(set: &ShardSet) -> Vec<ImageRows> {
+fn read_all(set: &ShardSet) -> Vec<Rows> {
     let groups = |shard: &Shard| shard.groups.len();
     let all = set
         .shards
@@ -156,12 +161,9 @@ fn read_all(set: &ShardSet) -> Vec<ImageRows> {
 }
 
 /// Every picture is there, in groups of four rows.
-fn assert_pictures(set: &ShardSet) -> Vec<ImageRows> {
+fn assert_pictures(set: &ShardSet) -> Vec<Rows> {
     let groups = read_all(set);
-    assert_eq!(
-        groups.iter().map(ImageRows::len).collect::<Vec<_>>(),
-        [4, 4, 2]
-    );
+    assert_eq!(groups.iter().map(Rows::len).collect::<Vec<_>>(), [4, 4, 2]);
     for row in 0..ROWS {
         assert_eq!(
             groups[row / 4].bytes(row % 4),
@@ -174,7 +176,12 @@ fn assert_pictures(set: &ShardSet) -> Vec<ImageRows> {
 
 /// A manifest of the set in a folder, as the writer makes it.
 fn write_manifest(folder: &Path, change: impl FnOnce(&mut Manifest)) {
-    let set = open(folder, &MAP).expect("a set");
+    write_manifest_of(folder, &[Kind::Image], change);
+}
+
+fn write_manifest_of(folder: &Path, kinds: &[Kind], change: impl FnOnce(&mut Manifest)) {
+    let url = folder.to_str().expect("UTF-8");
+    let set = block_on(ShardSet::open(url, kinds, &BTreeMap::new())).expect("a set");
     let shards = set.shards.iter().map(|shard| ManifestShard {
         path: shard.path.clone(),
         rows: shard.rows,

@@ -11,6 +11,11 @@ mod golden;
 #[cfg(test)]
 mod photos;
 mod resize;
+pub mod wave;
+#[cfg(test)]
+mod wave_golden;
+#[cfg(test)]
+mod wave_quality;
 
 use crate::config::ImageConfig;
 use crate::decode::Picture;

@@ -5,6 +5,8 @@
     reason = "each test binary uses a part of this"
 )]
 
+pub(crate) mod sets;
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
@@ -19,7 +21,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use understudy_pipelines::DataConfig;
-use understudy_pipelines::batch::Batch;
+use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::config::{Filter, ImageConfig, Limits, MaskConfig};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::xxh3_64;
@@ -120,13 +122,15 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
         val: None,
         columns: BTreeMap::new(),
         seed: 7,
-        batch: 8,
+        batch: Some(8),
+        batch_seconds: None,
+        batch_tokens: None,
         lanes: 4,
         window_chunks: 2,
         memory: "64MiB".into(),
         max_bad_fraction: 0.1,
         limits: Limits::default(),
-        image: ImageConfig {
+        image: Some(ImageConfig {
             size: 16,
             crop_scale: [0.3, 1.0],
             crop_ratio: [0.75, 4.0 / 3.0],
@@ -136,7 +140,9 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
             eval_resize: 18,
             mean: [0.5; 3],
             std: [0.25; 3],
-        },
+        }),
+        audio: None,
+        text: None,
         mask: MaskConfig::InverseBlock {
             grid: 4,
             n_masks: 2,
@@ -181,5 +187,13 @@ pub(crate) fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
             expected.step,
             expected.part
         );
+    }
+}
+
+/// The pixels of a batch of pictures.
+pub(crate) fn pixels(batch: &Batch) -> &[u8] {
+    match &batch.media {
+        Media::Images { pixels, .. } => pixels,
+        _ => panic!("not a batch of pictures"),
     }
 }

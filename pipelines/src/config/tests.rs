@@ -1,0 +1,98 @@
+//! What a table `[data]` may say.
+
+use super::*;
+
+const REST: &str = r#"
+train = "train"
+seed = 1
+lanes = 4
+window_chunks = 2
+memory = "64MiB"
+max_bad_fraction = 0.1
+"#;
+const AUDIO: &str = r#"
+[audio]
+sample_rate_hz = 16000
+min_frames = 32000
+max_frames = 320000
+normalize_eps = 1e-5
+window_frames = 400
+hop_frames = 320
+"#;
+const SPANS: &str = "[mask.spans]\nprob = 0.65\nlength = 10\n";
+const TEXT: &str = "[text]\nmax_tokens = 512\n";
+const BERT: &str = "[mask.bert]\nprob = 0.15\nmask = 0.8\nrandom = 0.1\n";
+
+fn read(parts: &[&str]) -> DataConfig {
+    toml::from_str(&[REST, &parts.concat()].concat()).expect("a table that can be read")
+}
+
+#[test]
+fn audio_and_text_are_read_with_their_step_sizes() {
+    let audio = read(&["batch_seconds = 240\n", AUDIO, SPANS]);
+    assert_eq!(audio.problems(), [""; 0]);
+    assert_eq!(audio.step_size(), Some(StepSize::Cost(240 * 16_000)));
+    let Some(Modality::Audio(config)) = audio.modality() else {
+        panic!("not audio");
+    };
+    // The lengths of the reference's extractor.
+    let lengths = [16_000, 32_000, 160_000, 320_000].map(|n| config.n_positions(n));
+    assert_eq!(lengths, [49, 99, 499, 999]);
+    assert_eq!(config.n_positions(399), 0);
+
+    let text = read(&["batch_tokens = 2048\n", TEXT, BERT]);
+    assert_eq!(text.problems(), [""; 0]);
+    assert_eq!(text.step_size(), Some(StepSize::Cost(2048)));
+    let text = read(&["batch = 8\n", TEXT, BERT]);
+    assert_eq!(text.step_size(), Some(StepSize::Samples(8)));
+}
+
+#[test]
+fn one_modality_and_one_step_size_are_demanded() {
+    let said = |parts: &[&str]| read(parts).problems().join("\n");
+    let none = said(&[BERT]);
+    assert!(none.contains("exactly one of [data.image]"), "{none}");
+    assert!(none.contains("a step has no size"), "{none}");
+    let both = said(&["batch = 8\nbatch_tokens = 4096\n", AUDIO, TEXT, BERT]);
+    assert!(both.contains("exactly one of [data.image]"), "{both}");
+    assert!(both.contains("data.batch, data.batch_tokens"), "{both}");
+    let other = said(&["batch_seconds = 100.0\n", TEXT, SPANS]);
+    assert!(
+        other.contains("data.batch_seconds: is for audio"),
+        "{other}"
+    );
+    assert!(other.contains("spans does not suit text"), "{other}");
+}
+
+#[test]
+fn a_lane_must_be_able_to_hold_the_longest_sample() {
+    let short = read(&["batch_seconds = 79\n", AUDIO, SPANS]).problems();
+    assert_eq!(short.len(), 1, "{short:?}");
+    assert!(
+        short[0].contains("the 20 s of data.audio.max_frames"),
+        "{short:?}"
+    );
+    let short = read(&["batch_tokens = 2047\n", TEXT, BERT]).problems();
+    assert!(short[0].contains("max_tokens = 512"), "{short:?}");
+}
+
+#[test]
+fn all_mistakes_of_a_table_are_told() {
+    let audio = AUDIO
+        .replace("32000", "300")
+        .replace("hop_frames = 320", "hop_frames = 0");
+    let mask = "[mask.blocks]\nn_masks = 0\nprob = 1.5\nprob_adjust = -1.0\nblock = 0\n";
+    let problems = read(&["batch = 6\n", &audio, mask]).problems();
+    let said = problems.join("\n");
+    for key in [
+        "data.lanes: 4 does not divide data.batch = 6",
+        "data.audio.min_frames",
+        "data.audio.hop_frames",
+        "data.mask.blocks.n_masks",
+        "data.mask.blocks.prob:",
+        "data.mask.blocks.prob_adjust",
+        "data.mask.blocks.block",
+    ] {
+        assert!(said.contains(key), "{key} in {said}");
+    }
+}

@@ -1,0 +1,242 @@
+//! Sound: FLAC, WAV, MP3, Ogg (Vorbis, FLAC), M4A and AAC become one channel of floats.
+//!
+//! The content decides what a file is, names and content types are not asked. What a damaged file
+//! costs is decided here: one that ends early, whose samples are not those that were encoded (FLAC
+//! says so itself) or not finite numbers (WAV can hold them) is a bad sample, never a shorter or a
+//! silent one. Silence as such is sound like any other.
+
+mod container;
+mod opus;
+
+use std::ops::Range;
+
+use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as SymphoniaError;
+use symphonia::core::packet::Packet;
+
+use self::container::{Container, Kind};
+use self::opus::Opus;
+use super::image::{contained, within};
+use crate::config::Limits;
+use crate::error::SampleError;
+
+/// What a file says of itself before it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioHeader {
+    /// As stored.
+    pub sample_rate_hz: u32,
+    /// As stored; decoding averages them.
+    pub n_channels: u16,
+    /// Frames (samples per channel) that decoding gives, without the encoder's padding; `None` for
+    /// the rare M4A file whose clock does not count them.
+    pub n_frames: Option<u64>,
+    /// Most memory that decoding all of it will hold at once, the wave included, the file not.
+    pub decode_bytes: u64,
+}
+
+/// A decoded sound: the mean of its channels, at the rate it is stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wave {
+    /// Frames per second, at least 1.
+    pub sample_rate_hz: u32,
+    /// Finite, mostly within ±1.
+    pub frames: Vec<f32>,
+}
+
+/// Reads rate, channels and length, and checks them against `limits`, without decoding.
+///
+/// MP3 and bare AAC do not say their length reliably: the headers of all their packets are read.
+pub fn read_audio_header(bytes: &[u8], limits: &Limits) -> Result<AudioHeader, SampleError> {
+    contained(|| Ok(Container::open(bytes, limits)?.header))
+}
+
+/// Decodes the frames of `clip`, or all of them, within `limits`.
+///
+/// What lies before a clip is stepped over packet by packet and not decoded, but for a quarter of a
+/// second that lossy codecs lean on; what lies behind is not read. A clip is equal to the same range
+/// of the whole wave, exactly for FLAC and WAV and within 1e-3 otherwise (AAC that fills bands with
+/// noise aside). One that ends behind the last frame is an error.
+pub fn decode_audio(
+    bytes: &[u8],
+    limits: &Limits,
+    clip: Option<Range<u64>>,
+) -> Result<Wave, SampleError> {
+    contained(|| {
+        let container = Container::open(bytes, limits)?;
+        let whole = clip.is_none();
+        let end = container.header.n_frames.unwrap_or(u64::MAX);
+        let wanted = clip.unwrap_or(0..end);
+        if wanted.is_empty() || wanted.end > end {
+            return Err(SampleError::Decode(format!(
+                "there are no frames {wanted:?} in a file of {end}"
+            )));
+        }
+        // A header cannot make us reserve more than 64 frames per byte, which only silence holds.
+        let most = 64 * bytes.len() as u64;
+        let frames = Vec::with_capacity((wanted.end - wanted.start).min(most) as usize);
+        let lead = container.lead;
+        let wanted = wanted.start.saturating_add(lead)..wanted.end.saturating_add(lead);
+        let mut decoding = Decoding::start(container, wanted, frames)?;
+        while decoding.step(limits)? {}
+        let (rate, frames) = decoding.finish(whole)?;
+        Ok(Wave {
+            sample_rate_hz: rate,
+            frames,
+        })
+    })
+}
+
+/// A file on its way to becoming a wave.
+struct Decoding<'a> {
+    container: Container<'a>,
+    decoder: Box<dyn AudioDecoder>,
+    /// Places, as below: counted from the first decoded frame, those before the sound included.
+    wanted: Range<u64>,
+    /// Packets that end before this place are not decoded.
+    from: u64,
+    /// The place of the next decoded frame.
+    at: u64,
+    frames: Vec<f32>,
+    /// One packet's frames, channels interleaved.
+    interleaved: Vec<f32>,
+}
+
+impl<'a> Decoding<'a> {
+    fn start(
+        container: Container<'a>,
+        wanted: Range<u64>,
+        frames: Vec<f32>,
+    ) -> Result<Self, SampleError> {
+        let options = AudioDecoderOptions::default()
+            .verify(container.kind == Kind::Flac && wanted.start == 0);
+        let decoder = match container.params.codec {
+            CODEC_ID_OPUS => Opus::new(&container.params).map(|opus| Box::new(opus) as Box<_>),
+            _ => symphonia::default::get_codecs().make_audio_decoder(&container.params, &options),
+        };
+        let decoder = decoder.map_err(|error| sample_error(&error))?;
+        // What a codec remembers of the frames before: it is decoded and thrown away.
+        let run_up = match container.kind {
+            Kind::Flac | Kind::Wav => 0,
+            _ => u64::from(container.header.sample_rate_hz / 4),
+        };
+        let from = if container.counts_frames {
+            wanted.start.saturating_sub(run_up)
+        } else {
+            0
+        };
+        Ok(Self {
+            container,
+            decoder,
+            wanted,
+            from,
+            at: 0,
+            frames,
+            interleaved: Vec::new(),
+        })
+    }
+
+    /// Decodes one packet; false at the end of the file or of what is wanted.
+    fn step(&mut self, limits: &Limits) -> Result<bool, SampleError> {
+        let packet = self.container.reader.next_packet();
+        let Some(packet) = packet.map_err(|error| sample_error(&error))? else {
+            return Ok(false);
+        };
+        if packet.track_id != self.container.track {
+            return Ok(true);
+        }
+        let at = self.place(&packet)?;
+        if self.from > 0 && at + packet.dur.get() <= self.from {
+            self.at = at + packet.dur.get();
+            return Ok(true);
+        }
+        let rate = self.container.header.sample_rate_hz;
+        let decoded = match self.decoder.decode(&packet) {
+            Ok(decoded) => decoded,
+            // The first packets of the run-up lean on ones that were not decoded.
+            Err(_) if self.from > 0 && at < self.wanted.start => return Ok(true),
+            Err(error) => return Err(sample_error(&error)),
+        };
+        if decoded.spec().rate() != rate {
+            return Err(SampleError::Decode(format!(
+                "the sample rate changes from {rate} to {} Hz at frame {at}",
+                decoded.spec().rate()
+            )));
+        }
+        let (n_frames, n_channels) = (decoded.frames() as u64, decoded.num_planes());
+        decoded.copy_to_vec_interleaved(&mut self.interleaved);
+        let end = at + n_frames;
+        self.at = end;
+        let skipped = self.wanted.start.saturating_sub(at).min(n_frames) as usize;
+        let kept = n_frames as usize - end.saturating_sub(self.wanted.end).min(n_frames) as usize;
+        if skipped < kept {
+            let kept = &self.interleaved[skipped * n_channels..kept * n_channels];
+            if n_channels == 1 {
+                self.frames.extend_from_slice(kept);
+            } else {
+                let mean = |frame: &[f32]| frame.iter().sum::<f32>() / n_channels as f32;
+                self.frames.extend(kept.chunks_exact(n_channels).map(mean));
+            }
+        }
+        within(
+            "seconds",
+            self.frames.len() as u64 / u64::from(rate),
+            limits.seconds,
+        )?;
+        Ok(end < self.wanted.end)
+    }
+
+    /// Where the frames of `packet` belong.
+    fn place(&self, packet: &Packet) -> Result<u64, SampleError> {
+        let Container { start_ts, kind, .. } = self.container;
+        let stated = packet.pts.get() - start_ts + packet.trim_start.get() as i64;
+        let stated = u64::try_from(stated).unwrap_or(0);
+        // The reader steps over packets that are damaged; only the places of the others tell.
+        if kind == Kind::Flac && stated != self.at {
+            return Err(SampleError::Decode(format!(
+                "the frames {} to {stated} are damaged",
+                self.at
+            )));
+        }
+        // A codec gives less than a packet's duration for the first that it sees.
+        Ok(if self.from > 0 { stated } else { self.at })
+    }
+
+    fn finish(mut self, whole: bool) -> Result<(u32, Vec<f32>), SampleError> {
+        let (found, wanted) = (self.frames.len() as u64, self.wanted);
+        let expected = wanted.end - wanted.start;
+        if found == 0 {
+            return Err(SampleError::Decode("no frames".to_owned()));
+        }
+        if found != expected && self.container.header.n_frames.is_some() {
+            return Err(SampleError::Decode(format!(
+                "{expected} frames were expected, the file has {found} of them"
+            )));
+        }
+        if whole && self.decoder.finalize().verify_ok == Some(false) {
+            return Err(SampleError::Decode(
+                "the samples are not those that were encoded: their MD5 differs".to_owned(),
+            ));
+        }
+        if let Some(at) = self.frames.iter().position(|frame| !frame.is_finite()) {
+            return Err(SampleError::Decode(format!(
+                "frame {} is not a finite number",
+                wanted.start - self.container.lead + at as u64
+            )));
+        }
+        Ok((self.container.header.sample_rate_hz, self.frames))
+    }
+}
+
+fn sample_error(error: &SymphoniaError) -> SampleError {
+    match error {
+        SymphoniaError::Unsupported(what) => SampleError::Unsupported((*what).to_owned()),
+        SymphoniaError::ResetRequired => {
+            SampleError::Unsupported("several streams one after another".to_owned())
+        }
+        SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            SampleError::Decode("the file ends early".to_owned())
+        }
+        error => SampleError::Decode(error.to_string()),
+    }
+}

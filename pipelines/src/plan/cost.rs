@@ -1,0 +1,187 @@
+//! Steps of equal cost: which rows of a window go together.
+//!
+//! A window's rows, sorted by length, are cut into *runs*, each one lane's share of one step. A run
+//! costs its number of samples times its longest, as the reference counts a batch, so what padding
+//! adds is paid for; and neighbours in length make that little.
+
+use crate::rng::Rng;
+
+/// What each row of a set costs: frames at the recipe's rate, or tokens. 4 bytes per row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Costs {
+    rows: Vec<u32>,
+    n_planned: u64,
+    shortest: u32,
+    longest: u32,
+}
+
+impl Costs {
+    /// The costs of all rows in the order of the set; rows of cost 0 are left out of the plan.
+    pub fn new(rows: Vec<u32>) -> Self {
+        let planned = rows.iter().copied().filter(|&cost| cost > 0);
+        Self {
+            n_planned: planned.clone().count() as u64,
+            shortest: planned.clone().min().unwrap_or(0),
+            longest: planned.max().unwrap_or(0),
+            rows,
+        }
+    }
+
+    /// Rows that are in the plan.
+    pub fn n_planned(&self) -> u64 {
+        self.n_planned
+    }
+
+    /// The least that a row in the plan costs; 0 if there is none.
+    pub fn shortest(&self) -> u32 {
+        self.shortest
+    }
+
+    /// The most that a row costs.
+    pub fn longest(&self) -> u32 {
+        self.longest
+    }
+
+    /// What a row in the plan costs on average, at least 1.
+    pub fn mean(&self) -> u64 {
+        let sum = self.sum(0..self.len());
+        sum.checked_div(self.n_planned).unwrap_or(1).max(1)
+    }
+
+    /// Rows of the set, those left out included.
+    pub(super) fn len(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    /// What a row costs; 0 if it is left out.
+    pub fn of(&self, row: u64) -> u32 {
+        self.rows[row as usize]
+    }
+
+    pub(super) fn sum(&self, rows: std::ops::Range<u64>) -> u64 {
+        let rows = &self.rows[rows.start as usize..rows.end as usize];
+        rows.iter().map(|&cost| u64::from(cost)).sum()
+    }
+}
+
+/// How many runs of at most `share` each the sorted `costs` make, at least.
+pub(super) fn n_runs(costs: &[u32], share: u64) -> usize {
+    let mut n = 0;
+    let mut rest = costs;
+    while !rest.is_empty() {
+        rest = &rest[first_run(rest, share)..];
+        n += 1;
+    }
+    n
+}
+
+/// Where each run of the sorted `costs` ends: as few runs as `share` allows, none of them costing
+/// more than it must for that number.
+pub(super) fn run_ends(costs: &[u32], share: u64) -> Vec<usize> {
+    let Some(&longest) = costs.last() else {
+        return Vec::new();
+    };
+    let n = n_runs(costs, share);
+    // The least cap that gives no more runs evens them out.
+    let (mut low, mut high) = (u64::from(longest), share);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if n_runs(costs, middle) <= n {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    let mut ends = Vec::with_capacity(n);
+    let mut end = 0;
+    while end < costs.len() {
+        end += first_run(&costs[end..], high);
+        ends.push(end);
+    }
+    ends
+}
+
+/// Rows of the longest run from the front of the sorted `costs` that `share` allows; at least one.
+fn first_run(costs: &[u32], share: u64) -> usize {
+    let fits = |n: usize| n as u64 * u64::from(costs[n - 1]) <= share;
+    // Costs rise, so what n samples cost rises with n: double, then halve.
+    let mut too_many = 2;
+    while too_many <= costs.len() && fits(too_many) {
+        too_many *= 2;
+    }
+    let (mut enough, mut too_many) = (too_many / 2, too_many.min(costs.len() + 1));
+    while too_many - enough > 1 {
+        let middle = enough + (too_many - enough) / 2;
+        if fits(middle) {
+            enough = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    enough
+}
+
+/// The runs of a window in the order of its steps: `rows` in their shuffled order, those that are
+/// left out included.
+pub(super) fn runs(rows: &[u64], costs: &Costs, share: u64, rng: &mut Rng) -> Vec<Vec<u64>> {
+    let mut rows: Vec<u64> = rows
+        .iter()
+        .copied()
+        .filter(|&row| costs.of(row) > 0)
+        .collect();
+    rows.sort_by_key(|&row| costs.of(row)); // Stable: those of one length stay shuffled.
+    let sorted: Vec<u32> = rows.iter().map(|&row| costs.of(row)).collect();
+    let mut start = 0;
+    let mut runs: Vec<Vec<u64>> = run_ends(&sorted, share)
+        .into_iter()
+        .map(|end| rows[std::mem::replace(&mut start, end)..end].to_vec())
+        .collect();
+    rng.shuffle(&mut runs);
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn runs_cover_all_rows_within_their_share_and_are_even(
+            mut costs in prop::collection::vec(1_u32..300, 0..200), share in 300_u64..3000,
+        ) {
+            costs.sort_unstable();
+            let ends = run_ends(&costs, share);
+            prop_assert_eq!(ends.len(), n_runs(&costs, share));
+            prop_assert_eq!(ends.last().copied().unwrap_or(0), costs.len());
+            let mut start = 0;
+            for &end in &ends {
+                prop_assert!(end > start);
+                let padded = (end - start) as u64 * u64::from(costs[end - 1]);
+                prop_assert!(padded <= share, "{padded} of {share}");
+                start = end;
+            }
+            // One run fewer is not possible: a run and the next row always exceed the share.
+            let total: u64 = costs.iter().map(|&cost| u64::from(cost)).sum();
+            prop_assert!(ends.len() as u64 >= total.div_ceil(share));
+            let mut start = 0;
+            for _ in 0..ends.len().saturating_sub(1) {
+                let n = first_run(&costs[start..], share);
+                if let Some(&next) = costs.get(start + n) {
+                    prop_assert!((n + 1) as u64 * u64::from(next) > share);
+                }
+                start += n;
+            }
+        }
+    }
+
+    #[test]
+    fn equal_lengths_make_equal_runs() {
+        // Ten samples, at most four a run: 4, 3, 3 and not 4, 4, 2.
+        let ends = run_ends(&[100; 10], 400);
+        assert_eq!(ends.len(), 3);
+        assert_eq!(run_ends(&[100; 9], 400), [3, 6, 9]);
+        assert_eq!(run_ends(&[], 400), [0; 0]);
+    }
+}

@@ -1,0 +1,99 @@
+//! How long each row of a set is, from its columns alone: no media are read.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use futures::{StreamExt, TryStreamExt};
+
+use super::{FOOTERS_AT_ONCE, Footer, ShardSet};
+use crate::{Error, Result};
+
+/// How long a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length {
+    /// Frames as they are stored, bytes of text, or tokens.
+    pub n: u64,
+    /// Frames per second, where the set says.
+    pub rate_hz: Option<u32>,
+}
+
+impl ShardSet {
+    /// Whether the set says how long its rows are.
+    pub fn has_lengths(&self) -> bool {
+        self.has_lengths
+    }
+
+    /// What `cost` makes of each row's length, in the order of the set. All footers are read, and
+    /// the columns of lengths; 4 bytes a row stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Schema`] in a set without lengths, or where one is null or less than 0.
+    pub async fn read_costs(&self, cost: impl Fn(Length) -> u32) -> Result<Vec<u32>> {
+        let mut costs = Vec::with_capacity(self.rows as usize);
+        let reads = (0..self.shards.len()).map(|shard| self.lengths_of(shard));
+        let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
+        while let Some(lengths) = reads.try_next().await? {
+            costs.extend(lengths.into_iter().map(&cost));
+        }
+        Ok(costs)
+    }
+
+    async fn lengths_of(&self, shard_idx: usize) -> Result<Vec<Length>> {
+        let shard = &self.shards[shard_idx];
+        let column = self.columns.length_column();
+        let error = |reason: &str| Error::Schema {
+            shard: shard.url().to_owned(),
+            column: column.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let footer = self.footer(shard_idx).await?;
+        let Footer::Parquet(footer) = &*footer else {
+            return Err(error(
+                "lengths are read from Parquet shards alone: write the set again with `shards \
+                 write`, or give the size of a step as `batch`",
+            ));
+        };
+        let Some((length, rate)) = footer.columns().length_and_rate() else {
+            return Err(error(
+                "missing, and a step of so many seconds or tokens needs it: name the right one \
+                 under [data.columns], or give the size of a step as `batch`",
+            ));
+        };
+        let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
+        let batch = footer.read_columns(&shard.object, indices).await?;
+        let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
+        let damaged = |reason: String| error(&reason);
+        let lengths = numbers(&batch, place(length)).map_err(damaged)?;
+        let rates = rate.map(|_| numbers(&batch, 1 - place(length)).map_err(damaged));
+        let rates = rates.transpose()?;
+        let rate = |row: usize| match &rates {
+            None => Ok(None),
+            Some(rates) => match u32::try_from(rates[row]) {
+                Ok(rate) if rate > 0 => Ok(Some(rate)),
+                _ => Err(error(&format!("row {row} has a rate of {}", rates[row]))),
+            },
+        };
+        let each = lengths.iter().enumerate();
+        each.map(|(row, &n)| {
+            Ok(Length {
+                n,
+                rate_hz: rate(row)?,
+            })
+        })
+        .collect()
+    }
+}
+
+/// A column of numbers of at least 0, without nulls.
+fn numbers(batch: &RecordBatch, column: usize) -> Result<Vec<u64>, String> {
+    let numbers = cast(batch.column(column), &DataType::Int64).map_err(|e| e.to_string())?;
+    let numbers = numbers.as_primitive::<Int64Type>();
+    (0..numbers.len())
+        .map(|row| match numbers.is_valid(row) {
+            true => u64::try_from(numbers.value(row))
+                .map_err(|_| format!("row {row} has a length of {}", numbers.value(row))),
+            false => Err(format!("row {row} has no length")),
+        })
+        .collect()
+}
