@@ -181,8 +181,11 @@ impl RunConfig {
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.data.problems();
-        problems.extend(self.model.problems());
-        problems.extend(self.misfits());
+        let of_model = self.model.problems();
+        if of_model.is_empty() {
+            problems.extend(self.misfits());
+        }
+        problems.extend(of_model);
         let mut check = |holds: bool, problem: String| {
             if !holds {
                 problems.push(problem);
@@ -221,6 +224,9 @@ impl RunConfig {
                 self.steps
             ),
         );
+        for problem in self.optim.schedule.problems() {
+            check(false, format!("optim.schedule: {problem}"));
+        }
         for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {
             check(
                 (0.0..=1.0).contains(&decay),
@@ -258,16 +264,18 @@ impl RunConfig {
     fn misfits(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let (size, grid) = (self.data.image.size as usize, self.data.mask.grid());
-        if size != self.model.image_size() {
+        let (Some(image_size), Some(model_grid)) = (self.model.image_size(), self.model.grid())
+        else {
+            return vec!["model: not for images, as the data are".to_owned()];
+        };
+        if size != image_size {
             problems.push(format!(
-                "data.image.size: {size}, but the model's image_size is {}",
-                self.model.image_size()
+                "data.image.size: {size}, but the model's image_size is {image_size}"
             ));
         }
-        if grid != self.model.grid() {
+        if grid != model_grid {
             problems.push(format!(
-                "data.mask: a grid of {grid}, but the model has {} patches per side",
-                self.model.grid()
+                "data.mask: a grid of {grid}, but the model has {model_grid} patches per side"
             ));
         }
         match (&self.model, &self.data.mask) {

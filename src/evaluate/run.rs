@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{EvaluateError, Table, compare};
 use crate::config::{ConfigError, RunConfig};
-use crate::model::Network;
+use crate::model::{Media, ModelConfig, Network};
 use crate::objective::Data2Vec;
 use crate::params::{self, LoadError};
 use crate::train::{RunError, find_checkpoint};
@@ -79,9 +79,9 @@ pub fn run(
     let encoders = vec![
         (
             weights,
-            Box::new(|images| pooled(&encoder, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>,
+            Box::new(|images| pooled(&encoder, &config.model, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>,
         ),
-        ("untrained", Box::new(|images| pooled(&untrained, images))),
+        ("untrained", Box::new(|images| pooled(&untrained, &config.model, images))),
     ];
     let threads = config.threads.data.unwrap_or(1);
     let table = compare(&config.data, encoders, config.seed, threads, device)?;
@@ -105,6 +105,7 @@ fn table_path(checkpoint: &Path, weights: &str) -> PathBuf {
 }
 
 /// The mean of a picture's patch tokens, `[B, D]`.
-fn pooled(network: &Network, images: Tensor<4>) -> Tensor<2> {
-    network.features(images).mean_dim(1).squeeze_dim(1)
+fn pooled(network: &Network, config: &ModelConfig, images: Tensor<4>) -> Tensor<2> {
+    let features = network.features(config, &Media::Images(images));
+    features.mean_dim(1).squeeze_dim(1)
 }

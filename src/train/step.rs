@@ -8,6 +8,7 @@ use understudy_pipelines::batch::Batch;
 use crate::batch;
 use crate::config::{ConfigError, RunConfig};
 use crate::ema;
+use crate::model::Media;
 use crate::objective::{Data2Vec, Inputs, MaskError, spread};
 use crate::optim::{AdamW, Gradients};
 use crate::params::{self, LoadError};
@@ -210,7 +211,7 @@ impl Trainer {
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
         let masks = self
             .objective
-            .masks(&batch.masks, batch.n_masks, &self.device)?;
+            .masks(&batch.masks, batch.n_masks, batch.n_patches, &self.device)?;
         let n_samples = batch.n_samples;
         let images = batch::images(
             batch.images,
@@ -219,7 +220,8 @@ impl Trainer {
             &self.device,
         );
         let output = self.objective.forward(Inputs {
-            images,
+            media: Media::Images(images),
+            student_tokens: None,
             masks,
             noise: None,
         });
@@ -257,10 +259,14 @@ impl Trainer {
 
         // A clone of a module shares its tensors.
         let Data2Vec {
-            student, teacher, ..
+            config,
+            student,
+            teacher,
         } = &mut self.objective;
         *student = self.optim.step(student.clone(), gradients, lr);
-        *teacher = ema::update(teacher.clone(), student, decay, Data2Vec::ema_scope);
+        *teacher = ema::update(teacher.clone(), student, decay, |name| {
+            Data2Vec::ema_scope(config, name)
+        });
 
         self.state.step = step + 1;
         self.state.bad_rows = bad_rows;
