@@ -26,6 +26,7 @@ pub struct AudioEncoder {
     context: Context,
     /// The blocks that give targets.
     blocks: Vec<Block>,
+    clear_padding: bool,
     layer_drop_prob: f64,
 }
 
@@ -111,6 +112,7 @@ impl AudioEncoder {
             alibi_scale: config.alibi.then(|| parameter([config.n_heads], device)),
             context: Context::new(&block, config.prenet_depth, config.layer_drop_prob, device),
             blocks: block.blocks(config.depth, device),
+            clear_padding: config.clear_padding,
             layer_drop_prob: config.layer_drop_prob,
         }
     }
@@ -152,7 +154,7 @@ impl AudioEncoder {
             x * keep
         };
         // The convolutions of positions would carry what stands in the padding to its neighbours.
-        let cleared = |x: Tensor<3>| match padding {
+        let cleared = |x: Tensor<3>| match padding.filter(|_| self.clear_padding) {
             Some(padding) => without(x, padding),
             None => x,
         };

@@ -68,6 +68,7 @@ pub(crate) fn audio(case: &Case) -> Method {
         pos_conv_depth,
         pos_conv_kernel: (size(config, "conv_pos") / pos_conv_depth).max(3),
         pos_conv_groups: size(config, "conv_pos_groups"),
+        clear_padding: true,
         shared_pos_conv: is_set(config, "ema_layers_only"),
         alibi: false,
         prenet_depth: 0,

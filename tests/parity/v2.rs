@@ -125,6 +125,7 @@ fn audio(config: &Value) -> AudioConfig {
         pos_conv_depth,
         pos_conv_kernel: (size(encoder, "conv_pos_width") / pos_conv_depth).max(3),
         pos_conv_groups: size(encoder, "conv_pos_groups"),
+        clear_padding: false,
         shared_pos_conv: false,
         alibi: is_set(encoder, "use_alibi_encoder"),
         prenet_depth: size(encoder, "prenet_depth"),

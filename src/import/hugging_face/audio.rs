@@ -78,6 +78,7 @@ impl AudioFolder {
             pos_conv_depth: self.num_conv_pos_embeddings,
             pos_conv_kernel: self.conv_pos_kernel_size,
             pos_conv_groups: self.num_conv_pos_embedding_groups,
+            clear_padding: true,
             shared_pos_conv: true,
             alibi: false,
             prenet_depth: 0,

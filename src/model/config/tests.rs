@@ -79,6 +79,7 @@ pub(crate) fn tiny_audio() -> AudioConfig {
         pos_conv_depth: 2,
         pos_conv_kernel: 5,
         pos_conv_groups: 4,
+        clear_padding: true,
         shared_pos_conv: true,
         alibi: false,
         prenet_depth: 0,
