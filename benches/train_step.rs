@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor, TensorData};
 use understudy::config::RunConfig;
+use understudy::model::Media;
 use understudy::objective::{Data2Vec, Inputs};
 use understudy::optim::{AdamW, Gradients};
 use understudy::{device, ema, params, weights};
@@ -106,10 +107,16 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
     for step in 0..steps {
         let from = Instant::now();
         let masks = objective
-            .masks(&rows, config.data.mask.n_masks(), &device)
+            .masks(
+                &rows,
+                config.data.mask.n_masks(),
+                config.data.mask.n_patches(),
+                &device,
+            )
             .expect("masks");
         let inputs = Inputs {
-            images: images.clone(),
+            media: Media::Images(images.clone()),
+            student_tokens: None,
             masks,
             noise: Some(noise.clone()),
         };
@@ -123,7 +130,7 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
             teacher,
             &objective.student,
             config.ema.decay(step + 1),
-            Data2Vec::ema_scope,
+            |name| Data2Vec::ema_scope(&objective.config, name),
         );
         if first_loss.is_none() {
             let loss = output.loss_sum.clone().inner().into_scalar::<f32>();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use understudy_pipelines::DataConfig;
-use understudy_pipelines::config::MaskConfig;
+use understudy_pipelines::config::{MaskConfig, Modality};
 
-use crate::model::ModelConfig;
+use crate::model::{EncoderConfig, ModelConfig};
 use crate::optim::OptimConfig;
 use crate::schedule::EmaSchedule;
 
@@ -181,8 +181,11 @@ impl RunConfig {
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.data.problems();
-        problems.extend(self.model.problems());
-        problems.extend(self.misfits());
+        let of_model = self.model.problems();
+        if of_model.is_empty() {
+            problems.extend(self.misfits());
+        }
+        problems.extend(of_model);
         let mut check = |holds: bool, problem: String| {
             if !holds {
                 problems.push(problem);
@@ -221,6 +224,9 @@ impl RunConfig {
                 self.steps
             ),
         );
+        for problem in self.optim.schedule.problems() {
+            check(false, format!("optim.schedule: {problem}"));
+        }
         for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {
             check(
                 (0.0..=1.0).contains(&decay),
@@ -257,33 +263,79 @@ impl RunConfig {
     /// Where data and model do not fit each other.
     fn misfits(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let Some(image) = &self.data.image else {
-            problems.push("data: the model takes pictures, [data.image]".to_owned());
+        // Without these there are problems enough.
+        let (Some(modality), true) = (self.data.modality(), self.model.problems().is_empty())
+        else {
             return problems;
         };
-        let size = image.size as usize;
-        if size != self.model.image_size() {
-            problems.push(format!(
-                "data.image.size: {size}, but the model's image_size is {}",
-                self.model.image_size()
-            ));
-        }
-        if let Some(grid) = self.data.mask.grid()
-            && grid != self.model.grid()
-        {
-            problems.push(format!(
-                "data.mask: a grid of {grid}, but the model has {} patches per side",
-                self.model.grid()
-            ));
-        }
-        match (&self.model, &self.data.mask) {
-            (ModelConfig::Data2vec1(_), MaskConfig::BeitBlock { .. })
-            | (ModelConfig::Data2vec2(_), MaskConfig::InverseBlock { .. }) => {}
-            (ModelConfig::Data2vec1(_), _) => {
-                problems.push("data.mask: data2vec1 on images takes beit_block masks".to_owned());
+        let mut same = |key: &str, data: usize, what: &str, model: usize| {
+            if data != model {
+                problems.push(format!("{key}: {data}, but the model's {what} is {model}"));
             }
-            (ModelConfig::Data2vec2(_), _) => problems
-                .push("data.mask: data2vec2 takes inverse_block masks, all of one size".to_owned()),
+        };
+        match (modality, self.model.encoder()) {
+            (Modality::Image(image), EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_)) => {
+                let side = self.model.image_size().unwrap_or(0);
+                same("data.image.size", image.size as usize, "image_size", side);
+                let patches = self.model.grid().unwrap_or(0);
+                let grid = self.data.mask.grid().unwrap_or(0);
+                same(
+                    "data.mask: grid",
+                    grid,
+                    "number of patches per side",
+                    patches,
+                );
+            }
+            (Modality::Audio(audio), EncoderConfig::Audio(model)) => {
+                let (window, hop) = (audio.window_frames, audio.hop_frames);
+                let what = "extractor's window";
+                same(
+                    "data.audio.window_frames",
+                    window,
+                    what,
+                    model.window_frames(),
+                );
+                same(
+                    "data.audio.hop_frames",
+                    hop,
+                    "extractor's hop",
+                    model.hop_frames(),
+                );
+            }
+            (Modality::Text(text), EncoderConfig::Text(model)) => {
+                if text.max_tokens > model.max_tokens {
+                    problems.push(format!(
+                        "data.text.max_tokens: {}, but the model has positions for {}",
+                        text.max_tokens, model.max_tokens
+                    ));
+                }
+            }
+            (modality, encoder) => problems.push(format!(
+                "model: its encoder is of {}, but the data are {}",
+                encoder.table(),
+                modality.name()
+            )),
+        }
+        let (is_v1, takes) = match &self.model {
+            ModelConfig::Data2vec1(_) => (true, "beit_block, spans, token_spans or bert"),
+            ModelConfig::Data2vec2(_) => (false, "inverse_block, blocks or tokens"),
+        };
+        let mask = &self.data.mask;
+        let for_v1 = match mask {
+            MaskConfig::BeitBlock { .. }
+            | MaskConfig::Spans { .. }
+            | MaskConfig::TokenSpans { .. }
+            | MaskConfig::Bert { .. } => true,
+            MaskConfig::InverseBlock { .. }
+            | MaskConfig::Blocks { .. }
+            | MaskConfig::Tokens { .. } => false,
+        };
+        if is_v1 != for_v1 {
+            problems.push(format!(
+                "data.mask: {} masks, but {} takes {takes}",
+                mask.name(),
+                if is_v1 { "data2vec1" } else { "data2vec2" }
+            ));
         }
         problems
     }

@@ -14,8 +14,6 @@ pub enum Scope {
     Average,
     /// The student's value: a parameter that both share.
     Copy,
-    /// Left alone: the teacher never uses it.
-    Ignore,
 }
 
 /// Moves the teacher towards the student by one update with decay τ (`decay`).
@@ -85,7 +83,7 @@ impl<F: Fn(&str) -> Scope> ModuleMapper for Mover<F> {
         let Some(student) = self.student.remove(&name) else {
             return param;
         };
-        if scope == Scope::Ignore || (scope == Scope::Average && self.decay >= 1.0) {
+        if scope == Scope::Average && self.decay >= 1.0 {
             return param;
         }
         let (id, value, mapper) = param.consume();
@@ -93,7 +91,7 @@ impl<F: Fn(&str) -> Scope> ModuleMapper for Mover<F> {
         let value = match scope {
             // A fresh tensor: the student's own is updated in place later.
             Scope::Copy => student.mul_scalar(1.0),
-            _ => value.mul_scalar(self.decay) + student.mul_scalar(1.0 - self.decay),
+            Scope::Average => value.mul_scalar(self.decay) + student.mul_scalar(1.0 - self.decay),
         };
         Param::from_mapped_value(id, value, mapper)
     }

@@ -23,46 +23,120 @@ pub enum LrSchedule {
         /// Rate at the end.
         final_lr: f64,
     },
+    /// Linear warm-up, constant peak, exponential decay, constant rate (fairseq's `tri_stage`;
+    /// data2vec 1.0 speech, and text with BERT's masks). fairseq's phase ratios of `steps` are cut
+    /// to whole steps.
+    TriStage {
+        /// Steps of the warm-up.
+        warmup_steps: u64,
+        /// Steps at the peak.
+        hold_steps: u64,
+        /// Steps of the decay.
+        decay_steps: u64,
+        /// Rate at the start over the peak.
+        init_scale: f64,
+        /// Rate at the end over the peak.
+        final_scale: f64,
+    },
+    /// Linear warm-up from 0, then linearly down to 0 (fairseq's `polynomial_decay`; sentence
+    /// tasks).
+    Linear {
+        /// Steps of the warm-up.
+        warmup_steps: u64,
+    },
 }
 
 impl LrSchedule {
     /// The rate of update `step`, counted from 0, of `steps`.
     pub fn lr(&self, peak: f64, step: u64, steps: u64) -> f64 {
-        let (warmup_steps, final_lr) = match *self {
+        let share = |done: u64, of: u64| done as f64 / of as f64;
+        match *self {
             Self::Cosine {
                 warmup_steps,
                 final_lr,
             } => {
                 if step < warmup_steps {
-                    return final_lr + (peak - final_lr) * step as f64 / warmup_steps as f64;
+                    return final_lr + (peak - final_lr) * share(step, warmup_steps);
                 }
-                (warmup_steps, final_lr)
+                half_cosine(peak, final_lr, step - warmup_steps, steps - warmup_steps)
             }
             Self::BeitCosine {
                 warmup_steps,
                 final_lr,
             } => {
                 if step < warmup_steps {
-                    return peak * step as f64 / (warmup_steps.max(2) - 1) as f64;
+                    return peak * share(step, warmup_steps.max(2) - 1);
                 }
-                (warmup_steps, final_lr)
+                half_cosine(peak, final_lr, step - warmup_steps, steps - warmup_steps)
             }
-        };
-        if step >= steps {
-            return final_lr;
+            Self::TriStage {
+                warmup_steps,
+                hold_steps,
+                decay_steps,
+                init_scale,
+                final_scale,
+            } => {
+                let decay_from = warmup_steps + hold_steps;
+                if step < warmup_steps {
+                    let init = init_scale * peak;
+                    init + (peak - init) * share(step, warmup_steps)
+                } else if step < decay_from {
+                    peak
+                } else if step < decay_from + decay_steps {
+                    peak * (final_scale.ln() * share(step - decay_from, decay_steps)).exp()
+                } else {
+                    final_scale * peak
+                }
+            }
+            Self::Linear { warmup_steps } => {
+                if step < warmup_steps {
+                    peak * share(step, warmup_steps)
+                } else {
+                    peak * share(steps.saturating_sub(step), steps - warmup_steps)
+                }
+            }
         }
-        let share = (step - warmup_steps) as f64 / (steps - warmup_steps) as f64;
-        final_lr + 0.5 * (peak - final_lr) * (1.0 + (std::f64::consts::PI * share).cos())
     }
 
     /// Steps of the warm-up.
     pub fn warmup_steps(&self) -> u64 {
         match *self {
-            Self::Cosine { warmup_steps, .. } | Self::BeitCosine { warmup_steps, .. } => {
-                warmup_steps
-            }
+            Self::Cosine { warmup_steps, .. }
+            | Self::BeitCosine { warmup_steps, .. }
+            | Self::TriStage { warmup_steps, .. }
+            | Self::Linear { warmup_steps } => warmup_steps,
         }
     }
+
+    /// What cannot work, each as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        match *self {
+            Self::Cosine { final_lr, .. } | Self::BeitCosine { final_lr, .. } => (!(final_lr
+                >= 0.0))
+                .then(|| format!("final_lr: must be at least 0, is {final_lr}"))
+                .into_iter()
+                .collect(),
+            Self::TriStage {
+                init_scale,
+                final_scale,
+                ..
+            } => [("init_scale", init_scale), ("final_scale", final_scale)]
+                .into_iter()
+                .filter(|(_, scale)| !(*scale > 0.0 && *scale <= 1.0))
+                .map(|(key, scale)| format!("{key}: must be above 0 and at most 1, is {scale}"))
+                .collect(),
+            Self::Linear { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Half a cosine from `peak` at 0 to `final_lr` at `steps` and after.
+fn half_cosine(peak: f64, final_lr: f64, step: u64, steps: u64) -> f64 {
+    if step >= steps {
+        return final_lr;
+    }
+    let share = step as f64 / steps as f64;
+    final_lr + 0.5 * (peak - final_lr) * (1.0 + (std::f64::consts::PI * share).cos())
 }
 
 /// How the teacher follows the student: the table `[ema]`.
@@ -114,6 +188,57 @@ mod tests {
         assert!(schedule.lr(1.0, 0, 110).abs() < 1e-12);
         assert!((schedule.lr(1.0, 9, 110) - 1.0).abs() < 1e-12);
         assert!((schedule.lr(1.0, 10, 110) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_three_stages_follow_each_other() {
+        let schedule = LrSchedule::TriStage {
+            warmup_steps: 10,
+            hold_steps: 20,
+            decay_steps: 40,
+            init_scale: 0.1,
+            final_scale: 0.01,
+        };
+        for (step, expected) in [
+            (0, 0.2),
+            (5, 1.1),
+            (10, 2.0),
+            (29, 2.0),
+            (50, 0.2),
+            (70, 0.02),
+        ] {
+            let found = schedule.lr(2.0, step, 100);
+            assert!((found - expected).abs() < 1e-12, "{step}: {found}");
+        }
+        assert!((schedule.lr(2.0, 99, 100) - 0.02).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rates_below_zero_are_refused() {
+        for schedule in [
+            LrSchedule::Cosine {
+                warmup_steps: 1,
+                final_lr: -1e-9,
+            },
+            LrSchedule::BeitCosine {
+                warmup_steps: 1,
+                final_lr: f64::NAN,
+            },
+            LrSchedule::TriStage {
+                warmup_steps: 1,
+                hold_steps: 1,
+                decay_steps: 1,
+                init_scale: 1.0,
+                final_scale: 0.0,
+            },
+        ] {
+            assert_eq!(schedule.problems().len(), 1, "{schedule:?}");
+        }
+        let schedule = LrSchedule::Cosine {
+            warmup_steps: 1,
+            final_lr: 0.0,
+        };
+        assert!(schedule.problems().is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use understudy::config::{ConfigError, RunConfig};
-use understudy::model::{ModelConfig, Network};
+use understudy::model::{EncoderConfig, Network};
 use understudy::params;
 
 fn recipes() -> Vec<PathBuf> {
@@ -55,11 +55,9 @@ fn every_recipe_loads_and_has_the_published_size() {
         };
         n_published += 1;
         // fairseq counts the fixed positions among the parameters.
-        let positions = match &config.model {
-            ModelConfig::Data2vec1(_) => 0.0,
-            ModelConfig::Data2vec2(model) => {
-                (config.model.grid().pow(2) * model.image.embed_dim) as f64 / 1e6
-            }
+        let positions = match config.model.encoder() {
+            EncoderConfig::Vit2(image) => (image.grid().pow(2) * image.embed_dim) as f64 / 1e6,
+            _ => 0.0,
         };
         let encoder_millions = millions(true) + positions;
         assert!(

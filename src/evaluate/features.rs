@@ -1,17 +1,20 @@
-//! One pass over a labelled set: what an encoder makes of each picture.
+//! One pass over a labelled set: what an encoder makes of each sample.
 
-use burn::tensor::{Device, Tensor, module::adaptive_avg_pool2d};
+use burn::tensor::{Device, Tensor};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
+use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::EvaluateError;
 
-/// Pictures that go through an encoder together.
-const BATCH: usize = 128;
-
-/// Side that pictures are pooled down to before they serve as features: 32 · 32 · 3 = 3,072.
-const RAW_SIDE: usize = 32;
+/// Samples that go through an encoder together.
+fn batch_size(data: &DataConfig) -> usize {
+    match data.modality() {
+        Some(Modality::Audio(_)) => 16,
+        _ => 128,
+    }
+}
 
 /// Features and labels of a whole set, on the host: it has the room for 1.3 million rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,20 +51,19 @@ pub struct Split {
     pub n_classes: usize,
 }
 
-/// Runs `encode` (`[B, 3, H, W]` normalised pictures to `[B, D]`) over `data.train` and `data.val`.
+/// Runs `encode` (a batch to `[B, D]`) over `data.train` and `data.val`.
 pub fn split(
     data: &DataConfig,
     threads: usize,
-    device: &Device,
-    mut encode: impl FnMut(Tensor<4>) -> Tensor<2>,
+    mut encode: impl FnMut(Batch) -> Tensor<2>,
 ) -> Result<Split, EvaluateError> {
     let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
     let options = Options {
         threads,
         ..Options::default()
     };
-    let train = Pipeline::evaluate(data, &data.train, BATCH, &options)?;
-    let val = Pipeline::evaluate(data, val_url, BATCH, &options)?;
+    let train = Pipeline::evaluate(data, &data.train, batch_size(data), &options)?;
+    let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
     let [train_classes, val_classes] = &classes;
     check_classes(
@@ -75,8 +77,8 @@ pub fn split(
         .or(val_classes.as_ref())
         .map(Vec::len);
 
-    let train = collect(train, &data.train, n_named, data, device, &mut encode)?;
-    let val = collect(val, val_url, n_named, data, device, &mut encode)?;
+    let train = collect(train, &data.train, n_named, &mut encode)?;
+    let val = collect(val, val_url, n_named, &mut encode)?;
     // Without names the labels themselves say how many classes there are.
     let largest = || train.labels.iter().chain(&val.labels).max();
     let n_classes = n_named
@@ -87,19 +89,6 @@ pub fn split(
         val,
         n_classes,
     })
-}
-
-/// The normalised pixels as features, `[B, 3 · h · w]`: pictures of more than 32 pixels a side are
-/// pooled down to 32 (each cell the mean of the pixels it covers), so that D stays at most 3,072.
-pub fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
-    let [_, _, height, width] = images.dims();
-    let side = [height.min(RAW_SIDE), width.min(RAW_SIDE)];
-    let images = if side == [height, width] {
-        images
-    } else {
-        adaptive_avg_pool2d(images, side)
-    };
-    images.flatten(1, 3)
 }
 
 /// Both sets must number their classes alike.
@@ -138,9 +127,7 @@ fn collect(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     url: &str,
     n_classes: Option<usize>,
-    data: &DataConfig,
-    device: &Device,
-    encode: &mut impl FnMut(Tensor<4>) -> Tensor<2>,
+    encode: &mut impl FnMut(Batch) -> Tensor<2>,
 ) -> Result<Features, EvaluateError> {
     let mut features = Features {
         values: Vec::new(),
@@ -166,10 +153,10 @@ fn collect(
             };
             features.labels.push(label);
         }
-        let images = crate::batch::images(batch.media, batch.n_samples, data, device);
-        let encoded = encode(images);
+        let n_samples = batch.n_samples;
+        let encoded = encode(batch);
         let [n, dim] = encoded.dims();
-        assert_eq!(n, batch.n_samples, "an encoder gives one row per picture");
+        assert_eq!(n, n_samples, "an encoder gives one row per sample");
         let values = encoded
             .try_into_vec_as()
             .expect("the device gives back what it computed");
@@ -187,38 +174,14 @@ mod tests {
     use super::*;
     use understudy_pipelines::batch::{Media, SampleId};
 
-    /// A recipe for pictures of 2×2 pixels.
-    fn data() -> DataConfig {
-        toml::from_str(
-            r#"
-            train = "set/train"
-            seed = 1
-            batch = 2
-            lanes = 1
-            window_chunks = 1
-            memory = "1MiB"
-            max_bad_fraction = 0.0
-
-            [image]
-            size = 2
-            crop_scale = [1.0, 1.0]
-            crop_ratio = [1.0, 1.0]
-            filter = "bilinear"
-            flip_prob = 0.0
-            color_jitter = 0.0
-            eval_resize = 2
-            mean = [0.5, 0.5, 0.5]
-            std = [0.5, 0.5, 0.5]
-
-            [mask.inverse_block]
-            grid = 2
-            n_masks = 1
-            mask_prob = 0.5
-            mask_prob_adjust = 0.0
-            block = 1
-            "#,
-        )
-        .expect("a recipe")
+    /// The values themselves, black −1 and white 1.
+    fn pixels(batch: Batch) -> Tensor<2> {
+        let Media::Images { pixels, .. } = batch.media else {
+            unreachable!()
+        };
+        let values: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect();
+        let data = burn::tensor::TensorData::new(values, [batch.n_samples, 12]);
+        Tensor::from_data(data, &Device::flex())
     }
 
     /// Two grey 2×2 pictures a batch, black and white.
@@ -247,14 +210,7 @@ mod tests {
     fn collect_two(second: &[i64], n_classes: Option<usize>) -> Result<Features, EvaluateError> {
         let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, second))];
         let batches = batches.into_iter();
-        collect(
-            batches,
-            "set/val",
-            n_classes,
-            &data(),
-            &Device::flex(),
-            &mut raw_pixels,
-        )
+        collect(batches, "set/val", n_classes, &mut pixels)
     }
 
     #[test]
@@ -307,19 +263,6 @@ mod tests {
         assert!(
             error.contains("2 classes in the one and 1 in the other"),
             "{error}"
-        );
-    }
-
-    #[test]
-    fn large_pictures_are_pooled_to_the_mean_of_what_each_cell_covers() {
-        let device = Device::flex();
-        let ramp = Tensor::<1, burn::tensor::Int>::arange(0..3 * 64 * 64, &device).float();
-        let pooled = raw_pixels(ramp.reshape([1, 3, 64, 64]));
-        assert_eq!(pooled.dims(), [1, 3072]);
-        let first: f32 = pooled.slice([0..1, 0..1]).into_scalar();
-        assert!(
-            (first - (0.0 + 1.0 + 64.0 + 65.0) / 4.0).abs() < 1e-4,
-            "{first}"
         );
     }
 }

@@ -1,15 +1,20 @@
 //! How good an encoder is without fine-tuning it: k-NN and a linear probe on frozen features,
-//! beside the same architecture untrained and beside raw pixels.
+//! beside the same architecture untrained and beside features without learning: raw pixels,
+//! statistics of the log-mel spectrogram, a bag of words.
 
+mod bag_of_words;
 pub mod features;
 mod knn;
 mod lbfgs;
+mod log_mel;
 mod probe;
 mod run;
 pub mod table;
+mod unlearned;
 
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::DataConfig;
+use understudy_pipelines::batch::Batch;
 
 pub use features::{Features, Split};
 pub use knn::{Knn, knn};
@@ -17,10 +22,10 @@ pub use probe::{Probe, probe};
 pub use run::{RunEvaluateError, run};
 pub use table::{Row, Table};
 
-/// An encoder with the name of its row: `[B, 3, H, W]` normalised pictures to `[B, D]`.
-pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Tensor<4>) -> Tensor<2> + 'a>);
+/// An encoder with the name of its row: a batch to `[B, D]`.
+pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> Tensor<2> + 'a>);
 
-/// Judges every encoder, and raw pixels after them, on `data.train` and `data.val`.
+/// Judges every encoder, and features without learning after them, on `data.train` and `data.val`.
 ///
 /// Each encoder takes a pass of its own over both sets, so that only one's features are in memory.
 /// `threads` decode; `seed` chooses the rows that the probe holds out. All work without gradients
@@ -32,15 +37,15 @@ pub fn compare(
     threads: usize,
     device: &Device,
 ) -> Result<Table, EvaluateError> {
-    let raw: Encoder<'_> = ("raw pixels", Box::new(features::raw_pixels));
+    let unlearned = unlearned::unlearned(data, threads, device)?;
     let mut table = Table {
         n_train: 0,
         n_val: 0,
         n_classes: 0,
         rows: Vec::new(),
     };
-    for (name, encode) in encoders.into_iter().chain([raw]) {
-        let split = features::split(data, threads, device, encode)?;
+    for (name, encode) in encoders.into_iter().chain([unlearned]) {
+        let split = features::split(data, threads, encode)?;
         table.rows.push(Row::new(name, &split, seed, device));
         (table.n_train, table.n_val) = (split.train.n(), split.val.n());
         table.n_classes = split.n_classes;

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::module::Module;
+use burn::tensor::Device;
+use understudy_pipelines::batch::Batch;
 
-use super::{EvaluateError, Table, compare};
+use super::{Encoder, EvaluateError, Table, compare};
+use crate::batch;
 use crate::config::{ConfigError, RunConfig};
 use crate::model::Network;
 use crate::objective::Data2Vec;
@@ -46,8 +49,8 @@ pub enum RunEvaluateError {
     },
 }
 
-/// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with raw
-/// pixels, and writes the table to the run's folder as `evaluate-step-N-WEIGHTS.json`.
+/// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with
+/// features without learning, and writes the table to the run's folder as `evaluate-step-N-WEIGHTS.json`.
 ///
 /// `weights` is `teacher` or `student`; `set` changes values of the run's config.
 pub fn run(
@@ -61,27 +64,28 @@ pub fn run(
     config.threads.resolve();
     crate::device::set_compute_threads(&config.threads);
 
-    // The teacher of an unlearned run is its student: both are the encoder as it starts.
-    let untrained = Data2Vec::initialised(config.model.clone(), config.seed, device).teacher;
-    let mut tensors = weights::read(&path.join(format!("{weights}.safetensors")))?;
-    // Both are read as a teacher, on the plain device and without what only a student has.
-    let teacher = Data2Vec::new(config.model.clone(), device).teacher;
-    let names: std::collections::BTreeSet<String> = params::shapes(&teacher)
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    tensors.retain(|name, _| names.contains(name));
-    let encoder = params::load(teacher, tensors).map_err(|source| RunEvaluateError::Load {
+    // A teacher may share parts of its student, audio's extractor say: both are read as a student,
+    // and what the teacher has of its own takes the place of the student's.
+    let mut tensors = weights::read(&path.join("student.safetensors"))?;
+    if weights != "student" {
+        tensors.extend(weights::read(&path.join(format!("{weights}.safetensors")))?);
+    }
+    let model = &config.model;
+    let empty = Network::student(model, device);
+    let encoder = params::load(empty, tensors).map_err(|source| RunEvaluateError::Load {
         path: path.clone(),
         source,
     })?;
+    let untrained = Data2Vec::initialised(model.clone(), config.seed, device);
+    let untrained = untrained.student.valid();
 
-    let encoders = vec![
-        (
-            weights,
-            Box::new(|images| pooled(&encoder, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>,
-        ),
-        ("untrained", Box::new(|images| pooled(&untrained, images))),
+    let pooled = |network: &Network, batch: Batch| {
+        let media = batch::media(batch.media, batch.n_samples, &config.data, device).0;
+        network.pooled(model, &media)
+    };
+    let encoders: Vec<Encoder<'_>> = vec![
+        (weights, Box::new(|batch| pooled(&encoder, batch))),
+        ("untrained", Box::new(|batch| pooled(&untrained, batch))),
     ];
     let threads = config.threads.data.unwrap_or(1);
     let table = compare(&config.data, encoders, config.seed, threads, device)?;
@@ -102,9 +106,4 @@ fn table_path(checkpoint: &Path, weights: &str) -> PathBuf {
         _ => checkpoint,
     };
     run.join(format!("evaluate-{step}-{weights}.json"))
-}
-
-/// The mean of a picture's patch tokens, `[B, D]`.
-fn pooled(network: &Network, images: Tensor<4>) -> Tensor<2> {
-    network.features(images).mean_dim(1).squeeze_dim(1)
 }

@@ -5,7 +5,9 @@
 //! out; any other name that is not known is an error.
 
 pub mod data2vec_vision;
-pub mod fairseq;
+pub mod fairseq1;
+pub mod fairseq2;
+mod fused;
 pub mod hugging_face;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ImportError {
     /// A name that the project's models do not have.
-    #[error("{0} is no parameter of a data2vec image model")]
+    #[error("{0} is no parameter of a data2vec model")]
     UnknownName(String),
     /// Part of a matrix is missing.
     #[error("{name} needs its query, key and value parts, {found} of 3 are there")]

@@ -5,15 +5,15 @@ use burn::tensor::module::{attention, linear};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor, activation};
 
-use super::layers::kept;
+use super::layers::dropout;
 use super::{BlockConfig, Linear, RelativePositionBias, parameter};
 
 /// Self-attention.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Rows 0–D give queries, D–2D keys, 2D–3D values. data2vec 2.0 has a bias here.
+    /// Rows 0–D give queries, D–2D keys, 2D–3D values. All but the ViT of 1.0 have a bias here.
     qkv: Linear,
-    /// data2vec 1.0 (as BEiT): queries and values have a bias, keys have none.
+    /// The ViT of 1.0 (as BEiT): queries and values have a bias, keys have none.
     q_bias: Option<Param<Tensor<1>>>,
     v_bias: Option<Param<Tensor<1>>>,
     /// A position table of this layer alone (fine-tuned models of data2vec 1.0).
@@ -48,7 +48,7 @@ impl Attention {
     /// # Shapes
     ///
     /// - x: `[B, S, D]`; output: `[B, S, D]`
-    /// - bias, added to the logits: `[1, H, S, S]`
+    /// - bias, added to the logits: `[B or 1, H or 1, S, S]`
     pub fn forward(&self, x: Tensor<3>, bias: Option<Tensor<4>>) -> Tensor<3> {
         let [b, s, dim] = x.dims();
         let rows = x.reshape([b * s, dim]);
@@ -89,7 +89,7 @@ impl Attention {
 ///
 /// # Shapes
 ///
-/// - q, k, v and output: `[B, H, S, D / H]`; bias: `[1, H, S, S]`
+/// - q, k, v and output: `[B, H, S, D / H]`; bias: `[B or 1, H or 1, S, S]`
 fn attend(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -109,10 +109,5 @@ fn attend(
         Some(bias) => logits + bias,
         None => logits,
     };
-    let mut probs = activation::softmax(logits, 3);
-    if drop_prob > 0.0 {
-        let keep = kept(probs.dims(), drop_prob, &probs.device());
-        probs = probs * keep;
-    }
-    probs.matmul(v)
+    dropout(activation::softmax(logits, 3), drop_prob).matmul(v)
 }

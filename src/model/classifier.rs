@@ -3,7 +3,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::network::without_class_token;
 use super::{LayerNorm, Linear, Vit1, Vit1Config};
 
 /// Encoder, mean of the patch tokens, norm and linear map.
@@ -31,8 +30,9 @@ impl Classifier {
     ///
     /// - tokens: `[B, 1 + N, D]`; output: `[B, classes]`
     pub fn classify(&self, tokens: Tensor<3>) -> Tensor<2> {
-        let [b, _, dim] = tokens.dims();
-        let pooled = without_class_token(tokens).mean_dim(1).reshape([b, dim]);
+        let [b, n_tokens, dim] = tokens.dims();
+        let patches = tokens.narrow(1, 1, n_tokens - 1);
+        let pooled = patches.mean_dim(1).reshape([b, dim]);
         self.head.forward_rows(self.fc_norm.forward(pooled))
     }
 }

@@ -1,5 +1,14 @@
-//! The table `[model]` of a recipe: which method, and how large.
+//! The table `[model]` of a recipe: which method, on what, and how large.
 
+mod encoders;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use encoders::{
+    AudioConfig, EncoderConfig, RelativePosition, TextConfig, Vit1Config, Vit2Config,
+};
+
+use encoders::Check;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,122 +22,103 @@ pub enum ModelConfig {
     Data2vec2(Data2Vec2Config),
 }
 
-/// data2vec 1.0 on images: the table `[model.data2vec1]`.
+/// data2vec 1.0: the table `[model.data2vec1]`, which holds one encoder: `image`, `audio` or
+/// `text`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data2Vec1Config {
-    /// The encoder.
-    pub image: Vit1Config,
+    /// The encoder of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Vit1Config>,
+    /// The encoder of audio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioConfig>,
+    /// The encoder of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// Width between the prediction head's two layers, 1536 for text; without it the head is one
+    /// linear map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_hidden_dim: Option<usize>,
     /// What the student predicts.
     pub targets: TargetConfig,
-    /// Error at which smooth-L1 turns from quadratic to linear; 2 in the paper.
+    /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 2 for images,
+    /// 0 for audio, 4 for text.
     pub loss_beta: f64,
 }
 
-/// data2vec 2.0 on images: the table `[model.data2vec2]`.
+/// data2vec 2.0: the table `[model.data2vec2]`, which holds one encoder: `image`, `audio` or
+/// `text`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data2Vec2Config {
-    /// The encoder.
-    pub image: Vit2Config,
+    /// The encoder of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Vit2Config>,
+    /// The encoder of audio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioConfig>,
+    /// The encoder of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
     /// What turns the student's tokens into predictions.
     pub decoder: DecoderConfig,
     /// What the student predicts.
     pub targets: TargetConfig,
+    /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 4 in one of
+    /// the two released runs of text L, else 0.
+    #[serde(default)]
+    pub loss_beta: f64,
     /// Standard deviation of the noise that fills the decoder's masked positions; 0.01 in the code.
     pub noise_std: f64,
-    /// Weight of the class token's loss; 0.01 in the code, 0 for none.
+    /// Weight of the class token's loss, 0 for none; 0.01 in the code. Images alone.
+    #[serde(default)]
     pub cls_loss_weight: f64,
     /// Pictures per GPU of the published run, whose class-token loss is a sum over its own GPU:
     /// 16 for B, 8 for L and H. Here the loss is scaled to that batch whatever the real one is.
+    #[serde(default)]
     pub cls_batch: usize,
-}
-
-/// BEiT's ViT, the encoder of data2vec 1.0: the table `[model.data2vec1.image]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Vit1Config {
-    /// Side of the square picture, in pixels; 224.
-    pub image_size: usize,
-    /// Side of a patch, in pixels; 16.
-    pub patch_size: usize,
-    /// Width; 768 for B, 1024 for L.
-    pub embed_dim: usize,
-    /// Blocks; 12 for B, 24 for L.
-    pub depth: usize,
-    /// Attention heads; 12 for B, 16 for L.
-    pub n_heads: usize,
-    /// Width of the MLP over `embed_dim`; 4.
-    pub mlp_ratio: f64,
-    /// Added to the variance by the norms; 1e-6.
-    pub norm_eps: f64,
-    /// `LayerScale`'s gains at the start; 1e-4 for B, 1e-5 for L.
-    pub layer_scale: f64,
-    /// Whose the tables of relative positions are; one for all blocks in pre-training.
-    pub relative_position: RelativePosition,
-    /// Probability to drop a branch of the last block for a sample; it grows linearly from 0 at
-    /// the first. 0.25 for B, 0.2 for L.
-    pub drop_path_prob: f64,
-    /// Probability to drop an attention weight; 0.05 for B, 0.15 for L.
-    pub attention_drop_prob: f64,
-}
-
-/// Whose the tables of relative positions are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RelativePosition {
-    /// One table for all blocks.
-    Shared,
-    /// One table per block (models fine-tuned by the reference code).
-    PerLayer,
-}
-
-/// The encoder of data2vec 2.0 for images: the table `[model.data2vec2.image]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Vit2Config {
-    /// Side of the square picture, in pixels; 224.
-    pub image_size: usize,
-    /// Side of a patch, in pixels; 16, 14 for H/14.
-    pub patch_size: usize,
-    /// Width; 768 for B, 1024 for L, 1280 for H.
-    pub embed_dim: usize,
-    /// Blocks before those that give targets; 2 for B, none for L and H.
-    pub prenet_depth: usize,
-    /// Blocks that give targets; 10 for B, 24 for L, 32 for H.
-    pub depth: usize,
-    /// Attention heads; 12 for B, 16 for L and H.
-    pub n_heads: usize,
-    /// Width of the MLP over `embed_dim`; 4.
-    pub mlp_ratio: f64,
-    /// Added to the variance by the norms; 1e-6.
-    pub norm_eps: f64,
 }
 
 /// The convolutional decoder: the table `[model.data2vec2.decoder]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecoderConfig {
-    /// Convolutions; 6 for B, 3 for L and H.
+    /// Convolutions; images 6 for B, 3 for L and H; audio 4, text 5.
     pub n_layers: usize,
-    /// Channels; 768 for B, 1024 for L and H.
+    /// Channels; images 768 for B, 1024 for L and H; audio 384 for B, 768 for L; text 768.
     pub dim: usize,
-    /// Side of the kernel, in patches, odd; 3 for B, 5 for L and H.
+    /// Length of the kernel (images: its side), odd; images 3 for B, 5 for L and H; audio 7, text 9.
     pub kernel: usize,
-    /// Groups of channels; 16.
+    /// Groups of channels; 16, text 1.
     pub groups: usize,
+    /// Whether what goes into a convolution is added to what comes out; not for text.
+    #[serde(default = "yes")]
+    pub residual: bool,
+    /// Width between the two layers of the map back to the encoder's width, 1536 for text; without
+    /// it the map is linear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proj_hidden_dim: Option<usize>,
+    /// Probability to drop a value of the encoder's tokens before the noise is put between them;
+    /// 0.1 for audio and text.
+    #[serde(default)]
+    pub input_drop_prob: f64,
 }
 
-/// What the student predicts: outputs of the teacher's last blocks, averaged.
+fn yes() -> bool {
+    true
+}
+
+/// What the student predicts: outputs of the teacher's last blocks, averaged. For 1.0 images the
+/// outputs are the blocks', for all others those of their MLPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetConfig {
-    /// Blocks averaged, counted from the last, K; 6 for 1.0 images, 10, 18 and 24 for 2.0's B, L
-    /// and H.
+    /// Blocks averaged, counted from the last, K; in 1.0 6 for images, 8 for audio, 10 for text.
     pub top_k: usize,
-    /// Normalisation of each block's output; `layer` for 1.0 images, `instance` for 2.0.
+    /// Normalisation of each block's output.
     pub each: Norm,
-    /// Normalisation of the average; `layer` for images.
+    /// Normalisation of the average.
     pub average: Norm,
 }
 
@@ -145,224 +135,156 @@ pub enum Norm {
 }
 
 impl ModelConfig {
-    /// Side of the square picture, in pixels.
-    pub fn image_size(&self) -> usize {
+    /// The encoder.
+    ///
+    /// # Panics
+    ///
+    /// If there is none: [`Self::problems`] comes first.
+    pub fn encoder(&self) -> EncoderConfig<'_> {
+        let encoders = self.encoders();
+        *encoders.first().expect("a config that has no problems")
+    }
+
+    /// Every encoder that is given; more than one is a problem.
+    fn encoders(&self) -> Vec<EncoderConfig<'_>> {
+        let (image, audio, text) = match self {
+            Self::Data2vec1(config) => (
+                config.image.as_ref().map(EncoderConfig::Vit1),
+                &config.audio,
+                &config.text,
+            ),
+            Self::Data2vec2(config) => (
+                config.image.as_ref().map(EncoderConfig::Vit2),
+                &config.audio,
+                &config.text,
+            ),
+        };
+        let audio = audio.as_ref().map(EncoderConfig::Audio);
+        let text = text.as_ref().map(EncoderConfig::Text);
+        [image, audio, text].into_iter().flatten().collect()
+    }
+
+    /// What the student predicts.
+    pub fn targets(&self) -> TargetConfig {
         match self {
-            Self::Data2vec1(config) => config.image.image_size,
-            Self::Data2vec2(config) => config.image.image_size,
+            Self::Data2vec1(config) => config.targets,
+            Self::Data2vec2(config) => config.targets,
         }
     }
 
-    /// Patches per side.
-    pub fn grid(&self) -> usize {
+    /// Error at which smooth-L1 turns from quadratic to linear; 0 for squared error.
+    pub fn loss_beta(&self) -> f64 {
         match self {
-            Self::Data2vec1(config) => config.image.grid(),
-            Self::Data2vec2(config) => config.image.grid(),
+            Self::Data2vec1(config) => config.loss_beta,
+            Self::Data2vec2(config) => config.loss_beta,
+        }
+    }
+
+    /// What the sum over D of a position's errors is multiplied by.
+    pub fn loss_scale(&self) -> f64 {
+        let dim = self.encoder().embed_dim() as f64;
+        match self.encoder() {
+            EncoderConfig::Vit1(_) => dim.recip(),
+            EncoderConfig::Vit2(_) | EncoderConfig::Audio(_) => dim.sqrt().recip(),
+            EncoderConfig::Text(_) => 1.0,
+        }
+    }
+
+    /// Side of the square picture, in pixels; none for other media.
+    pub fn image_size(&self) -> Option<usize> {
+        match self.encoder() {
+            EncoderConfig::Vit1(config) => Some(config.image_size),
+            EncoderConfig::Vit2(config) => Some(config.image_size),
+            EncoderConfig::Audio(_) | EncoderConfig::Text(_) => None,
+        }
+    }
+
+    /// Patches per side; none for other media.
+    pub fn grid(&self) -> Option<usize> {
+        match self.encoder() {
+            EncoderConfig::Vit1(config) => Some(config.grid()),
+            EncoderConfig::Vit2(config) => Some(config.grid()),
+            EncoderConfig::Audio(_) | EncoderConfig::Text(_) => None,
         }
     }
 
     /// Everything that keeps the model from being built, each as one sentence with its key.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut require = |holds: bool, problem: String| {
-            if !holds {
-                problems.push(problem);
-            }
+        let method = match self {
+            Self::Data2vec1(_) => "data2vec1",
+            Self::Data2vec2(_) => "data2vec2",
         };
-        let (table, image_size, patch_size, embed_dim, depth, n_heads, targets) = match self {
-            Self::Data2vec1(Data2Vec1Config {
-                image: i, targets, ..
-            }) => (
-                "data2vec1",
-                i.image_size,
-                i.patch_size,
-                i.embed_dim,
-                i.depth,
-                i.n_heads,
-                targets,
-            ),
-            Self::Data2vec2(Data2Vec2Config {
-                image: i, targets, ..
-            }) => (
-                "data2vec2",
-                i.image_size,
-                i.patch_size,
-                i.embed_dim,
-                i.depth,
-                i.n_heads,
-                targets,
-            ),
+        let [encoder] = self.encoders()[..] else {
+            return vec![format!(
+                "model.{method}: needs one of the tables image, audio and text, has {}",
+                self.encoders().len()
+            )];
         };
-        let divides =
-            |part: usize, whole: usize| part > 0 && whole > 0 && whole.is_multiple_of(part);
-        require(
-            divides(patch_size, image_size),
-            format!(
-                "model.{table}.image: patch_size {patch_size} does not divide image_size {image_size}"
-            ),
-        );
-        require(
-            divides(n_heads, embed_dim),
-            format!("model.{table}.image: n_heads {n_heads} does not divide embed_dim {embed_dim}"),
-        );
-        require(
-            (1..=depth).contains(&targets.top_k),
-            format!(
-                "model.{table}.targets: top_k {} is not in 1–{depth} (depth)",
-                targets.top_k
-            ),
-        );
+        let told = |table: &str, problems: Vec<String>| {
+            let place = format!("model.{method}{table}");
+            problems
+                .into_iter()
+                .map(move |problem| format!("{place}: {problem}"))
+                .collect::<Vec<_>>()
+        };
+        let mut problems = told(&format!(".{}", encoder.table()), encoder.problems());
+
+        let mut check = Check::default();
+        let (top_k, depth) = (self.targets().top_k, encoder.depth());
+        check.require((1..=depth).contains(&top_k), || {
+            format!("top_k {top_k} is not in 1–{depth} (depth)")
+        });
+        problems.extend(told(".targets", check.problems));
+
+        let mut check = Check::default();
+        let beta = self.loss_beta();
+        check.require(beta >= 0.0, || format!("loss_beta {beta} is negative"));
         match self {
             Self::Data2vec1(config) => {
-                let vit = &config.image;
-                for (key, prob) in [
-                    ("drop_path_prob", vit.drop_path_prob),
-                    ("attention_drop_prob", vit.attention_drop_prob),
-                ] {
-                    require(
-                        (0.0..1.0).contains(&prob),
-                        format!("model.{table}.image: {key} {prob} is not in [0, 1)"),
-                    );
-                }
-                require(
-                    config.loss_beta > 0.0,
-                    format!(
-                        "model.{table}: loss_beta {} is not positive",
-                        config.loss_beta
-                    ),
-                );
+                check.require(config.head_hidden_dim != Some(0), || {
+                    "head_hidden_dim is 0; leave it out for a linear head".to_owned()
+                });
             }
             Self::Data2vec2(config) => {
-                require(
-                    embed_dim.is_multiple_of(4),
-                    format!(
-                        "model.{table}.image: embed_dim {embed_dim} is not a multiple of 4, as the \
-                         sin-cos positions need"
-                    ),
-                );
-                let DecoderConfig {
-                    n_layers,
-                    dim,
-                    kernel,
-                    groups,
-                } = config.decoder;
-                require(
-                    n_layers > 0,
-                    format!("model.{table}.decoder: n_layers is 0"),
-                );
-                require(
-                    kernel % 2 == 1,
-                    format!("model.{table}.decoder: kernel {kernel} is not odd"),
-                );
-                require(
-                    divides(groups, dim) && divides(groups, embed_dim),
-                    format!(
-                        "model.{table}.decoder: groups {groups} does not divide dim {dim} and \
-                         embed_dim {embed_dim}"
-                    ),
-                );
-                require(
-                    config.cls_batch > 0,
-                    format!("model.{table}: cls_batch is 0"),
-                );
+                check.require(config.noise_std >= 0.0, || {
+                    format!("noise_std {} is negative", config.noise_std)
+                });
+                check.require(config.cls_loss_weight >= 0.0, || {
+                    format!("cls_loss_weight {} is negative", config.cls_loss_weight)
+                });
+                if config.cls_loss_weight > 0.0 {
+                    check.require(config.image.is_some(), || {
+                        "cls_loss_weight is for images: others have no class token".to_owned()
+                    });
+                    check.positive("cls_batch", config.cls_batch);
+                }
+                problems.extend(told(
+                    ".decoder",
+                    config.decoder.problems(encoder.embed_dim()),
+                ));
             }
         }
+        problems.extend(told("", check.problems));
         problems
     }
 }
 
-impl Vit1Config {
-    /// Patches per side.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch_size
-    }
-}
-
-impl Vit2Config {
-    /// Patches per side.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch_size
+impl DecoderConfig {
+    fn problems(&self, embed_dim: usize) -> Vec<String> {
+        let mut check = Check::default();
+        check.positive("n_layers", self.n_layers);
+        check.odd("kernel", self.kernel);
+        check.divides(("groups", self.groups), ("dim", self.dim));
+        check.divides(("groups", self.groups), ("embed_dim", embed_dim));
+        check.require(self.proj_hidden_dim != Some(0), || {
+            "proj_hidden_dim is 0; leave it out for a linear map".to_owned()
+        });
+        check.prob("input_drop_prob", self.input_drop_prob);
+        check.problems
     }
 }
 
 /// Width between the layers of an MLP.
 pub(super) fn hidden_dim(embed_dim: usize, mlp_ratio: f64) -> usize {
     (embed_dim as f64 * mlp_ratio).round() as usize
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A data2vec 1.0 model of a picture's 4 × 4 patches.
-    pub(crate) fn tiny1() -> ModelConfig {
-        ModelConfig::Data2vec1(Data2Vec1Config {
-            image: Vit1Config {
-                image_size: 16,
-                patch_size: 4,
-                embed_dim: 16,
-                depth: 3,
-                n_heads: 2,
-                mlp_ratio: 4.0,
-                norm_eps: 1e-6,
-                layer_scale: 1e-2,
-                relative_position: RelativePosition::Shared,
-                drop_path_prob: 0.0,
-                attention_drop_prob: 0.0,
-            },
-            targets: TargetConfig {
-                top_k: 2,
-                each: Norm::Layer,
-                average: Norm::Layer,
-            },
-            loss_beta: 2.0,
-        })
-    }
-
-    /// A data2vec 2.0 model of a picture's 4 × 4 patches.
-    pub(crate) fn tiny2() -> ModelConfig {
-        ModelConfig::Data2vec2(Data2Vec2Config {
-            image: Vit2Config {
-                image_size: 16,
-                patch_size: 4,
-                embed_dim: 16,
-                prenet_depth: 1,
-                depth: 2,
-                n_heads: 2,
-                mlp_ratio: 4.0,
-                norm_eps: 1e-6,
-            },
-            decoder: DecoderConfig {
-                n_layers: 2,
-                dim: 8,
-                kernel: 3,
-                groups: 4,
-            },
-            targets: TargetConfig {
-                top_k: 2,
-                each: Norm::Instance,
-                average: Norm::Layer,
-            },
-            noise_std: 0.01,
-            cls_loss_weight: 0.01,
-            cls_batch: 16,
-        })
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once() {
-        assert_eq!(tiny1().problems(), [""; 0]);
-        assert_eq!(tiny2().problems(), [""; 0]);
-        let ModelConfig::Data2vec2(mut config) = tiny2() else {
-            unreachable!()
-        };
-        config.image.patch_size = 5;
-        config.decoder.kernel = 4;
-        config.targets.top_k = 3;
-        let problems = ModelConfig::Data2vec2(config).problems();
-        assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems[0].contains("patch_size 5 does not divide image_size 16"));
-        assert!(problems[1].contains("top_k 3 is not in 1–2"));
-        assert!(problems[2].contains("kernel 4 is not odd"));
-    }
 }

@@ -1,53 +1,60 @@
-//! data2vec 2.0's decoder of images.
+//! data2vec 2.0's decoder.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
-use super::{Conv2d, DecoderConfig, Linear, layer_norm};
+use super::conv::convolve;
+use super::layers::dropout;
+use super::{Conv, Conv1d, Conv2d, DecoderConfig, Head};
 
-/// The decoder's norms are PyTorch's default.
-const NORM_EPS: f64 = 1e-5;
-
-/// Convolutions over the grid, then a linear map back to the encoder's width.
+/// Convolutions over all positions, then a map back to the encoder's width.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    blocks: Vec<Conv2d>,
-    proj: Linear,
+    blocks: Vec<Conv>,
+    proj: Head,
+    residual: bool,
+    input_drop_prob: f64,
 }
 
 impl Decoder {
-    /// For an encoder of width `embed_dim`.
-    pub fn new(config: &DecoderConfig, embed_dim: usize, device: &Device) -> Self {
+    /// For an encoder of width `embed_dim`, over a square grid of patches or a sequence.
+    pub fn new(config: &DecoderConfig, embed_dim: usize, is_grid: bool, device: &Device) -> Self {
+        let DecoderConfig {
+            dim,
+            kernel,
+            groups,
+            ..
+        } = *config;
         let blocks = (0..config.n_layers).map(|layer_idx| {
-            let n_in = if layer_idx == 0 {
-                embed_dim
+            let n_in = if layer_idx == 0 { embed_dim } else { dim };
+            if is_grid {
+                Conv::Grid(Conv2d::new(n_in, dim, kernel, groups, device))
             } else {
-                config.dim
-            };
-            Conv2d::new(n_in, config.dim, config.kernel, config.groups, device)
+                Conv::Line(Conv1d::same(n_in, dim, kernel, groups, device))
+            }
         });
         Self {
             blocks: blocks.collect(),
-            proj: Linear::new(config.dim, embed_dim, device),
+            proj: Head::new(dim, config.proj_hidden_dim, embed_dim, device),
+            residual: config.residual,
+            input_drop_prob: config.input_drop_prob,
         }
+    }
+
+    /// What the decoder is given of the encoder's tokens, in training with dropout.
+    ///
+    /// # Shapes
+    ///
+    /// - kept: `[rows, D]`
+    pub fn input(&self, kept: Tensor<2>) -> Tensor<2> {
+        dropout(kept, self.input_drop_prob)
     }
 
     /// # Shapes
     ///
-    /// - x: `[R, N, D]`, N a square; output: `[R, N, width of the decoder]`, before [`Self::project`]
+    /// - x: `[R, N, D]`; output: `[R, N, width of the decoder]`, before [`Self::project`]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [r, n, dim] = x.dims();
-        let grid = n.isqrt();
-        let x = self
-            .blocks
-            .iter()
-            .fold(x.reshape([r, grid, grid, dim]), |x, conv| {
-                let y = activation::gelu(layer_norm(conv.forward(x.clone()), NORM_EPS));
-                // The first layer may change the width: then it has no residual.
-                if x.dims() == y.dims() { y + x } else { y }
-            });
-        let [_, _, _, dim] = x.dims();
-        x.reshape([r, n, dim])
+        convolve(&self.blocks, x, self.residual)
     }
 
     /// The decoder's tokens in the encoder's width.

@@ -1,8 +1,7 @@
-//! Linear, convolution, MLP and DropPath.
+//! Linear, MLP, head, dropout and `DropPath`.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{conv2d, linear};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::module::linear;
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
 use super::parameter;
@@ -56,40 +55,6 @@ impl Linear {
     }
 }
 
-/// A convolution over a grid, stride 1, output as large as the input.
-#[derive(Module, Debug)]
-pub struct Conv2d {
-    /// `[out, in / groups, kernel, kernel]`, as PyTorch has it.
-    pub weight: Param<Tensor<4>>,
-    /// `[out]`.
-    pub bias: Param<Tensor<1>>,
-    groups: usize,
-}
-
-impl Conv2d {
-    /// `kernel` is odd; `groups` divides both channel counts.
-    pub fn new(n_in: usize, n_out: usize, kernel: usize, groups: usize, device: &Device) -> Self {
-        Self {
-            weight: parameter([n_out, n_in / groups, kernel, kernel], device),
-            bias: parameter([n_out], device),
-            groups,
-        }
-    }
-
-    /// # Shapes
-    ///
-    /// - input: `[B, height, width, in]`; output: `[B, height, width, out]`
-    ///
-    /// Channels last: the permuted views are libtorch's own `channels_last`, nothing is copied.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [_, _, kernel, _] = self.weight.dims();
-        let options = ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], self.groups);
-        let x = x.permute([0, 3, 1, 2]);
-        let y = conv2d(x, self.weight.val(), Some(self.bias.val()), options);
-        y.permute([0, 2, 3, 1])
-    }
-}
-
 /// Two linear layers with the exact (erf) GELU between.
 #[derive(Module, Debug)]
 pub struct Mlp {
@@ -98,12 +63,20 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// `dim` → `hidden_dim` → `dim`.
-    pub fn new(dim: usize, hidden_dim: usize, device: &Device) -> Self {
+    /// `n_in` → `hidden_dim` → `n_out`.
+    pub fn new(n_in: usize, hidden_dim: usize, n_out: usize, device: &Device) -> Self {
         Self {
-            fc1: Linear::new(dim, hidden_dim, device),
-            fc2: Linear::new(hidden_dim, dim, device),
+            fc1: Linear::new(n_in, hidden_dim, device),
+            fc2: Linear::new(hidden_dim, n_out, device),
         }
+    }
+
+    /// # Shapes
+    ///
+    /// - input: `[rows, in]`; output: `[rows, out]`
+    pub fn forward_rows(&self, x: Tensor<2>) -> Tensor<2> {
+        self.fc2
+            .forward_rows(activation::gelu(self.fc1.forward_rows(x)))
     }
 
     /// # Shapes
@@ -111,8 +84,37 @@ impl Mlp {
     /// - input and output: `[B, S, D]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [b, s, dim] = x.dims();
-        let hidden = activation::gelu(self.fc1.forward_rows(x.reshape([b * s, dim])));
-        self.fc2.forward_rows(hidden).reshape([b, s, dim])
+        self.forward_rows(x.reshape([b * s, dim]))
+            .reshape([b, s, dim])
+    }
+}
+
+/// From a token to a prediction: one linear map, or two with GELU between (text).
+#[derive(Module, Debug)]
+pub enum Head {
+    /// One.
+    Linear(Linear),
+    /// Two.
+    Mlp(Mlp),
+}
+
+impl Head {
+    /// `n_in` → `n_out`, over `hidden_dim` where one is given.
+    pub fn new(n_in: usize, hidden_dim: Option<usize>, n_out: usize, device: &Device) -> Self {
+        match hidden_dim {
+            None => Self::Linear(Linear::new(n_in, n_out, device)),
+            Some(hidden_dim) => Self::Mlp(Mlp::new(n_in, hidden_dim, n_out, device)),
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - input: `[rows, in]`; output: `[rows, out]`
+    pub fn forward_rows(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Linear(linear) => linear.forward_rows(x),
+            Self::Mlp(mlp) => mlp.forward_rows(x),
+        }
     }
 }
 
@@ -141,6 +143,15 @@ impl DropPath {
         let keep = kept([b, 1, 1], self.prob, &x.device());
         x * keep
     }
+}
+
+/// Dropout on the autodiff device; elsewhere `x` as it is.
+pub(super) fn dropout<const R: usize>(x: Tensor<R>, prob: f64) -> Tensor<R> {
+    if prob == 0.0 || !x.is_autodiff() {
+        return x;
+    }
+    let keep = kept(x.dims(), prob, &x.device());
+    x * keep
 }
 
 /// Dropout's factors: 0 with probability `prob`, else 1 / (1 − `prob`).

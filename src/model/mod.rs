@@ -1,41 +1,57 @@
 //! Encoders, and the parts that they are made of.
 //!
-//! Both methods use the same [`Block`], [`Attention`] and [`Mlp`]; what differs between them are
-//! fields of [`BlockConfig`]. Notation of the shapes: B samples, M masks per sample, R = B·M rows,
-//! N patches, S tokens, D width, H heads.
+//! All use the same [`Block`], [`Attention`] and [`Mlp`]; what differs between them are fields of
+//! [`BlockConfig`]. Audio and text have one encoder for both methods. Notation of the shapes: B
+//! samples, M masks per sample, R = B·M rows, N positions (patches, frames, tokens), S tokens, D
+//! width, H heads.
 //!
-//! Weights have PyTorch's layout and, within an encoder, the reference's names, so that
+//! Weights have PyTorch's layout and, within an encoder of images, the reference's names, so that
 //! checkpoints speak the field's language. Modules are built without values: `init` or
 //! `params::load` writes them.
 
 mod attention;
+mod audio;
 mod block;
 mod classifier;
 pub(crate) mod config;
+mod context;
+mod conv;
 mod decoder;
+mod encoder;
 mod layers;
+mod masks;
+mod media;
 mod network;
 mod norm;
 mod patch;
 mod position;
+mod text;
+mod text_heads;
 mod vit1;
 mod vit2;
 
 pub use attention::Attention;
-pub use block::{Block, BlockConfig, BlockOutput};
+pub use audio::{AudioEncoder, WaveFeatures};
+pub use block::{Block, BlockConfig, BlockOutput, Sequence};
 pub use classifier::Classifier;
 pub use config::{
-    Data2Vec1Config, Data2Vec2Config, DecoderConfig, ModelConfig, Norm, RelativePosition,
-    TargetConfig, Vit1Config, Vit2Config,
+    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, EncoderConfig, ModelConfig, Norm,
+    RelativePosition, TargetConfig, TextConfig, Vit1Config, Vit2Config,
 };
+pub use context::Context;
+pub use conv::{Conv, Conv1d, Conv2d};
 pub use decoder::Decoder;
-pub use layers::{Conv2d, DropPath, Linear, Mlp};
-pub(crate) use network::without_class_token;
-pub use network::{Network, Network1, Network2, ParameterCounts};
+pub use encoder::Encoder;
+pub use layers::{DropPath, Head, Linear, Mlp};
+pub use masks::{MaskError, Masks};
+pub use media::{Media, View};
+pub use network::{Network, ParameterCounts};
 pub use norm::LayerNorm;
 pub(crate) use norm::{instance_norm, layer_norm};
 pub use patch::PatchEmbed;
 pub use position::{RelativePositionBias, sin_cos_positions};
+pub use text::{Embedding, TextEncoder};
+pub use text_heads::{MaskedLanguageHead, Pooler, SentenceHead};
 pub use vit1::Vit1;
 pub use vit2::Vit2;
 

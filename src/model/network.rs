@@ -3,72 +3,69 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{Data2Vec1Config, Data2Vec2Config, Decoder, Linear, ModelConfig, Vit1, Vit2};
+use super::{Decoder, Encoder, EncoderConfig, Head, Media, ModelConfig, View};
 use crate::params;
 
 /// A student or a teacher.
 #[derive(Module, Debug)]
-pub enum Network {
-    /// data2vec 1.0.
-    V1(Network1),
-    /// data2vec 2.0.
-    V2(Network2),
-}
-
-/// Student or teacher of data2vec 1.0.
-#[derive(Module, Debug)]
-pub struct Network1 {
+pub struct Network {
     /// The encoder.
-    pub encoder: Vit1,
-    /// From the student's tokens to predictions. The teacher's is averaged too, as in the
-    /// reference, and used by nothing.
-    pub lm_head: Linear,
-}
-
-/// Student or teacher of data2vec 2.0.
-#[derive(Module, Debug)]
-pub struct Network2 {
-    /// The encoder.
-    pub encoder: Vit2,
-    /// From the student's tokens to predictions; the teacher has none.
+    pub encoder: Encoder,
+    /// From the student's tokens to predictions (1.0). The teacher of images has one too, averaged
+    /// as in the reference, and used by nothing.
+    pub lm_head: Option<Head>,
+    /// From the student's tokens to predictions (2.0).
     pub decoder: Option<Decoder>,
 }
 
 impl Network {
     /// A student, without values.
     pub fn student(config: &ModelConfig, device: &Device) -> Self {
-        match config {
-            ModelConfig::Data2vec1(Data2Vec1Config { image, .. }) => Self::V1(Network1 {
-                encoder: Vit1::new(image, device),
-                lm_head: Linear::new(image.embed_dim, image.embed_dim, device),
-            }),
-            ModelConfig::Data2vec2(Data2Vec2Config { image, decoder, .. }) => Self::V2(Network2 {
-                encoder: Vit2::new(image, device),
-                decoder: Some(Decoder::new(decoder, image.embed_dim, device)),
-            }),
+        let encoder = config.encoder();
+        let dim = encoder.embed_dim();
+        let is_image = matches!(encoder, EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_));
+        let (lm_head, decoder) = match config {
+            ModelConfig::Data2vec1(config) => (
+                Some(Head::new(dim, config.head_hidden_dim, dim, device)),
+                None,
+            ),
+            ModelConfig::Data2vec2(config) => (
+                None,
+                Some(Decoder::new(&config.decoder, dim, is_image, device)),
+            ),
+        };
+        Self {
+            encoder: Encoder::new(encoder, lm_head.is_some(), device),
+            lm_head,
+            decoder,
         }
     }
 
     /// A teacher, without values: what the reference's teacher has of a student.
     pub fn teacher(config: &ModelConfig, device: &Device) -> Self {
-        match Self::student(config, device) {
-            Self::V2(network) => Self::V2(Network2 {
-                decoder: None,
-                ..network
-            }),
-            network @ Self::V1(_) => network,
-        }
+        Self::student(config, device).into_teacher()
     }
 
     /// A teacher on the plain device with the values of this student.
     #[must_use]
     pub fn as_teacher(&self) -> Self {
-        match params::unshared(self.valid()) {
-            Self::V2(network) => Self::V2(Network2 {
-                decoder: None,
-                ..network
-            }),
-            network @ Self::V1(_) => network,
+        params::unshared(self.valid().into_teacher())
+    }
+
+    /// Without what the reference's teachers lack: the decoder, the head of all but images, the
+    /// convolutions over waves, and the embedding of 2.0's tokens.
+    fn into_teacher(self) -> Self {
+        let is_first = self.lm_head.is_some();
+        let (encoder, lm_head) = match self.encoder {
+            Encoder::Audio(encoder) => (Encoder::Audio(encoder.into_teacher()), None),
+            Encoder::Text(encoder) if is_first => (Encoder::Text(encoder), None),
+            Encoder::Text(encoder) => (Encoder::Text(encoder.without_embedding()), None),
+            encoder => (encoder, self.lm_head),
+        };
+        Self {
+            encoder,
+            lm_head,
+            decoder: None,
         }
     }
 
@@ -89,24 +86,39 @@ impl Network {
         counts
     }
 
-    /// The features of pictures with nothing masked: patch tokens after the final norm (1.0) or of
-    /// the last block (2.0), without the class token.
+    /// The features of media with nothing masked, `[B, N, D]`: of the last block, for images
+    /// without the class token and in 1.0 after the final norm. What stands in the padding means
+    /// nothing.
     ///
-    /// # Shapes
+    /// # Panics
     ///
-    /// - images: `[B, 3, side, side]`; output: `[B, N, D]`
-    pub fn features(&self, images: Tensor<4>) -> Tensor<3> {
-        let tokens = match self {
-            Self::V1(Network1 { encoder, .. }) => {
-                let tokens = encoder.tokens(encoder.local(images), None);
-                encoder.normed(encoder.encode(tokens, &mut |_, _| ()))
+    /// On a teacher that takes its student's local features (audio, and text of 2.0).
+    pub fn features(&self, config: &ModelConfig, media: &Media) -> Tensor<3> {
+        let encoder = &self.encoder;
+        let padding = media.padding(config.encoder());
+        let local = encoder
+            .local(media)
+            .expect("an encoder that sees media itself");
+        let sequence = encoder.sequence(local, View::All, padding.as_ref());
+        encoder.normed(encoder.without_extra(encoder.run(sequence, &mut |_, _| ())))
+    }
+
+    /// The mean of a sample's features, padding left out, `[B, D]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::features`].
+    pub fn pooled(&self, config: &ModelConfig, media: &Media) -> Tensor<2> {
+        let features = self.features(config, media);
+        let [b, n, dim] = features.dims();
+        match media.padding(config.encoder()) {
+            None => features.mean_dim(1).reshape([b, dim]),
+            Some(padding) => {
+                let own = padding.neg().add_scalar(1.0).reshape([b, n, 1]);
+                let count = own.clone().sum_dim(1).clamp_min(1.0);
+                ((features * own).sum_dim(1) / count).reshape([b, dim])
             }
-            Self::V2(Network2 { encoder, .. }) => {
-                let patches = encoder.positioned(encoder.local(images));
-                encoder.encode(patches, &mut |_, _| ())
-            }
-        };
-        without_class_token(tokens)
+        }
     }
 }
 
@@ -119,19 +131,63 @@ pub struct ParameterCounts {
     pub head: usize,
 }
 
-/// `[B, 1 + N, D]` → `[B, N, D]`.
-pub(crate) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
-    let [_, n_tokens, _] = tokens.dims();
-    tokens.narrow(1, 1, n_tokens - 1)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::config::tests::{tiny1, tiny2};
+    use super::super::config::tests::{all, tiny_audio, tiny_text, tiny1, tiny2};
+    use super::super::{AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, TextConfig};
     use super::*;
 
     fn counts(config: &ModelConfig) -> ParameterCounts {
         Network::student(config, &Device::flex()).parameter_counts()
+    }
+
+    fn config1() -> Data2Vec1Config {
+        let ModelConfig::Data2vec1(config) = tiny1() else {
+            unreachable!()
+        };
+        Data2Vec1Config {
+            image: None,
+            ..config
+        }
+    }
+
+    fn config2() -> Data2Vec2Config {
+        let ModelConfig::Data2vec2(config) = tiny2() else {
+            unreachable!()
+        };
+        Data2Vec2Config {
+            image: None,
+            ..config
+        }
+    }
+
+    fn audio(embed_dim: usize, depth: usize, n_heads: usize) -> AudioConfig {
+        AudioConfig {
+            conv_dim: 512,
+            conv_layers: [[10, 5]; 1]
+                .into_iter()
+                .chain([[3, 2]; 4])
+                .chain([[2, 2]; 2])
+                .collect(),
+            pos_conv_depth: 5,
+            pos_conv_kernel: 19,
+            pos_conv_groups: 16,
+            embed_dim,
+            depth,
+            n_heads,
+            ..tiny_audio()
+        }
+    }
+
+    fn text(embed_dim: usize, depth: usize, n_heads: usize) -> TextConfig {
+        TextConfig {
+            vocab_size: 50265,
+            max_tokens: 512,
+            embed_dim,
+            depth,
+            n_heads,
+            ..tiny_text()
+        }
     }
 
     #[test]
@@ -139,19 +195,40 @@ mod tests {
         let ModelConfig::Data2vec1(mut config) = tiny1() else {
             unreachable!()
         };
-        config.image.image_size = 224;
-        config.image.patch_size = 16;
-        config.image.embed_dim = 768;
-        config.image.depth = 12;
-        config.image.n_heads = 12;
+        let image = config.image.as_mut().unwrap();
+        image.image_size = 224;
+        image.patch_size = 16;
+        image.embed_dim = 768;
+        image.depth = 12;
+        image.n_heads = 12;
         let base = counts(&ModelConfig::Data2vec1(config));
         // Hugging Face's Data2VecVisionModel of the base size, and a 768 × 768 map with bias.
         assert_eq!(base.encoder, 85_666_128);
         assert_eq!(base.head, 768 * 769);
+
+        // Numbers of the reference code (data2vec.md §1.1, §1.3).
+        for (audio, encoder, head) in [
+            (audio(768, 12, 12), 93_164_288, 590_592),
+            (audio(1024, 24, 16), 313_276_416, 1024 * 1025),
+        ] {
+            let config = Data2Vec1Config {
+                audio: Some(audio),
+                ..config1()
+            };
+            let found = counts(&ModelConfig::Data2vec1(config));
+            assert_eq!((found.encoder, found.head), (encoder, head));
+        }
+        let config = Data2Vec1Config {
+            text: Some(text(768, 12, 12)),
+            head_hidden_dim: Some(1536),
+            ..config1()
+        };
+        let found = counts(&ModelConfig::Data2vec1(config));
+        assert_eq!((found.encoder, found.head), (124_054_272, 2_361_600));
     }
 
     #[test]
-    fn sizes_of_2_0_are_the_references() {
+    fn sizes_of_2_0_images_are_the_references() {
         // Millions of encoder and decoder, from the reference code (data2vec.md).
         for (dim, patch, prenet, depth, n_heads, decoder, expected) in [
             (768, 16, 2, 10, 12, (6, 768, 3), (85.8, 2.6)),
@@ -161,15 +238,19 @@ mod tests {
             let ModelConfig::Data2vec2(mut config) = tiny2() else {
                 unreachable!()
             };
-            let image = &mut config.image;
+            let image = config.image.as_mut().unwrap();
             (image.image_size, image.patch_size, image.embed_dim) = (224, patch, dim);
             (image.prenet_depth, image.depth, image.n_heads) = (prenet, depth, n_heads);
-            let (n_layers, decoder_dim, kernel) = decoder;
-            config.decoder.n_layers = n_layers;
-            (config.decoder.dim, config.decoder.kernel) = (decoder_dim, kernel);
-            config.decoder.groups = 16;
             // The reference counts its fixed positions too.
-            let n_positions = config.image.grid().pow(2) * dim;
+            let n_positions = image.grid().pow(2) * dim;
+            let (n_layers, decoder_dim, kernel) = decoder;
+            config.decoder = DecoderConfig {
+                n_layers,
+                dim: decoder_dim,
+                kernel,
+                groups: 16,
+                ..config.decoder
+            };
             let found = counts(&ModelConfig::Data2vec2(config));
             let millions = |n: usize| (n as f64 / 1e5).round() / 10.0;
             assert_eq!(
@@ -180,14 +261,58 @@ mod tests {
     }
 
     #[test]
-    fn a_teacher_has_no_decoder_and_the_same_names() {
+    fn sizes_of_2_0_audio_are_the_references() {
+        // data2vec.md §2.8; of L it gives millions.
+        let of = |embed_dim, prenet_depth, depth, n_heads, dim| {
+            let config = config2();
+            counts(&ModelConfig::Data2vec2(Data2Vec2Config {
+                audio: Some(AudioConfig {
+                    alibi: true,
+                    prenet_depth,
+                    ..audio(embed_dim, depth, n_heads)
+                }),
+                decoder: DecoderConfig {
+                    n_layers: 4,
+                    dim,
+                    kernel: 7,
+                    groups: 16,
+                    ..config.decoder
+                },
+                ..config
+            }))
+        };
+        let base = of(768, 0, 12, 12, 384);
+        assert_eq!((base.encoder, base.head), (93_163_532, 619_776));
+        let large = of(1024, 8, 16, 16, 768);
+        let millions = |n: usize| (n as f64 / 1e4).round() / 100.0;
+        assert_eq!(
+            (millions(large.encoder), millions(large.head)),
+            (313.28, 1.91)
+        );
+    }
+
+    #[test]
+    fn a_teacher_has_what_the_references_has_and_the_same_names() {
         let device = Device::flex();
-        for config in [tiny1(), tiny2()] {
+        let lacks: [&[&str]; 6] = [
+            &[],
+            &["decoder."],
+            &["encoder.local.", "encoder.mask_emb", "lm_head."],
+            &["encoder.local.", "decoder."],
+            &["lm_head."],
+            &["encoder.embed.", "decoder."],
+        ];
+        for (config, lacks) in all().into_iter().zip(lacks) {
             let student = params::shapes(&Network::student(&config, &device));
             let teacher = params::shapes(&Network::teacher(&config, &device));
+            assert!(
+                lacks
+                    .iter()
+                    .all(|part| { student.iter().any(|(name, _)| name.starts_with(part)) })
+            );
             let expected: Vec<_> = student
                 .into_iter()
-                .filter(|(name, _)| !name.starts_with("decoder."))
+                .filter(|(name, _)| !lacks.iter().any(|part| name.starts_with(part)))
                 .collect();
             assert_eq!(teacher, expected);
         }

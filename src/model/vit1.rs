@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::hidden_dim;
 use super::{
     Block, BlockConfig, BlockOutput, LayerNorm, PatchEmbed, RelativePosition, RelativePositionBias,
-    Vit1Config, block, parameter,
+    Sequence, Vit1Config, block, parameter,
 };
 
 /// A ViT with relative positions, LayerScale and norms before the branches.
@@ -49,6 +49,7 @@ impl Vit1 {
                 layer_scale: true,
                 separate_qv_bias: true,
                 rel_pos_grid: per_layer.then_some(grid),
+                drop_prob: 0.0,
                 attention_drop_prob: config.attention_drop_prob,
                 drop_path_prob: config.drop_path_prob * block_idx as f64
                     / (config.depth.max(2) - 1) as f64,
@@ -79,12 +80,12 @@ impl Vit1 {
     ///
     /// # Shapes
     ///
-    /// - patches: `[B, N, D]`; mask: `[B, N]`, 1 = masked; output: `[B, 1 + N, D]`
+    /// - patches: `[B, N, D]`; mask: `[B, N]`, 1 = masked; the tokens: `[B, 1 + N, D]`
     ///
     /// # Panics
     ///
     /// If there is a mask and the model has no mask token.
-    pub fn tokens(&self, patches: Tensor<3>, mask: Option<Tensor<2>>) -> Tensor<3> {
+    pub fn sequence(&self, patches: Tensor<3>, mask: Option<Tensor<2>>) -> Sequence {
         let [b, _, dim] = patches.dims();
         let patches = match mask {
             None => patches,
@@ -97,25 +98,19 @@ impl Vit1 {
                 patches * (1.0 - mask.clone()) + token.val() * mask
             }
         };
-        Tensor::cat(vec![self.cls_token.val().expand([b, 1, dim]), patches], 1)
+        Sequence {
+            x: Tensor::cat(vec![self.cls_token.val().expand([b, 1, dim]), patches], 1),
+            bias: self
+                .rel_pos_bias
+                .as_ref()
+                .map(RelativePositionBias::forward),
+        }
     }
 
     /// All blocks; `each` sees every block's index and output. The final norm is left to
-    /// [`Self::normed`].
-    ///
-    /// # Shapes
-    ///
-    /// - tokens and output: `[B, 1 + N, D]`
-    pub fn encode(
-        &self,
-        tokens: Tensor<3>,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
-        let bias = self
-            .rel_pos_bias
-            .as_ref()
-            .map(RelativePositionBias::forward);
-        block::run(&self.blocks, tokens, bias.as_ref(), each)
+    /// [`Self::normed`]. Returns `[B, 1 + N, D]`.
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
+        block::run(&self.blocks, sequence, 0.0, each)
     }
 
     /// The final norm, where the model has one.
@@ -128,10 +123,5 @@ impl Vit1 {
             Some(norm) => norm.forward(x),
             None => x,
         }
-    }
-
-    /// Blocks.
-    pub fn depth(&self) -> usize {
-        self.blocks.len()
     }
 }

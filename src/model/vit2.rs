@@ -3,9 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::config::hidden_dim;
 use super::{
-    Block, BlockConfig, BlockOutput, LayerNorm, PatchEmbed, Vit2Config, block, parameter,
+    Block, BlockConfig, BlockOutput, Context, PatchEmbed, Sequence, Vit2Config, block, parameter,
     sin_cos_positions,
 };
 
@@ -17,15 +16,8 @@ pub struct Vit2 {
     cls_token: Param<Tensor<3>>,
     /// `[N, D]`, not trained.
     positions: Tensor<2>,
-    context: ContextEncoder,
+    context: Context,
     /// The blocks that give targets.
-    blocks: Vec<Block>,
-}
-
-/// What tokens pass before the blocks that give targets.
-#[derive(Module, Debug)]
-struct ContextEncoder {
-    norm: LayerNorm,
     blocks: Vec<Block>,
 }
 
@@ -33,28 +25,13 @@ impl Vit2 {
     /// The encoder.
     pub fn new(config: &Vit2Config, device: &Device) -> Self {
         let dim = config.embed_dim;
-        let block = BlockConfig {
-            dim,
-            n_heads: config.n_heads,
-            hidden_dim: hidden_dim(dim, config.mlp_ratio),
-            norm_eps: config.norm_eps,
-            norm_first: false,
-            layer_scale: false,
-            separate_qv_bias: false,
-            rel_pos_grid: None,
-            attention_drop_prob: 0.0,
-            drop_path_prob: 0.0,
-        };
-        let blocks = |n: usize| (0..n).map(|_| Block::new(&block, device)).collect();
+        let block = BlockConfig::post_norm(dim, config.n_heads, config.mlp_ratio, config.norm_eps);
         Self {
             patch_embed: PatchEmbed::new(config.patch_size, dim, device),
             cls_token: parameter([1, 1, dim], device),
             positions: sin_cos_positions(config.grid(), dim, &device.clone().without_autodiff()),
-            context: ContextEncoder {
-                norm: LayerNorm::new(dim, config.norm_eps, device),
-                blocks: blocks(config.prenet_depth),
-            },
-            blocks: blocks(config.depth),
+            context: Context::new(&block, config.prenet_depth, 0.0, device),
+            blocks: block.blocks(config.depth, device),
         }
     }
 
@@ -76,31 +53,25 @@ impl Vit2 {
         patches + self.positions.clone().unsqueeze()
     }
 
-    /// Class token, context encoder and blocks; `each` sees every target-giving block's index and
-    /// output.
+    /// Class token and context encoder.
     ///
     /// # Shapes
     ///
-    /// - patches, all of a picture or those kept: `[R, n, D]`; output: `[R, 1 + n, D]`
-    pub fn encode(
-        &self,
-        patches: Tensor<3>,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
+    /// - patches, all of a picture or those kept: `[R, n, D]`; the tokens: `[R, 1 + n, D]`
+    pub fn sequence(&self, patches: Tensor<3>) -> Sequence {
         let [r, _, dim] = patches.dims();
         let x = Tensor::cat(vec![self.cls_token.val().expand([r, 1, dim]), patches], 1);
-        let x = self.context.norm.forward(x);
-        let x = block::run(&self.context.blocks, x, None, &mut |_, _| ());
-        block::run(&self.blocks, x, None, each)
+        self.context.forward(Sequence { x, bias: None })
+    }
+
+    /// The blocks that give targets; `each` sees every one's index and output. Returns
+    /// `[R, 1 + n, D]`.
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
+        block::run(&self.blocks, sequence, 0.0, each)
     }
 
     /// The fixed positions, `[N, D]`.
     pub fn positions(&self) -> Tensor<2> {
         self.positions.clone()
-    }
-
-    /// Blocks that give targets.
-    pub fn depth(&self) -> usize {
-        self.blocks.len()
     }
 }

@@ -2,8 +2,17 @@
 
 use burn::tensor::Tensor;
 
+/// Sum of smooth-L1 with `beta`, or of squared errors where that is 0, `[1]`.
+pub(super) fn error_sum(predictions: Tensor<2>, targets: Tensor<2>, beta: f64) -> Tensor<1> {
+    if beta > 0.0 {
+        smooth_l1_sum(predictions, targets, beta)
+    } else {
+        squared_error_sum(predictions, targets)
+    }
+}
+
 /// Sum of smooth-L1 with `beta` (½d²/β below β, |d| − ½β above), `[1]`.
-pub(super) fn smooth_l1_sum(predictions: Tensor<2>, targets: Tensor<2>, beta: f64) -> Tensor<1> {
+fn smooth_l1_sum(predictions: Tensor<2>, targets: Tensor<2>, beta: f64) -> Tensor<1> {
     let distance = (predictions - targets).abs();
     let quadratic = distance.clone().clamp_max(beta);
     let linear = distance - quadratic.clone();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
+use crate::batch::{self, VocabularyError};
 use crate::config::RunConfig;
 use crate::objective::MaskError;
 use checkpoint::CheckpointError;
@@ -51,6 +52,12 @@ pub enum TrainError {
     /// The pipeline ended before the run did.
     #[error("the data ended at step {0}: the set has no good sample left")]
     OutOfData(u64),
+    /// The samples of a whole step were bad.
+    #[error("step {0}: not one of its samples is good; see the run's quarantine.jsonl")]
+    BadStep(u64),
+    /// Tokens that the model has no embedding for.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// Masks that the method cannot use.
     #[error(transparent)]
     Masks(#[from] MaskError),
@@ -86,6 +93,7 @@ pub fn train(
         None => Trainer::start(&config, device)?,
     };
     let mut data = open_data(&config, &run, &trainer)?;
+    batch::check_vocabulary(&config.model, &config.data.train, data.tokenizer())?;
     trainer.bind_data(data.fingerprint(), &config.data.train)?;
     run.write_config(&config)?;
 
@@ -148,6 +156,9 @@ fn step(
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
         progress.took(batch.n_samples, wait);
         trainer.accumulate(batch)?;
+    }
+    if !trainer.has_loss() {
+        return Err(TrainError::BadStep(trainer.steps_done()));
     }
     trainer.finish_step(data.bad_rows());
     Ok(())

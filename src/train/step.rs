@@ -206,19 +206,24 @@ impl Trainer {
         self.sums = Sums::default();
     }
 
-    /// Adds the gradients of one micro-batch.
+    /// Adds the gradients of one micro-batch; one whose samples were all bad adds none.
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
+        if batch.n_samples == 0 {
+            return Ok(());
+        }
+        let (n_masks, n_positions) = (batch.n_masks, batch.n_positions);
         let masks = self
             .objective
-            .masks(&batch.masks, batch.n_masks, &self.device)?;
-        let images = batch::images(
+            .masks(&batch.masks, n_masks, n_positions, &self.device)?;
+        let (media, student_tokens) = batch::media(
             batch.media,
             batch.n_samples,
             &self.config.data,
             &self.device,
         );
         let output = self.objective.forward(Inputs {
-            images,
+            media,
+            student_tokens,
             masks,
             noise: None,
         });
@@ -233,6 +238,11 @@ impl Trainer {
         }
         sums.spreads = Some([output.targets, output.predictions, output.local]);
         Ok(())
+    }
+
+    /// Whether the step has a loss.
+    pub(super) fn has_loss(&self) -> bool {
+        self.sums.count > 0.0
     }
 
     /// Applies the step to student and teacher.
@@ -256,10 +266,14 @@ impl Trainer {
 
         // A clone of a module shares its tensors.
         let Data2Vec {
-            student, teacher, ..
+            config,
+            student,
+            teacher,
         } = &mut self.objective;
         *student = self.optim.step(student.clone(), gradients, lr);
-        *teacher = ema::update(teacher.clone(), student, decay, Data2Vec::ema_scope);
+        *teacher = ema::update(teacher.clone(), student, decay, |name| {
+            Data2Vec::ema_scope(config, name)
+        });
 
         self.state.step = step + 1;
         self.state.bad_rows = bad_rows;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ pub(crate) struct Golden {
 pub(crate) type Goldens = BTreeMap<String, Golden>;
 
 impl Case {
-    /// The image cases of these kinds; none, with the reason said, where there is no folder.
+    /// The cases of these kinds; none, with the reason said, where there is no folder.
     pub(crate) fn find(kinds: &[&str]) -> Option<Vec<Self>> {
         let root = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/parity"),
@@ -49,7 +49,7 @@ impl Case {
                 config: Value::Null,
                 folder,
             })
-            .filter(|case| kinds.contains(&case.kind()) && case.told["modality"] == "image")
+            .filter(|case| kinds.contains(&case.kind()))
             .map(|case| Self {
                 config: json(&case.folder.join("config.json")),
                 ..case
@@ -57,7 +57,7 @@ impl Case {
             .collect::<Vec<_>>();
         if cases.is_empty() {
             say(&format!(
-                "skipped: no image case of {kinds:?} in {}",
+                "skipped: no case of {kinds:?} in {}",
                 root.display()
             ));
         }
@@ -133,14 +133,22 @@ impl Golden {
         Tensor::from_data(self.data(), device)
     }
 
+    /// As ids.
+    pub(crate) fn ids<const D: usize>(&self, device: &Device) -> Tensor<D, Int> {
+        let values: Vec<i64> = self.values.iter().map(|&value| value as i64).collect();
+        Tensor::from_data(TensorData::new(values, self.shape.clone()), device)
+    }
+
+    /// How many values of each row of `[B, T]` are as `holds` says.
+    pub(crate) fn count_per_row(&self, holds: impl Fn(f64) -> bool) -> Vec<usize> {
+        let rows = self.values.chunks_exact(self.shape[1]);
+        rows.map(|row| row.iter().filter(|&&value| holds(value)).count())
+            .collect()
+    }
+
     /// As a mask.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.values.iter().map(|&value| value as u8).collect()
-    }
-
-    pub(crate) fn scalar(&self) -> f64 {
-        assert_eq!(self.values.len(), 1, "a scalar was expected");
-        self.values[0]
     }
 }
 

@@ -1,5 +1,7 @@
 //! Comparisons that report all that differs, not the first alone.
 
+use std::collections::BTreeSet;
+
 use burn::tensor::Tensor;
 
 use crate::case::{Case, Golden, Goldens};
@@ -11,6 +13,7 @@ pub(crate) struct Comparison<'a> {
     expected: &'a Goldens,
     problems: Vec<String>,
     n_compared: usize,
+    compared: BTreeSet<String>,
     /// Greatest error as a share of what is allowed, and where.
     worst: (f64, String),
 }
@@ -22,6 +25,7 @@ impl<'a> Comparison<'a> {
             expected,
             problems: Vec::new(),
             n_compared: 0,
+            compared: BTreeSet::new(),
             worst: (0.0, String::new()),
         }
     }
@@ -37,16 +41,75 @@ impl<'a> Comparison<'a> {
         self.values(name, expected, &values(found), allowed);
     }
 
+    /// As [`Self::tensor`], if the file has one of that name.
+    pub(crate) fn tensor_if_any<const D: usize>(
+        &mut self,
+        name: &str,
+        group: &str,
+        found: Tensor<D>,
+    ) {
+        if self.expected.contains_key(name) {
+            self.tensor(name, group, found);
+        }
+    }
+
+    /// As [`Self::tensor_if_any`] for `[B, T, D]`, without positions that are padding (`[B, T]`,
+    /// 1 = padding): what stands there means nothing.
+    pub(crate) fn positions_if_any(
+        &mut self,
+        name: &str,
+        group: &str,
+        found: Tensor<3>,
+        padding: Option<&Tensor<2>>,
+    ) {
+        let Some(expected) = self.expected.get(name) else {
+            return;
+        };
+        let Some(padding) = padding else {
+            return self.tensor(name, group, found);
+        };
+        let dim = expected.shape[2];
+        let allowed = self.case.tolerance(group, "rel_to_max") * expected.max_abs()
+            + self.case.tolerance(group, "abs");
+        let is_padding = values(padding.clone());
+        let valid = |all: &[f64]| -> Vec<f64> {
+            let positions = all.chunks_exact(dim).zip(&is_padding);
+            let valid = positions.filter(|(_, padding)| **padding == 0.0);
+            valid.flat_map(|(position, _)| position).copied().collect()
+        };
+        let expected = Golden {
+            shape: vec![],
+            values: valid(&expected.values),
+        };
+        self.values(name, &expected, &valid(&values(found)), allowed);
+    }
+
     /// A number against the file's of that name: `rel` of `group`.
     pub(crate) fn scalar(&mut self, name: &str, group: &str, found: f64) {
-        let expected = &self.expected[name];
+        let Some(expected) = self.expected.get(name) else {
+            self.problems.push(format!("{name}: no such golden number"));
+            return;
+        };
         let allowed = self.case.tolerance(group, "rel") * expected.max_abs();
         self.values(name, expected, &[found], allowed);
+    }
+
+    /// Numbers against the file's of that name, the allowed error that of the greatest.
+    pub(crate) fn scalars(&mut self, name: &str, group: &str, found: &[f64]) {
+        let expected = &self.expected[name];
+        let allowed = self.case.tolerance(group, "rel") * expected.max_abs();
+        self.values(name, expected, found, allowed);
+    }
+
+    /// The file's tensor of that name, if any.
+    pub(crate) fn expected(&self, name: &str) -> Option<&'a Golden> {
+        self.expected.get(name)
     }
 
     /// Values against a golden tensor.
     pub(crate) fn values(&mut self, name: &str, expected: &Golden, found: &[f64], allowed: f64) {
         self.n_compared += 1;
+        self.compared.insert(name.to_owned());
         if found.len() != expected.values.len() {
             let [found, expected] = [found.len(), expected.values.len()];
             self.problems
@@ -69,6 +132,15 @@ impl<'a> Comparison<'a> {
         self.n_compared += 1;
         if !holds {
             self.problems.push(problem());
+        }
+    }
+
+    /// Requires that every expected tensor was compared, but for those that `known` takes.
+    pub(crate) fn require_all(&mut self, known: impl Fn(&str) -> bool) {
+        for name in self.expected.keys() {
+            if !self.compared.contains(name) && !known(name) {
+                self.problems.push(format!("{name}: not compared"));
+            }
         }
     }
 

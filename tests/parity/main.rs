@@ -10,7 +10,9 @@
 mod case;
 mod compare;
 mod formula;
+mod forward;
 mod hugging_face;
+mod losses;
 mod pretrain;
 mod v1;
 mod v2;
@@ -18,7 +20,7 @@ mod v2;
 use burn::tensor::Device;
 use case::Case;
 
-/// The cases of one test: those of modality `image` whose `kind` is `run`'s.
+/// The cases of one test: those whose `kind` is `run`'s.
 fn each_case(kinds: &[&str], device: &Device, run: fn(&Case, &Device)) {
     let Some(cases) = Case::find(kinds) else {
         return;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use understudy::ema;
-use understudy::model::ModelConfig;
+use understudy::model::{Media, ModelConfig, Norm};
 use understudy::objective::{Data2Vec, Inputs, Output, spread};
 use understudy::optim::{AdamW, Decayed, EpsForm, Gradients, OptimConfig};
 use understudy::params;
@@ -12,15 +12,16 @@ use understudy::schedule::{EmaSchedule, LrSchedule};
 
 use crate::case::{Case, Golden, Goldens, below};
 use crate::compare::{Comparison, values, worst_error};
+use crate::forward::{check_start, check_update};
 use crate::{v1, v2};
 
-/// What differs between the methods' cases.
+/// What differs between the cases.
 pub(crate) struct Method {
     pub(crate) model: ModelConfig,
     pub(crate) optim: OptimConfig,
     pub(crate) ema: EmaSchedule,
-    /// Where the pictures are.
-    pub(crate) images: &'static str,
+    /// What goes in at update k; none after the last.
+    pub(crate) seen: fn(&Case, &Goldens, usize, &Device) -> Option<Seen>,
     pub(crate) n_masks: usize,
     /// The EMA update after step k has the schedule's k-th value (else the one after).
     pub(crate) ema_from_zero: bool,
@@ -28,19 +29,30 @@ pub(crate) struct Method {
     pub(crate) mean_loss: bool,
     /// `ema_decay.k` over τ.
     pub(crate) ema_decay_factor: f64,
+    /// What the teacher's names begin with.
+    pub(crate) teacher_prefix: &'static str,
     /// From the reference's names to ours.
-    pub(crate) import: fn(BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData>,
-    /// Checks what only this method has, before the first update and at every update k.
-    pub(crate) check_start: fn(&mut Comparison<'_>, &Goldens, &Data2Vec, &Device),
-    pub(crate) check_update: fn(&mut Comparison<'_>, &Goldens, &Data2Vec, &Device, &Output, usize),
+    pub(crate) student: fn(BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData>,
+    /// The same for the teacher, without the prefix.
+    pub(crate) teacher: fn(BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData>,
+}
+
+/// What goes into one update.
+pub(crate) struct Seen {
+    pub(crate) media: Media,
+    pub(crate) student_tokens: Option<Tensor<2, Int>>,
+    /// `[R, N]`, 1 = masked.
+    pub(crate) mask: Golden,
 }
 
 pub(crate) fn check(case: &Case, device: &Device) {
     let io = case.tensors("io.safetensors");
-    let method = match case.text("method") {
-        "data2vec1" => v1::method(case),
-        "data2vec2" => v2::method(case, &io),
-        other => panic!("unknown method {other}"),
+    let method = match (case.text("method"), case.text("modality")) {
+        ("data2vec1", "image") => v1::image(case),
+        ("data2vec1", "audio") => v1::audio(case),
+        ("data2vec1", "text") => v1::text(case),
+        ("data2vec2", modality) => v2::method(case, modality, &io),
+        other => panic!("unknown method {other:?}"),
     };
     assert_eq!(method.model.problems(), Vec::<String>::new());
 
@@ -60,6 +72,11 @@ pub(crate) fn check(case: &Case, device: &Device) {
             full,
         }
         .go(&mut comparison, optim);
+        if full {
+            // Inputs, and what is compared under our names.
+            let ours = ["in.", "grad.", "param_after.", "ema_after."];
+            comparison.require_all(|name| ours.iter().any(|prefix| name.starts_with(prefix)));
+        }
         comparison.finish();
     };
     let clip_norm = case.config["optimizer"]["clip"].as_f64();
@@ -96,21 +113,23 @@ struct Run<'a> {
 impl Run<'_> {
     fn go(&self, comparison: &mut Comparison<'_>, optim: OptimConfig) {
         let mut objective = self.start();
-        if self.full {
-            (self.method.check_start)(comparison, self.io, &objective, self.device);
-        }
         let mut adamw = AdamW::new(optim);
         // The unclipped run's norms stand in `io.safetensors`, the clipped one's in its own file.
         let has_norms = self.full || optim.clip_norm.is_some();
         for k in 0.. {
-            if !self.io.contains_key(&format!("in.mask.{k}")) {
+            let Some(seen) = (self.method.seen)(self.case, self.io, k, self.device) else {
+                assert!(k > 0, "the case has no update");
                 break;
+            };
+            if self.full && k == 0 {
+                check_start(comparison, self.io, &objective, &seen.media, self.device);
             }
-            let output = objective.forward(self.inputs(&objective, k));
+            let inputs = self.inputs(&objective, seen, k);
+            let output = objective.forward(inputs.clone());
             let mut gradients = Gradients::default();
             gradients.add(&objective.student, output.loss_sum.backward());
             if self.full {
-                self.check_output(comparison, &objective, &output, k);
+                self.check_output(comparison, &objective, &inputs, &output, k);
                 if k == 0 {
                     self.check_gradients(comparison, &gradients, output.count);
                 }
@@ -124,12 +143,9 @@ impl Run<'_> {
                 .method
                 .ema
                 .decay(if self.method.ema_from_zero { k } else { k + 1 } as u64);
-            objective.teacher = ema::update(
-                objective.teacher,
-                &objective.student,
-                decay,
-                Data2Vec::ema_scope,
-            );
+            objective.teacher = ema::update(objective.teacher, &objective.student, decay, |name| {
+                Data2Vec::ema_scope(&objective.config, name)
+            });
             let n_steps = k + 1;
             let student = params::collect(&objective.student);
             self.check_parameters(comparison, "param_after", n_steps, &student, optim.lr);
@@ -141,22 +157,35 @@ impl Run<'_> {
     /// Student and teacher as the case has them; they differ.
     fn start(&self) -> Data2Vec {
         let weights = self.case.tensors("weights.safetensors");
-        let (teacher, student): (Goldens, Goldens) = weights
+        let Method {
+            student,
+            teacher,
+            teacher_prefix,
+            ..
+        } = self.method;
+        let (theirs, ours): (Goldens, Goldens) = weights
             .into_iter()
-            .partition(|(name, _)| name.starts_with("_ema."));
-        let import = self.method.import;
+            .partition(|(name, _)| name.starts_with(teacher_prefix));
         let objective = Data2Vec::new(self.method.model.clone(), self.device);
+        let (ours, theirs) = (
+            student(below(&ours, "")),
+            teacher(below(&theirs, teacher_prefix)),
+        );
         Data2Vec {
-            student: params::load(objective.student, import(below(&student, ""))).unwrap(),
-            teacher: params::load(objective.teacher, import(below(&teacher, "_ema."))).unwrap(),
+            student: params::load(objective.student, ours).unwrap(),
+            teacher: params::load(objective.teacher, theirs).unwrap(),
             config: objective.config,
         }
     }
 
-    fn inputs(&self, objective: &Data2Vec, k: usize) -> Inputs {
-        let mask = self.io[&format!("in.mask.{k}")].bytes();
+    fn inputs(&self, objective: &Data2Vec, seen: Seen, k: usize) -> Inputs {
+        let [_, n_positions] = seen.mask.shape[..] else {
+            panic!("masks are [R, N]")
+        };
+        let mask = seen.mask.bytes();
         Inputs {
-            images: self.io[self.method.images].tensor(self.device),
+            media: seen.media,
+            student_tokens: seen.student_tokens,
             noise: self.io.get(&format!("in.noise.{k}")).map(|noise| {
                 let [_, _, dim] = noise.shape[..] else {
                     panic!("noise is [R, N, D]")
@@ -171,7 +200,7 @@ impl Run<'_> {
                 Golden { shape, values }.tensor(self.device)
             }),
             masks: objective
-                .masks(&mask, self.method.n_masks, self.device)
+                .masks(&mask, self.method.n_masks, n_positions, self.device)
                 .unwrap(),
         }
     }
@@ -180,6 +209,7 @@ impl Run<'_> {
         &self,
         comparison: &mut Comparison<'_>,
         objective: &Data2Vec,
+        inputs: &Inputs,
         output: &Output,
         k: usize,
     ) {
@@ -212,13 +242,13 @@ impl Run<'_> {
             &[found],
             1e-12 * decay.max_abs(),
         );
-        (self.method.check_update)(comparison, self.io, objective, self.device, output, k);
+        check_update(comparison, self.io, objective, inputs, output, k);
     }
 
     /// The gradients of the first update, before any division or clipping.
     fn check_gradients(&self, comparison: &mut Comparison<'_>, gradients: &Gradients, count: f64) {
         let expected = below(self.io, "grad.");
-        let expected = (self.method.import)(expected);
+        let expected = (self.method.student)(expected);
         let divisor = if self.method.mean_loss { count } else { 1.0 };
         let expected = expected.into_iter().map(|(name, data)| {
             let values: Vec<f64> = data.iter::<f64>().collect();
@@ -262,7 +292,11 @@ impl Run<'_> {
         if expected.is_empty() {
             return;
         }
-        let expected = (self.method.import)(expected);
+        let import = match which {
+            "ema_after" => self.method.teacher,
+            _ => self.method.student,
+        };
+        let expected = import(expected);
         let tolerance = |key| self.case.tolerance("parameters_after_steps", key);
         let all_within = tolerance("all_within_lr_times_steps") * lr * n_steps as f64;
         let names =
@@ -354,4 +388,63 @@ pub(crate) fn number(value: &serde_json::Value, key: &str) -> f64 {
 /// A size that the case's config must have.
 pub(crate) fn size(value: &serde_json::Value, key: &str) -> usize {
     number(value, key) as usize
+}
+
+/// A switch of the case's config; not set where it does not have it.
+pub(crate) fn is_set(value: &serde_json::Value, key: &str) -> bool {
+    value[key].as_bool().unwrap_or(false)
+}
+
+/// fairseq's switches of the targets' norms: of each block's output, and of the average.
+pub(crate) fn norms(config: &serde_json::Value) -> [Norm; 2] {
+    let norm = |layer: &str, instance: &str| match (is_set(config, layer), is_set(config, instance))
+    {
+        (true, false) => Norm::Layer,
+        (false, true) => Norm::Instance,
+        (false, false) => Norm::None,
+        (true, true) => panic!("one norm at a time"),
+    };
+    [
+        norm("layer_norm_target_layer", "instance_norm_target_layer"),
+        norm("layer_norm_targets", "instance_norm_targets"),
+    ]
+}
+
+/// fairseq's schedule of τ.
+pub(crate) fn ema_schedule(config: &serde_json::Value) -> EmaSchedule {
+    EmaSchedule {
+        decay: number(config, "ema_decay"),
+        end_decay: number(config, "ema_end_decay"),
+        anneal_steps: size(config, "ema_anneal_end_step") as u64,
+    }
+}
+
+/// fairseq's scale of the loss is the one that our model of the medium has.
+pub(crate) fn check_loss_scale(config: &serde_json::Value, model: &ModelConfig) {
+    let dim = model.encoder().embed_dim() as f64;
+    let theirs = config["loss_scale"].as_f64().unwrap_or(dim.sqrt().recip());
+    assert!((theirs / model.loss_scale() - 1.0).abs() < 1e-12);
+}
+
+/// fairseq's list of convolutions over the wave, `[(32, 10, 5)] + [(32, 3, 2)] * 4`: their channels,
+/// and the kernel and stride of each.
+pub(crate) fn wave_layers(text: &str) -> (usize, Vec<[usize; 2]>) {
+    let mut layers = Vec::new();
+    let mut channels = Vec::new();
+    for part in text.split('+') {
+        let (layer, times) = part.split_once('*').unwrap_or((part, "1"));
+        let numbers: Vec<usize> = layer
+            .trim_matches(|c: char| !c.is_ascii_digit())
+            .split(',')
+            .map(|number| number.trim().parse().unwrap())
+            .collect();
+        let [n, kernel, stride] = numbers[..] else {
+            panic!("{layer} is no convolution")
+        };
+        let times: usize = times.trim().parse().unwrap();
+        channels.extend(std::iter::repeat_n(n, times));
+        layers.extend(std::iter::repeat_n([kernel, stride], times));
+    }
+    assert!(channels.iter().all(|&n| n == channels[0]));
+    (channels[0], layers)
 }

@@ -1,24 +1,30 @@
-//! What data2vec 1.0's pre-training case has of its own.
+//! data2vec 1.0's pre-training cases: their configs, inputs and names.
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use serde_json::Value;
-use understudy::import::data2vec_vision;
+use understudy::import::{data2vec_vision, fairseq1};
 use understudy::model::{
-    Data2Vec1Config, ModelConfig, Network, Network1, Norm, RelativePosition, TargetConfig,
-    Vit1Config,
+    AudioConfig, Data2Vec1Config, Media, ModelConfig, Network, Norm, RelativePosition,
+    TargetConfig, TextConfig, Vit1Config,
 };
-use understudy::objective::Data2Vec;
 use understudy::params;
 use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Goldens};
-use crate::compare::Comparison;
-use crate::pretrain::{Method, number, optim, size};
+use crate::forward::tokens_of;
+use crate::pretrain::{
+    Method, Seen, check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+};
 
-pub(crate) fn method(case: &Case) -> Method {
+/// The pad token of fairseq's dictionaries.
+pub(crate) const PAD: usize = 1;
+
+/// `PyTorch`'s default, which fairseq's transformer has for all norms.
+const NORM_EPS: f64 = 1e-5;
+
+pub(crate) fn image(case: &Case) -> Method {
     let config = &case.config;
-    let model = model(config);
+    let model = image_model(config);
     check_decay(case, &model);
     Method {
         model,
@@ -28,18 +34,152 @@ pub(crate) fn method(case: &Case) -> Method {
             end_decay: number(&config["ema"], "end"),
             anneal_steps: size(&config["ema"], "anneal_steps") as u64,
         },
-        images: "in.pixel_values",
+        seen: |_, io, k, device| {
+            Some(Seen {
+                media: Media::Images(io["in.pixel_values"].tensor(device)),
+                student_tokens: None,
+                mask: io.get(&format!("in.mask.{k}"))?.clone(),
+            })
+        },
         n_masks: 1,
         ema_from_zero: true,
         mean_loss: true,
         ema_decay_factor: 1.0,
-        import: |tensors| data2vec_vision::import(tensors).unwrap(),
-        check_start,
-        check_update: |_, _, _, _, _, _| (),
+        teacher_prefix: "_ema.",
+        student: |tensors| data2vec_vision::import(tensors).unwrap(),
+        teacher: |tensors| data2vec_vision::import(tensors).unwrap(),
     }
 }
 
-fn model(config: &Value) -> ModelConfig {
+pub(crate) fn audio(case: &Case) -> Method {
+    let config = &case.config["model"];
+    assert!(is_set(config, "ema_transformer_only"));
+    for key in ["layer_norm_first", "conv_bias"] {
+        assert!(!is_set(config, key), "{key} is no part of our model");
+    }
+    assert_eq!(config["extractor_mode"], "layer_norm");
+    let (conv_dim, conv_layers) = wave_layers(config["conv_feature_layers"].as_str().unwrap());
+    let pos_conv_depth = size(config, "pos_conv_depth");
+    let embed_dim = size(config, "encoder_embed_dim");
+    let audio = AudioConfig {
+        conv_dim,
+        conv_layers,
+        embed_dim,
+        pos_conv_depth,
+        pos_conv_kernel: (size(config, "conv_pos") / pos_conv_depth).max(3),
+        pos_conv_groups: size(config, "conv_pos_groups"),
+        clear_padding: true,
+        shared_pos_conv: is_set(config, "ema_layers_only"),
+        alibi: false,
+        prenet_depth: 0,
+        depth: size(config, "encoder_layers"),
+        n_heads: size(config, "encoder_attention_heads"),
+        mlp_ratio: number(config, "encoder_ffn_embed_dim") / embed_dim as f64,
+        norm_eps: NORM_EPS,
+        drop_prob: number(config, "dropout"),
+        attention_drop_prob: number(config, "attention_dropout"),
+        layer_drop_prob: number(config, "encoder_layerdrop"),
+    };
+    Method {
+        seen: |_, io, k, device| {
+            Some(Seen {
+                media: Media::Waves {
+                    waves: io["in.source"].tensor(device),
+                    lengths: None,
+                },
+                student_tokens: None,
+                mask: io.get(&format!("in.mask.{k}"))?.clone(),
+            })
+        },
+        teacher_prefix: "_ema.",
+        ..fairseq(case, Some(audio), None, None)
+    }
+}
+
+pub(crate) fn text(case: &Case) -> Method {
+    let config = &case.config["model"];
+    let transformer = &config["transformer"];
+    let encoder = &transformer["encoder"];
+    assert!(is_set(config, "ema_transformer_layers_only"));
+    for key in ["layernorm_embedding", "no_scale_embedding"] {
+        assert!(is_set(transformer, key), "{key} is part of our model");
+    }
+    assert!(!is_set(encoder, "normalize_before"));
+    assert_eq!(size(config, "head_layers"), 2);
+    let embed_dim = size(encoder, "embed_dim");
+    let text = TextConfig {
+        vocab_size: size(config, "vocab"),
+        pad_token: PAD,
+        max_tokens: size(transformer, "max_source_positions"),
+        embed_dim,
+        depth: size(encoder, "layers"),
+        n_heads: size(encoder, "attention_heads"),
+        mlp_ratio: number(encoder, "ffn_embed_dim") / embed_dim as f64,
+        norm_eps: NORM_EPS,
+        drop_prob: number(transformer, "dropout"),
+        attention_drop_prob: number(transformer, "attention_dropout"),
+    };
+    Method {
+        seen: text_seen,
+        teacher_prefix: "encoder._ema.",
+        // The reference's head is twice as wide between its layers.
+        ..fairseq(case, None, Some(text), Some(2 * embed_dim))
+    }
+}
+
+/// The original tokens, the student's, and masks where the latter are `<mask>`.
+fn text_seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
+    let mask_token = number(&case.config["model"], "mask_index");
+    let student = io.get(&format!("in.src_tokens.{k}"))?;
+    let mut mask = student.clone();
+    for token in &mut mask.values {
+        *token = f64::from(*token == mask_token);
+    }
+    Some(Seen {
+        media: tokens_of(&io["in.target_tokens"], PAD, device),
+        student_tokens: Some(student.ids(device)),
+        mask,
+    })
+}
+
+/// What fairseq's two cases share; inputs and prefix are to be replaced.
+fn fairseq(
+    case: &Case,
+    audio: Option<AudioConfig>,
+    text: Option<TextConfig>,
+    head_hidden_dim: Option<usize>,
+) -> Method {
+    let config = &case.config["model"];
+    let [each, average] = norms(config);
+    let model = ModelConfig::Data2vec1(Data2Vec1Config {
+        image: None,
+        audio,
+        text,
+        head_hidden_dim,
+        targets: TargetConfig {
+            top_k: size(config, "average_top_k_layers"),
+            each,
+            average,
+        },
+        loss_beta: number(config, "loss_beta"),
+    });
+    check_loss_scale(config, &model);
+    Method {
+        model,
+        optim: optim(case),
+        ema: ema_schedule(config),
+        seen: |_, _, _, _| None,
+        n_masks: 1,
+        ema_from_zero: false,
+        mean_loss: false,
+        ema_decay_factor: 1000.0,
+        teacher_prefix: "",
+        student: |tensors| fairseq1::student(tensors).unwrap(),
+        teacher: |tensors| fairseq1::teacher(tensors).unwrap(),
+    }
+}
+
+fn image_model(config: &Value) -> ModelConfig {
     let vit = &config["model"];
     let relative_position = match (&vit["use_shared_rel_pos_bias"], &vit["use_rel_pos_bias"]) {
         (Value::Bool(true), Value::Bool(false)) => RelativePosition::Shared,
@@ -56,7 +196,7 @@ fn model(config: &Value) -> ModelConfig {
     );
     let post_norm = config["post_target_layer_norm"].as_bool().unwrap();
     ModelConfig::Data2vec1(Data2Vec1Config {
-        image: Vit1Config {
+        image: Some(Vit1Config {
             image_size: size(vit, "img_size"),
             patch_size: size(vit, "patch_size"),
             embed_dim: size(vit, "embed_dim"),
@@ -68,7 +208,10 @@ fn model(config: &Value) -> ModelConfig {
             relative_position,
             drop_path_prob: number(vit, "drop_path_rate"),
             attention_drop_prob: number(vit, "attn_drop_rate"),
-        },
+        }),
+        audio: None,
+        text: None,
+        head_hidden_dim: None,
         targets: TargetConfig {
             top_k,
             each: Norm::Layer,
@@ -94,58 +237,4 @@ fn check_decay(case: &Case, model: &ModelConfig) {
     ours.sort();
     theirs.sort();
     assert_eq!(ours, theirs, "parameters without weight decay");
-}
-
-fn check_start(
-    comparison: &mut Comparison<'_>,
-    io: &Goldens,
-    objective: &Data2Vec,
-    device: &Device,
-) {
-    let ModelConfig::Data2vec1(config) = &objective.config else {
-        unreachable!()
-    };
-    let images: Tensor<4> = io["in.pixel_values"].tensor(device);
-
-    let Network::V1(teacher) = &objective.teacher else {
-        unreachable!()
-    };
-    let first = teacher.encoder.depth() - config.targets.top_k;
-    layers(teacher, images.clone(), |block_idx, hidden, _| {
-        if block_idx >= first {
-            let [_, n_tokens, _] = hidden.dims();
-            let patches = hidden.narrow(1, 1, n_tokens - 1);
-            comparison.tensor(
-                &format!("teacher.block_out.{block_idx}"),
-                "update_0",
-                patches,
-            );
-        }
-    });
-    comparison.tensor("target.full", "update_0", objective.targets(images.clone()));
-
-    let Network::V1(student) = &objective.student.valid() else {
-        unreachable!()
-    };
-    let last = layers(student, images, |block_idx, hidden, ffn| {
-        comparison.tensor(&format!("eval.block_out.{block_idx}"), "update_0", hidden);
-        let name = format!("eval.ffn_branch.{block_idx}");
-        if io.contains_key(&name) {
-            comparison.tensor(&name, "update_0", ffn);
-        }
-    });
-    comparison.tensor("eval.norm", "update_0", student.encoder.normed(last));
-}
-
-/// Runs all blocks with nothing masked; `each` gets a block's output and its MLP branch.
-fn layers(
-    network: &Network1,
-    images: Tensor<4>,
-    mut each: impl FnMut(usize, Tensor<3>, Tensor<3>),
-) -> Tensor<3> {
-    let encoder = &network.encoder;
-    let tokens = encoder.tokens(encoder.local(images), None);
-    encoder.encode(tokens, &mut |block_idx, output| {
-        each(block_idx, output.hidden.clone(), output.ffn.clone());
-    })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 use tempfile::TempDir;
-use understudy_pipelines::shard::ShardSet;
+use understudy_pipelines::shard::{Kind, ShardSet};
 
 /// Backends that this build has.
 pub(crate) fn devices() -> Vec<&'static str> {
@@ -103,7 +103,9 @@ impl Sandbox {
             .expect("a runtime");
         let (path, picture) = runtime.block_on(async {
             let url = url.to_str().expect("UTF-8");
-            let set = ShardSet::open(url, &BTreeMap::new()).await.expect("a set");
+            let set = ShardSet::open(url, &BTreeMap::new(), &[Kind::Image])
+                .await
+                .expect("a set");
             let rows = set.read_group(0, 0).await.expect("rows");
             let picture = rows.bytes(row as usize).expect("a picture").to_vec();
             (

@@ -1,11 +1,9 @@
 //! data2vec 1.0 images: Hugging Face's `Data2VecVisionModel` and `…ForImageClassification`.
 
-use std::collections::BTreeMap;
-
-use burn::tensor::{DType, TensorData};
 use serde::Deserialize;
 
-use super::{ImportError, Name, Tensors, rename};
+use crate::import::fused;
+use crate::import::{ImportError, Name, Tensors, rename};
 use crate::model::{RelativePosition, Vit1Config};
 
 /// What we need of a folder's `config.json`; it holds more.
@@ -91,13 +89,10 @@ impl VisionConfig {
 /// All tensors of a bare model or a classifier under our names, those of the encoder below
 /// `encoder.`.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
-    join_matrices(rename(tensors, our_name)?)
+    fused::join(rename(tensors, our_name)?)
 }
 
-/// Parts of the fused attention matrix, in its order; `.qkv.` and these make a passing name.
-const PARTS: [&str; 3] = ["query", "key", "value"];
-
-/// Our name; a part of the fused matrix gets the name `….qkv.query` and so on.
+/// Our name, or the passing name of a part of the fused matrix.
 fn our_name(theirs: &str) -> Option<Name> {
     if theirs.ends_with("relative_position_index") {
         return Some(Name::Dropped);
@@ -144,79 +139,10 @@ fn our_name_in_block(name: &str) -> Option<String> {
         "lambda_2" => "gamma_2",
         "attention.attention.query.bias" => "attn.q_bias",
         "attention.attention.value.bias" => "attn.v_bias",
-        "attention.attention.query.weight" => "attn.qkv.query",
-        "attention.attention.key.weight" => "attn.qkv.key",
-        "attention.attention.value.weight" => "attn.qkv.value",
+        "attention.attention.query.weight" => "attn.qkv.query.weight",
+        "attention.attention.key.weight" => "attn.qkv.key.weight",
+        "attention.attention.value.weight" => "attn.qkv.value.weight",
         _ => return None,
     };
     Some(ours.to_owned())
-}
-
-/// Joins query, key and value matrices, `[D, D]` each, to `[3·D, D]`.
-fn join_matrices(tensors: Tensors) -> Result<Tensors, ImportError> {
-    let mut joined = Tensors::new();
-    let mut matrices: BTreeMap<String, BTreeMap<usize, TensorData>> = BTreeMap::new();
-    for (name, tensor) in tensors {
-        let part = name.rsplit_once(".qkv.").and_then(|(prefix, part)| {
-            Some((prefix, PARTS.iter().position(|known| *known == part)?))
-        });
-        match part {
-            Some((prefix, part)) => {
-                matrices
-                    .entry(format!("{prefix}.qkv.weight"))
-                    .or_default()
-                    .insert(part, tensor);
-            }
-            None => {
-                joined.insert(name, tensor);
-            }
-        }
-    }
-    for (name, parts) in matrices {
-        if parts.len() != PARTS.len() {
-            return Err(ImportError::IncompleteMatrix {
-                name,
-                found: parts.len(),
-            });
-        }
-        let shape = parts[&0].shape().to_vec();
-        let equal = parts
-            .values()
-            .all(|part| part.dtype() == DType::F32 && part.shape().as_slice() == shape);
-        let [n_out, n_in] = shape[..] else {
-            return Err(ImportError::UnequalParts(name));
-        };
-        if !equal {
-            return Err(ImportError::UnequalParts(name));
-        }
-        let bytes: Vec<u8> = parts
-            .values()
-            .flat_map(TensorData::as_bytes)
-            .copied()
-            .collect();
-        joined.insert(
-            name,
-            TensorData::from_bytes_vec(bytes, [3 * n_out, n_in], DType::F32),
-        );
-    }
-    Ok(joined)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_matrix_without_its_keys_is_refused() {
-        let part = |name: &str| {
-            let name = format!("encoder.layer.0.attention.attention.{name}.weight");
-            (name, TensorData::zeros::<f32, _>([2, 2]))
-        };
-        let found = import(Tensors::from([part("query"), part("value")]));
-        let name = "encoder.blocks.0.attn.qkv.weight".to_owned();
-        assert_eq!(found, Err(ImportError::IncompleteMatrix { name, found: 2 }));
-        let found = import(Tensors::from([part("query"), part("kee")]));
-        let name = "encoder.layer.0.attention.attention.kee.weight".to_owned();
-        assert_eq!(found, Err(ImportError::UnknownName(name)));
-    }
 }

@@ -6,86 +6,95 @@ use thiserror::Error;
 /// Why masks cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MaskError {
-    /// Not a whole number of masked pictures.
-    #[error("{len} mask values are no multiple of {n_masks} masks × {n_patches} patches")]
+    /// Not a whole number of masked samples.
+    #[error("{len} mask values are no multiple of {n_masks} masks × {n_positions} positions")]
     Length {
         /// Values given.
         len: usize,
-        /// Masks per picture.
+        /// Masks per sample.
         n_masks: usize,
-        /// Patches per picture.
-        n_patches: usize,
+        /// Positions per sample.
+        n_positions: usize,
     },
-    /// Rows that keep different numbers of patches where the student sees the kept ones alone.
-    #[error("mask rows keep different numbers of patches; data2vec 2.0 needs one number")]
+    /// Rows that keep different numbers of positions where the student sees the kept ones alone.
+    #[error("mask rows keep different numbers of positions; data2vec 2.0 needs one number")]
     UnequalRows,
-    /// No patch is masked.
+    /// No position is masked.
     #[error("the masks mask nothing")]
     NothingMasked,
 }
 
-/// Which patches the student does not see, for B pictures of N patches with M masks each.
+/// Which positions (patches, frames, tokens) the student does not see, for B samples of N positions
+/// with M masks each.
 ///
-/// Rows are numbered picture × M + mask; masked patches are listed in the order of (row, patch).
+/// Rows are numbered sample × M + mask; masked positions are listed in the order of (row, position).
 #[derive(Debug, Clone)]
 pub struct Masks {
-    /// Pictures, B.
+    /// Samples, B.
     pub n_samples: usize,
-    /// Masks per picture, M.
+    /// Masks per sample, M.
     pub n_masks: usize,
-    /// Patches per picture, N.
-    pub n_patches: usize,
-    /// Masked patches over all rows.
+    /// Positions per sample, N.
+    pub n_positions: usize,
+    /// Masked positions over all rows.
     pub n_masked: usize,
-    /// Whether all rows mask the same number of patches.
+    /// Whether all rows mask the same number of positions.
     equal_rows: bool,
     /// 1 = masked, `[R, N]`.
-    pub(super) mask: Tensor<2>,
-    /// Kept patches as rows of `[B·N]`.
-    pub(super) kept: Tensor<1, Int>,
-    /// Masked patches as rows of `[B·N]`.
-    pub(super) masked_of_samples: Tensor<1, Int>,
-    /// Masked patches as rows of `[R·N]`.
-    pub(super) masked_of_rows: Tensor<1, Int>,
-    /// For each of `[R·N]` its place in the kept patches followed by the masked ones.
-    pub(super) restore: Tensor<1, Int>,
-    /// The picture of each row, `[R]`.
-    pub(super) sample_of_rows: Tensor<1, Int>,
+    pub(crate) mask: Tensor<2>,
+    /// Kept positions as rows of `[B·N]`.
+    pub(crate) kept_of_samples: Tensor<1, Int>,
+    /// Kept positions as rows of `[R·N]`.
+    pub(crate) kept_of_rows: Tensor<1, Int>,
+    /// Kept positions as they are counted within their sample, as float.
+    pub(crate) kept_positions: Tensor<1>,
+    /// Masked positions as rows of `[B·N]`.
+    pub(crate) masked_of_samples: Tensor<1, Int>,
+    /// Masked positions as rows of `[R·N]`.
+    pub(crate) masked_of_rows: Tensor<1, Int>,
+    /// For each of `[R·N]` its place in the kept positions followed by the masked ones.
+    pub(crate) restore: Tensor<1, Int>,
+    /// The sample of each row, `[R]`.
+    pub(crate) sample_of_rows: Tensor<1, Int>,
 }
 
 impl Masks {
-    /// `masks` holds M rows of N values per picture, 1 = masked; the tensors go to `device`.
+    /// `masks` holds M rows of N values per sample, 1 = masked; the tensors go to `device`.
     pub fn new(
         masks: &[u8],
         n_masks: usize,
-        n_patches: usize,
+        n_positions: usize,
         device: &Device,
     ) -> Result<Self, MaskError> {
         let len = masks.len();
-        if len == 0 || !len.is_multiple_of(n_masks * n_patches) {
+        if len == 0 || !len.is_multiple_of(n_masks * n_positions) {
             return Err(MaskError::Length {
                 len,
                 n_masks,
-                n_patches,
+                n_positions,
             });
         }
-        let n_rows = len / n_patches;
+        let n_rows = len / n_positions;
         let n_masked = masks.iter().filter(|&&value| value != 0).count();
         if n_masked == 0 {
             return Err(MaskError::NothingMasked);
         }
 
         let n_kept = len - n_masked;
-        let mut kept = Vec::with_capacity(n_kept);
+        let mut kept_of_samples = Vec::with_capacity(n_kept);
+        let mut kept_of_rows = Vec::with_capacity(n_kept);
+        let mut kept_positions = Vec::with_capacity(n_kept);
         let mut masked_of_samples = Vec::with_capacity(n_masked);
         let mut masked_of_rows = Vec::with_capacity(n_masked);
         let mut restore = Vec::with_capacity(len);
         for (place, &value) in masks.iter().enumerate() {
-            let (row, patch) = (place / n_patches, place % n_patches);
-            let of_samples = (row / n_masks * n_patches + patch) as i64;
+            let (row, position) = (place / n_positions, place % n_positions);
+            let of_samples = (row / n_masks * n_positions + position) as i64;
             if value == 0 {
-                restore.push(kept.len() as i64);
-                kept.push(of_samples);
+                restore.push(kept_of_rows.len() as i64);
+                kept_of_samples.push(of_samples);
+                kept_of_rows.push(place as i64);
+                kept_positions.push(position as f32);
             } else {
                 restore.push((n_kept + masked_of_rows.len()) as i64);
                 masked_of_samples.push(of_samples);
@@ -93,7 +102,7 @@ impl Masks {
             }
         }
         let equal_rows = masks
-            .chunks_exact(n_patches)
+            .chunks_exact(n_positions)
             .all(|row| row.iter().filter(|&&value| value != 0).count() * n_rows == n_masked);
 
         let values: Vec<f32> = masks.iter().map(|&value| f32::from(value != 0)).collect();
@@ -105,11 +114,13 @@ impl Masks {
         Ok(Self {
             n_samples: n_rows / n_masks,
             n_masks,
-            n_patches,
+            n_positions,
             n_masked,
             equal_rows,
-            mask: Tensor::from_data(TensorData::new(values, [n_rows, n_patches]), &plain),
-            kept: index(kept),
+            mask: Tensor::from_data(TensorData::new(values, [n_rows, n_positions]), &plain),
+            kept_of_samples: index(kept_of_samples),
+            kept_of_rows: index(kept_of_rows),
+            kept_positions: Tensor::from_data(TensorData::new(kept_positions, [n_kept]), &plain),
             masked_of_samples: index(masked_of_samples),
             masked_of_rows: index(masked_of_rows),
             restore: index(restore),
@@ -117,7 +128,7 @@ impl Masks {
         })
     }
 
-    /// The masks, if every row keeps the same number of patches.
+    /// The masks, if every row keeps the same number of positions.
     pub fn require_equal_rows(self) -> Result<Self, MaskError> {
         if self.equal_rows {
             Ok(self)
@@ -130,6 +141,18 @@ impl Masks {
     pub fn n_rows(&self) -> usize {
         self.n_samples * self.n_masks
     }
+
+    /// Kept positions of one row, where all rows keep the same number.
+    pub(crate) fn n_kept(&self) -> usize {
+        self.n_positions - self.n_masked / self.n_rows()
+    }
+
+    /// `[B·N, D]` → the kept positions, `[R, n_kept, D]`.
+    pub(crate) fn keep(&self, rows: Tensor<2>) -> Tensor<3> {
+        let [_, dim] = rows.dims();
+        rows.select(0, self.kept_of_samples.clone())
+            .reshape([self.n_rows(), self.n_kept(), dim])
+    }
 }
 
 #[cfg(test)]
@@ -141,12 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn every_index_points_at_its_patch() {
-        // Two pictures of three patches, two masks each.
+    fn every_index_points_at_its_position() {
+        // Two samples of three positions, two masks each.
         let masks = [1, 0, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1];
         let masks = Masks::new(&masks, 2, 3, &Device::flex()).unwrap();
         assert_eq!((masks.n_samples, masks.n_rows(), masks.n_masked), (2, 4, 8));
-        assert_eq!(values(masks.kept.clone()), [1, 0, 5, 3]);
+        assert_eq!(values(masks.kept_of_samples.clone()), [1, 0, 5, 3]);
+        assert_eq!(values(masks.kept_of_rows.clone()), [1, 3, 8, 9]);
+        assert_eq!(values(masks.kept_positions.clone().int()), [1, 0, 2, 0]);
         assert_eq!(
             values(masks.masked_of_samples.clone()),
             [0, 2, 1, 2, 3, 4, 4, 5]
@@ -169,7 +194,7 @@ mod tests {
         let length = |len| MaskError::Length {
             len,
             n_masks: 2,
-            n_patches: 3,
+            n_positions: 3,
         };
         assert_eq!(new(&[]).unwrap_err(), length(0));
         assert_eq!(new(&[1; 7]).unwrap_err(), length(7));

@@ -1,0 +1,138 @@
+//! Features without learning, one kind for each kind of sample: what an encoder must beat.
+
+use burn::tensor::{Device, Tensor, TensorData, module::adaptive_avg_pool2d};
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::batch::{Batch, Media as HostMedia};
+use understudy_pipelines::config::Modality;
+use understudy_pipelines::pipeline::{Options, Pipeline};
+
+use super::bag_of_words::BagOfWords;
+use super::{Encoder, EvaluateError, log_mel};
+use crate::model::Media;
+
+/// Side that pictures are pooled down to before they serve as features: 32 · 32 · 3 = 3,072.
+const RAW_SIDE: usize = 32;
+
+/// Texts that are read together to choose a bag's words.
+const TEXTS: usize = 256;
+
+/// The row of features without learning for the kind of sample that `data` is of.
+pub(super) fn unlearned<'a>(
+    data: &'a DataConfig,
+    threads: usize,
+    device: &'a Device,
+) -> Result<Encoder<'a>, EvaluateError> {
+    Ok(match data.modality() {
+        Some(Modality::Audio(audio)) => {
+            let rate = audio.sample_rate_hz;
+            (
+                "log-mel",
+                Box::new(move |batch| log_mels(&batch, rate, device)),
+            )
+        }
+        Some(Modality::Text(_)) => {
+            let bag = bag_of(data, threads)?;
+            (
+                "bag of words",
+                Box::new(move |batch| bags(&batch, &bag, device)),
+            )
+        }
+        Some(Modality::Image(_)) | None => {
+            let encode = |batch: Batch| {
+                let media = crate::batch::media(batch.media, batch.n_samples, data, device).0;
+                let Media::Images(images) = media else {
+                    unreachable!("a set of pictures gives pictures")
+                };
+                raw_pixels(images)
+            };
+            ("raw pixels", Box::new(encode))
+        }
+    })
+}
+
+/// The normalised pixels as features, `[B, 3 · h · w]`: pictures of more than 32 pixels a side are
+/// pooled down to 32 (each cell the mean of the pixels it covers), so that D stays at most 3,072.
+pub(super) fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
+    let [_, _, height, width] = images.dims();
+    let side = [height.min(RAW_SIDE), width.min(RAW_SIDE)];
+    let images = if side == [height, width] {
+        images
+    } else {
+        adaptive_avg_pool2d(images, side)
+    };
+    images.flatten(1, 3)
+}
+
+fn log_mels(batch: &Batch, sample_rate_hz: u32, device: &Device) -> Tensor<2> {
+    let HostMedia::Audio {
+        n_frames,
+        waves,
+        lengths,
+    } = &batch.media
+    else {
+        unreachable!("a set of recordings gives recordings")
+    };
+    let own = waves.chunks(*n_frames).zip(lengths);
+    rows(
+        own.map(|(wave, &len)| log_mel::statistics(&wave[..len as usize], sample_rate_hz)),
+        device,
+    )
+}
+
+fn bags(batch: &Batch, bag: &BagOfWords, device: &Device) -> Tensor<2> {
+    rows(own_tokens(batch).map(|text| bag.features(text)), device)
+}
+
+/// The bag whose words are the commonest tokens of the training set.
+fn bag_of(data: &DataConfig, threads: usize) -> Result<BagOfWords, EvaluateError> {
+    let options = Options {
+        threads,
+        ..Options::default()
+    };
+    let mut bag = BagOfWords::default();
+    for batch in Pipeline::evaluate(data, &data.train, TEXTS, &options)? {
+        let batch = batch?;
+        own_tokens(&batch).for_each(|text| bag.count(text));
+    }
+    bag.choose();
+    Ok(bag)
+}
+
+/// Each text without its padding.
+fn own_tokens(batch: &Batch) -> impl Iterator<Item = &[u32]> {
+    let HostMedia::Text {
+        n_tokens,
+        tokens,
+        lengths,
+        ..
+    } = &batch.media
+    else {
+        unreachable!("a set of texts gives texts")
+    };
+    let texts = tokens.chunks(*n_tokens).zip(lengths);
+    texts.map(|(text, &len)| &text[..len as usize])
+}
+
+fn rows(rows: impl Iterator<Item = Vec<f32>>, device: &Device) -> Tensor<2> {
+    let rows: Vec<Vec<f32>> = rows.collect();
+    let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
+    Tensor::from_data(TensorData::new(rows.concat(), shape), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pictures_are_pooled_to_the_mean_of_what_each_cell_covers() {
+        let device = Device::flex();
+        let ramp = Tensor::<1, burn::tensor::Int>::arange(0..3 * 64 * 64, &device).float();
+        let pooled = raw_pixels(ramp.reshape([1, 3, 64, 64]));
+        assert_eq!(pooled.dims(), [1, 3072]);
+        let first: f32 = pooled.slice([0..1, 0..1]).into_scalar();
+        assert!(
+            (first - (0.0 + 1.0 + 64.0 + 65.0) / 4.0).abs() < 1e-4,
+            "{first}"
+        );
+    }
+}

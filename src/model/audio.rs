@@ -1,0 +1,271 @@
+//! The encoder of audio, of both methods.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+use super::conv::convolve;
+use super::media::padding_bias;
+use super::{
+    AudioConfig, Block, BlockConfig, BlockOutput, Context, Conv, Conv1d, LayerNorm, Linear,
+    Sequence, View, block, parameter,
+};
+
+/// The norms between the convolutions over the wave are PyTorch's default.
+const CONV_NORM_EPS: f64 = 1e-5;
+
+/// Convolutions over the wave, convolutional positions, and blocks normalised after their branches.
+#[derive(Module, Debug)]
+pub struct AudioEncoder {
+    /// Shared with the teacher, which has none of its own.
+    local: Option<WaveFeatures>,
+    /// Stands for masked positions, `[D]` (1.0's student).
+    mask_emb: Option<Param<Tensor<1>>>,
+    pos_conv: Vec<Conv>,
+    /// Factors of the slopes by which attention falls with distance, `[H]` (2.0).
+    alibi_scale: Option<Param<Tensor<1>>>,
+    context: Context,
+    /// The blocks that give targets.
+    blocks: Vec<Block>,
+    clear_padding: bool,
+    layer_drop_prob: f64,
+}
+
+/// From a wave to positions.
+#[derive(Module, Debug)]
+pub struct WaveFeatures {
+    layers: Vec<WaveLayer>,
+    /// Over the convolutions' channels.
+    norm: LayerNorm,
+    proj: Linear,
+}
+
+#[derive(Module, Debug)]
+struct WaveLayer {
+    conv: Conv1d,
+    norm: LayerNorm,
+}
+
+impl WaveFeatures {
+    fn new(config: &AudioConfig, device: &Device) -> Self {
+        let dim = config.conv_dim;
+        let layers = config
+            .conv_layers
+            .iter()
+            .enumerate()
+            .map(|(layer_idx, &[kernel, stride])| {
+                let n_in = if layer_idx == 0 { 1 } else { dim };
+                WaveLayer {
+                    conv: Conv1d::strided(n_in, dim, kernel, stride, device),
+                    norm: LayerNorm::new(dim, CONV_NORM_EPS, device),
+                }
+            });
+        Self {
+            layers: layers.collect(),
+            norm: LayerNorm::new(dim, config.norm_eps, device),
+            proj: Linear::new(dim, config.embed_dim, device),
+        }
+    }
+
+    /// What the convolutions make of waves, before the last norm.
+    ///
+    /// # Shapes
+    ///
+    /// - waves: `[B, T]`; output: `[B, N, channels]`
+    pub fn convolved(&self, waves: Tensor<2>) -> Tensor<3> {
+        self.layers.iter().fold(waves.unsqueeze_dim(2), |x, layer| {
+            activation::gelu(layer.norm.forward(layer.conv.forward(x)))
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// - convolved: `[B, N, channels]`; output: the same, normalised
+    pub fn normed(&self, convolved: Tensor<3>) -> Tensor<3> {
+        self.norm.forward(convolved)
+    }
+
+    /// # Shapes
+    ///
+    /// - waves: `[B, T]`; output: `[B, N, D]`
+    pub fn forward(&self, waves: Tensor<2>) -> Tensor<3> {
+        self.proj.forward(self.normed(self.convolved(waves)))
+    }
+}
+
+impl AudioEncoder {
+    /// A student's encoder; `has_mask` where masked positions get a learned value (1.0).
+    pub fn new(config: &AudioConfig, has_mask: bool, device: &Device) -> Self {
+        let dim = config.embed_dim;
+        let block = BlockConfig {
+            drop_prob: config.drop_prob,
+            attention_drop_prob: config.attention_drop_prob,
+            ..BlockConfig::post_norm(dim, config.n_heads, config.mlp_ratio, config.norm_eps)
+        };
+        let (kernel, groups) = (config.pos_conv_kernel, config.pos_conv_groups);
+        let positions = (0..config.pos_conv_depth)
+            .map(|_| Conv::Line(Conv1d::same(dim, dim, kernel, groups, device)));
+        Self {
+            local: Some(WaveFeatures::new(config, device)),
+            mask_emb: has_mask.then(|| parameter([dim], device)),
+            pos_conv: positions.collect(),
+            alibi_scale: config.alibi.then(|| parameter([config.n_heads], device)),
+            context: Context::new(&block, config.prenet_depth, config.layer_drop_prob, device),
+            blocks: block.blocks(config.depth, device),
+            clear_padding: config.clear_padding,
+            layer_drop_prob: config.layer_drop_prob,
+        }
+    }
+
+    /// Without what a teacher takes from its student.
+    #[must_use]
+    pub fn into_teacher(self) -> Self {
+        Self {
+            local: None,
+            mask_emb: None,
+            ..self
+        }
+    }
+
+    /// From waves to positions; a teacher has none of its own.
+    pub fn local(&self) -> Option<&WaveFeatures> {
+        self.local.as_ref()
+    }
+
+    /// Masks, positions and context encoder.
+    ///
+    /// # Shapes
+    ///
+    /// - local: `[B, N, D]`; padding: `[B, N]`, 1 = padding; the tokens: `[B, N, D]`, of kept ones
+    ///   `[R, n_kept, D]`
+    ///
+    /// # Panics
+    ///
+    /// Where masked positions need a learned value and the model has none.
+    pub fn sequence(
+        &self,
+        local: Tensor<3>,
+        view: View<'_>,
+        padding: Option<&Tensor<2>>,
+    ) -> Sequence {
+        let [b, n, dim] = local.dims();
+        let without = |x: Tensor<3>, positions: &Tensor<2>| {
+            let keep: Tensor<3> = 1.0 - positions.clone().unsqueeze_dim(2);
+            x * keep
+        };
+        // The convolutions of positions would carry what stands in the padding to its neighbours.
+        let cleared = |x: Tensor<3>| match padding.filter(|_| self.clear_padding) {
+            Some(padding) => without(x, padding),
+            None => x,
+        };
+        let (x, places) = match view {
+            View::All => (self.positioned(cleared(local)), None),
+            View::Masked(masks) => {
+                let value = self
+                    .mask_emb
+                    .as_ref()
+                    .expect("a masked input needs a value for what is masked");
+                let value = value.val().reshape([1, 1, dim]);
+                let masked = value * masks.mask.clone().unsqueeze_dim::<3>(2);
+                let x = without(local, &masks.mask) + masked;
+                (self.positioned(cleared(x)), None)
+            }
+            View::Kept(masks) => {
+                let local = cleared(local);
+                let rows = local.clone().select(0, masks.sample_of_rows.clone());
+                let positions = self.positions(without(rows, &masks.mask));
+                let positions = positions
+                    .reshape([masks.n_rows() * n, dim])
+                    .select(0, masks.kept_of_rows.clone())
+                    .reshape([masks.n_rows(), masks.n_kept(), dim]);
+                let places = masks
+                    .kept_positions
+                    .clone()
+                    .reshape([masks.n_rows(), masks.n_kept()]);
+                let kept = masks.keep(local.reshape([b * n, dim]));
+                (kept + positions, Some(places))
+            }
+        };
+        let padding = padding.map(|padding| {
+            padding_bias(match view {
+                View::Kept(masks) => masks
+                    .keep(padding.clone().reshape([b * n, 1]))
+                    .squeeze_dim(2),
+                View::All | View::Masked(_) => padding.clone(),
+            })
+        });
+        let bias = match (self.alibi(n, places), padding) {
+            (Some(alibi), Some(padding)) => Some(alibi + padding),
+            (alibi, padding) => alibi.or(padding),
+        };
+        self.context.forward(Sequence { x, bias })
+    }
+
+    /// The blocks that give targets; `each` sees every one's index and output.
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
+        block::run(&self.blocks, sequence, self.layer_drop_prob, each)
+    }
+
+    fn positioned(&self, x: Tensor<3>) -> Tensor<3> {
+        x.clone() + self.positions(x)
+    }
+
+    fn positions(&self, x: Tensor<3>) -> Tensor<3> {
+        convolve(&self.pos_conv, x, false)
+    }
+
+    /// The bias of attention by distance, `[R or 1, H, n, n]`, among `places` (`[R, n]`) or all of
+    /// `n` positions.
+    fn alibi(&self, n: usize, places: Option<Tensor<2>>) -> Option<Tensor<4>> {
+        let scale = self.alibi_scale.as_ref()?.val();
+        let [n_heads] = scale.dims();
+        let device = scale.device().without_autodiff();
+        let slopes = alibi_slopes(n_heads);
+        let slopes = Tensor::from_data(TensorData::new(slopes, [n_heads]), &device);
+        let places = places.unwrap_or_else(|| {
+            let all: Vec<f32> = (0..n).map(|place| place as f32).collect();
+            Tensor::from_data(TensorData::new(all, [1, n]), &device)
+        });
+        let distance = (places.clone().unsqueeze_dim::<3>(2) - places.unsqueeze_dim(1)).abs();
+        let slopes = (scale.clamp_min(0.0) * slopes.neg()).reshape([1, n_heads, 1, 1]);
+        Some(slopes * distance.unsqueeze_dim(1))
+    }
+}
+
+/// How fast each head's attention falls with distance (Press et al. 2022): powers of
+/// 2^(−8 / heads), and where `n_heads` is no power of two, those of the next smaller one followed by
+/// every other one of the next larger.
+fn alibi_slopes(n_heads: usize) -> Vec<f32> {
+    let of_power = |n: usize| (1..=n).map(move |head| 2_f64.powf(-8.0 * head as f64 / n as f64));
+    let smaller = 1 << n_heads.ilog2();
+    of_power(smaller)
+        .chain(of_power(2 * smaller).step_by(2))
+        .take(n_heads)
+        .map(|slope| slope as f32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_are_the_published_ones() {
+        // data2vec.md §2.2.
+        let exponents = |n_heads| {
+            alibi_slopes(n_heads)
+                .into_iter()
+                .map(f32::log2)
+                .collect::<Vec<_>>()
+        };
+        let near = |found: Vec<f32>, expected: Vec<f32>| {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+        };
+        near(exponents(16), (1..=16).map(|i| -0.5 * i as f32).collect());
+        let mut twelve: Vec<f32> = (1..=8).map(|i| -(i as f32)).collect();
+        twelve.extend([-0.5, -1.5, -2.5, -3.5]);
+        near(exponents(12), twelve);
+    }
+}

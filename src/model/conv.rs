@@ -1,0 +1,129 @@
+//! Convolutions over a sequence or a grid, channels last.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::{conv1d, conv2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, activation};
+
+use super::{layer_norm, parameter};
+
+/// The norms between convolutions are PyTorch's default.
+const NORM_EPS: f64 = 1e-5;
+
+/// A convolution over a sequence.
+#[derive(Module, Debug)]
+pub struct Conv1d {
+    /// `[out, in / groups, kernel]`, as PyTorch has it.
+    pub weight: Param<Tensor<3>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    stride: usize,
+    padding: usize,
+    groups: usize,
+}
+
+impl Conv1d {
+    /// With bias and stride 1, output as long as the input; `kernel` is odd, `groups` divides both
+    /// channel counts.
+    pub fn same(n_in: usize, n_out: usize, kernel: usize, groups: usize, device: &Device) -> Self {
+        Self {
+            weight: parameter([n_out, n_in / groups, kernel], device),
+            bias: Some(parameter([n_out], device)),
+            stride: 1,
+            padding: kernel / 2,
+            groups,
+        }
+    }
+
+    /// Without bias and padding.
+    pub fn strided(
+        n_in: usize,
+        n_out: usize,
+        kernel: usize,
+        stride: usize,
+        device: &Device,
+    ) -> Self {
+        Self {
+            weight: parameter([n_out, n_in, kernel], device),
+            bias: None,
+            stride,
+            padding: 0,
+            groups: 1,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - input: `[B, T, in]`; output: `[B, T', out]`
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let options = ConvOptions::new([self.stride], [self.padding], [1], self.groups);
+        let bias = self.bias.as_ref().map(Param::val);
+        conv1d(x.swap_dims(1, 2), self.weight.val(), bias, options).swap_dims(1, 2)
+    }
+}
+
+/// A convolution over a grid, stride 1, output as large as the input.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[out, in / groups, kernel, kernel]`, as PyTorch has it.
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`.
+    pub bias: Param<Tensor<1>>,
+    groups: usize,
+}
+
+impl Conv2d {
+    /// `kernel` is odd; `groups` divides both channel counts.
+    pub fn new(n_in: usize, n_out: usize, kernel: usize, groups: usize, device: &Device) -> Self {
+        Self {
+            weight: parameter([n_out, n_in / groups, kernel, kernel], device),
+            bias: parameter([n_out], device),
+            groups,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - input: `[B, N, in]`, N the patches of a square grid row by row; output: `[B, N, out]`
+    ///
+    /// Channels last: the permuted views are libtorch's own `channels_last`, nothing is copied.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [n_out, _, kernel, _] = self.weight.dims();
+        let [b, n, n_in] = x.dims();
+        let grid = n.isqrt();
+        let options = ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], self.groups);
+        let x = x.reshape([b, grid, grid, n_in]).permute([0, 3, 1, 2]);
+        let y = conv2d(x, self.weight.val(), Some(self.bias.val()), options);
+        y.permute([0, 2, 3, 1]).reshape([b, n, n_out])
+    }
+}
+
+/// A convolution that keeps the number of tokens.
+#[derive(Module, Debug)]
+pub enum Conv {
+    /// Over a sequence.
+    Line(Conv1d),
+    /// Over a square grid.
+    Grid(Conv2d),
+}
+
+/// Convolutions one after another, each with a norm over its channels and GELU, and with what
+/// went in added where `residual` is set and the width stays.
+///
+/// # Shapes
+///
+/// - x: `[B, N, in]`; output: `[B, N, out]`
+pub(super) fn convolve(convs: &[Conv], x: Tensor<3>, residual: bool) -> Tensor<3> {
+    convs.iter().fold(x, |x, conv| {
+        let y = match conv {
+            Conv::Line(conv) => conv.forward(x.clone()),
+            Conv::Grid(conv) => conv.forward(x.clone()),
+        };
+        let y = activation::gelu(layer_norm(y, NORM_EPS));
+        if residual && x.dims() == y.dims() {
+            y + x
+        } else {
+            y
+        }
+    })
+}

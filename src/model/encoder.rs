@@ -1,0 +1,159 @@
+//! The encoders of all media behind one interface.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::media::padding;
+use super::{
+    AudioConfig, AudioEncoder, BlockOutput, EncoderConfig, Media, Sequence, TextEncoder, View,
+    Vit1, Vit2,
+};
+
+/// An encoder.
+#[derive(Module, Debug)]
+pub enum Encoder {
+    /// 1.0 on images.
+    Vit1(Vit1),
+    /// 2.0 on images.
+    Vit2(Vit2),
+    /// Audio.
+    Audio(AudioEncoder),
+    /// Text.
+    Text(TextEncoder),
+}
+
+impl Encoder {
+    /// A student's encoder, without values; `has_mask` where what is masked gets a learned value
+    /// (1.0).
+    pub(super) fn new(config: EncoderConfig<'_>, has_mask: bool, device: &Device) -> Self {
+        match config {
+            EncoderConfig::Vit1(config) => Self::Vit1(Vit1::new(config, device)),
+            EncoderConfig::Vit2(config) => Self::Vit2(Vit2::new(config, device)),
+            EncoderConfig::Audio(config) => {
+                Self::Audio(AudioEncoder::new(config, has_mask, device))
+            }
+            EncoderConfig::Text(config) => Self::Text(TextEncoder::new(config, device)),
+        }
+    }
+
+    /// Patches, frames or tokens before they know of each other, `[B, N, D]`; none where a teacher
+    /// takes its student's.
+    ///
+    /// # Panics
+    ///
+    /// If the media are another encoder's.
+    pub fn local(&self, media: &Media) -> Option<Tensor<3>> {
+        match (self, media) {
+            (Self::Vit1(encoder), Media::Images(images)) => Some(encoder.local(images.clone())),
+            (Self::Vit2(encoder), Media::Images(images)) => Some(encoder.local(images.clone())),
+            (Self::Audio(encoder), Media::Waves { waves, .. }) => {
+                encoder.local().map(|local| local.forward(waves.clone()))
+            }
+            (Self::Text(encoder), Media::Tokens { tokens, lengths }) => encoder
+                .embed()
+                .map(|embed| embed.forward(tokens.clone(), lengths.as_deref())),
+            _ => panic!("the media are not this encoder's"),
+        }
+    }
+
+    /// What goes into the blocks that give targets. There are [`Self::n_extra`] tokens before the
+    /// positions.
+    ///
+    /// # Shapes
+    ///
+    /// - local: `[B, N, D]`; padding: `[B, N]`, 1 = padding
+    pub fn sequence(
+        &self,
+        local: Tensor<3>,
+        view: View<'_>,
+        padding: Option<&Tensor<2>>,
+    ) -> Sequence {
+        match self {
+            Self::Vit1(encoder) => encoder.sequence(
+                local,
+                match view {
+                    View::Masked(masks) => Some(masks.mask.clone()),
+                    View::All | View::Kept(_) => None,
+                },
+            ),
+            Self::Vit2(encoder) => {
+                let positioned = encoder.positioned(local);
+                encoder.sequence(match view {
+                    View::Kept(masks) => {
+                        let [b, n, dim] = positioned.dims();
+                        masks.keep(positioned.reshape([b * n, dim]))
+                    }
+                    View::All | View::Masked(_) => positioned,
+                })
+            }
+            Self::Audio(encoder) => encoder.sequence(local, view, padding),
+            Self::Text(encoder) => encoder.sequence(local, view, padding),
+        }
+    }
+
+    /// The blocks that give targets; `each` sees every one's index and output.
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
+        match self {
+            Self::Vit1(encoder) => encoder.run(sequence, each),
+            Self::Vit2(encoder) => encoder.run(sequence, each),
+            Self::Audio(encoder) => encoder.run(sequence, each),
+            Self::Text(encoder) => encoder.run(sequence, each),
+        }
+    }
+
+    /// The norm after the last block, where there is one (1.0 on images).
+    pub fn normed<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        match self {
+            Self::Vit1(encoder) => encoder.normed(x),
+            Self::Vit2(_) | Self::Audio(_) | Self::Text(_) => x,
+        }
+    }
+
+    /// Tokens before the positions: a class token for images.
+    pub fn n_extra(&self) -> usize {
+        match self {
+            Self::Vit1(_) | Self::Vit2(_) => 1,
+            Self::Audio(_) | Self::Text(_) => 0,
+        }
+    }
+
+    /// `[B, extra + N, D]` → `[B, N, D]`.
+    pub fn without_extra(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let [_, n_tokens, _] = tokens.dims();
+        match self.n_extra() {
+            0 => tokens,
+            n_extra => tokens.narrow(1, n_extra, n_tokens - n_extra),
+        }
+    }
+}
+
+impl Media {
+    /// Which positions are padding, `[B, N]`, 1 = padding; none where no sample has any.
+    pub fn padding(&self, config: EncoderConfig<'_>) -> Option<Tensor<2>> {
+        match (self, config) {
+            (
+                Self::Waves {
+                    waves,
+                    lengths: Some(lengths),
+                },
+                EncoderConfig::Audio(config),
+            ) => {
+                let [_, n_frames] = waves.dims();
+                let lengths: Vec<usize> = lengths.iter().map(|&n| config.n_positions(n)).collect();
+                let n_positions = AudioConfig::n_positions(config, n_frames);
+                Some(padding(&lengths, n_positions, &waves.device()))
+            }
+            (
+                Self::Tokens {
+                    tokens,
+                    lengths: Some(lengths),
+                },
+                _,
+            ) => {
+                let [_, l] = tokens.dims();
+                Some(padding(lengths, l, &tokens.device()))
+            }
+            _ => None,
+        }
+    }
+}

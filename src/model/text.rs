@@ -1,0 +1,132 @@
+//! The encoder of text, of both methods.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::embedding;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::layers::dropout;
+use super::media::padding_bias;
+use super::{
+    Block, BlockConfig, BlockOutput, LayerNorm, Sequence, TextConfig, View, block, parameter,
+};
+
+/// Embedded tokens with learned positions, and blocks normalised after their branches.
+#[derive(Module, Debug)]
+pub struct TextEncoder {
+    /// 2.0's teacher has none: it takes its student's.
+    embed: Option<Embedding>,
+    /// The blocks that give targets.
+    blocks: Vec<Block>,
+}
+
+/// From tokens to positions.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[vocabulary, D]`.
+    pub tokens: Param<Tensor<2>>,
+    /// `[pad token + 1 + longest row, D]`: rows start after the pad token, which has that row itself.
+    pub positions: Param<Tensor<2>>,
+    norm: LayerNorm,
+    drop_prob: f64,
+    pad_token: usize,
+}
+
+impl Embedding {
+    fn new(config: &TextConfig, device: &Device) -> Self {
+        let dim = config.embed_dim;
+        Self {
+            tokens: parameter([config.vocab_size, dim], device),
+            positions: parameter([config.n_position_rows(), dim], device),
+            norm: LayerNorm::new(dim, config.norm_eps, device),
+            drop_prob: config.drop_prob,
+            pad_token: config.pad_token,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - tokens: `[B, L]`, of which `lengths` are no padding (all, where none are given);
+    ///   output: `[B, L, D]`
+    pub fn forward(&self, tokens: Tensor<2, Int>, lengths: Option<&[usize]>) -> Tensor<3> {
+        let [b, l] = tokens.dims();
+        let device = tokens.device();
+        let rows = |n: usize| {
+            let pad = self.pad_token;
+            (0..l).map(move |place| if place < n { pad + 1 + place } else { pad } as i64)
+        };
+        let (n_rows, rows): (usize, Vec<i64>) = match lengths {
+            Some(lengths) => (b, lengths.iter().flat_map(|&n| rows(n)).collect()),
+            None => (1, rows(l).collect()),
+        };
+        let rows = Tensor::from_data(TensorData::new(rows, [n_rows, l]), &device);
+        let x = embedding(self.tokens.val(), tokens) + embedding(self.positions.val(), rows);
+        dropout(self.norm.forward(x), self.drop_prob)
+    }
+}
+
+impl TextEncoder {
+    /// A student's encoder.
+    pub fn new(config: &TextConfig, device: &Device) -> Self {
+        let block = BlockConfig {
+            drop_prob: config.drop_prob,
+            attention_drop_prob: config.attention_drop_prob,
+            ..BlockConfig::post_norm(
+                config.embed_dim,
+                config.n_heads,
+                config.mlp_ratio,
+                config.norm_eps,
+            )
+        };
+        Self {
+            embed: Some(Embedding::new(config, device)),
+            blocks: block.blocks(config.depth, device),
+        }
+    }
+
+    /// The blocks alone.
+    #[must_use]
+    pub fn without_embedding(self) -> Self {
+        Self {
+            embed: None,
+            ..self
+        }
+    }
+
+    /// From tokens to positions; 2.0's teacher has none of its own.
+    pub fn embed(&self) -> Option<&Embedding> {
+        self.embed.as_ref()
+    }
+
+    /// What goes into the blocks. Masked tokens of 1.0 are replaced before they are embedded.
+    ///
+    /// # Shapes
+    ///
+    /// - local: `[B, L, D]`; padding: `[B, L]`, 1 = padding; the tokens: `[B, L, D]`, of kept ones
+    ///   `[R, n_kept, D]`
+    pub fn sequence(
+        &self,
+        local: Tensor<3>,
+        view: View<'_>,
+        padding: Option<&Tensor<2>>,
+    ) -> Sequence {
+        let [b, l, dim] = local.dims();
+        match view {
+            View::All | View::Masked(_) => Sequence {
+                x: local,
+                bias: padding.cloned().map(padding_bias),
+            },
+            View::Kept(masks) => Sequence {
+                x: masks.keep(local.reshape([b * l, dim])),
+                bias: padding.map(|padding| {
+                    let kept = masks.keep(padding.clone().reshape([b * l, 1]));
+                    padding_bias(kept.squeeze_dim(2))
+                }),
+            },
+        }
+    }
+
+    /// The blocks; `each` sees every one's index and output.
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
+        block::run(&self.blocks, sequence, 0.0, each)
+    }
+}
