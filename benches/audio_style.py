@@ -80,7 +80,7 @@ def text(binary, path, vocabulary, rounds):
     model = tokenizers.models.BPE.from_file(f"{vocabulary}/vocab.json", f"{vocabulary}/merges.txt")
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    lines = path.read_text(encoding="utf-8", newline="").split("\n")
+    lines = path.read_bytes().decode().split("\n")
 
     def encode():
         return [tokenizer.encode(line, add_special_tokens=False).ids for line in lines]

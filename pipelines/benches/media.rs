@@ -84,7 +84,9 @@ fn text(vocabulary: &Path, files: &[&str]) {
     let mut ids = Vec::new();
     encode(&mut ids);
     let mut hash = Sha256::new();
-    ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+    for id in &ids {
+        hash.update(id.to_le_bytes());
+    }
     let secs = cpu_secs(|| {
         let mut ids = Vec::new();
         encode(&mut ids);
@@ -111,6 +113,5 @@ fn cpu_secs(work: impl FnOnce()) -> f64 {
 }
 
 fn hex(hash: Sha256) -> String {
-    let digest = hash.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }

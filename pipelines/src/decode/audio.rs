@@ -13,9 +13,7 @@ use std::ops::Range;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::{SeekMode, SeekTo};
 use symphonia::core::packet::Packet;
-use symphonia::core::units::Timestamp;
 
 use self::container::{Container, Kind};
 use self::opus::Opus;
@@ -55,9 +53,10 @@ pub fn read_audio_header(bytes: &[u8], limits: &Limits) -> Result<AudioHeader, S
 
 /// Decodes the frames of `clip`, or all of them, within `limits`.
 ///
-/// A clip is sought, so that the file before it is not decoded. It is equal to the same range of the
-/// whole wave: exactly for FLAC and WAV, up to what is left of the codec's memory before the clip
-/// otherwise (less than 1e-3). One that ends behind the last frame is an error.
+/// What lies before a clip is stepped over packet by packet and not decoded, but for a quarter of a
+/// second that lossy codecs lean on; what lies behind is not read. A clip is equal to the same range
+/// of the whole wave, exactly for FLAC and WAV and within 1e-3 otherwise (AAC that fills bands with
+/// noise aside). One that ends behind the last frame is an error.
 pub fn decode_audio(
     bytes: &[u8],
     limits: &Limits,
@@ -74,7 +73,7 @@ pub fn decode_audio(
             )));
         }
         // A header cannot make us reserve more than 64 frames per byte, which only silence holds.
-        let most = 64 * bytes.len() as u64;
+        let most = (64 * bytes.len() as u64).min(container.header.decode_bytes / 4);
         let frames = Vec::with_capacity((wanted.end - wanted.start).min(most) as usize);
         let lead = container.lead;
         let wanted = wanted.start.saturating_add(lead)..wanted.end.saturating_add(lead);
@@ -94,8 +93,10 @@ struct Decoding<'a> {
     decoder: Box<dyn AudioDecoder>,
     /// Places, as below: counted from the first decoded frame, those before the sound included.
     wanted: Range<u64>,
-    /// The place of the next decoded frame; unknown after a seek, until a packet tells.
-    at: Option<u64>,
+    /// Packets that end before this place are not decoded.
+    from: u64,
+    /// The place of the next decoded frame.
+    at: u64,
     frames: Vec<f32>,
     /// One packet's frames, channels interleaved.
     interleaved: Vec<f32>,
@@ -103,7 +104,7 @@ struct Decoding<'a> {
 
 impl<'a> Decoding<'a> {
     fn start(
-        mut container: Container<'a>,
+        container: Container<'a>,
         wanted: Range<u64>,
         frames: Vec<f32>,
     ) -> Result<Self, SampleError> {
@@ -114,28 +115,22 @@ impl<'a> Decoding<'a> {
             _ => symphonia::default::get_codecs().make_audio_decoder(&container.params, &options),
         };
         let decoder = decoder.map_err(|error| sample_error(&error))?;
-        let mut at = Some(0);
         // What a codec remembers of the frames before: it is decoded and thrown away.
         let run_up = match container.kind {
             Kind::Flac | Kind::Wav => 0,
             _ => u64::from(container.header.sample_rate_hz / 4),
         };
-        let from = wanted.start.saturating_sub(run_up);
-        if from > 0 && container.counts_frames {
-            let start = container.start_ts;
-            let to = SeekTo::Timestamp {
-                ts: Timestamp::from(start + from as i64),
-                track_id: container.track,
-            };
-            let sought = container.reader.seek(SeekMode::Accurate, to);
-            sought.map_err(|error| sample_error(&error))?;
-            at = None;
-        }
+        let from = if container.counts_frames {
+            wanted.start.saturating_sub(run_up)
+        } else {
+            0
+        };
         Ok(Self {
             container,
             decoder,
             wanted,
-            at,
+            from,
+            at: 0,
             frames,
             interleaved: Vec::new(),
         })
@@ -151,14 +146,15 @@ impl<'a> Decoding<'a> {
             return Ok(true);
         }
         let at = self.place(&packet)?;
+        if self.from > 0 && at + packet.dur.get() <= self.from {
+            self.at = at + packet.dur.get();
+            return Ok(true);
+        }
         let rate = self.container.header.sample_rate_hz;
         let decoded = match self.decoder.decode(&packet) {
             Ok(decoded) => decoded,
-            // The first packets after a seek may lean on ones that were not read.
-            Err(_) if at < self.wanted.start => {
-                self.at = Some(at + packet.dur.get());
-                return Ok(true);
-            }
+            // The first packets of the run-up lean on ones that were not decoded.
+            Err(_) if self.from > 0 && at < self.wanted.start => return Ok(true),
             Err(error) => return Err(sample_error(&error)),
         };
         if decoded.spec().rate() != rate {
@@ -170,7 +166,7 @@ impl<'a> Decoding<'a> {
         let (n_frames, n_channels) = (decoded.frames() as u64, decoded.num_planes());
         decoded.copy_to_vec_interleaved(&mut self.interleaved);
         let end = at + n_frames;
-        self.at = Some(end);
+        self.at = end;
         let skipped = self.wanted.start.saturating_sub(at).min(n_frames) as usize;
         let kept = n_frames as usize - end.saturating_sub(self.wanted.end).min(n_frames) as usize;
         if skipped < kept {
@@ -192,22 +188,18 @@ impl<'a> Decoding<'a> {
 
     /// Where the frames of `packet` belong.
     fn place(&self, packet: &Packet) -> Result<u64, SampleError> {
-        let Container {
-            counts_frames,
-            start_ts,
-            kind,
-            ..
-        } = self.container;
+        let Container { start_ts, kind, .. } = self.container;
         let stated = packet.pts.get() - start_ts + packet.trim_start.get() as i64;
         let stated = u64::try_from(stated).unwrap_or(0);
-        match self.at {
-            None => Ok(stated),
-            // Readers step over packets that are damaged; only the places of the others tell.
-            Some(at) if counts_frames && kind == Kind::Flac && stated != at => Err(
-                SampleError::Decode(format!("the frames {at} to {stated} are damaged")),
-            ),
-            Some(at) => Ok(at),
+        // The reader steps over packets that are damaged; only the places of the others tell.
+        if kind == Kind::Flac && stated != self.at {
+            return Err(SampleError::Decode(format!(
+                "the frames {} to {stated} are damaged",
+                self.at
+            )));
         }
+        // A codec gives less than a packet's duration for the first that it sees.
+        Ok(if self.from > 0 { stated } else { self.at })
     }
 
     fn finish(mut self, whole: bool) -> Result<(u32, Vec<f32>), SampleError> {
@@ -216,7 +208,7 @@ impl<'a> Decoding<'a> {
         if found == 0 {
             return Err(SampleError::Decode("no frames".to_owned()));
         }
-        if found != expected && self.container.header.n_frames.is_some() {
+        if found != expected && (!whole || self.container.header.n_frames.is_some()) {
             return Err(SampleError::Decode(format!(
                 "{expected} frames were expected, the file has {found} of them"
             )));

@@ -171,7 +171,7 @@ fn clips_are_ranges_of_the_whole() {
         let whole = fixture.decode().unwrap().frames;
         let n = whole.len() as u64;
         let exact = name.contains("flac") || name.contains("wav");
-        for clip in [0..n, 0..1, n / 2..n / 2 + 700, n * 5 / 7..n, n - 1..n] {
+        for clip in [0..n, 0..1, n / 2..n / 2 + n / 4, n * 5 / 7..n, n - 1..n] {
             let wave = decode_audio(&fixture.bytes, &Limits::default(), Some(clip.clone()));
             let frames = wave
                 .unwrap_or_else(|error| panic!("{name} {clip:?}: {error}"))

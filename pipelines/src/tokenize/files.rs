@@ -1,7 +1,6 @@
 //! The files of a vocabulary, read as they are.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -37,12 +36,10 @@ impl Files {
             } => &[vocab, merges, dict],
         };
         let mut hash = Sha256::new();
-        files.iter().for_each(|file| hash.update(file));
-        let digest = hash.finalize();
-        digest.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}"); // A String takes all.
-            hex
-        })
+        for file in files {
+            hash.update(file);
+        }
+        format!("{:x}", hash.finalize())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Text becomes ids: byte-level BPE as GPT-2 defined it, with the ids of RoBERTa and fairseq.
+//! Text becomes ids: byte-level BPE as GPT-2 defined it, with the ids of `RoBERTa` and fairseq.
 //!
 //! Text is taken as it stands: nothing is stripped or normalised, no special token is put around
 //! it, and `<mask>` written in a text is six ordinary characters, as fairseq has it.
@@ -45,7 +45,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`, or a folder with one of these, looked for in this order:
     ///
     /// - `tokenizer.json`: Hugging Face's own form;
-    /// - `vocab.json` and `merges.txt`: RoBERTa's;
+    /// - `vocab.json` and `merges.txt`: those of `RoBERTa`;
     /// - `encoder.json`, `vocab.bpe` and `dict.txt`: GPT-2's, and fairseq's numbers for it.
     ///
     /// All must name `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>` (fairseq's do without saying so).

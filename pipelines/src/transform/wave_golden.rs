@@ -81,7 +81,10 @@ fn check_case(folder: &Path, case: &Value) -> usize {
     let valid = waves(&tensors, "batch.attention_mask");
     for (i, (padded, valid)) in padded.iter().zip(&valid).enumerate() {
         let mut ours = waves(&tensors, &format!("in.batch.raw.{i}")).remove(0);
-        assert_eq!(ours.len() as f32, valid.iter().sum::<f32>());
+        assert_eq!(
+            ours.len(),
+            valid.iter().filter(|&&valid| valid > 0.0).count()
+        );
         normalise(&mut ours, 1e-7);
         ours.resize(padded.len(), 0.0);
         check("batch.input_values", &ours, padded, tolerance);
@@ -118,7 +121,7 @@ fn silence_and_nothing_stay_what_they_are() {
     for value in [0.0, 0.25, -1.0e-3] {
         let mut frames = [value; 1000];
         normalise(&mut frames, 1e-5);
-        assert_eq!(frames, [0.0; 1000]);
+        assert!(frames.iter().all(|frame| *frame == 0.0));
     }
     normalise(&mut [], 1e-5);
 }

@@ -169,7 +169,7 @@ fn resampling_keeps_the_band_and_nothing_else() {
         match soxr(from_hz, &inputs) {
             Some(outputs) => print("soxr", &quality(from_hz, &outputs)),
             None => {
-                println!("no soxr to compare with (UNDERSTUDY_PYTHON may name a Python with it)")
+                println!("no soxr to compare with (UNDERSTUDY_PYTHON may name a Python with it)");
             }
         }
         let outputs = inputs.into_iter().map(|frames| {

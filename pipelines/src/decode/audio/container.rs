@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::io::Cursor;
 
+use symphonia::core::audio::Channels;
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::errors::Result as SymphoniaResult;
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
+use symphonia::core::io::{
+    MediaSource, MediaSourceStream, MediaSourceStreamOptions, ReadOnlySource,
+};
 use symphonia::core::units::TimeBase;
 use symphonia::default::formats::{
     AdtsReader, FlacReader, IsoMp4Reader, MpaReader, OggReader, WavReader,
@@ -60,11 +63,15 @@ impl<'a> Container<'a> {
         within("bytes", bytes.len() as u64, limits.bytes)?;
         let sound = after_tags(bytes);
         let kind = kind_of(sound)?;
-        let sound = match kind {
+        let whole = match kind {
             Kind::Wav => with_length(sound),
             _ => Cow::Borrowed(sound),
         };
-        let reader = reader(sound.clone(), kind).map_err(|error| sample_error(&error))?;
+        let copied_bytes = match &whole {
+            Cow::Owned(bytes) => bytes.len() as u64,
+            Cow::Borrowed(_) => 0,
+        };
+        let reader = reader(whole, kind).map_err(|error| sample_error(&error))?;
         let track = reader.default_track(TrackType::Audio);
         let track = track.ok_or_else(|| SampleError::Decode("no sound in this file".to_owned()))?;
         let track = track.clone();
@@ -77,10 +84,7 @@ impl<'a> Container<'a> {
                 "a sample rate of {rate} Hz"
             )));
         }
-        let n_channels = params
-            .channels
-            .as_ref()
-            .map_or(0, |channels| channels.count());
+        let n_channels = params.channels.as_ref().map_or(0, Channels::count);
         let lead = match params.codec {
             CODEC_ID_OPUS => opus::n_skipped(&params),
             _ => 0,
@@ -112,13 +116,13 @@ impl<'a> Container<'a> {
                 sample_rate_hz: rate,
                 n_channels: n_channels as u16,
                 n_frames,
-                decode_bytes: size_of::<f32>() as u64 * most_frames + SCRATCH_BYTES,
+                decode_bytes: size_of::<f32>() as u64 * most_frames + copied_bytes + SCRATCH_BYTES,
             },
         })
     }
 }
 
-/// The file without the ID3v2 tags that stand before it.
+/// The file without the tags (`ID3v2`) that stand before it.
 fn after_tags(mut bytes: &[u8]) -> &[u8] {
     while let [b'I', b'D', b'3', _, _, flags, a, b, c, d, rest @ ..] = bytes {
         let footer = if flags & 0x10 == 0 { 0 } else { 10 };
@@ -196,7 +200,7 @@ fn reader<'a>(bytes: Cow<'a, [u8]>, kind: Kind) -> SymphoniaResult<Box<dyn Forma
         Kind::Mp3 => Box::new(ReadOnlySource::new(Cursor::new(bytes))),
         _ => Box::new(Cursor::new(bytes)),
     };
-    let stream = MediaSourceStream::new(source, Default::default());
+    let stream = MediaSourceStream::new(source, MediaSourceStreamOptions::default());
     let options = FormatOptions::default();
     Ok(match kind {
         Kind::Flac => Box::new(FlacReader::try_new(stream, options)?),
@@ -209,13 +213,13 @@ fn reader<'a>(bytes: Cow<'a, [u8]>, kind: Kind) -> SymphoniaResult<Box<dyn Forma
 }
 
 /// The frames of a track: as the file says, or, where that is not reliable, by its packets.
-fn n_frames(bytes: Cow<'_, [u8]>, kind: Kind, track: &Track) -> Result<u64, SampleError> {
+fn n_frames(bytes: &[u8], kind: Kind, track: &Track) -> Result<u64, SampleError> {
     if let (Kind::Flac | Kind::Wav | Kind::Ogg | Kind::Mp4, Some(n_frames)) =
         (kind, track.num_frames)
     {
         return Ok(n_frames);
     }
-    let mut reader = reader(bytes, kind).map_err(|error| sample_error(&error))?;
+    let mut reader = reader(Cow::Borrowed(bytes), kind).map_err(|error| sample_error(&error))?;
     let mut n_frames = 0;
     while let Some(packet) = reader.next_packet().map_err(|error| sample_error(&error))? {
         if packet.track_id == track.id {

@@ -213,10 +213,11 @@ fn token_spans_and_berts_choice_are_distributed_as_the_reference_sampler() {
             text_spans::draw(prob, span, rng, mask);
         });
         let random_share = number(&case, "random_token_prob");
-        let mask_share = 1.0 - random_share - number(&case, "leave_unmasked_prob");
-        if mask_share == 1.0 {
+        let kept_share = number(&case, "leave_unmasked_prob");
+        if random_share + kept_share <= 0.0 {
             continue;
         }
+        let mask_share = 1.0 - random_share - kept_share;
         assert_eq!(span, 1);
         // The tokens are ids that are never drawn, so that a random token shows.
         let n_ids = number(&case, "vocabulary") as u32;
