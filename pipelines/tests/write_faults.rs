@@ -65,7 +65,7 @@ fn unbroken(folder: &Path) -> (PathBuf, Vec<(PathBuf, Vec<u8>)>) {
     let to = folder.join("unbroken");
     let out = run(&mut write(&root, &to), 0);
     assert!(
-        out.contains("1195 samples") && out.contains("5 bad files"),
+        out.contains("1195 rows") && out.contains("5 bad samples"),
         "{out}"
     );
     let files = files(&to);

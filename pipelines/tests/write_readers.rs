@@ -3,50 +3,131 @@
 mod corpus;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use corpus::{run, shards};
 
-#[test]
-fn hugging_face_datasets_reads_pictures_and_class_names() {
+/// Runs a script on a set with the real library; says so and returns false where it is missing.
+#[expect(clippy::print_stdout, reason = "a test says that it was skipped")]
+fn read_by_datasets(script: &str, set: &Path) -> bool {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let import = Command::new(&python)
         .args(["-c", "import datasets, PIL"])
         .output();
     if !import.is_ok_and(|output| output.status.success()) {
         println!("skipped: {python} cannot import datasets and PIL; set UNDERSTUDY_PYTHON");
-        return;
+        return false;
     }
+    let home = tempfile::tempdir().expect("it works");
+    // Streaming leaves threads that abort the interpreter's own way out now and then.
+    let script = format!(
+        "import os, sys, datasets\n{script}\nprint('read by datasets', flush=True)\nos._exit(0)"
+    );
+    let mut command = Command::new(&python);
+    command.args(["-c", &script]).arg(set);
+    command
+        .env("HF_HOME", home.path())
+        .env("HF_HUB_OFFLINE", "1");
+    let said = run(&mut command, 0);
+    assert!(said.contains("read by datasets"), "{said}");
+    true
+}
+
+#[test]
+fn hugging_face_datasets_reads_pictures_and_class_names() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root.join("train"), &["ant", "bee"], 3);
     corpus::class_folders(&root.join("val"), &["bee"], 1);
     run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     let script = "
-import os, sys, datasets, PIL.Image
+import PIL.Image
 whole = datasets.load_dataset(sys.argv[1])
 assert {name: len(part) for name, part in whole.items()} == {'train': 6, 'validation': 2 // 2}, whole
 one = datasets.load_dataset('parquet', data_files=sys.argv[1] + '/train/*.parquet')['train']
 assert isinstance(one.features['image'], datasets.Image), one.features
 assert one.features['label'].names == ['ant', 'bee'], one.features
-row = one[4]
+row = next(row for row in one if row['label'] == 1)
 assert isinstance(row['image'], PIL.Image.Image) and row['image'].size == (24, 18), row
 assert row['image'].getpixel((3, 3)) is not None
 assert one.features['label'].int2str(row['label']) == 'bee', row
 assert (row['width'], row['height']) == (24, 18), row
 stream = datasets.load_dataset(sys.argv[1], split='train', streaming=True)
 assert next(iter(stream))['image'].size == (24, 18)
-print('read by datasets', datasets.__version__, flush=True)
-# Streaming leaves threads that abort the interpreter's own way out now and then.
-os._exit(0)
 ";
-    let mut command = Command::new(&python);
-    command.args(["-c", script]).arg(&to);
-    command
-        .env("HF_HOME", folder.path().join("hf"))
-        .env("HF_HUB_OFFLINE", "1");
-    let said = run(&mut command, 0);
-    assert!(said.contains("read by datasets"), "{said}");
+    read_by_datasets(script, &to);
+}
+
+#[test]
+fn hugging_face_datasets_reads_recordings_undecoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    corpus::put(&root.join("19-1-0001.wav"), corpus::wav(1, 16_000, 100));
+    corpus::put(&root.join("19-1.trans.txt"), "19-1-0001 HELLO YOU\n");
+    let audio = ["--schema", "audio"];
+    run(
+        shards("write").arg(&root).arg("--to").arg(&to).args(audio),
+        0,
+    );
+    let script = "
+one = datasets.load_dataset('parquet', data_files=sys.argv[1] + '/*.parquet')['train']
+assert isinstance(one.features['audio'], datasets.Audio), one.features
+row = one.cast_column('audio', datasets.Audio(decode=False))[0]
+assert row['audio']['path'] == '19-1-0001.wav', row
+assert row['audio']['bytes'][:4] == b'RIFF' and len(row['audio']['bytes']) == 244, row
+assert (row['sample_rate_hz'], row['n_frames']) == (16000, 100), row
+assert (row['transcript'], row['speaker'], row['label']) == ('HELLO YOU', '19', None), row
+";
+    read_by_datasets(script, &to);
+}
+
+#[test]
+fn hugging_face_datasets_reads_texts_and_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("a.jsonl");
+    let lines = [
+        "{\"text\": \"A é\", \"text_b\": \"B\", \"label\": \"yes\"}",
+        "{\"text\": \"C\"}",
+    ];
+    corpus::put(&source, lines.join("\n"));
+    let to = folder.path().join("texts");
+    let text = ["--schema", "text"];
+    run(
+        shards("write").arg(&source).arg("--to").arg(&to).args(text),
+        0,
+    );
+    let script = "
+one = datasets.load_dataset('parquet', data_files=sys.argv[1] + '/*.parquet')['train']
+assert one.features['label'].names == ['yes'], one.features
+assert one[0] == dict(text='A é', text_b='B', label=0, score=None, n_bytes=5,
+                      bytes_xxh3=one[0]['bytes_xxh3']), one[0]
+assert (one[1]['text'], one[1]['text_b'], one[1]['label']) == ('C', None, None), one[1]
+";
+    if !read_by_datasets(script, &to) {
+        return;
+    }
+    let vocabulary = folder.path().join("bytes");
+    corpus::byte_vocabulary(&vocabulary);
+    let to = folder.path().join("tokens");
+    let mut tokens = shards("write");
+    tokens.arg(&source).arg("--to").arg(&to).args(text);
+    tokens
+        .args(["--block-tokens", "8", "--tokenizer"])
+        .arg(&vocabulary);
+    run(&mut tokens, 0);
+    let script = "
+import glob, json, struct, pyarrow.parquet
+one = datasets.load_dataset('parquet', data_files=sys.argv[1] + '/*.parquet')['train']
+assert len(one) == 2 and one[0]['n_tokens'] == 6, one[0]
+letters = [4 + byte for byte in 'A é'.encode()]
+assert list(struct.unpack('<8H', one[0]['tokens'])) == [0, *letters, 2, 1, 1], one[0]
+metadata = pyarrow.parquet.read_schema(glob.glob(sys.argv[1] + '/*.parquet')[0]).metadata
+tokenizer = json.loads(metadata[b'understudy.tokenizer'])
+assert (tokenizer['name'], tokenizer['vocab_size'], tokenizer['mask']) == ('bytes', 261, 260)
+assert (tokenizer['width_bytes'], tokenizer['block_tokens']) == (2, 8), tokenizer
+";
+    read_by_datasets(script, &to);
 }
 
 #[test]
@@ -106,11 +187,12 @@ fn inspect_shows_schema_counts_and_samples() {
     corpus::class_folders(&root, &["ant", "bee"], 2);
     run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     let said = run(shards("inspect").arg(&to), 0);
+    let first = corpus::rows(&to)[0].path.clone() + ": 24 × 18";
     for part in [
         "schema image, version 1, with manifest",
         "4 rows in 1 shards",
         "1 bee: 2",
-        "ant/001.jpg: 24 × 18",
+        &first,
         "label 1 (bee)",
         "bytes_xxh3: UInt64",
     ] {

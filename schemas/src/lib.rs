@@ -1,7 +1,8 @@
 //! What a shard holds, for every language.
 //!
 //! The TOML files beside this crate are the truth; the Rust here reads them and turns them into an
-//! Arrow schema with the metadata by which Hugging Face's `datasets` knows pictures and class names.
+//! Arrow schema with the metadata by which Hugging Face's `datasets` knows pictures, recordings and
+//! class names.
 //!
 //! **Invariant:** this crate knows nothing of storage, runtimes or tensors.
 //!
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use arrow_schema::{DataType, Field};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 /// Key of a file's metadata under which the schema's name stands.
@@ -24,17 +25,60 @@ pub const NAME_KEY: &str = "understudy.schema";
 pub const VERSION_KEY: &str = "understudy.schema_version";
 /// Key of a file's metadata under which Hugging Face's features stand, as JSON.
 pub const HUGGINGFACE_KEY: &str = "huggingface";
+/// Key of a token file's metadata under which a [`Vocabulary`] stands, as JSON.
+pub const TOKENIZER_KEY: &str = "understudy.tokenizer";
 
 /// One picture per row, from `schemas/image.toml`.
 pub static IMAGE: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse(include_str!("../image.toml")).expect("image.toml is embedded and tested")
 });
 
+/// One recording per row, from `schemas/audio.toml`.
+pub static AUDIO: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::parse(include_str!("../audio.toml")).expect("audio.toml is embedded and tested")
+});
+
+/// One text or pair of texts per row, from `schemas/text.toml`.
+pub static TEXT: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::parse(include_str!("../text.toml")).expect("text.toml is embedded and tested")
+});
+
+/// One block of tokens per row, from `schemas/tokens.toml`; see [`Schema::arrow_tokens`].
+pub static TOKENS: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::parse(include_str!("../tokens.toml")).expect("tokens.toml is embedded and tested")
+});
+
+/// What the numbers of a token set mean, and how they lie in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vocabulary {
+    /// The vocabulary's folder or file, for people.
+    pub name: String,
+    /// Numbers that a token can have: `0..vocab_size`.
+    pub vocab_size: u32,
+    /// Begins every block.
+    pub bos: u32,
+    /// Ends every line and document.
+    pub eos: u32,
+    /// Fills a block up.
+    pub pad: u32,
+    /// Stands for what the vocabulary lacks.
+    pub unk: u32,
+    /// Stands for what the student does not see.
+    pub mask: u32,
+    /// Bytes of one token, 2 or 4, little-endian.
+    pub width_bytes: u32,
+    /// Tokens of one row, padding included.
+    pub block_tokens: u32,
+    /// SHA-256 of the vocabulary's files, hexadecimal.
+    pub sha256: String,
+}
+
 /// The columns of one modality's shards.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
-    /// The modality: `image`.
+    /// `image`, `audio`, `text` or `tokens`.
     pub name: String,
     /// Raised by every change that an older reader cannot bear.
     pub version: u32,
@@ -68,6 +112,8 @@ pub struct Column {
 pub enum Feature {
     /// A picture.
     Image,
+    /// A recording.
+    Audio,
     /// An integer that counts class names.
     ClassLabel,
     /// The value as it stands.
@@ -106,6 +152,26 @@ impl Schema {
         arrow_schema::Schema::new_with_metadata(fields, metadata)
     }
 
+    /// The Arrow schema of a file of token blocks: the column `tokens` has the vocabulary's width,
+    /// and the vocabulary stands in the metadata.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "strings and numbers always become JSON"
+    )]
+    pub fn arrow_tokens(&self, vocabulary: &Vocabulary) -> arrow_schema::Schema {
+        let mut sized = self.clone();
+        let block_bytes = (vocabulary.width_bytes * vocabulary.block_tokens) as i32;
+        for column in &mut sized.columns {
+            if let DataType::FixedSizeBinary(bytes) = &mut column.data_type {
+                *bytes = block_bytes;
+            }
+        }
+        let mut schema = sized.arrow(None);
+        let json = serde_json::to_string(vocabulary).expect("strings and numbers become JSON");
+        schema.metadata.insert(TOKENIZER_KEY.to_owned(), json);
+        schema
+    }
+
     /// The `huggingface` metadata: `{"info": {"features": {column: feature}}}`.
     pub fn huggingface(&self, classes: Option<&[String]>) -> String {
         // Joined by hand so that the features stand in the columns' order.
@@ -122,11 +188,20 @@ impl Column {
     fn huggingface(&self, classes: Option<&[String]>) -> Value {
         match (self.feature, classes) {
             (Feature::Image, _) => json!({ "_type": "Image" }),
+            (Feature::Audio, _) => json!({ "_type": "Audio" }),
             (Feature::ClassLabel, Some(names)) => json!({ "_type": "ClassLabel", "names": names }),
-            // `datasets` spells the plain types in lower case: int64, uint64.
             (Feature::ClassLabel, None) | (Feature::Value, _) => {
-                json!({ "_type": "Value", "dtype": self.data_type.to_string().to_lowercase() })
+                json!({ "_type": "Value", "dtype": self.dtype() })
             }
+        }
+    }
+
+    /// The type as `datasets` spells it: int64, uint64, string.
+    fn dtype(&self) -> String {
+        match &self.data_type {
+            DataType::Utf8 => "string".to_owned(),
+            DataType::FixedSizeBinary(bytes) => format!("fixed_size_binary[{bytes}]"),
+            other => other.to_string().to_lowercase(),
         }
     }
 }
@@ -188,6 +263,52 @@ mod tests {
             plain["info"]["features"]["label"],
             json!({ "_type": "Value", "dtype": "int64" })
         );
+    }
+
+    #[test]
+    fn audio_and_text_schemas_are_what_hugging_face_expects() {
+        let features = |schema: &Schema| -> Value {
+            let json: Value = serde_json::from_str(&schema.huggingface(None)).unwrap();
+            json["info"]["features"].clone()
+        };
+        let audio = features(&AUDIO);
+        assert_eq!(audio["audio"], json!({ "_type": "Audio" }));
+        assert_eq!(
+            audio["transcript"],
+            json!({ "_type": "Value", "dtype": "string" })
+        );
+        assert_eq!(
+            AUDIO.arrow(None).field(0).data_type(),
+            IMAGE.arrow(None).field(0).data_type()
+        );
+        let text = features(&TEXT);
+        assert_eq!(
+            text["score"],
+            json!({ "_type": "Value", "dtype": "float32" })
+        );
+        assert!(TEXT.columns[0].media && !TEXT.columns[0].nullable);
+    }
+
+    #[test]
+    fn a_token_file_has_its_vocabulary_and_its_blocks_size() {
+        let vocabulary = Vocabulary {
+            name: "gpt2".to_owned(),
+            vocab_size: 50_265,
+            bos: 0,
+            eos: 2,
+            pad: 1,
+            unk: 3,
+            mask: 50_264,
+            width_bytes: 2,
+            block_tokens: 32,
+            sha256: "ab".to_owned(),
+        };
+        let schema = TOKENS.arrow_tokens(&vocabulary);
+        assert_eq!(schema.field(0).data_type(), &DataType::FixedSizeBinary(64));
+        let read: Vocabulary = serde_json::from_str(&schema.metadata()[TOKENIZER_KEY]).unwrap();
+        assert_eq!(read, vocabulary);
+        assert!(schema.metadata()[HUGGINGFACE_KEY].contains("fixed_size_binary[64]"));
+        assert_eq!(schema.metadata()[NAME_KEY], "tokens");
     }
 
     #[test]

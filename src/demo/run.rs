@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use burn::tensor::Device;
-use understudy_pipelines::write::{Check, Encode, Recipe, WriteOptions, write};
+use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptions, write};
 
 use crate::config::RunConfig;
 use crate::train::{Ending, Resume, train};
@@ -71,12 +71,12 @@ pub fn write_set(
         to: set.to_owned(),
         columns: std::collections::BTreeMap::new(),
         labels: None,
-        recipe: Recipe {
+        recipe: Recipe::Image(ImageRecipe {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,
             check: Check::Decode,
-        },
+        }),
         shard_bytes: 4 << 20,
         row_group_bytes: 1 << 20,
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -1,24 +1,28 @@
-//! Parquet and Arrow IPC files as others have them: `image` is a struct of bytes and path (Hugging
-//! Face) or plain binary; `label` is a number, with `ClassLabel` names or without, or a string.
+//! Parquet and Arrow IPC files as others have them: `image` or `audio` is a struct of bytes and path
+//! (Hugging Face) or plain binary, `text` a string; `label` is a number, with `ClassLabel` names or
+//! without, or a string.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::source::{Body, RawLabel, RawSample, Sink, Survey};
-use crate::{Error, Result, SampleError};
+use super::cells::{ColumnFacts, ColumnLabels, Media};
+use super::discover::ColumnMap;
+use super::recipe::Modality;
+use super::source::{RawSample, Sink, Survey};
+use super::speech::{SPEAKER, TRANSCRIPT};
+use crate::{Error, Result};
 
-/// Rows read at a time: pictures are large, and all of a batch's are held.
+/// Rows read at a time: media are large, and all of a batch's are held.
 const BATCH_ROWS: usize = 64;
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
@@ -28,9 +32,37 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
 pub(crate) struct Columnar {
     path: PathBuf,
     format: Format,
-    image: String,
-    /// The column of labels; the second is true where the user named it.
-    label: (String, bool),
+    modality: Modality,
+    /// The column of media.
+    media: Wanted,
+    label: Wanted,
+    /// Of recordings the transcript, of texts the second one.
+    words: Wanted,
+    /// Of recordings the speaker, of texts the score.
+    extra: Wanted,
+}
+
+/// A column that may be there: its possible names, best first, and whether the user named it.
+#[derive(Debug)]
+struct Wanted {
+    ours: &'static str,
+    names: Vec<String>,
+    named: bool,
+}
+
+impl Wanted {
+    fn new(ours: &'static str, others: &[&str], columns: &ColumnMap) -> Self {
+        let named = columns.get(ours);
+        let names = match named {
+            Some(name) => vec![name.clone()],
+            None => others.iter().map(|&name| name.to_owned()).collect(),
+        };
+        Self {
+            ours,
+            names,
+            named: named.is_some(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +84,8 @@ impl Columnar {
     pub(crate) fn open(
         path: &Path,
         head: &[u8],
-        columns: &BTreeMap<String, String>,
+        modality: Modality,
+        columns: &ColumnMap,
     ) -> Option<Self> {
         let format = if head.starts_with(b"PAR1") {
             Format::Parquet
@@ -63,13 +96,32 @@ impl Columnar {
         } else {
             return None;
         };
-        let column = |ours: &str| columns.get(ours).map_or(ours, String::as_str).to_owned();
-        let label = (column("label"), columns.contains_key("label"));
+        let wanted = |ours, others: &[&str]| Wanted::new(ours, others, columns);
+        let (media, words, extra) = match modality {
+            Modality::Image => (
+                wanted("image", &["image"]),
+                wanted("", &[]),
+                wanted("", &[]),
+            ),
+            Modality::Audio => (
+                wanted("audio", &["audio"]),
+                wanted("transcript", &TRANSCRIPT),
+                wanted("speaker", &SPEAKER),
+            ),
+            Modality::Text => (
+                wanted("text", &["text"]),
+                wanted("text_b", &["text_b"]),
+                wanted("score", &["score"]),
+            ),
+        };
         Some(Self {
             path: path.to_owned(),
             format,
-            image: column("image"),
-            label,
+            modality,
+            media,
+            label: wanted("label", &["label"]),
+            words,
+            extra,
         })
     }
 
@@ -82,7 +134,7 @@ impl Columnar {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         survey.hash_file(&name, bytes);
         let (schema, batches) = self.batches(Columns::Label, 0)?;
-        self.check_image(&schema)?;
+        self.check_media(&schema)?;
         let names = self.class_names(&schema);
         if let Some(names) = &names {
             survey.labels.list(names.clone());
@@ -95,11 +147,7 @@ impl Columnar {
             }
             let labels = self.labels(&batch, None)?;
             for row in 0..batch.num_rows() {
-                match labels.get(row) {
-                    RawLabel::Name(name) => survey.labels.name(&name),
-                    RawLabel::Index(_) => survey.labels.numbers = true,
-                    RawLabel::None | RawLabel::Bad(_) => {}
-                }
+                survey.labels.label(&labels.get(row));
             }
         }
         Ok(())
@@ -126,7 +174,8 @@ impl Columnar {
                 continue;
             }
             let labels = self.labels(&batch, names.as_deref())?;
-            let media = Media::of(&batch, self.image_index(&batch.schema())?);
+            let media = Media::of(&batch, self.media_index(&batch.schema())?);
+            let facts = self.facts(&batch)?;
             for row in 0..batch.num_rows() {
                 if row_in_file >= skip {
                     let sample = RawSample {
@@ -134,6 +183,7 @@ impl Columnar {
                         path: media.path(row),
                         body: media.body(row),
                         label: labels.get(row),
+                        facts: facts.get(row),
                     };
                     if sink(sample).is_break() {
                         return Ok(ControlFlow::Break(()));
@@ -159,11 +209,14 @@ impl Columnar {
     /// after `skip` rows, Arrow at the first.
     fn batches(&self, columns: Columns, skip: u64) -> Result<(SchemaRef, Batches)> {
         let project = |schema: &Schema| -> Result<Vec<usize>> {
-            let mut wanted: Vec<usize> = self.label_index(schema)?.into_iter().collect();
+            let mut wanted: Vec<usize> = self.index(&self.label, schema)?.into_iter().collect();
             if columns == Columns::All {
-                wanted.push(self.image_index(schema)?);
+                wanted.push(self.media_index(schema)?);
+                wanted.extend(self.index(&self.words, schema)?);
+                wanted.extend(self.index(&self.extra, schema)?);
             }
             wanted.sort_unstable();
+            wanted.dedup();
             Ok(wanted)
         };
         let open = || File::open(&self.path).map_err(|source| self.io(source));
@@ -204,59 +257,63 @@ impl Columnar {
         }
     }
 
-    fn image_index(&self, schema: &Schema) -> Result<usize> {
-        schema.index_of(&self.image).map_err(|_| {
-            self.schema_error(
-                &self.image,
-                format!(
-                    "not in this file, which has {}; name it with --columns image=…",
-                    column_names(schema)
-                ),
-            )
+    fn media_index(&self, schema: &Schema) -> Result<usize> {
+        let name = &self.media.names[0];
+        schema.index_of(name).map_err(|_| {
+            let (has, ours) = (column_names(schema), self.media.ours);
+            let reason =
+                format!("not in this file, which has {has}; name it with --columns {ours}=…");
+            self.schema_error(name, reason)
         })
     }
 
-    fn label_index(&self, schema: &Schema) -> Result<Option<usize>> {
-        let (name, named) = &self.label;
-        match schema.index_of(name) {
-            _ if name.is_empty() => Ok(None),
-            Ok(index) => Ok(Some(index)),
-            Err(_) if !named => Ok(None),
-            Err(_) => {
+    /// Where a column is, if it is there; one that the user named must be.
+    fn index(&self, wanted: &Wanted, schema: &Schema) -> Result<Option<usize>> {
+        let mut names = wanted.names.iter().filter(|name| !name.is_empty());
+        let found = names.find_map(|name| schema.index_of(name).ok());
+        match wanted.names.first() {
+            Some(name) if found.is_none() && wanted.named && !name.is_empty() => {
                 let has = column_names(schema);
                 Err(self.schema_error(name, format!("not in this file, which has {has}")))
             }
+            _ => Ok(found),
         }
     }
 
-    fn check_image(&self, schema: &Schema) -> Result<()> {
-        let found = schema.field(self.image_index(schema)?).data_type();
-        let bytes = match found {
-            DataType::Struct(fields) => fields.find("bytes").map(|(_, field)| field.data_type()),
-            plain => Some(plain),
+    fn check_media(&self, schema: &Schema) -> Result<()> {
+        let found = schema.field(self.media_index(schema)?).data_type();
+        let serves = match (self.modality, found) {
+            (Modality::Text, plain) => is_text(plain),
+            (_, DataType::Struct(fields)) => fields
+                .find("bytes")
+                .is_some_and(|(_, field)| is_binary(field.data_type())),
+            (_, plain) => is_binary(plain),
         };
-        match bytes {
-            Some(DataType::Binary | DataType::LargeBinary | DataType::BinaryView) => Ok(()),
-            _ => Err(self.schema_error(
-                &self.image,
-                format!("is {found}; expected binary, or a struct with `bytes` of binary"),
-            )),
+        if serves {
+            return Ok(());
         }
+        let expected = match self.modality {
+            Modality::Text => "a string",
+            _ => "binary, or a struct with `bytes` of binary",
+        };
+        let reason = format!("is {found}; expected {expected}");
+        Err(self.schema_error(&self.media.names[0], reason))
     }
 
     fn class_names(&self, schema: &Schema) -> Option<Vec<String>> {
         let features = schema.metadata().get(understudy_schemas::HUGGINGFACE_KEY)?;
-        understudy_schemas::class_names(features, &self.label.0)
+        understudy_schemas::class_names(features, self.label.names.first()?)
     }
 
     fn labels(&self, batch: &RecordBatch, names: Option<&[String]>) -> Result<ColumnLabels> {
         let schema = batch.schema();
-        let Some(index) = self.label_index(&schema)? else {
+        let Some(index) = self.index(&self.label, &schema)? else {
             return Ok(ColumnLabels::None);
         };
         let column = batch.column(index);
+        let name = schema.field(index).name();
         let to = |data_type| {
-            cast(column, &data_type).map_err(|e| self.schema_error(&self.label.0, e.to_string()))
+            cast(column, &data_type).map_err(|e| self.schema_error(name, e.to_string()))
         };
         let value = match column.data_type() {
             DataType::Dictionary(_, value) => value.as_ref(),
@@ -269,10 +326,36 @@ impl Columnar {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 Ok(ColumnLabels::Names(to(DataType::Utf8)?))
             }
-            other => Err(self.schema_error(&self.label.0, format!(
+            other => Err(self.schema_error(name, format!(
                 "is {other}; expected whole numbers or strings; leave labels out with --columns label="
             ))),
         }
+    }
+
+    /// What stands beside the media; numbers of speakers become names.
+    fn facts(&self, batch: &RecordBatch) -> Result<ColumnFacts> {
+        let schema = batch.schema();
+        let column = |wanted: &Wanted, data_type: DataType| -> Result<Option<ArrayRef>> {
+            let Some(index) = self.index(wanted, &schema)? else {
+                return Ok(None);
+            };
+            let column = cast(batch.column(index), &data_type);
+            let name = schema.field(index).name();
+            column
+                .map(Some)
+                .map_err(|e| self.schema_error(name, e.to_string()))
+        };
+        Ok(match self.modality {
+            Modality::Image => ColumnFacts::None,
+            Modality::Audio => ColumnFacts::Speech {
+                transcript: column(&self.words, DataType::Utf8)?,
+                speaker: column(&self.extra, DataType::Utf8)?,
+            },
+            Modality::Text => ColumnFacts::Text {
+                second: column(&self.words, DataType::Utf8)?,
+                score: column(&self.extra, DataType::Float32)?,
+            },
+        })
     }
 
     fn schema_error(&self, column: &str, reason: String) -> Error {
@@ -298,93 +381,14 @@ impl Columnar {
     }
 }
 
-/// The labels of one batch.
-enum ColumnLabels {
-    None,
-    /// Int64, and the names that the file gives them.
-    Numbers(ArrayRef, Option<Vec<String>>),
-    /// Utf8.
-    Names(ArrayRef),
+fn is_binary(data_type: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, LargeBinary};
+    matches!(data_type, Binary | LargeBinary | BinaryView)
 }
 
-impl ColumnLabels {
-    fn get(&self, row: usize) -> RawLabel {
-        match self {
-            Self::Numbers(column, names) if column.is_valid(row) => {
-                let index = column.as_primitive::<Int64Type>().value(row);
-                match (names, usize::try_from(index)) {
-                    (Some(names), Ok(i)) => names.get(i).map_or_else(
-                        || {
-                            RawLabel::Bad(format!(
-                                "{i} is out of range: its file names {} classes",
-                                names.len()
-                            ))
-                        },
-                        |name| RawLabel::Name(name.clone()),
-                    ),
-                    _ => RawLabel::Index(index),
-                }
-            }
-            Self::Names(column) if column.is_valid(row) => {
-                RawLabel::Name(column.as_string::<i32>().value(row).to_owned())
-            }
-            _ => RawLabel::None,
-        }
-    }
-}
-
-/// The pictures of one batch.
-struct Media {
-    bytes: ArrayRef,
-    row: ArrayRef,
-    path: Option<ArrayRef>,
-}
-
-impl Media {
-    /// `index` is the picture's column, whose type was checked.
-    fn of(batch: &RecordBatch, index: usize) -> Self {
-        let column = batch.column(index).clone();
-        let Some(parts) = column.as_struct_opt() else {
-            return Self {
-                bytes: column.clone(),
-                row: column,
-                path: None,
-            };
-        };
-        let bytes = parts.column_by_name("bytes").unwrap_or(&column).clone();
-        let path = parts
-            .column_by_name("path")
-            .and_then(|path| cast(path, &DataType::Utf8).ok());
-        Self {
-            bytes,
-            row: column,
-            path,
-        }
-    }
-
-    fn path(&self, row: usize) -> Option<String> {
-        let path = self
-            .path
-            .as_ref()
-            .filter(|path| self.row.is_valid(row) && path.is_valid(row))?;
-        Some(path.as_string::<i32>().value(row).to_owned())
-    }
-
-    fn body(&self, row: usize) -> Body {
-        if self.row.is_null(row) || self.bytes.is_null(row) {
-            let reason = self.path(row).map_or(SampleError::Empty, |path| {
-                SampleError::Unsupported(format!(
-                    "the row names `{path}` and does not hold its bytes"
-                ))
-            });
-            return Body::Bad(reason);
-        }
-        Body::Bytes(match self.bytes.data_type() {
-            DataType::LargeBinary => self.bytes.as_binary::<i64>().value(row).to_vec(),
-            DataType::BinaryView => self.bytes.as_binary_view().value(row).to_vec(),
-            _ => self.bytes.as_binary::<i32>().value(row).to_vec(),
-        })
-    }
+fn is_text(data_type: &DataType) -> bool {
+    use DataType::{LargeUtf8, Utf8, Utf8View};
+    matches!(data_type, Utf8 | LargeUtf8 | Utf8View)
 }
 
 fn column_names(schema: &Schema) -> String {

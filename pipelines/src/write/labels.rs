@@ -5,12 +5,50 @@ use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::source::RawLabel;
+use serde_json::Value;
+
 use crate::shard::{MANIFEST_NAME, Manifest};
 use crate::{Error, Result, SampleError};
 
 /// More distinct names than this are texts, not classes (`ImageNet`-21k has 21,841).
 const MAX_CLASSES: usize = 100_000;
+
+/// A label in the source's own terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RawLabel {
+    /// None given.
+    None,
+    /// A number that the source gives no name.
+    Index(i64),
+    /// A class name.
+    Name(String),
+    /// Something that cannot be a label.
+    Bad(String),
+}
+
+impl RawLabel {
+    /// A whole number is a label as it stands, anything else is a class name.
+    pub(crate) fn of_text(text: &str) -> Self {
+        let text = text.trim();
+        match text.parse() {
+            Ok(index) => Self::Index(index),
+            Err(_) if text.is_empty() => Self::None,
+            Err(_) => Self::Name(text.to_owned()),
+        }
+    }
+
+    /// A value of JSON, where there is one.
+    pub(crate) fn of_json(value: Option<&Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::None,
+            Some(Value::Number(n)) if n.is_i64() => Self::Index(n.as_i64().unwrap_or_default()),
+            Some(Value::String(name)) => Self::Name(name.clone()),
+            Some(other) => Self::Bad(format!(
+                "in json: {other} is neither a whole number nor a name"
+            )),
+        }
+    }
+}
 
 /// The labels that a first pass over the source met.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -28,6 +66,15 @@ impl SeenLabels {
     pub(crate) fn name(&mut self, name: &str) {
         if self.names.len() <= MAX_CLASSES && !self.names.contains(name) {
             self.names.insert(name.to_owned());
+        }
+    }
+
+    /// A sample with this label.
+    pub(crate) fn label(&mut self, label: &RawLabel) {
+        match label {
+            RawLabel::Name(name) => self.name(name),
+            RawLabel::Index(_) => self.numbers = true,
+            RawLabel::None | RawLabel::Bad(_) => {}
         }
     }
 

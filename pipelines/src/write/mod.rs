@@ -4,95 +4,79 @@
 //! SOURCE… ─ discover ─> sets (train, val) ─ survey ─> classes, fingerprint
 //!                         │
 //!                         └─ read ─> check on all threads ─> rows, in order ─> shard-00000.parquet …
-//!                                                       └─> quarantine.jsonl   manifest.json last
+//!                                    (texts: tokenise)  │    (tokens: pack)    manifest.json last
+//!                                                       └─> quarantine.jsonl
 //! ```
 //!
-//! The order is the source's own, sorted by name; the same source and settings give the same bytes
-//! in the same shards. A run may be killed at any moment: [`resume`] tells how the next one goes on.
+//! Files come in a random order that a fixed seed keys, for training shuffles only what lies near;
+//! tars, columnar files, tables and texts are read as they stand. The same source and settings give
+//! the same bytes in the same shards. A run may be killed at any moment: [`resume`] tells how the
+//! next one goes on.
 
-mod class_folder;
+mod cells;
 mod columnar;
+mod columns;
+mod discover;
+mod files;
 mod labels;
 mod lease;
+mod pack;
 mod picture;
+mod recipe;
+mod recording;
 pub mod resume;
+mod row;
 mod set;
 mod source;
+mod speech;
 mod stream;
+mod text;
+mod text_file;
+mod tsv;
 mod webdataset;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use understudy_schemas::IMAGE;
+use understudy_schemas::Vocabulary;
 
+use self::discover::{ColumnMap, discover};
+use self::files::ORDER_SEED;
 use self::labels::{Labels, SeenLabels};
 use self::lease::Lease;
-use self::resume::{Job, Notes, State};
+use self::pack::Packer;
+pub use self::recipe::{AudioRecipe, Break, Check, Encode, ImageRecipe, Recipe, TokenRecipe};
+use self::resume::{BadSamples, Job, Notes, State};
 use self::set::SetWriter;
 use self::source::{Source, Survey};
 use self::stream::{Work, stream};
 use crate::shard::Manifest;
+use crate::tokenize::Tokenizer;
 use crate::{Error, Result};
 
 /// What to write, and where.
 #[derive(Debug, Clone)]
 pub struct WriteOptions {
-    /// Class folders, WebDataset tars, Parquet or Arrow files, or folders of these.
+    /// Folders, tars, tables, texts, Parquet or Arrow files, or folders of these.
     pub sources: Vec<PathBuf>,
     /// The folder of the set, or of the sets `train` and `val`.
     pub to: PathBuf,
-    /// Our name of a column (`image`, `label`) → the source's; an empty name leaves labels out.
-    pub columns: BTreeMap<String, String>,
+    /// Our name of a column (see [`Recipe::columns`]) → the source's; an empty name leaves it out.
+    pub columns: ColumnMap,
     /// Another set, whose class list is used.
     pub labels: Option<PathBuf>,
-    /// What becomes of each picture.
+    /// What becomes of each sample.
     pub recipe: Recipe,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
-    /// Size at which a row group is closed, in bytes of pictures.
+    /// Size at which a row group is closed, in bytes of media.
     pub row_group_bytes: u64,
     /// Threads that check and encode.
     pub threads: usize,
-}
-
-/// What becomes of each picture.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipe {
-    /// Larger pictures are made so many pixels at the short side (and stored as JPEG).
-    pub resize_short: Option<u32>,
-    /// Quality of the JPEGs that are encoded anew, 1–100.
-    pub quality: u8,
-    /// Which pictures are encoded anew.
-    pub encode: Encode,
-    /// How pictures are tested.
-    pub check: Check,
-}
-
-/// Which pictures are encoded anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encode {
-    /// Only those that are resized; the rest stay as they came.
-    Keep,
-    /// All, as JPEG.
-    Jpeg,
-}
-
-/// How pictures are tested before they are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// Decoded whole: finds truncated and damaged files.
-    Decode,
-    /// The header alone: many times faster, finds only what is no picture or over a limit.
-    Header,
 }
 
 /// How far a run is.
@@ -164,7 +148,11 @@ pub fn write(
 ) -> Result<Vec<Report>> {
     refuse_nesting(options)?;
     let mut parts = Vec::new();
-    for (name, sources) in source::discover(&options.sources, &options.columns)? {
+    for (name, sources) in discover(
+        &options.sources,
+        options.recipe.modality(),
+        &options.columns,
+    )? {
         let folder = name.map_or_else(|| options.to.clone(), |name| options.to.join(name));
         let mut survey = Survey::default();
         for source in &sources {
@@ -189,14 +177,26 @@ pub fn write(
         Some(from) => Some((from.display().to_string(), labels::read_classes(from)?)),
         None => None,
     };
-    let labels = Labels::settle(seen, given)?;
+    let labels = match options.recipe {
+        Recipe::Tokens(_) => Labels::settle(SeenLabels::default(), None)?,
+        _ => Labels::settle(seen, given)?,
+    };
+    let tokens = open_tokenizer(&options.recipe, &parts)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
         .map_err(|e| Error::Config(vec![format!("--threads {}: {e}", options.threads)]))?;
     let mut reports = Vec::new();
     for part in &parts {
-        let report = write_set(part, &labels, options, &pool, progress, stop)?;
+        let report = write_set(
+            part,
+            &labels,
+            tokens.as_ref(),
+            options,
+            &pool,
+            progress,
+            stop,
+        )?;
         let interrupted = report.end == End::Interrupted;
         reports.push(report);
         if interrupted {
@@ -209,6 +209,7 @@ pub fn write(
 fn write_set(
     part: &Part,
     labels: &Labels,
+    tokens: Option<&(Tokenizer, Vocabulary)>,
     options: &WriteOptions,
     pool: &rayon::ThreadPool,
     progress: &mut dyn FnMut(Progress),
@@ -217,31 +218,45 @@ fn write_set(
     let start = Instant::now();
     let notes = Notes::open(&part.folder)?;
     let _lease = Lease::take(&notes.lease_path(), &part.folder)?;
+    let schema = options.recipe.schema();
+    let vocabulary = tokens.map(|(_, vocabulary)| vocabulary);
     let job = Job {
-        schema: IMAGE.name.clone(),
-        schema_version: IMAGE.version,
+        schema: schema.name.clone(),
+        schema_version: schema.version,
         source_xxh3: format!("{:016x}", part.survey.hash.digest()),
         samples: part.survey.samples,
         classes: labels.classes.clone(),
         recipe: options.recipe.clone(),
+        vocabulary: vocabulary.cloned(),
+        order_seed: ORDER_SEED,
         shard_bytes: options.shard_bytes,
         row_group_bytes: options.row_group_bytes,
     };
     let finished = match notes.begin(&job, |i| part.shard_name(i))? {
         State::Finished(manifest) => {
-            let quarantined = part.survey.samples - manifest.rows.min(part.survey.samples);
+            let quarantined = BadSamples::count(&notes.quarantine_path())?;
             return Ok(part.report(&manifest, quarantined, start, End::AlreadyThere));
         }
         State::Begun(finished) => finished,
     };
-    let schema = Arc::new(IMAGE.arrow(labels.classes.as_deref()));
-    let mut set = SetWriter::resume(part, &notes, options, schema, finished)?;
+    let arrow = match vocabulary {
+        Some(vocabulary) => schema.arrow_tokens(vocabulary),
+        None => schema.arrow(labels.classes.as_deref()),
+    };
+    let packer = match (&options.recipe, vocabulary) {
+        (Recipe::Tokens(recipe), Some(vocabulary)) => {
+            Some(Packer::new(vocabulary.clone(), recipe.break_at, Vec::new()))
+        }
+        _ => None,
+    };
+    let mut set = SetWriter::resume(part, &notes, options, Arc::new(arrow), packer, finished)?;
     let resumed_from = set.next_sample;
     let work = Work {
         sources: &part.sources,
         skip: set.next_sample,
         recipe: &options.recipe,
         labels,
+        tokenizer: tokens.map(|(tokenizer, _)| tokenizer),
     };
     let flow = stream(work, pool, stop, |outcomes| {
         set.add(outcomes)?;
@@ -251,7 +266,7 @@ fn write_set(
     let (manifest, quarantined, end) = match flow {
         ControlFlow::Break(()) => (set.manifest(labels), set.bad.count, End::Interrupted),
         ControlFlow::Continue(()) => {
-            set.close_shard()?;
+            set.finish()?;
             let manifest = set.manifest(labels);
             if manifest.rows == 0 {
                 let reason = format!(
@@ -274,6 +289,37 @@ fn write_set(
         resumed_from,
         ..part.report(&manifest, quarantined, start, end)
     })
+}
+
+/// The tokenizer of a token set, and what its files say of it.
+fn open_tokenizer(recipe: &Recipe, parts: &[Part]) -> Result<Option<(Tokenizer, Vocabulary)>> {
+    let Recipe::Tokens(recipe) = recipe else {
+        return Ok(None);
+    };
+    let mut sources = parts.iter().flat_map(|part| &part.sources);
+    if sources.any(|source| matches!(source, Source::Tsv(_))) {
+        return Err(Error::Config(vec![
+            "--tokenizer: packs running text, and a source is a table of sentences (.tsv), whose \
+             labels and pairs would be lost; write it without --tokenizer"
+                .to_owned(),
+        ]));
+    }
+    let tokenizer = Tokenizer::open(&recipe.tokenizer)?;
+    let specials = tokenizer.specials();
+    let name = recipe.tokenizer.file_name().unwrap_or_default();
+    let vocabulary = Vocabulary {
+        name: name.to_string_lossy().into_owned(),
+        vocab_size: specials.vocab_size,
+        bos: specials.bos,
+        eos: specials.eos,
+        pad: specials.pad,
+        unk: specials.unk,
+        mask: specials.mask,
+        width_bytes: if specials.vocab_size <= 1 << 16 { 2 } else { 4 },
+        block_tokens: recipe.block_tokens,
+        sha256: tokenizer.sha256().to_owned(),
+    };
+    Ok(Some((tokenizer, vocabulary)))
 }
 
 impl Part {

@@ -1,92 +1,42 @@
-//! One sample becomes one row: read, checked, resized or re-encoded if asked, hashed.
-
-use std::path::Path;
+//! A picture becomes a row: checked, resized or encoded anew if asked, hashed.
 
 use image::codecs::jpeg::JpegEncoder;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::labels::Labels;
-use super::source::{Body, RawSample};
-use super::{Check, Encode, Recipe};
+use super::recipe::{Check, Encode, ImageRecipe};
+use super::row::Row;
+use crate::SampleError;
 use crate::config::{Filter, Limits};
 use crate::decode::{Picture, decode_image, read_header};
 use crate::transform::resize;
-use crate::{Error, Result, SampleError};
 
-/// One row of a shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) path: Option<String>,
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) label: Option<i64>,
-    pub(crate) xxh3: u64,
-}
-
-/// A sample that cannot become a row.
-#[derive(Debug)]
-pub(crate) struct BadSample {
-    pub(crate) place: String,
-    pub(crate) reason: SampleError,
-}
-
-/// Makes the row. The outer error stops the run (a file that cannot be read is not the fault of
-/// its bytes), the inner one puts the sample into quarantine.
-pub(crate) fn to_row(
-    sample: RawSample,
-    recipe: &Recipe,
-    labels: &Labels,
-) -> Result<Result<Row, BadSample>> {
-    let limits = Limits::default();
-    let bytes = match sample.body {
-        Body::Bytes(bytes) => Ok(bytes),
-        Body::Bad(reason) => Err(reason),
-        Body::File(_, found) if found > limits.bytes => Err(SampleError::Limit {
-            what: "bytes",
-            found,
-            limit: limits.bytes,
-        }),
-        Body::File(path, _) => Ok(read_file(&path)?),
-    };
-    let row = bytes.and_then(|bytes| {
-        let label = labels.resolve(&sample.label)?;
-        let (bytes, width, height, encoded) = prepare(bytes, recipe, &limits)?;
-        let path = sample
-            .path
-            .map(|path| if encoded { as_jpeg(&path) } else { path });
-        let xxh3 = xxh3_64(&bytes);
-        Ok(Row {
-            bytes,
-            path,
-            width,
-            height,
-            label,
-            xxh3,
-        })
-    });
-    Ok(row.map_err(|reason| BadSample {
-        place: sample.place,
-        reason,
-    }))
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
+/// Makes the row of an encoded picture.
+pub(crate) fn picture_row(
+    bytes: Vec<u8>,
+    path: Option<String>,
+    label: Option<i64>,
+    recipe: &ImageRecipe,
+    limits: &Limits,
+) -> Result<Row, SampleError> {
+    let (bytes, width, height, encoded) = prepare(bytes, recipe, limits)?;
+    let path = path.map(|path| if encoded { as_jpeg(&path) } else { path });
+    let xxh3 = xxh3_64(&bytes);
+    Ok(Row::Image {
+        bytes,
+        path,
+        width,
+        height,
+        label,
+        xxh3,
     })
 }
 
 /// The bytes to store, width, height, and whether they were encoded anew.
 fn prepare(
     bytes: Vec<u8>,
-    recipe: &Recipe,
+    recipe: &ImageRecipe,
     limits: &Limits,
 ) -> Result<(Vec<u8>, u32, u32, bool), SampleError> {
-    if bytes.is_empty() {
-        return Err(SampleError::Empty);
-    }
     let header = read_header(&bytes, limits)?;
     let short = header.width.min(header.height);
     let target = recipe.resize_short.filter(|&target| target < short);

@@ -2,8 +2,9 @@
 //!
 //! The order of a source is fixed and the rows of a shard depend on nothing but that order and the
 //! settings. So it is enough to note, when a shard is complete, how many samples it and those
-//! before it have consumed; everything after the last note is written again. The notes lie in the
-//! set's folder under `.write`:
+//! before it have consumed (of token sets also the tokens that waited for their block to fill);
+//! everything after the last note is written again. The notes lie in the set's folder under
+//! `.write`:
 //!
 //! - `job.json`: the settings and the source's fingerprint; a run with others is refused.
 //! - `lease.json`: who writes.
@@ -16,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Recipe;
-use super::picture::BadSample;
+use understudy_schemas::Vocabulary;
+
+use super::recipe::Recipe;
+use super::row::BadSample;
 use crate::shard::{MANIFEST_NAME, Manifest, ManifestShard};
 use crate::{Error, Result};
 
@@ -38,6 +41,10 @@ pub(crate) struct Job {
     pub(crate) samples: u64,
     pub(crate) classes: Option<Vec<String>>,
     pub(crate) recipe: Recipe,
+    /// Of token sets.
+    pub(crate) vocabulary: Option<Vocabulary>,
+    /// Seed of the order in which files are written.
+    pub(crate) order_seed: u64,
     pub(crate) shard_bytes: u64,
     pub(crate) row_group_bytes: u64,
 }
@@ -51,6 +58,12 @@ pub(crate) struct Note {
     pub(crate) quarantined: u64,
     /// Length of the quarantine file when the shard was finished.
     pub(crate) quarantine_bytes: u64,
+    /// Tokens of those samples that wait for their block to fill.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) carry: Vec<u32>,
+    /// Rows that this shard has of the sample `next_sample`, which goes on in the next shard.
+    #[serde(default)]
+    pub(crate) rows_of_next: usize,
     pub(crate) shard: ManifestShard,
 }
 
@@ -242,6 +255,12 @@ impl BadSamples {
         Ok(())
     }
 
+    /// Lines of the file of a finished set.
+    pub(crate) fn count(path: &Path) -> Result<u64> {
+        let text = read_if_there(path)?.unwrap_or_default();
+        Ok(text.split_inclusive(|byte| *byte == b'\n').count() as u64)
+    }
+
     /// Removes a file that an earlier run left and that has no line any more.
     pub(crate) fn finish(self) -> Result<()> {
         match &self.file {
@@ -271,18 +290,17 @@ fn differences(a: &Job, b: &Job) -> Vec<&'static str> {
         ),
         ("list of classes", a.classes != b.classes),
         (
-            "--resize-short",
-            a.recipe.resize_short != b.recipe.resize_short,
+            "--tokenizer",
+            a.vocabulary.as_ref().map(|v| &v.sha256) != b.vocabulary.as_ref().map(|v| &v.sha256),
         ),
-        ("--quality", a.recipe.quality != b.recipe.quality),
-        ("--encode", a.recipe.encode != b.recipe.encode),
-        ("--check", a.recipe.check != b.recipe.check),
+        ("version of this program", a.order_seed != b.order_seed),
         ("--shard-bytes", a.shard_bytes != b.shard_bytes),
         ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
     ];
-    all.into_iter()
-        .filter(|(_, differs)| *differs)
+    let differing = all.into_iter().filter(|(_, differs)| *differs);
+    differing
         .map(|(name, _)| name)
+        .chain(a.recipe.differences(&b.recipe))
         .collect()
 }
 

@@ -2,10 +2,11 @@
 //! for each shard that is complete.
 
 use arrow::datatypes::SchemaRef;
-use understudy_schemas::IMAGE;
 
 use super::labels::Labels;
+use super::pack::Packer;
 use super::resume::{BadSamples, Note, Notes};
+use super::row::{Product, Row};
 use super::stream::Outcomes;
 use super::writer::ShardWriter;
 use super::{Part, Progress, WriteOptions};
@@ -20,6 +21,10 @@ pub(super) struct SetWriter<'a> {
     schema: SchemaRef,
     finished: Vec<Note>,
     open: Option<ShardWriter>,
+    /// Of token sets: the block that is being filled.
+    packer: Option<Packer>,
+    /// Rows of the next sample that a finished shard has already.
+    skip_rows: usize,
     pub(super) bad: BadSamples,
     /// Samples of the source consumed so far.
     pub(super) next_sample: u64,
@@ -31,12 +36,17 @@ impl<'a> SetWriter<'a> {
         notes: &'a Notes,
         options: &'a WriteOptions,
         schema: SchemaRef,
+        mut packer: Option<Packer>,
         finished: Vec<Note>,
     ) -> Result<Self> {
         let last = finished.last();
         let (bytes, count) = last.map_or((0, 0), |note| (note.quarantine_bytes, note.quarantined));
         let bad = BadSamples::resume(notes.quarantine_path(), bytes, count)?;
         let next_sample = last.map_or(0, |note| note.next_sample);
+        let skip_rows = last.map_or(0, |note| note.rows_of_next);
+        if let (Some(packer), Some(note)) = (&mut packer, last) {
+            packer.carry.clone_from(&note.carry);
+        }
         Ok(Self {
             part,
             notes,
@@ -44,6 +54,8 @@ impl<'a> SetWriter<'a> {
             schema,
             finished,
             open: None,
+            packer,
+            skip_rows,
             bad,
             next_sample,
         })
@@ -51,32 +63,72 @@ impl<'a> SetWriter<'a> {
 
     pub(super) fn add(&mut self, outcomes: Outcomes) -> Result<()> {
         for outcome in outcomes {
-            self.next_sample += 1;
-            let row = match outcome {
-                Ok(row) => row,
+            match outcome {
+                Ok(Product::Row(row)) => {
+                    self.next_sample += 1;
+                    self.push(&row, Vec::new(), 0)?;
+                }
+                Ok(Product::Document(document)) => {
+                    let packer = self.packer.as_mut().expect("there for token sets");
+                    let before = packer.carry.clone();
+                    let rows = packer.add(&document);
+                    self.push_blocks(&rows, &before)?;
+                    self.next_sample += 1;
+                }
                 Err(bad) => {
+                    self.next_sample += 1;
                     self.bad.add(&bad)?;
-                    continue;
                 }
-            };
-            let shard = match &mut self.open {
-                Some(shard) => shard,
-                empty => {
-                    let name = self.part.shard_name(self.finished.len());
-                    let path = self.notes.temporary(&name);
-                    let group_bytes = self.options.row_group_bytes;
-                    empty.insert(ShardWriter::create(&path, &self.schema, group_bytes)?)
-                }
-            };
-            let may_end = shard.push(&row)?;
-            if may_end && shard.bytes() >= self.options.shard_bytes {
-                self.close_shard()?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn close_shard(&mut self) -> Result<()> {
+    /// The blocks that the sample `next_sample` completed. A shard may end between two of them: its
+    /// note then tells to begin with that sample again, in the state `before` it, and to leave out
+    /// the blocks that are written.
+    fn push_blocks(&mut self, rows: &[Row], before: &[u32]) -> Result<()> {
+        let skip = std::mem::take(&mut self.skip_rows);
+        for (i, row) in rows.iter().enumerate().skip(skip) {
+            self.push(row, before.to_vec(), i + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a row, and closes the shard if it is full.
+    fn push(&mut self, row: &Row, carry: Vec<u32>, rows_of_next: usize) -> Result<()> {
+        let shard = match &mut self.open {
+            Some(shard) => shard,
+            empty => {
+                let name = self.part.shard_name(self.finished.len());
+                let path = self.notes.temporary(&name);
+                let media = self.options.recipe.schema().columns.iter();
+                let media: Vec<_> = media.filter(|c| c.media).map(|c| c.name.as_str()).collect();
+                let group_bytes = self.options.row_group_bytes;
+                empty.insert(ShardWriter::create(
+                    &path,
+                    &self.schema,
+                    &media,
+                    group_bytes,
+                )?)
+            }
+        };
+        let may_end = shard.push(row)?;
+        if may_end && shard.bytes() >= self.options.shard_bytes {
+            self.close_shard(carry, rows_of_next)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the set's last block and shard.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        if let Some(last) = self.packer.as_mut().and_then(Packer::flush) {
+            self.push(&last, Vec::new(), 0)?;
+        }
+        self.close_shard(Vec::new(), 0)
+    }
+
+    fn close_shard(&mut self, carry: Vec<u32>, rows_of_next: usize) -> Result<()> {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
@@ -84,6 +136,8 @@ impl<'a> SetWriter<'a> {
             next_sample: self.next_sample,
             quarantined: self.bad.count,
             quarantine_bytes: self.bad.bytes,
+            carry,
+            rows_of_next,
             shard: open.finish(&self.part.shard_name(self.finished.len()))?,
         };
         self.notes.commit(&note)?;
@@ -97,7 +151,9 @@ impl<'a> SetWriter<'a> {
             .iter()
             .map(|note| note.shard.clone())
             .collect();
-        Manifest::new(&IMAGE.name, IMAGE.version, labels.classes.clone(), shards)
+        let schema = self.options.recipe.schema();
+        let classes = labels.classes.clone();
+        Manifest::new(&schema.name, schema.version, classes, shards)
     }
 
     pub(super) fn progress(&self) -> Progress<'_> {

@@ -9,28 +9,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Sender, bounded};
 use rayon::prelude::*;
 
-use super::Recipe;
 use super::labels::Labels;
-use super::picture::{BadSample, Row, to_row};
+use super::recipe::Recipe;
+use super::row::{BadSample, Product, prepare};
 use super::source::{Body, RawSample, Source};
+use crate::tokenize::Tokenizer;
 use crate::{Error, Result};
 
 /// A block is closed at so many samples …
 const BLOCK_SAMPLES: usize = 256;
-/// … or so many bytes of encoded pictures, whichever comes first.
+/// … or so many bytes of encoded media, whichever comes first.
 const BLOCK_BYTES: u64 = 16 << 20;
 
-/// Rows and bad samples of one block, in order.
-pub(crate) type Outcomes = Vec<Result<Row, BadSample>>;
+/// What became of the samples of one block, in order.
+pub(crate) type Outcomes = Vec<Result<Product, BadSample>>;
 
-/// Everything that turns a sample into a row.
-#[derive(Debug, Clone, Copy)]
+/// Everything that turns samples into rows.
+#[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
     pub(crate) sources: &'a [Source],
     /// Samples that are in finished shards already.
     pub(crate) skip: u64,
     pub(crate) recipe: &'a Recipe,
     pub(crate) labels: &'a Labels,
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
 }
 
 /// Runs the sources through `pool` and gives each block to `each`, in order. Ends early, with
@@ -67,7 +69,7 @@ pub(crate) fn stream(
 fn check(block: Vec<RawSample>, work: Work) -> Result<Outcomes> {
     block
         .into_par_iter()
-        .map(|sample| to_row(sample, work.recipe, work.labels))
+        .map(|sample| prepare(sample, work.recipe, work.labels, work.tokenizer))
         .collect()
 }
 
@@ -78,7 +80,7 @@ fn read_blocks(work: Work, blocks: &Sender<Result<Vec<RawSample>>>) {
     for source in work.sources {
         let read = source.read(skip, &mut |sample| {
             bytes += match &sample.body {
-                Body::File(_, bytes) => *bytes,
+                Body::File(_, bytes) | Body::Slice(_, _, bytes) => *bytes,
                 Body::Bytes(bytes) => bytes.len() as u64,
                 Body::Bad(_) => 0,
             };

@@ -1,8 +1,9 @@
 //! WebDataset tars: the members that share a key are one sample, `0001.jpg` with `0001.cls`.
 //!
 //! The key is the name up to the first dot of its last part. The picture is the first member that
-//! is one by name or content. The label is `cls`, or else `label`, `cls` or `class` of the `json`,
-//! or else `txt`: a whole number is a label as it stands, anything else is a class name.
+//! is one by name or content, the recording the first that is one by name. The label is `cls`, or
+//! else `label`, `cls` or `class` of the `json`, or else, of pictures, `txt`. Of recordings `txt` is
+//! the transcript, or else the `json` has it, and the speaker too.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,32 +14,41 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tar::{Archive, Entries};
 
-use super::source::{Body, RawLabel, RawSample, Sink, Survey};
+use super::discover::ColumnMap;
+use super::labels::RawLabel;
+use super::recipe::Modality;
+use super::source::{Body, Facts, RawSample, Sink, Survey};
+use super::speech::{SPEAKER, TRANSCRIPT};
 use crate::config::Limits;
 use crate::{Error, Result, SampleError};
 
 const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
-const LABELS: [&str; 3] = ["cls", "json", "txt"];
-/// A label member that is larger holds something else.
-const MAX_LABEL_BYTES: u64 = 1 << 20;
+const RECORDINGS: [&str; 8] = ["flac", "wav", "mp3", "ogg", "oga", "opus", "m4a", "aac"];
+/// A member of words that is larger holds something else.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// One tar.
 #[derive(Debug)]
 pub(crate) struct Tar {
     path: PathBuf,
     gzip: bool,
-    /// The member that holds the picture, by its extension, where it was named.
-    picture: Option<String>,
+    modality: Modality,
+    /// The member that holds the media, by its extension, where it was named.
+    media: Option<String>,
     /// The members that may hold the label, by extension, best first.
     labels: Vec<String>,
+    /// The members that may hold the transcript, by extension, best first.
+    transcripts: Vec<String>,
 }
 
 /// What has been read of one key.
 #[derive(Default)]
 struct Group {
     key: String,
-    picture: Option<(String, Body)>,
+    media: Option<(String, Body)>,
     labels: BTreeMap<usize, RawLabel>,
+    transcripts: BTreeMap<usize, String>,
+    speaker: Option<String>,
     members: Vec<String>,
 }
 
@@ -47,23 +57,34 @@ impl Tar {
     pub(crate) fn open(
         path: &Path,
         head: &[u8],
-        columns: &BTreeMap<String, String>,
+        modality: Modality,
+        columns: &ColumnMap,
     ) -> Option<Self> {
         let gzip = head.starts_with(&[0x1f, 0x8b]);
         if !gzip && head.get(257..262) != Some(b"ustar") {
             return None;
         }
-        let labels = match columns.get("label").map(String::as_str) {
-            None => LABELS.map(str::to_owned).to_vec(),
+        let named = |ours: &str, others: &[&str]| match columns.get(ours).map(String::as_str) {
+            None => others.iter().map(|&e| e.to_owned()).collect(),
             Some("") => Vec::new(),
             Some(named) => vec![named.to_lowercase()],
         };
-        let picture = columns.get("image").map(|e| e.to_lowercase());
+        let (ours, labels, transcripts) = match modality {
+            Modality::Image => ("image", named("label", &["cls", "json", "txt"]), Vec::new()),
+            Modality::Audio => (
+                "audio",
+                named("label", &["cls", "json"]),
+                named("transcript", &["txt", "json"]),
+            ),
+            Modality::Text => ("text", Vec::new(), Vec::new()),
+        };
         Some(Self {
             path: path.to_owned(),
             gzip,
-            picture,
+            modality,
+            media: columns.get(ours).map(|e| e.to_lowercase()),
             labels,
+            transcripts,
         })
     }
 
@@ -71,14 +92,10 @@ impl Tar {
         let metadata = self.path.metadata().map_err(|source| self.io(source))?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         survey.hash_file(&name, metadata.len());
-        // Pictures are stepped over, labels are read.
+        // Media are stepped over, labels are read.
         let _ = self.groups(u64::MAX, &mut |group| {
             survey.samples += 1;
-            match group.label() {
-                RawLabel::Name(name) => survey.labels.name(&name),
-                RawLabel::Index(_) => survey.labels.numbers = true,
-                RawLabel::None | RawLabel::Bad(_) => {}
-            }
+            survey.labels.label(&group.label());
             ControlFlow::Continue(())
         })?;
         Ok(())
@@ -102,12 +119,21 @@ impl Tar {
 
     fn sample(&self, group: Group) -> RawSample {
         let label = group.label();
-        let (path, body) = group.picture.unwrap_or_else(|| {
+        let facts = match self.modality {
+            Modality::Audio => Facts::Speech {
+                transcript: group.transcripts.into_values().next(),
+                speaker: group.speaker,
+            },
+            Modality::Image | Modality::Text => Facts::None,
+        };
+        let (path, body) = group.media.unwrap_or_else(|| {
             let members = group.members.join(", ");
-            let reason = format!(
-                "no picture among the members of `{}` ({members})",
-                group.key
-            );
+            let what = match self.modality {
+                Modality::Image => "picture",
+                Modality::Audio => "recording",
+                Modality::Text => "text",
+            };
+            let reason = format!("no {what} among the members of `{}` ({members})", group.key);
             (
                 group.key.clone(),
                 Body::Bad(SampleError::Unsupported(reason)),
@@ -118,10 +144,11 @@ impl Tar {
             path: Some(path),
             body,
             label,
+            facts,
         }
     }
 
-    /// Gives each key's members; the pictures of the first `skip` keys are not read.
+    /// Gives each key's members; the media of the first `skip` keys are not read.
     fn groups(
         &self,
         skip: u64,
@@ -173,13 +200,12 @@ impl Tar {
                 key.clone_into(&mut group.key);
             }
             group.members.push(extension.clone());
-            if let Some(rank) = self.labels.iter().position(|e| *e == extension) {
-                group
-                    .labels
-                    .insert(rank, self.read_label(&mut entry, &extension)?);
-            } else if group.picture.is_none() && n_groups >= skip {
-                group.picture = self
-                    .read_picture(&mut entry, &extension)?
+            let is_words = |names: &[String]| names.contains(&extension);
+            if is_words(&self.labels) || is_words(&self.transcripts) {
+                self.read_words(&mut entry, &extension, &mut group)?;
+            } else if group.media.is_none() && n_groups >= skip {
+                group.media = self
+                    .read_media(&mut entry, &extension)?
                     .map(|body| (name, body));
             }
         }
@@ -190,38 +216,60 @@ impl Tar {
         }
     }
 
-    fn read_label<R: Read>(
+    /// A member with label, transcript or speaker.
+    fn read_words<R: Read>(
         &self,
         entry: &mut tar::Entry<'_, R>,
         extension: &str,
-    ) -> Result<RawLabel> {
-        if entry.size() > MAX_LABEL_BYTES {
-            return Ok(RawLabel::Bad(format!(
-                "`{extension}` has {} bytes",
-                entry.size()
-            )));
-        }
-        let mut text = Vec::new();
-        self.read_to_end(entry, &mut text)?;
-        let text = String::from_utf8_lossy(&text);
-        Ok(if extension == "json" {
-            label_of_json(&text)
+        group: &mut Group,
+    ) -> Result<()> {
+        let rank = |names: &[String]| names.iter().position(|e| e == extension);
+        let (label, transcript) = (rank(&self.labels), rank(&self.transcripts));
+        let size = entry.size();
+        let words = if size > MAX_TEXT_BYTES {
+            Words {
+                label: RawLabel::Bad(format!("`{extension}` has {size} bytes")),
+                ..Words::default()
+            }
         } else {
-            label_of_text(&text)
-        })
+            let mut text = Vec::new();
+            self.read_to_end(entry, &mut text)?;
+            let text = String::from_utf8_lossy(&text);
+            if extension == "json" {
+                Words::of_json(&text)
+            } else {
+                Words::of_text(&text)
+            }
+        };
+        if let Some(rank) = label {
+            group.labels.insert(rank, words.label);
+        }
+        if let (Some(rank), Some(transcript)) = (transcript, words.transcript) {
+            group.transcripts.insert(rank, transcript);
+        }
+        group.speaker = group.speaker.take().or(words.speaker);
+        Ok(())
     }
 
-    /// The member's bytes, if it is the picture.
-    fn read_picture<R: Read>(
+    /// The member's bytes, if it is the picture or the recording.
+    fn read_media<R: Read>(
         &self,
         entry: &mut tar::Entry<'_, R>,
         extension: &str,
     ) -> Result<Option<Body>> {
-        let named = match &self.picture {
-            Some(picture) if picture == extension => true,
-            Some(_) => return Ok(None),
-            None => PICTURES.contains(&extension),
+        let by_name: &[&str] = match self.modality {
+            Modality::Image => &PICTURES,
+            Modality::Audio => &RECORDINGS,
+            Modality::Text => &[],
         };
+        let named = match &self.media {
+            Some(media) if media == extension => true,
+            Some(_) => return Ok(None),
+            None => by_name.contains(&extension),
+        };
+        if !named && self.modality != Modality::Image {
+            return Ok(None);
+        }
         let found = entry.size();
         let limit = Limits::default().bytes;
         if found > limit {
@@ -298,34 +346,59 @@ fn split_key(name: &str) -> Option<(&str, String)> {
     Some((&name[..dot], name[dot + 1..].to_lowercase()))
 }
 
-fn label_of_text(text: &str) -> RawLabel {
-    let text = text.trim();
-    match text.parse() {
-        Ok(index) => RawLabel::Index(index),
-        Err(_) if text.is_empty() => RawLabel::None,
-        Err(_) => RawLabel::Name(text.to_owned()),
+/// What a member of words says.
+struct Words {
+    label: RawLabel,
+    transcript: Option<String>,
+    speaker: Option<String>,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            label: RawLabel::None,
+            transcript: None,
+            speaker: None,
+        }
     }
 }
 
-fn label_of_json(text: &str) -> RawLabel {
-    let value: Value = match serde_json::from_str(text) {
-        Ok(value) => value,
-        Err(error) => return RawLabel::Bad(format!("in json: {error}")),
-    };
-    let label = if value.is_object() {
-        ["label", "cls", "class"]
-            .into_iter()
-            .find_map(|key| value.get(key))
-    } else {
-        Some(&value)
-    };
-    match label {
-        None | Some(Value::Null) => RawLabel::None,
-        Some(Value::Number(n)) if n.is_i64() => RawLabel::Index(n.as_i64().unwrap_or_default()),
-        Some(Value::String(name)) => RawLabel::Name(name.clone()),
-        Some(other) => RawLabel::Bad(format!(
-            "in json: {other} is neither a whole number nor a name"
-        )),
+impl Words {
+    fn of_text(text: &str) -> Self {
+        Self {
+            label: RawLabel::of_text(text),
+            transcript: Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            speaker: None,
+        }
+    }
+
+    fn of_json(text: &str) -> Self {
+        let value: Value = match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(error) => {
+                return Self {
+                    label: RawLabel::Bad(format!("in json: {error}")),
+                    ..Self::default()
+                };
+            }
+        };
+        if !value.is_object() {
+            return Self {
+                label: RawLabel::of_json(Some(&value)),
+                ..Self::default()
+            };
+        }
+        let find = |keys: &[&str]| keys.iter().find_map(|key| value.get(*key));
+        let text = |keys: &[&str]| match find(keys)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        Self {
+            label: RawLabel::of_json(find(&["label", "cls", "class"])),
+            transcript: text(&TRANSCRIPT),
+            speaker: text(&SPEAKER),
+        }
     }
 }
 
@@ -345,19 +418,25 @@ mod tests {
 
     #[test]
     fn labels_are_numbers_or_names() {
-        assert_eq!(label_of_text(" 7\n"), RawLabel::Index(7));
-        assert_eq!(label_of_text("cat\n"), RawLabel::Name("cat".to_owned()));
-        assert_eq!(label_of_text("\n"), RawLabel::None);
-        assert_eq!(label_of_json("3"), RawLabel::Index(3));
+        let of_text = |text| Words::of_text(text).label;
+        let of_json = |text| Words::of_json(text).label;
+        assert_eq!(of_text(" 7\n"), RawLabel::Index(7));
+        assert_eq!(of_text("cat\n"), RawLabel::Name("cat".to_owned()));
+        assert_eq!(of_text("\n"), RawLabel::None);
+        assert_eq!(of_json("3"), RawLabel::Index(3));
         assert_eq!(
-            label_of_json(r#"{"cls": "cat", "w": 3}"#),
+            of_json(r#"{"cls": "cat", "w": 3}"#),
             RawLabel::Name("cat".to_owned())
         );
-        assert_eq!(label_of_json(r#"{"w": 3}"#), RawLabel::None);
-        assert!(matches!(
-            label_of_json(r#"{"label": 1.5}"#),
-            RawLabel::Bad(_)
-        ));
-        assert!(matches!(label_of_json("{"), RawLabel::Bad(_)));
+        assert_eq!(of_json(r#"{"w": 3}"#), RawLabel::None);
+        assert!(matches!(of_json(r#"{"label": 1.5}"#), RawLabel::Bad(_)));
+        assert!(matches!(of_json("{"), RawLabel::Bad(_)));
+    }
+
+    #[test]
+    fn json_tells_words_and_speaker() {
+        let words = Words::of_json(r#"{"text": "HI YOU", "speaker_id": 19}"#);
+        assert_eq!(words.transcript.as_deref(), Some("HI YOU"));
+        assert_eq!(words.speaker.as_deref(), Some("19"));
     }
 }

@@ -3,13 +3,8 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, StructArray,
-    UInt64Builder,
-};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
@@ -18,11 +13,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::picture::Row;
+use super::columns::Columns;
+use super::row::Row;
 use crate::shard::{ManifestGroup, ManifestShard};
 use crate::{Error, Result};
 
-/// A group is closed before a row would take it over this; only a single larger picture does.
+/// A group is closed before a row would take it over this; only a single larger sample does.
 const MAX_GROUP_BYTES: u64 = 16 << 20;
 
 /// A shard that is being written, under a temporary name.
@@ -36,8 +32,13 @@ pub(crate) struct ShardWriter {
 
 impl ShardWriter {
     /// Begins a file at `path`, over one that a killed run left. `group_bytes` is the size at which
-    /// a row group is closed.
-    pub(crate) fn create(path: &Path, schema: &SchemaRef, group_bytes: u64) -> Result<Self> {
+    /// a row group is closed; `media` are the columns of media, stored plain.
+    pub(crate) fn create(
+        path: &Path,
+        schema: &SchemaRef,
+        media: &[&str],
+        group_bytes: u64,
+    ) -> Result<Self> {
         let io = |source| Error::Io {
             path: path.to_owned(),
             source,
@@ -47,7 +48,7 @@ impl ShardWriter {
             hash: Xxh3::new(),
             bytes: 0,
         };
-        let arrow = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
+        let arrow = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema, media)))
             .map_err(|e| fault(path, e))?;
         Ok(Self {
             path: path.to_owned(),
@@ -60,7 +61,7 @@ impl ShardWriter {
 
     /// Adds a row; true when this closed a row group, so that the shard may end here.
     pub(crate) fn push(&mut self, row: &Row) -> Result<bool> {
-        let next = self.group.bytes + row.bytes.len() as u64;
+        let next = self.group.bytes + row.n_bytes();
         let mut closed = false;
         if self.group.rows > 0 && next > MAX_GROUP_BYTES {
             self.close_group()?;
@@ -110,7 +111,10 @@ impl ShardWriter {
     }
 
     fn close_group(&mut self) -> Result<()> {
-        let batch = std::mem::take(&mut self.group).into_batch(&self.schema);
+        let Some(columns) = std::mem::take(&mut self.group).columns else {
+            return Ok(());
+        };
+        let batch = columns.into_batch(&self.schema);
         self.arrow
             .write(&batch)
             .and_then(|()| self.arrow.flush())
@@ -123,48 +127,20 @@ impl ShardWriter {
 struct Group {
     rows: usize,
     bytes: u64,
-    image: BinaryBuilder,
-    path: StringBuilder,
-    width: Int32Builder,
-    height: Int32Builder,
-    label: Int64Builder,
-    xxh3: UInt64Builder,
+    columns: Option<Columns>,
 }
 
 impl Group {
     fn push(&mut self, row: &Row) {
         self.rows += 1;
-        self.bytes += row.bytes.len() as u64;
-        self.image.append_value(&row.bytes);
-        self.path.append_option(row.path.as_deref());
-        self.width.append_value(row.width as i32);
-        self.height.append_value(row.height as i32);
-        self.label.append_option(row.label);
-        self.xxh3.append_value(row.xxh3);
-    }
-
-    fn into_batch(mut self, schema: &SchemaRef) -> RecordBatch {
-        let DataType::Struct(parts) = schema.field(0).data_type().clone() else {
-            unreachable!("schemas/image.toml begins with the picture's struct");
-        };
-        let image = StructArray::new(
-            parts,
-            vec![Arc::new(self.image.finish()), Arc::new(self.path.finish())],
-            None,
-        );
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(image),
-            Arc::new(self.width.finish()),
-            Arc::new(self.height.finish()),
-            Arc::new(self.label.finish()),
-            Arc::new(self.xxh3.finish()),
-        ];
-        RecordBatch::try_new(schema.clone(), columns)
-            .expect("the columns are those of schemas/image.toml, which a test writes")
+        self.bytes += row.n_bytes();
+        self.columns
+            .get_or_insert_with(|| Columns::for_rows_like(row))
+            .push(row);
     }
 }
 
-fn properties(schema: &SchemaRef) -> WriterProperties {
+fn properties(schema: &SchemaRef, media: &[&str]) -> WriterProperties {
     // Sorted: the same rows give the same file.
     let mut metadata: Vec<_> = schema.metadata().iter().collect();
     metadata.sort();
@@ -180,13 +156,14 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(None)
         .set_key_value_metadata(Some(metadata));
-    let media = understudy_schemas::IMAGE
-        .columns
-        .iter()
-        .filter(|column| column.media);
-    for column in media {
-        for part in ["bytes", "path"] {
-            let path = ColumnPath::new(vec![column.name.clone(), part.to_owned()]);
+    for name in media {
+        let parts = match schema.field_with_name(name).map(Field::data_type) {
+            Ok(DataType::Struct(parts)) => parts.iter().map(|part| Some(part.name())).collect(),
+            _ => vec![None],
+        };
+        for part in parts {
+            let path = std::iter::once((*name).to_owned()).chain(part.cloned());
+            let path = ColumnPath::new(path.collect());
             builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
     }
@@ -230,6 +207,8 @@ impl Write for HashingFile {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use xxhash_rust::xxh3::xxh3_64;
 
@@ -238,7 +217,7 @@ mod tests {
     fn row(i: u8, bytes: usize) -> Row {
         let bytes = vec![i; bytes];
         let xxh3 = xxh3_64(&bytes);
-        Row {
+        Row::Image {
             bytes,
             path: Some(format!("{i}.jpg")),
             width: 3,
@@ -252,7 +231,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
         let schema = Arc::new(understudy_schemas::IMAGE.arrow(Some(&["x".to_owned()])));
-        let mut writer = ShardWriter::create(&path, &schema, group_bytes).unwrap();
+        let mut writer = ShardWriter::create(&path, &schema, &["image"], group_bytes).unwrap();
         for row in rows {
             writer.push(row).unwrap();
         }

@@ -165,6 +165,173 @@ pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
     }
 }
 
+/// A mono recording of 16 bits that differs for each seed.
+pub fn wav(seed: u32, sample_rate_hz: u32, n_frames: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let data_bytes = n_frames * 2;
+    bytes.extend(b"RIFF");
+    bytes.extend((36 + data_bytes).to_le_bytes());
+    bytes.extend(b"WAVEfmt ");
+    bytes.extend(16_u32.to_le_bytes());
+    bytes.extend(1_u16.to_le_bytes()); // PCM
+    bytes.extend(1_u16.to_le_bytes());
+    bytes.extend(sample_rate_hz.to_le_bytes());
+    bytes.extend((sample_rate_hz * 2).to_le_bytes());
+    bytes.extend(2_u16.to_le_bytes());
+    bytes.extend(16_u16.to_le_bytes());
+    bytes.extend(b"data");
+    bytes.extend(data_bytes.to_le_bytes());
+    for i in 0..n_frames {
+        let value = (i.wrapping_mul(seed.wrapping_mul(97) + 31) >> 2) as i16;
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes
+}
+
+/// Writes a file, and the folders that it lies in.
+pub fn put(path: &Path, bytes: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// A byte-level vocabulary without merges in `folder`: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, byte
+/// b is 4 + b, `<mask>` 260.
+pub fn byte_vocabulary(folder: &Path) {
+    let mut names = vec![
+        "<s>".to_owned(),
+        "<pad>".into(),
+        "</s>".into(),
+        "<unk>".into(),
+    ];
+    // GPT-2's letters for bytes: printable ones stand for themselves, the others from U+0100 on.
+    let mut next = 256;
+    for byte in 0..256_u32 {
+        let itself = (33..=126).contains(&byte) || (161..=172).contains(&byte) || byte >= 174;
+        let letter = if itself {
+            byte
+        } else {
+            next += 1;
+            next - 1
+        };
+        names.push(char::from_u32(letter).unwrap().to_string());
+    }
+    names.push("<mask>".into());
+    let vocab: serde_json::Map<_, _> = names
+        .into_iter()
+        .enumerate()
+        .map(|(i, name)| (name, i.into()))
+        .collect();
+    put(
+        &folder.join("vocab.json"),
+        serde_json::to_vec(&vocab).unwrap(),
+    );
+    put(&folder.join("merges.txt"), "#version: 0.2\n");
+}
+
+/// All rows of a set in batches, read with `parquet` alone.
+pub fn batches(set: &Path) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    for file in shard_files(set) {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap();
+        batches.extend(builder.build().unwrap().map(Result::unwrap));
+    }
+    batches
+}
+
+/// A column of strings or of whole numbers as texts.
+pub fn column(set: &Path, name: &str) -> Vec<Option<String>> {
+    let mut values = Vec::new();
+    for batch in batches(set) {
+        let column = batch.column_by_name(name).expect(name);
+        let column = arrow::compute::cast(column, &DataType::Utf8).unwrap();
+        values.extend(
+            column
+                .as_string::<i32>()
+                .iter()
+                .map(|v| v.map(str::to_owned)),
+        );
+    }
+    values
+}
+
+/// The bytes and names of a set's column of media.
+pub fn media(set: &Path, name: &str) -> Vec<(Vec<u8>, String)> {
+    let mut media = Vec::new();
+    for batch in batches(set) {
+        let column = batch.column_by_name(name).expect(name).as_struct().clone();
+        let bytes = column
+            .column_by_name("bytes")
+            .unwrap()
+            .as_binary::<i32>()
+            .clone();
+        let path = column
+            .column_by_name("path")
+            .unwrap()
+            .as_string::<i32>()
+            .clone();
+        media.extend(
+            (0..batch.num_rows()).map(|i| (bytes.value(i).to_vec(), path.value(i).to_owned())),
+        );
+    }
+    media
+}
+
+/// Every file of a set and its bytes, without the notes.
+pub fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(set)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .filter(|path| path.is_file())
+        .map(|path| {
+            (
+                path.strip_prefix(set).unwrap().to_owned(),
+                fs::read(&path).unwrap(),
+            )
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Runs `command` over and over, killed as soon as it has finished one more shard of `set`, until
+/// one run ends by itself; returns how many were killed.
+pub fn kill_until_done(set: &Path, command: impl Fn() -> Command) -> u32 {
+    let finished = || {
+        if set.exists() {
+            shard_files(set).len()
+        } else {
+            0
+        }
+    };
+    for kills in 0..100 {
+        let before = finished();
+        let mut child = command()
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if finished() > before {
+                child.kill().unwrap();
+                break child.wait().unwrap();
+            }
+            std::thread::yield_now();
+        };
+        if status.success() {
+            return kills;
+        }
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(9)
+        );
+    }
+    panic!("it never ended by itself");
+}
+
 /// The set's shards, sorted.
 pub fn shard_files(set: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(set)

@@ -11,7 +11,8 @@ use understudy_pipelines::Error;
 use understudy_pipelines::budget::parse_bytes;
 use understudy_pipelines::write::resume::QUARANTINE_NAME;
 use understudy_pipelines::write::{
-    Check, Encode, End, Progress, Recipe, Report, WriteOptions, write,
+    AudioRecipe, Break, Check, Encode, End, ImageRecipe, Progress, Recipe, Report, TokenRecipe,
+    WriteOptions, write,
 };
 
 use crate::{Interrupted, columns, stop_on_signal};
@@ -21,19 +22,39 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Sources:
-  root/<class>/**/*.jpg                  class folders; a folder of pictures alone has no labels
+Sources of any schema:
   root/train/… and root/val/…            two sets, TO/train and TO/val, with one list of classes
-  *.tar, *.tar.gz                        WebDataset: 0001.jpg with 0001.cls, .json or .txt
-  *.parquet, *.arrow                     Hugging Face layout, or plain binary columns
-  a folder of tars or columnar files     files named train-… and validation-… become two sets
+  *.parquet, *.arrow                     Hugging Face layout, or plain columns
+  a folder of such files                 files named train-… and validation-… become two sets
+Pictures (image) and recordings (audio):
+  root/<class>/**/*.jpg                  class folders; a folder of files alone has no labels
+  *.tar, *.tar.gz                        WebDataset: 0001.jpg with 0001.cls, .json or .txt;
+                                         of recordings .txt is the transcript
+Recordings:
+  LibriSpeech/train-clean-100            *.flac with *.trans.txt; speakers from the names
+  train.tsv, valid.tsv                   fairseq's lists, with .wrd or .ltr beside them
+  manifest.tsv|csv|jsonl, metadata.…     in the folder: path (or file_name) with transcript (or
+                                         text), speaker, label, split; the files that it names
+Texts:
+  *.txt                                  running text; a blank line ends a document
+  *.jsonl                                one object per line, with text, text_b, label, score
+  *.tsv                                  GLUE's tables, each task's as published
+  (README, LICENSE and the like are left out)
 
-Bad files (no picture, truncated, empty, over a limit, label out of range) are listed with reasons \
-in TO/quarantine.jsonl, and the run goes on. A class that --labels does not have stops it at once.
+Files of folders and lists come in a random order that a fixed seed keys, so that classes and \
+speakers are mixed in every row group. Tars, columnar files, tables and texts keep their order.
+
+With --tokenizer texts become blocks of one size, for pre-training: `<s>` and up to N-1 tokens, \
+where each line ends with `</s>`; labels and second texts are left out. A document longer than 1 MiB is handed on in parts, cut between \
+lines; without --tokenizer each part is a row.
+
+Bad samples (no picture, truncated, empty, blank, not UTF-8, over a limit, label out of range) are \
+listed with reasons in TO/quarantine.jsonl, and the run goes on. A class that --labels does not have \
+stops it at once.
 
 A run that was killed or ran out of space goes on with the same command; nothing is written twice.")]
 pub(crate) struct Args {
-    /// Class folders, WebDataset tars, Parquet or Arrow files, or folders of these.
+    /// Folders, tars, lists, tables, texts, Parquet or Arrow files, or folders of these.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
     /// Folder of the set.
@@ -46,21 +67,35 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FROM")]
     labels: Option<PathBuf>,
     /// Names in the source, `image=img,label=fine_label`; of a tar the extensions; `label=` for none.
+    /// Ours are image, label; audio, transcript, speaker, label; text, `text_b`, label, score.
     #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = columns::parse)]
     columns: Vec<(String, String)>,
     /// Make larger pictures so many pixels at the short side, stored as JPEG.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     resize_short: Option<u32>,
-    /// Quality of pictures that are encoded anew.
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
-    quality: u8,
-    /// keep: pictures that are not resized stay byte for byte; jpeg: all are encoded anew.
-    #[arg(long, value_enum, default_value = "keep")]
-    encode: EncodeName,
-    /// decode: every picture is decoded once; header, much faster: only what
-    /// it says of itself is read, so that truncated files pass.
-    #[arg(long, value_enum, default_value = "decode")]
-    check: CheckName,
+    /// Quality of pictures that are encoded anew; 90 if not given.
+    #[arg(long, value_name = "Q", value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: Option<u8>,
+    /// keep, the default: pictures that are not resized stay byte for byte; jpeg: all are encoded
+    /// anew.
+    #[arg(long, value_enum)]
+    encode: Option<EncodeName>,
+    /// decode, the default: every picture or recording is decoded once; header, much faster: only
+    /// what it says of itself is read, so that truncated files pass.
+    #[arg(long, value_enum)]
+    check: Option<CheckName>,
+    /// Pack texts into blocks of tokens, by the vocabulary in this folder or file: vocab.json with
+    /// merges.txt, encoder.json with vocab.bpe, or tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// Tokens of a block, `<s>` included; 512 if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..=1 << 16))]
+    block_tokens: Option<u32>,
+    /// document, the default: a block holds whole lines of one document (fairseq's `complete_doc`);
+    /// none: blocks are cut from one stream of all documents. Where blank lines part paragraphs,
+    /// document leaves most blocks half empty.
+    #[arg(long = "break", value_enum)]
+    break_at: Option<BreakName>,
     /// Size at which a shard is closed.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_bytes)]
     shard_bytes: u64,
@@ -75,6 +110,8 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, ValueEnum)]
 enum SchemaName {
     Image,
+    Audio,
+    Text,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -87,6 +124,12 @@ enum EncodeName {
 enum CheckName {
     Decode,
     Header,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BreakName {
+    Document,
+    None,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -119,13 +162,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 impl Args {
     fn options(&self) -> Result<WriteOptions, Error> {
-        let SchemaName::Image = self.schema;
-        let mut faults = Vec::new();
-        for (ours, _) in &self.columns {
-            if !["image", "label"].contains(&ours.as_str()) {
-                faults.push(format!(
-                    "--columns {ours}=…: our columns are image and label"
-                ));
+        let mut faults = self.foreign_options();
+        let recipe = self.recipe();
+        for (ours, theirs) in &self.columns {
+            let columns = recipe.columns();
+            if !columns.contains(&ours.as_str()) {
+                let columns = columns.join(", ");
+                faults.push(format!("--columns {ours}=…: our columns are {columns}"));
+            } else if ours == columns[0] && theirs.is_empty() {
+                faults.push(format!("--columns {ours}=: cannot be left out"));
             }
         }
         if !(1 << 16..=16 << 20).contains(&self.row_group_bytes) {
@@ -153,22 +198,83 @@ impl Args {
             to,
             columns: self.columns.iter().cloned().collect(),
             labels: self.labels.clone(),
-            recipe: Recipe {
-                resize_short: self.resize_short,
-                quality: self.quality,
-                encode: match self.encode {
-                    EncodeName::Keep => Encode::Keep,
-                    EncodeName::Jpeg => Encode::Jpeg,
-                },
-                check: match self.check {
-                    CheckName::Decode => Check::Decode,
-                    CheckName::Header => Check::Header,
-                },
-            },
+            recipe,
             shard_bytes: self.shard_bytes,
             row_group_bytes: self.row_group_bytes,
             threads: self.threads.unwrap_or(cores).max(1),
         })
+    }
+
+    fn recipe(&self) -> Recipe {
+        let check = match self.check {
+            None | Some(CheckName::Decode) => Check::Decode,
+            Some(CheckName::Header) => Check::Header,
+        };
+        match (self.schema, &self.tokenizer) {
+            (SchemaName::Image, _) => Recipe::Image(ImageRecipe {
+                resize_short: self.resize_short,
+                quality: self.quality.unwrap_or(90),
+                encode: match self.encode {
+                    None | Some(EncodeName::Keep) => Encode::Keep,
+                    Some(EncodeName::Jpeg) => Encode::Jpeg,
+                },
+                check,
+            }),
+            (SchemaName::Audio, _) => Recipe::Audio(AudioRecipe { check }),
+            (SchemaName::Text, None) => Recipe::Text,
+            (SchemaName::Text, Some(tokenizer)) => Recipe::Tokens(TokenRecipe {
+                tokenizer: tokenizer.clone(),
+                block_tokens: self.block_tokens.unwrap_or(512),
+                break_at: match self.break_at {
+                    None | Some(BreakName::Document) => Break::Document,
+                    Some(BreakName::None) => Break::None,
+                },
+            }),
+        }
+    }
+
+    /// Options of another schema than the one that is written.
+    fn foreign_options(&self) -> Vec<String> {
+        let (image, text) = match self.schema {
+            SchemaName::Image => (true, false),
+            SchemaName::Audio => (false, false),
+            SchemaName::Text => (false, true),
+        };
+        let tokens = text && self.tokenizer.is_some();
+        let given = [
+            (
+                self.resize_short.is_some() && !image,
+                "--resize-short",
+                "pictures",
+            ),
+            (self.quality.is_some() && !image, "--quality", "pictures"),
+            (self.encode.is_some() && !image, "--encode", "pictures"),
+            (
+                self.check.is_some() && text,
+                "--check",
+                "pictures and recordings",
+            ),
+            (
+                self.tokenizer.is_some() && !text,
+                "--tokenizer",
+                "--schema text",
+            ),
+            (
+                self.block_tokens.is_some() && !tokens,
+                "--block-tokens",
+                "--tokenizer",
+            ),
+            (self.break_at.is_some() && !tokens, "--break", "--tokenizer"),
+            (
+                self.labels.is_some() && tokens,
+                "--labels",
+                "sets with labels",
+            ),
+        ];
+        let foreign = given.into_iter().filter(|(given, ..)| *given);
+        foreign
+            .map(|(_, option, of)| format!("{option}: an option of {of}"))
+            .collect()
     }
 }
 
@@ -239,7 +345,7 @@ fn print(report: &Report) {
         End::Interrupted => "not finished".to_owned(),
     };
     say(&format!(
-        "{set}: {} samples{classes}, {size} in {} shards, {state}",
+        "{set}: {} rows{classes}, {size} in {} shards, {state}",
         report.rows, report.shards
     ));
     if report.resumed_from > 0 {
@@ -250,13 +356,13 @@ fn print(report: &Report) {
     }
     if report.quarantined > 0 {
         say(&format!(
-            "  {} bad files left out: see {set}/{QUARANTINE_NAME}",
+            "  {} bad samples left out: see {set}/{QUARANTINE_NAME}",
             report.quarantined
         ));
     }
     if report.ignored > 0 {
         say(&format!(
-            "  {} files ignored: hidden, or beside the class folders",
+            "  {} files ignored: hidden, of another kind, or beside the class folders",
             report.ignored
         ));
     }

@@ -1,0 +1,263 @@
+//! Files in folders, or files that a list names. The order in which they are written is random:
+//! reading them in another order costs nothing, and sorted by class or speaker they would make row
+//! groups of one kind, which training then has to mix. It is keyed by a fixed seed, so the same
+//! files always come in the same order.
+//!
+//! Pictures: `root/<class>/**/*.jpg`; without folders there are no labels. Recordings: class folders
+//! too, unless there are transcripts (`*.trans.txt`): then it is LibriSpeech's tree of speakers.
+//! Names and transcripts are held in memory while a set is written, media never.
+
+use std::path::{Path, PathBuf};
+use std::{fs, ops::ControlFlow};
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::discover::{ends_in, is_hidden};
+use super::labels::RawLabel;
+use super::recipe::Modality;
+use super::source::{Body, Facts, RawSample, Sink, Survey};
+use super::speech::{self, Transcripts};
+use crate::rng::{Purpose, Rng};
+use crate::{Error, Result, SampleError};
+
+/// Seed of the order in which files are written: part of what makes a set the same set.
+pub(crate) const ORDER_SEED: u64 = 0x5eed_0f54_a4d5;
+
+const RECORDINGS: [&str; 10] = [
+    ".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wave",
+];
+
+/// The files of one folder or list.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    root: PathBuf,
+    /// Names relative to the root, one after another.
+    names: String,
+    entries: Vec<Entry>,
+    /// What is known of each entry; empty for pictures.
+    facts: Vec<(RawLabel, Facts)>,
+    /// Class folders; empty where there are none.
+    classes: Vec<String>,
+    /// Positions of entries, in the order in which they are written.
+    order: Vec<u32>,
+    ignored: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    name_end: usize,
+    /// Size of the file; none where a list names it and it is not there.
+    bytes: Option<u64>,
+    /// Where in the file it begins, if it is a part of a file.
+    offset: Option<u64>,
+}
+
+impl Files {
+    /// The files below `root`.
+    pub(crate) fn folder(root: &Path, modality: Modality) -> Result<Self> {
+        let io = |source| Error::Io {
+            path: root.to_owned(),
+            source,
+        };
+        let mut this = Self {
+            root: root.to_owned(),
+            ..Self::default()
+        };
+        for entry in fs::read_dir(root).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let name = path.file_name().unwrap_or_default();
+            if path.is_dir() && !is_hidden(name) {
+                this.classes.push(name.to_string_lossy().into_owned());
+            }
+        }
+        this.classes.sort();
+        match modality {
+            Modality::Audio => this.list_recordings()?,
+            Modality::Image | Modality::Text => this.list_all()?,
+        }
+        this.shuffle();
+        Ok(this)
+    }
+
+    /// The recordings of a list.
+    pub(crate) fn listed(list: speech::List) -> Self {
+        let mut this = Self {
+            root: list.root,
+            ..Self::default()
+        };
+        for (_, utterance) in list.utterances {
+            let (name, offset) = (&utterance.name, utterance.slice.map(|(offset, _)| offset));
+            let bytes = match utterance.slice {
+                Some((_, length)) => Some(length),
+                None => fs::metadata(this.root.join(name))
+                    .ok()
+                    .map(|file| file.len()),
+            };
+            this.push(name, bytes, offset);
+            this.facts.push((utterance.label, utterance.facts));
+        }
+        this.shuffle();
+        this
+    }
+
+    fn list_all(&mut self) -> Result<()> {
+        for file in walk(&self.root) {
+            let (name, path, bytes) = file?;
+            if self.is_sample(&name, &path) {
+                self.push(&name, Some(bytes), None);
+            } else {
+                self.ignored += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn list_recordings(&mut self) -> Result<()> {
+        let mut transcripts = Transcripts::default();
+        for file in walk(&self.root) {
+            let (name, path, bytes) = file?;
+            if ends_in(&path, &[".trans.txt"]) {
+                transcripts.read(&path)?;
+            } else if ends_in(&path, &RECORDINGS)
+                && !is_hidden(path.file_name().unwrap_or_default())
+            {
+                self.push(&name, Some(bytes), None);
+            } else {
+                self.ignored += 1;
+            }
+        }
+        if !transcripts.is_empty() {
+            self.classes.clear();
+        }
+        if !self.classes.is_empty() {
+            let mut kept = Self::default();
+            for i in 0..self.entries.len() {
+                let Entry { bytes, .. } = self.entries[i];
+                if self.name(i).contains('/') {
+                    kept.push(self.name(i), bytes, None);
+                } else {
+                    self.ignored += 1;
+                }
+            }
+            (self.names, self.entries) = (kept.names, kept.entries);
+        }
+        for i in 0..self.entries.len() {
+            let facts = transcripts.facts(self.name(i));
+            self.facts.push((RawLabel::None, facts));
+        }
+        Ok(())
+    }
+
+    /// Hidden files are no samples, nor is what lies beside class folders (a list, a licence).
+    fn is_sample(&self, name: &str, path: &Path) -> bool {
+        !is_hidden(path.file_name().unwrap_or_default())
+            && (self.classes.is_empty() || name.contains('/'))
+    }
+
+    fn push(&mut self, name: &str, bytes: Option<u64>, offset: Option<u64>) {
+        self.names.push_str(name);
+        self.entries.push(Entry {
+            name_end: self.names.len(),
+            bytes,
+            offset,
+        });
+    }
+
+    fn name(&self, i: usize) -> &str {
+        let start = i
+            .checked_sub(1)
+            .map_or(0, |before| self.entries[before].name_end);
+        &self.names[start..self.entries[i].name_end]
+    }
+
+    fn shuffle(&mut self) {
+        self.order = (0..self.entries.len() as u32).collect();
+        Rng::for_name(ORDER_SEED, Purpose::Order, "files").shuffle(&mut self.order);
+    }
+
+    pub(crate) fn survey(&self, survey: &mut Survey) {
+        for class in &self.classes {
+            survey.labels.name(class);
+        }
+        for (i, entry) in self.entries.iter().enumerate() {
+            survey.hash_file(self.name(i), entry.bytes.unwrap_or(u64::MAX));
+        }
+        for (label, _) in &self.facts {
+            survey.labels.label(label);
+        }
+        survey.samples += self.entries.len() as u64;
+        survey.ignored += self.ignored;
+    }
+
+    pub(crate) fn read(&self, skip: u64, sink: Sink) -> ControlFlow<(), u64> {
+        let n = self.order.len() as u64;
+        for &i in self.order.iter().skip(skip.min(n) as usize) {
+            if sink(self.sample(i as usize)).is_break() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(skip.saturating_sub(n))
+    }
+
+    fn sample(&self, i: usize) -> RawSample {
+        let name = self.name(i);
+        let path = self.root.join(name);
+        let (label, facts) = match self.facts.get(i) {
+            Some((RawLabel::None, facts)) => (self.class_of(name), facts.clone()),
+            Some((label, facts)) => (label.clone(), facts.clone()),
+            None => (self.class_of(name), Facts::None),
+        };
+        let place = path.display().to_string();
+        let entry = self.entries[i];
+        let body = match (entry.bytes, entry.offset) {
+            (Some(bytes), None) => Body::File(path, bytes),
+            (Some(bytes), Some(offset)) => Body::Slice(path, offset, bytes),
+            (None, _) => Body::Bad(SampleError::Unsupported(
+                "the list names this file, and it is not there".to_owned(),
+            )),
+        };
+        RawSample {
+            place,
+            path: Some(name.to_owned()),
+            body,
+            label,
+            facts,
+        }
+    }
+
+    fn class_of(&self, name: &str) -> RawLabel {
+        match name.split_once('/') {
+            Some((class, _)) if !self.classes.is_empty() => RawLabel::Name(class.to_owned()),
+            _ => RawLabel::None,
+        }
+    }
+}
+
+/// Name relative to the root with `/`, path, and size of each file, sorted within each folder.
+fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> + use<> {
+    let not_hidden =
+        |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
+    let root = root.to_owned();
+    WalkDir::new(&root)
+        .min_depth(1)
+        .follow_links(true)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(not_hidden)
+        .filter_map(move |entry| file(&root, entry).transpose())
+}
+
+fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
+    let fault = |error: walkdir::Error| Error::Io {
+        path: error.path().unwrap_or(root).to_owned(),
+        source: error.into(),
+    };
+    let entry = entry.map_err(fault)?;
+    if !entry.file_type().is_file() {
+        return Ok(None);
+    }
+    let bytes = entry.metadata().map_err(fault)?.len();
+    let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+    Ok(Some((parts.join("/"), entry.into_path(), bytes)))
+}

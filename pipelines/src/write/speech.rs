@@ -1,0 +1,325 @@
+//! What people write beside recordings: LibriSpeech's `*.trans.txt`, fairseq's `.tsv` with `.ltr` or
+//! `.wrd`, and manifests (`manifest.tsv`, Hugging Face's `metadata.csv`, JSON lines).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::discover::ColumnMap;
+use super::labels::RawLabel;
+use super::source::Facts;
+use crate::{Error, Result};
+
+/// Names of manifests, first come, first taken.
+pub(crate) const MANIFESTS: [&str; 6] = [
+    "manifest.tsv",
+    "manifest.csv",
+    "manifest.jsonl",
+    "metadata.tsv",
+    "metadata.csv",
+    "metadata.jsonl",
+];
+/// Names under which others keep what we call `transcript` …
+pub(crate) const TRANSCRIPT: [&str; 4] = ["transcript", "transcription", "text", "sentence"];
+/// … and `speaker` …
+pub(crate) const SPEAKER: [&str; 3] = ["speaker", "speaker_id", "client_id"];
+const LABEL: [&str; 2] = ["label", "class"];
+const NAME: [&str; 5] = ["path", "file_name", "file", "audio_filepath", "audio"];
+const SPLIT: [&str; 1] = ["split"];
+
+/// Recordings that a list names.
+#[derive(Debug)]
+pub(crate) struct List {
+    /// The folder from which names count.
+    pub(crate) root: PathBuf,
+    /// Each with the split that the list gives it.
+    pub(crate) utterances: Vec<(Option<String>, Utterance)>,
+}
+
+/// One line of a list.
+#[derive(Debug)]
+pub(crate) struct Utterance {
+    pub(crate) name: String,
+    /// Offset and length in bytes, where it is a part of the file.
+    pub(crate) slice: Option<(u64, u64)>,
+    pub(crate) label: RawLabel,
+    pub(crate) facts: Facts,
+}
+
+/// The lines of LibriSpeech's `*.trans.txt`: `19-198-0000 NORTHANGER ABBEY`.
+#[derive(Debug, Default)]
+pub(crate) struct Transcripts(HashMap<String, String>);
+
+impl Transcripts {
+    pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
+        for line in read_text(path)?.lines() {
+            if let Some((id, words)) = line.split_once(' ') {
+                self.0.insert(id.to_owned(), words.trim().to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The transcript of `…/<id>.flac`, and its speaker where the name tells one.
+    pub(crate) fn facts(&mut self, name: &str) -> Facts {
+        Facts::Speech {
+            transcript: self.0.remove(stem(name)),
+            speaker: speaker_of(name),
+        }
+    }
+}
+
+/// The first of LibriSpeech's `<speaker>-<chapter>-<utterance>`, all numbers.
+fn speaker_of(name: &str) -> Option<String> {
+    let parts: Vec<_> = stem(name).split('-').collect();
+    let numbers = parts
+        .iter()
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    (parts.len() == 3 && numbers).then(|| parts[0].to_owned())
+}
+
+fn stem(name: &str) -> &str {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    base.rsplit_once('.').map_or(base, |(stem, _)| stem)
+}
+
+/// A list of fairseq's: a line with the root, then `path<TAB>frames` per recording, where a path may
+/// be `file.zip:offset:length`. `None` where it is another kind of table. Words come from the `.wrd`
+/// beside it, or else from the `.ltr`; their lines go with the list's.
+pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
+    let text = read_text(path)?;
+    let mut lines = text.lines();
+    let root = match lines.next() {
+        Some(root) if !root.contains('\t') => PathBuf::from(root),
+        _ => return Ok(None),
+    };
+    let corrupt = |reason: String| Error::Corrupt {
+        shard: path.display().to_string(),
+        reason,
+    };
+    let mut utterances = Vec::new();
+    for (i, line) in lines.enumerate() {
+        let fields = line.split_once('\t');
+        let Some((name, _)) = fields.filter(|(_, frames)| frames.trim().parse::<u64>().is_ok())
+        else {
+            let reason = format!("line {}: expected path, tab, frames; found `{line}`", i + 2);
+            return Err(corrupt(reason));
+        };
+        let (name, slice) = split_slice(name);
+        let facts = Facts::Speech {
+            transcript: None,
+            speaker: speaker_of(name),
+        };
+        let utterance = Utterance {
+            name: name.to_owned(),
+            slice,
+            label: RawLabel::None,
+            facts,
+        };
+        utterances.push((None, utterance));
+    }
+    let (words, letters) = (path.with_extension("wrd"), path.with_extension("ltr"));
+    let transcripts: Option<Vec<String>> = if words.is_file() {
+        Some(
+            read_text(&words)?
+                .lines()
+                .map(|line| line.trim().to_owned())
+                .collect(),
+        )
+    } else if letters.is_file() {
+        Some(read_text(&letters)?.lines().map(words_of_letters).collect())
+    } else {
+        None
+    };
+    if let Some(transcripts) = transcripts {
+        if transcripts.len() != utterances.len() {
+            return Err(corrupt(format!(
+                "it names {} recordings, and the .wrd or .ltr beside it has {} lines",
+                utterances.len(),
+                transcripts.len()
+            )));
+        }
+        for ((_, utterance), words) in utterances.iter_mut().zip(transcripts) {
+            if let Facts::Speech { transcript, .. } = &mut utterance.facts {
+                *transcript = Some(words);
+            }
+        }
+    }
+    Ok(Some(List { root, utterances }))
+}
+
+/// `a.zip:120:4000` → (`a.zip`, offset and length).
+fn split_slice(name: &str) -> (&str, Option<(u64, u64)>) {
+    let mut parts = name.rsplitn(3, ':');
+    let (length, offset, file) = (parts.next(), parts.next(), parts.next());
+    match (file, offset.map(str::parse), length.map(str::parse)) {
+        (Some(file), Some(Ok(offset)), Some(Ok(length))) => (file, Some((offset, length))),
+        _ => (name, None),
+    }
+}
+
+/// `H I | Y O U |` → `HI YOU`.
+fn words_of_letters(letters: &str) -> String {
+    let words = letters.replace(' ', "").replace('|', " ");
+    words.trim().to_owned()
+}
+
+/// A table with a line of names (`.tsv`, `.csv`) or one JSON object per line. Names of files count
+/// from its folder.
+pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
+    let text = read_text(path)?;
+    let rows = match path.extension().and_then(|end| end.to_str()) {
+        Some("jsonl") => json_rows(path, &text)?,
+        Some("csv") => table_rows(path, comma_records(&text))?,
+        _ => {
+            let lines = text.lines();
+            let fields = |line: &str| line.split('\t').map(str::to_owned).collect();
+            table_rows(path, lines.map(fields).collect())?
+        }
+    };
+    let mut utterances = Vec::new();
+    for (i, row) in rows.into_iter().enumerate() {
+        let get = |ours: &str, others: &[&str]| -> Option<String> {
+            let value = match columns.get(ours) {
+                Some(named) => row.get(named.as_str()),
+                None => others.iter().find_map(|name| row.get(*name)),
+            };
+            value.filter(|value| !value.is_empty()).cloned()
+        };
+        let Some(name) = get("audio", &NAME) else {
+            return Err(Error::Corrupt {
+                shard: path.display().to_string(),
+                reason: format!(
+                    "entry {} names no file: one of the columns {} must, or give --columns audio=…",
+                    i + 1,
+                    NAME.join(", ")
+                ),
+            });
+        };
+        let label = get("label", &LABEL).map_or(RawLabel::None, |label| RawLabel::of_text(&label));
+        let facts = Facts::Speech {
+            transcript: get("transcript", &TRANSCRIPT),
+            speaker: get("speaker", &SPEAKER).or_else(|| speaker_of(&name)),
+        };
+        let utterance = Utterance {
+            name,
+            slice: None,
+            label,
+            facts,
+        };
+        utterances.push((get("split", &SPLIT), utterance));
+    }
+    let root = path.parent().unwrap_or(Path::new("")).to_owned();
+    Ok(List { root, utterances })
+}
+
+type ManifestRow = HashMap<String, String>;
+
+/// Each record by the names in the first.
+fn table_rows(path: &Path, records: Vec<Vec<String>>) -> Result<Vec<ManifestRow>> {
+    let mut records = records.into_iter();
+    let names = records.next().unwrap_or_default();
+    let row = |(i, record): (usize, Vec<String>)| {
+        if record.len() == names.len() {
+            return Ok(names.iter().cloned().zip(record).collect());
+        }
+        Err(Error::Corrupt {
+            shard: path.display().to_string(),
+            reason: format!(
+                "record {}: {} fields, and the first line has {} names",
+                i + 1,
+                record.len(),
+                names.len()
+            ),
+        })
+    };
+    records.enumerate().map(row).collect()
+}
+
+/// The records of a CSV file (RFC 4180): a field may stand in quotes, which are then doubled inside.
+fn comma_records(text: &str) -> Vec<Vec<String>> {
+    let mut records = Vec::new();
+    let (mut record, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                field.push('"');
+            }
+            '"' if quoted || field.is_empty() => quoted = !quoted,
+            ',' if !quoted => record.push(std::mem::take(&mut field)),
+            '\r' if !quoted && letters.peek() == Some(&'\n') => {}
+            '\n' if !quoted => {
+                record.push(std::mem::take(&mut field));
+                records.push(std::mem::take(&mut record));
+            }
+            _ => field.push(letter),
+        }
+    }
+    if !field.is_empty() || !record.is_empty() {
+        record.push(field);
+        records.push(record);
+    }
+    records.retain(|record| record.len() > 1 || record.iter().any(|field| !field.is_empty()));
+    records
+}
+
+fn json_rows(path: &Path, text: &str) -> Result<Vec<ManifestRow>> {
+    let lines = text.lines().enumerate();
+    let rows = lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(i, line)| {
+            let row: serde_json::Map<String, Value> =
+                serde_json::from_str(line).map_err(|error| Error::Corrupt {
+                    shard: path.display().to_string(),
+                    reason: format!("line {}: {error}", i + 1),
+                })?;
+            let texts = row.into_iter().map(|(key, value)| match value {
+                Value::String(text) => (key, text),
+                Value::Null => (key, String::new()),
+                other => (key, other.to_string()),
+            });
+            Ok(texts.collect())
+        });
+    rows.collect()
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speakers_come_from_librispeech_names_alone() {
+        assert_eq!(speaker_of("19/198/19-198-0000.flac").as_deref(), Some("19"));
+        assert_eq!(speaker_of("7_jackson_0.wav"), None);
+        assert_eq!(speaker_of("a-b-c.wav"), None);
+    }
+
+    #[test]
+    fn quotes_hold_commas_and_lines() {
+        let text = "a,b\r\n\"x, \"\"y\"\"\nz\",2\n\n,\"\"";
+        let expected = [["a", "b"], ["x, \"y\"\nz", "2"], ["", ""]];
+        assert_eq!(comma_records(text), expected);
+    }
+
+    #[test]
+    fn letters_and_slices_are_fairseqs() {
+        assert_eq!(words_of_letters("H I | Y O U |"), "HI YOU");
+        assert_eq!(split_slice("a/b.zip:12:34"), ("a/b.zip", Some((12, 34))));
+        assert_eq!(split_slice("a:b.flac"), ("a:b.flac", None));
+    }
+}

@@ -1,0 +1,343 @@
+//! `shards write --schema audio` from every form in which people keep recordings.
+
+mod corpus;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use corpus::{column, kill_until_done, put, run, shards, wav};
+
+fn write(source: &Path, to: &Path) -> Command {
+    let mut command = shards("write");
+    command.arg(source).arg("--to").arg(to);
+    command.args(["--schema", "audio"]);
+    command
+}
+
+/// Name, transcript, speaker, label and frames of each row, sorted by name.
+fn rows(set: &Path) -> Vec<[String; 5]> {
+    let names = corpus::media(set, "audio")
+        .into_iter()
+        .map(|(_, name)| name);
+    let columns = ["transcript", "speaker", "label", "n_frames"].map(|name| column(set, name));
+    let mut rows: Vec<_> = names
+        .enumerate()
+        .map(|(i, name)| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|c| columns[c][i].clone().unwrap_or_default());
+            [name, a, b, c, d]
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+fn row(name: &str, transcript: &str, speaker: &str, label: &str, frames: u32) -> [String; 5] {
+    [name, transcript, speaker, label, &frames.to_string()].map(str::to_owned)
+}
+
+#[test]
+fn librispeechs_tree_has_transcripts_and_speakers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    let train = root.join("train-clean-5/19/198");
+    put(&train.join("19-198-0000.flac"), wav(1, 16_000, 1600));
+    put(&train.join("19-198-0001.flac"), wav(2, 16_000, 3200));
+    put(
+        &train.join("19-198.trans.txt"),
+        "19-198-0000 NORTHANGER ABBEY\n",
+    );
+    let dev = root.join("dev-clean/84/121");
+    put(&dev.join("84-121-0000.flac"), wav(3, 16_000, 800));
+    put(&dev.join("84-121.trans.txt"), "84-121-0000 GO\n");
+    run(&mut write(&root, &to), 0);
+    let expected = [
+        row(
+            "19/198/19-198-0000.flac",
+            "NORTHANGER ABBEY",
+            "19",
+            "",
+            1600,
+        ),
+        row("19/198/19-198-0001.flac", "", "19", "", 3200),
+    ];
+    assert_eq!(rows(&to.join("train")), expected);
+    let expected = [row("84/121/84-121-0000.flac", "GO", "84", "", 800)];
+    assert_eq!(rows(&to.join("val")), expected);
+    let stored = corpus::media(&to.join("val"), "audio");
+    assert_eq!(
+        stored[0].0,
+        wav(3, 16_000, 800),
+        "the bytes stay as they came"
+    );
+    assert_eq!(
+        column(&to.join("val"), "sample_rate_hz"),
+        [Some("16000".to_owned())]
+    );
+}
+
+#[test]
+fn fairseqs_lists_go_with_their_words_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("audio");
+    let (a, b) = (wav(1, 16_000, 400), wav(2, 16_000, 500));
+    put(&root.join("x/a.wav"), &a);
+    // A stored zip is its members' bytes with something between them.
+    put(
+        &root.join("y.zip"),
+        [b"PK\x03\x04head", b.as_slice(), b"tail"].concat(),
+    );
+    let lists = folder.path().join("lists");
+    let list = format!(
+        "{}\nx/a.wav\t400\ny.zip:8:{}\t500\nx/gone.wav\t1\n",
+        root.display(),
+        b.len()
+    );
+    put(&lists.join("train.tsv"), &list);
+    put(&lists.join("train.wrd"), "ONE\nTWO WORDS\nGONE\n");
+    put(&lists.join("train.ltr"), "O N E |\n");
+    put(
+        &lists.join("valid.tsv"),
+        format!("{}\nx/a.wav\t400\n", root.display()),
+    );
+    put(&lists.join("valid.ltr"), "H I | Y O U |\n");
+    let to = folder.path().join("out");
+    let said = run(&mut write(&lists, &to), 0);
+    assert!(said.contains("1 bad samples"), "{said}");
+    let expected = [
+        row("x/a.wav", "ONE", "", "", 400),
+        row("y.zip", "TWO WORDS", "", "", 500),
+    ];
+    assert_eq!(rows(&to.join("train")), expected);
+    assert_eq!(
+        rows(&to.join("val")),
+        [row("x/a.wav", "HI YOU", "", "", 400)]
+    );
+    let bad = fs::read_to_string(to.join("train/quarantine.jsonl")).unwrap();
+    assert!(
+        bad.contains("gone.wav") && bad.contains("not there"),
+        "{bad}"
+    );
+
+    put(&lists.join("train.wrd"), "ONE\n");
+    let error = run(&mut write(&lists, &folder.path().join("other")), 1);
+    assert!(
+        error.contains("3 recordings") && error.contains("1 lines"),
+        "{error}"
+    );
+}
+
+#[test]
+fn manifests_name_files_words_speakers_and_splits() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    put(&root.join("train/a.wav"), wav(1, 8000, 100));
+    put(&root.join("test/b.wav"), wav(2, 8000, 200));
+    put(
+        &root.join("manifest.tsv"),
+        "path\tsplit\tspeaker\ttranscript\ntrain/a.wav\ttrain\tjo\tIT IS \"SO\ntest/b.wav\ttest\tal\t\n",
+    );
+    let to = folder.path().join("out");
+    run(&mut write(&root, &to), 0);
+    assert_eq!(
+        rows(&to.join("train")),
+        [row("train/a.wav", "IT IS \"SO", "jo", "", 100)]
+    );
+    assert_eq!(
+        rows(&to.join("test")),
+        [row("test/b.wav", "", "al", "", 200)]
+    );
+
+    // Hugging Face's AudioFolder.
+    let root = folder.path().join("hf");
+    put(&root.join("data/c.wav"), wav(1, 8000, 300));
+    put(
+        &root.join("metadata.csv"),
+        "file_name,transcription,label\ndata/c.wav,\"yes, please\",yes\n",
+    );
+    let to = folder.path().join("hf-out");
+    run(&mut write(&root, &to), 0);
+    assert_eq!(rows(&to), [row("data/c.wav", "yes, please", "", "0", 300)]);
+}
+
+#[test]
+fn class_folders_and_tars_give_labels_and_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    put(&root.join("yes/0.wav"), wav(1, 16_000, 100));
+    put(&root.join("no/1.wav"), wav(2, 16_000, 200));
+    put(&root.join("no/notes.md"), "x");
+    let to = folder.path().join("out");
+    let said = run(&mut write(&root, &to), 0);
+    assert!(said.contains("1 files ignored"), "{said}");
+    let expected = [
+        row("no/1.wav", "", "", "0", 200),
+        row("yes/0.wav", "", "", "1", 100),
+    ];
+    assert_eq!(rows(&to), expected);
+
+    let tars = folder.path().join("tars");
+    fs::create_dir_all(&tars).unwrap();
+    let members = [
+        ("a.wav", wav(1, 16_000, 100)),
+        ("a.txt", b"HI YOU\n".to_vec()),
+        ("a.cls", b"yes".to_vec()),
+        ("b.wav", wav(2, 16_000, 200)),
+        (
+            "b.json",
+            br#"{"text": "BYE", "speaker_id": 7, "label": "no"}"#.to_vec(),
+        ),
+        ("c.txt", b"ALONE".to_vec()),
+    ];
+    corpus::tar(&tars.join("0.tar"), &members);
+    let to = folder.path().join("tars-out");
+    let said = run(&mut write(&tars, &to), 0);
+    assert!(said.contains("1 bad samples"), "{said}");
+    let expected = [
+        row("a.wav", "HI YOU", "", "1", 100),
+        row("b.wav", "BYE", "7", "0", 200),
+    ];
+    assert_eq!(rows(&to), expected);
+}
+
+#[test]
+fn columnar_sets_give_structs_and_plain_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("out");
+    let root = folder.path().join("in");
+    put(&root.join("19-1-0001.wav"), wav(1, 16_000, 100));
+    put(&root.join("19-1.trans.txt"), "19-1-0001 HELLO\n");
+    run(&mut write(&root, &first), 0);
+    // Our own shards are Hugging Face's layout.
+    let second = folder.path().join("again");
+    let shard = first.join("shard-00000.parquet");
+    run(&mut write(&shard, &second), 0);
+    assert_eq!(rows(&second), rows(&first));
+    // Plain bytes under another name, speakers as numbers.
+    let plain = folder.path().join("plain.parquet");
+    plain_audio(&plain);
+    let third = folder.path().join("third");
+    run(write(&plain, &third).args(["--columns", "audio=sound"]), 0);
+    let found: Vec<_> = ["transcript", "speaker", "n_frames"]
+        .map(|name| column(&third, name))
+        .into();
+    let expected = [["HI", "BYE"], ["19", "20"], ["100", "200"]];
+    assert_eq!(
+        found,
+        expected.map(|v| v.map(|v| Some(v.to_owned())).to_vec())
+    );
+}
+
+/// The columns `sound`, `text` and `speaker_id`, as a script may write them.
+fn plain_audio(path: &Path) {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, LargeBinaryArray, RecordBatch, StringArray};
+    let sound = LargeBinaryArray::from_iter_values([wav(1, 16_000, 100), wav(2, 16_000, 200)]);
+    let batch = RecordBatch::try_from_iter([
+        (
+            "speaker_id",
+            Arc::new(Int64Array::from(vec![19, 20])) as ArrayRef,
+        ),
+        ("sound", Arc::new(sound)),
+        ("text", Arc::new(StringArray::from(vec!["HI", "BYE"]))),
+    ])
+    .expect("it works");
+    let file = fs::File::create(path).expect("it works");
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("it works");
+    writer.write(&batch).expect("it works");
+    writer.close().expect("it works");
+}
+
+#[test]
+fn bad_recordings_are_quarantined_with_reasons() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    put(&root.join("good.wav"), wav(1, 16_000, 100));
+    put(
+        &root.join("silent.wav"),
+        [&wav(1, 16_000, 100)[..44], &[0; 200]].concat(),
+    );
+    put(&root.join("named.mp3"), wav(2, 16_000, 100));
+    put(&root.join("empty.flac"), "");
+    put(&root.join("none.wav"), wav(1, 16_000, 0));
+    put(
+        &root.join("text.wav"),
+        "no recording at all, whatever its name says",
+    );
+    let to = folder.path().join("out");
+    run(&mut write(&root, &to), 0);
+    let names: Vec<_> = rows(&to).into_iter().map(|[name, ..]| name).collect();
+    assert_eq!(
+        names,
+        ["good.wav", "named.mp3", "silent.wav"],
+        "silence is sound"
+    );
+    let bad = fs::read_to_string(to.join("quarantine.jsonl")).unwrap();
+    for name in ["empty.flac", "none.wav", "text.wav"] {
+        assert!(bad.contains(name), "{name}: {bad}");
+    }
+    assert_eq!(bad.lines().count(), 3, "{bad}");
+}
+
+#[test]
+fn real_speech_is_counted_as_its_publisher_counts_it() {
+    let data = std::env::var("UNDERSTUDY_DATA").unwrap_or_else(|_| "../../shared/data".to_owned());
+    let root = Path::new(&data).join("speech/librispeech");
+    let manifest = root.join("manifest.tsv");
+    let Ok(manifest) = fs::read_to_string(&manifest) else {
+        println!("skipped: no {}; set UNDERSTUDY_DATA", manifest.display());
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    run(write(&root, folder.path()).args(["--check", "header"]), 0);
+    let mut expected: Vec<_> = manifest
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let fields: Vec<_> = line.split('\t').collect();
+            row(
+                fields[0],
+                fields[5],
+                fields[2],
+                "",
+                fields[3].parse().unwrap(),
+            )
+        })
+        .collect();
+    expected.sort();
+    let mut found = rows(&folder.path().join("train"));
+    found.extend(rows(&folder.path().join("val")));
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    for i in 0..400 {
+        let path = root.join(format!("{}/{i:03}.wav", i % 3));
+        put(&path, wav(i, 16_000, 1000 + i));
+    }
+    put(&root.join("0/bad.wav"), "bad");
+    let small = [
+        "--shard-bytes",
+        "128KiB",
+        "--row-group-bytes",
+        "64KiB",
+        "--threads",
+        "2",
+    ];
+    let command = |to: &Path| {
+        let mut command = write(&root, to);
+        command.args(small);
+        command
+    };
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    run(&mut command(&whole), 0);
+    let kills = kill_until_done(&killed, || command(&killed));
+    assert!(kills >= 2, "only {kills} kills");
+    assert_eq!(corpus::files(&killed), corpus::files(&whole));
+}
