@@ -206,8 +206,11 @@ impl Trainer {
         self.sums = Sums::default();
     }
 
-    /// Adds the gradients of one micro-batch.
+    /// Adds the gradients of one micro-batch; one whose samples were all bad adds nothing.
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
+        if batch.n_samples == 0 {
+            return Ok(());
+        }
         let masks = self
             .objective
             .masks(&batch.masks, batch.n_masks, &self.device)?;
