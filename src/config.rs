@@ -248,6 +248,14 @@ impl RunConfig {
                 self.data.lanes
             ),
         );
+        check(
+            self.data.audio.is_none() || n == self.data.lanes,
+            format!(
+                "train.micro_batches: {n}, but recordings of different lengths come lane by lane: \
+                 data.lanes = {}",
+                self.data.lanes
+            ),
+        );
         for (key, value) in [
             ("compute", self.threads.compute),
             ("data", self.threads.data),

@@ -22,10 +22,10 @@ fn the_peak_of_pictures_stays_within_the_budget() {
     if let Some(set) = std::env::var_os(SET) {
         return read_photos(Path::new(&set));
     }
-    let photos = files("images/flowers/train");
-    if photos.is_empty() {
-        return;
-    }
+    let photos = match files("images/flowers/train") {
+        Ok(photos) => photos,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = photos
         .iter()
@@ -43,16 +43,16 @@ fn the_peak_of_recordings_stays_within_the_budget() {
     if let Some(set) = std::env::var_os(SET) {
         return read_recordings(Path::new(&set));
     }
-    let files = files("speech/librispeech");
+    let files = match files("speech/librispeech") {
+        Ok(files) => files,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
     let flac = files
         .iter()
         .filter(|path| path.extension().is_some_and(|end| end == "flac"));
     let recordings: Vec<Vec<u8>> = flac
         .map(|path| std::fs::read(path).expect("a recording"))
         .collect();
-    if recordings.is_empty() {
-        return;
-    }
     let n_frames: Vec<i64> = recordings
         .iter()
         .map(|bytes| {
@@ -69,8 +69,11 @@ fn the_peak_of_recordings_stays_within_the_budget() {
     );
 }
 
-/// The files of a folder of the data; says so if there are none, or nothing to measure with.
-fn files(folder: &str) -> Vec<PathBuf> {
+/// The files of a folder of the data; or why nothing can be measured.
+fn files(folder: &str) -> Result<Vec<PathBuf>, String> {
+    if memory_bytes("VmHWM:").is_none() {
+        return Err("this system does not tell a process's peak memory".into());
+    }
     let data = std::env::var("UNDERSTUDY_DATA").unwrap_or("../../shared/data".into());
     let found = walkdir::WalkDir::new(Path::new(&data).join(folder))
         .sort_by_file_name()
@@ -81,13 +84,9 @@ fn files(folder: &str) -> Vec<PathBuf> {
         .map(walkdir::DirEntry::into_path)
         .collect();
     if found.is_empty() {
-        eprintln!("skipped: nothing in {data}/{folder}; set UNDERSTUDY_DATA");
+        return Err(format!("nothing in {data}/{folder}; set UNDERSTUDY_DATA"));
     }
-    if memory_bytes("VmHWM:").is_none() {
-        eprintln!("skipped: this system does not tell a process's peak memory");
-        return Vec::new();
-    }
-    found
+    Ok(found)
 }
 
 /// Runs a test once more, in a process that has done nothing else.

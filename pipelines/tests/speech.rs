@@ -172,7 +172,7 @@ fn masks_of_version_2_keep_one_count_and_differ() {
         // Of so few positions two may be the same by chance.
         assert!(rows.len() > batch.n_samples * 2, "{} masks", rows.len());
         for mask in batch.masks.chunks(batch.n_positions) {
-            let n_masked = mask.iter().filter(|&&masked| masked == 1).count();
+            let n_masked: usize = mask.iter().map(|&masked| usize::from(masked)).sum();
             assert_eq!(n_masked, batch.n_positions / 2);
         }
     }

@@ -10,7 +10,7 @@ window_chunks = 2
 memory = "64MiB"
 max_bad_fraction = 0.1
 "#;
-const AUDIO: &str = r#"
+const AUDIO: &str = r"
 [audio]
 sample_rate_hz = 16000
 min_frames = 32000
@@ -18,7 +18,7 @@ max_frames = 320000
 normalize_eps = 1e-5
 window_frames = 400
 hop_frames = 320
-"#;
+";
 const SPANS: &str = "[mask.spans]\nprob = 0.65\nlength = 10\n";
 const TEXT: &str = "[text]\nmax_tokens = 512\n";
 const BERT: &str = "[mask.bert]\nprob = 0.15\nmask = 0.8\nrandom = 0.1\n";

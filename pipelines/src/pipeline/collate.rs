@@ -202,16 +202,15 @@ impl Filling {
         self.batch.labels.extend(sample.label);
         self.batch.samples.push(id);
         self.batch.n_samples += 1;
-        let is_copied = match (&mut self.batch.media, &sample.media) {
-            (Media::Images { pixels, .. }, SampleMedia::Pixels(crop)) => {
-                pixels.extend_from_slice(crop);
-                self.batch.masks.extend_from_slice(&sample.masks);
-                true
-            }
-            _ => {
-                self.held.push(sample);
-                false
-            }
+        let is_copied = if let (Media::Images { pixels, .. }, SampleMedia::Pixels(crop)) =
+            (&mut self.batch.media, &sample.media)
+        {
+            pixels.extend_from_slice(crop);
+            self.batch.masks.extend_from_slice(&sample.masks);
+            true
+        } else {
+            self.held.push(sample);
+            false
         };
         self.time += start.elapsed();
         is_copied

@@ -23,7 +23,7 @@ pub(crate) enum Recipe {
     },
     Text {
         max_tokens: usize,
-        tokenizer: Tokenizer,
+        tokenizer: Box<Tokenizer>,
     },
     Tokens(TokenizerInfo),
 }
@@ -59,7 +59,7 @@ impl Recipe {
             (Some(Modality::Text(text)), None) => match &text.tokenizer {
                 Some(path) => Ok(Self::Text {
                     max_tokens: text.max_tokens,
-                    tokenizer: Tokenizer::open(path.as_ref())?,
+                    tokenizer: Box::new(Tokenizer::open(path.as_ref())?),
                 }),
                 None => refuse(format!(
                     "data.text.tokenizer: {} holds raw text, which needs a vocabulary",

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::permutation::{EpochOrder, runs_rng, window_order};
-use super::{Plan, Slot, Window, WindowGroup, cost, layout};
+use super::{BadRows, Plan, Slot, Window, WindowGroup, cost, layout};
 use crate::config::StepSize;
 use crate::{Error, Result};
 
@@ -34,13 +34,6 @@ struct RunPlace {
     epoch: u64,
     window: usize,
     taken: u64,
-}
-
-/// Rows that are known to be bad.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BadRows {
-    /// Sorted, each once.
-    rows: Vec<u64>,
 }
 
 impl Plan {
@@ -91,7 +84,7 @@ impl Plan {
             }
         };
         let target = step * share;
-        let places = if bad.rows.is_empty() {
+        let places = if bad.is_empty() {
             lanes.clone().map(|lane| self.place(lane, target)).collect()
         } else {
             self.places_past_bad_rows(lanes.clone(), target, &bad)
@@ -196,7 +189,7 @@ impl Plan {
         let (chunks, n_slices) = (&self.0.chunks, self.0.config.lanes);
         let total = self.0.layout.rows();
         let mut has_bad = vec![false; chunks.len()];
-        for &row in bad.rows.iter().filter(|&&row| row < total) {
+        for row in bad.in_range(0..total) {
             has_bad[chunks.of_row(row) as usize] = true;
         }
         let order = EpochOrder::new(chunks, self.0.config.seed, epoch, n_slices);
@@ -334,34 +327,5 @@ impl Iterator for LaneStream {
                 });
             }
         }
-    }
-}
-
-impl BadRows {
-    /// Whether a row is known to be bad.
-    pub fn contains(&self, row: u64) -> bool {
-        self.rows.binary_search(&row).is_ok()
-    }
-
-    fn in_range(&self, rows: Range<u64>) -> impl Iterator<Item = u64> + use<'_> {
-        let from = self.rows.partition_point(|&row| row < rows.start);
-        self.rows[from..]
-            .iter()
-            .copied()
-            .take_while(move |&row| row < rows.end)
-    }
-
-    fn count_in(&self, rows: Range<u64>) -> u64 {
-        let before = |end: u64| self.rows.partition_point(|&row| row < end) as u64;
-        before(rows.end) - before(rows.start)
-    }
-}
-
-impl FromIterator<u64> for BadRows {
-    fn from_iter<I: IntoIterator<Item = u64>>(rows: I) -> Self {
-        let mut rows: Vec<u64> = rows.into_iter().collect();
-        rows.sort_unstable();
-        rows.dedup();
-        Self { rows }
     }
 }

@@ -25,6 +25,7 @@
 //! lengths of its rows alone, so the place of step `k` is arithmetic on lengths; it does not depend
 //! on bad rows, which leave their run short.
 
+mod bad_rows;
 mod cost;
 mod lanes;
 mod layout;
@@ -36,10 +37,11 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use bad_rows::BadRows;
 pub use cost::Costs;
-pub use lanes::{BadRows, LaneStream};
+pub use lanes::LaneStream;
 pub use layout::{Layout, Place};
-pub use report::Report;
+pub use report::{CostReport, Report};
 
 use crate::config::StepSize;
 use crate::{DataConfig, Error, Result};

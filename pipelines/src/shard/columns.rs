@@ -19,7 +19,7 @@ pub(super) struct ColumnMap {
 #[derive(Debug, Clone)]
 struct Name {
     ours: &'static str,
-    name: String,
+    theirs: String,
     chosen: bool,
 }
 
@@ -67,7 +67,7 @@ impl ColumnMap {
     pub(super) fn new(kind: Kind, map: &BTreeMap<String, String>) -> Self {
         let name = |&ours: &&'static str| Name {
             ours,
-            name: map.get(ours).cloned().unwrap_or_else(|| ours.to_owned()),
+            theirs: map.get(ours).cloned().unwrap_or_else(|| ours.to_owned()),
             chosen: map.contains_key(ours),
         };
         Self {
@@ -80,7 +80,7 @@ impl ColumnMap {
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.names
             .iter()
-            .map(|name| (name.ours, name.name.as_str()))
+            .map(|name| (name.ours, name.theirs.as_str()))
     }
 
     /// Whether a column of this name holds media.
@@ -92,7 +92,7 @@ impl ColumnMap {
 
     /// Whether a file with this schema can be of this kind.
     pub(super) fn fits(&self, schema: &Schema) -> bool {
-        schema.index_of(&self.names[0].name).is_ok()
+        schema.index_of(&self.names[0].theirs).is_ok()
     }
 
     /// The set's name of the column of labels.
@@ -112,14 +112,14 @@ impl ColumnMap {
 
     fn theirs<'a>(&'a self, ours: &'a str) -> &'a str {
         let found = self.names.iter().find(|name| name.ours == ours);
-        found.map_or(ours, |name| &name.name)
+        found.map_or(ours, |name| &name.theirs)
     }
 
     /// Finds the columns in a shard's schema and checks their types.
     pub(super) fn find(&self, schema: &Schema, shard: &str) -> Result<Columns> {
         let error = |name: &Name, reason: String| Error::Schema {
             shard: shard.to_owned(),
-            column: name.name.clone(),
+            column: name.theirs.clone(),
             reason,
         };
         let kind = self.kind;
@@ -127,7 +127,7 @@ impl ColumnMap {
             let Some(name) = self.names.iter().find(|name| name.ours == ours) else {
                 return Ok(None);
             };
-            let Ok(at) = schema.index_of(&name.name) else {
+            let Ok(at) = schema.index_of(&name.theirs) else {
                 if ours != kind.media_column() && !name.chosen {
                     return Ok(None);
                 }

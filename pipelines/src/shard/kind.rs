@@ -83,12 +83,11 @@ impl TokenizerInfo {
             .chunks_exact(self.width_bytes)
             .map(little_endian)
             .collect();
-        let n_own = match n_tokens {
-            Some(n) => usize::try_from(n).unwrap_or(0),
-            None => {
-                let last = tokens.iter().rposition(|&id| id != self.pad);
-                last.map_or(0, |last| last + 1)
-            }
+        let n_own = if let Some(n) = n_tokens {
+            usize::try_from(n).unwrap_or(0)
+        } else {
+            let last = tokens.iter().rposition(|&id| id != self.pad);
+            last.map_or(0, |last| last + 1)
         };
         if n_own == 0 || n_own > tokens.len() {
             return Err(SampleError::Decode(format!(

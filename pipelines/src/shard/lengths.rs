@@ -5,7 +5,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use futures::{StreamExt, TryStreamExt};
 
-use super::{FOOTERS_AT_ONCE, Footer, ShardSet};
+use super::footer::Footer;
+use super::{FOOTERS_AT_ONCE, ShardSet};
 use crate::{Error, Result};
 
 /// How long a row is.
@@ -90,10 +91,12 @@ fn numbers(batch: &RecordBatch, column: usize) -> Result<Vec<u64>, String> {
     let numbers = cast(batch.column(column), &DataType::Int64).map_err(|e| e.to_string())?;
     let numbers = numbers.as_primitive::<Int64Type>();
     (0..numbers.len())
-        .map(|row| match numbers.is_valid(row) {
-            true => u64::try_from(numbers.value(row))
-                .map_err(|_| format!("row {row} has a length of {}", numbers.value(row))),
-            false => Err(format!("row {row} has no length")),
+        .map(|row| {
+            if numbers.is_null(row) {
+                return Err(format!("row {row} has no length"));
+            }
+            let number = numbers.value(row);
+            u64::try_from(number).map_err(|_| format!("row {row} has a length of {number}"))
         })
         .collect()
 }

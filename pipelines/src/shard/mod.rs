@@ -3,6 +3,7 @@
 mod arrow;
 mod columns;
 mod fetch;
+mod footer;
 mod kind;
 mod lengths;
 mod listing;
@@ -28,12 +29,11 @@ use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
 use fetch::Object;
+use footer::{Footer, Footers, choose};
 use rows::Classes;
 
 /// Footers read at a time.
 const FOOTERS_AT_ONCE: usize = 16;
-/// Footers kept in memory; one that was let go is read again when its shard is.
-const KEPT_FOOTER_BYTES: usize = 64 << 20;
 
 /// A set of shards, open for reading.
 #[derive(Debug)]
@@ -350,132 +350,5 @@ impl Group {
     /// How much larger the group is in memory than in the file, beside what each row takes.
     fn growth(&self) -> f64 {
         (self.memory - self.rows * rows::ROW_BYTES) as f64 / self.bytes.max(1) as f64
-    }
-}
-
-/// The first of `kinds` whose media the file has.
-async fn choose(
-    kinds: &[Kind],
-    object: &Object,
-    columns: &BTreeMap<String, String>,
-) -> Result<ColumnMap> {
-    let schema = match object.format {
-        ShardFormat::Parquet => parquet::read_schema(object).await?,
-        ShardFormat::Arrow => arrow::read_schema(object).await?,
-    };
-    let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
-    maps.find(|map| map.fits(&schema)).ok_or_else(|| {
-        let there: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let media: Vec<&str> = kinds.iter().map(|kind| kind.media_column()).collect();
-        Error::Schema {
-            shard: object.location.url.clone(),
-            column: media.join("`, `"),
-            reason: format!(
-                "none of them is there; the file has {}: name the right one under \
-                 [data.columns] or with --columns, `{} = \"…\"`",
-                there.join(", "),
-                media[0]
-            ),
-        }
-    })
-}
-
-/// What a shard says of itself.
-#[derive(Debug)]
-enum Footer {
-    Parquet(parquet::Footer),
-    Arrow(arrow::Footer),
-}
-
-impl Footer {
-    async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
-        match object.format {
-            ShardFormat::Parquet => parquet::Footer::read(object, columns)
-                .await
-                .map(Self::Parquet),
-            ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
-        }
-    }
-
-    fn groups(&self) -> &[Group] {
-        match self {
-            Self::Parquet(footer) => &footer.groups,
-            Self::Arrow(footer) => &footer.groups,
-        }
-    }
-
-    fn classes(&self) -> Option<&Vec<String>> {
-        match self {
-            Self::Parquet(footer) => footer.classes.as_ref(),
-            Self::Arrow(footer) => footer.classes.as_ref(),
-        }
-    }
-
-    fn tokenizer(&self) -> Option<&TokenizerInfo> {
-        match self {
-            Self::Parquet(footer) => footer.tokenizer.as_ref(),
-            Self::Arrow(footer) => footer.tokenizer.as_ref(),
-        }
-    }
-
-    fn has_lengths(&self) -> bool {
-        match self {
-            Self::Parquet(footer) => footer.columns().length_and_rate().is_some(),
-            Self::Arrow(_) => false,
-        }
-    }
-
-    fn memory(&self) -> usize {
-        match self {
-            Self::Parquet(footer) => footer.memory(),
-            Self::Arrow(footer) => footer.memory(),
-        }
-    }
-}
-
-/// The footers in memory: the ones used last.
-#[derive(Debug)]
-struct Footers {
-    kept: BTreeMap<usize, (u64, Arc<Footer>)>,
-    bytes: usize,
-    limit: usize,
-    clock: u64,
-}
-
-impl Default for Footers {
-    fn default() -> Self {
-        Self {
-            kept: BTreeMap::new(),
-            bytes: 0,
-            limit: KEPT_FOOTER_BYTES,
-            clock: 0,
-        }
-    }
-}
-
-impl Footers {
-    fn get(&mut self, shard: usize) -> Option<Arc<Footer>> {
-        self.clock += 1;
-        let (used, footer) = self.kept.get_mut(&shard)?;
-        *used = self.clock;
-        Some(footer.clone())
-    }
-
-    fn keep(&mut self, shard: usize, footer: Arc<Footer>) {
-        self.clock += 1;
-        self.bytes += footer.memory();
-        if let Some((_, replaced)) = self.kept.insert(shard, (self.clock, footer)) {
-            self.bytes -= replaced.memory();
-        }
-        while self.bytes > self.limit && self.kept.len() > 1 {
-            let oldest = self
-                .kept
-                .iter()
-                .min_by_key(|(_, (used, _))| *used)
-                .map(|(&shard, _)| shard);
-            if let Some((_, footer)) = oldest.and_then(|shard| self.kept.remove(&shard)) {
-                self.bytes -= footer.memory();
-            }
-        }
     }
 }

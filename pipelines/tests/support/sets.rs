@@ -143,7 +143,7 @@ pub(crate) fn token_rows(
     )
 }
 
-/// A vocabulary of single bytes, as RoBERTa keeps one: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, the
+/// A vocabulary of single bytes, as `RoBERTa` keeps one: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, the
 /// bytes from 4 on in the order of their characters, `<mask>` 260.
 pub(crate) fn write_vocabulary(folder: &Path) {
     std::fs::create_dir_all(folder).expect("a folder");

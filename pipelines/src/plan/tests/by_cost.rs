@@ -6,7 +6,7 @@ use super::*;
 fn by_cost(shards: &[Vec<u64>], seed: u64, lanes: usize, share: u64, window: usize) -> Plan {
     let layout = Layout::new(shards.iter().map(Vec::as_slice));
     let cost = |row: u64| match row.wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed) >> 58 {
-        short @ 0..4 => (row == 0) as u32 * (1 + short as u32),
+        short @ 0..4 => u32::from(row == 0) * (1 + short as u32),
         cost => cost as u32,
     };
     let costs = Costs::new((0..layout.rows()).map(cost).collect());

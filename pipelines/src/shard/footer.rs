@@ -1,0 +1,140 @@
+//! What shards say of themselves, and how much of it is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::columns::ColumnMap;
+use super::fetch::Object;
+use super::kind::TokenizerInfo;
+use super::{Group, Kind, ShardFormat, arrow, parquet};
+use crate::{Error, Result};
+
+/// Footers kept in memory; one that was let go is read again when its shard is.
+const KEPT_FOOTER_BYTES: usize = 64 << 20;
+
+/// The first of `kinds` whose media the file has.
+pub(super) async fn choose(
+    kinds: &[Kind],
+    object: &Object,
+    columns: &BTreeMap<String, String>,
+) -> Result<ColumnMap> {
+    let schema = match object.format {
+        ShardFormat::Parquet => parquet::read_schema(object).await?,
+        ShardFormat::Arrow => arrow::read_schema(object).await?,
+    };
+    let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
+    maps.find(|map| map.fits(&schema)).ok_or_else(|| {
+        let there: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let media: Vec<&str> = kinds.iter().map(|kind| kind.media_column()).collect();
+        Error::Schema {
+            shard: object.location.url.clone(),
+            column: media.join("`, `"),
+            reason: format!(
+                "none of them is there; the file has {}: name the right one under \
+                 [data.columns] or with --columns, `{} = \"…\"`",
+                there.join(", "),
+                media[0]
+            ),
+        }
+    })
+}
+
+/// What a shard says of itself.
+#[derive(Debug)]
+pub(super) enum Footer {
+    Parquet(parquet::Footer),
+    Arrow(arrow::Footer),
+}
+
+impl Footer {
+    pub(super) async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        match object.format {
+            ShardFormat::Parquet => parquet::Footer::read(object, columns)
+                .await
+                .map(Self::Parquet),
+            ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
+        }
+    }
+
+    pub(super) fn groups(&self) -> &[Group] {
+        match self {
+            Self::Parquet(footer) => &footer.groups,
+            Self::Arrow(footer) => &footer.groups,
+        }
+    }
+
+    pub(super) fn classes(&self) -> Option<&Vec<String>> {
+        match self {
+            Self::Parquet(footer) => footer.classes.as_ref(),
+            Self::Arrow(footer) => footer.classes.as_ref(),
+        }
+    }
+
+    pub(super) fn tokenizer(&self) -> Option<&TokenizerInfo> {
+        match self {
+            Self::Parquet(footer) => footer.tokenizer.as_ref(),
+            Self::Arrow(footer) => footer.tokenizer.as_ref(),
+        }
+    }
+
+    pub(super) fn has_lengths(&self) -> bool {
+        match self {
+            Self::Parquet(footer) => footer.columns().length_and_rate().is_some(),
+            Self::Arrow(_) => false,
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Parquet(footer) => footer.memory(),
+            Self::Arrow(footer) => footer.memory(),
+        }
+    }
+}
+
+/// The footers in memory: the ones used last.
+#[derive(Debug)]
+pub(super) struct Footers {
+    pub(super) kept: BTreeMap<usize, (u64, Arc<Footer>)>,
+    pub(super) bytes: usize,
+    pub(super) limit: usize,
+    clock: u64,
+}
+
+impl Default for Footers {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            bytes: 0,
+            limit: KEPT_FOOTER_BYTES,
+            clock: 0,
+        }
+    }
+}
+
+impl Footers {
+    pub(super) fn get(&mut self, shard: usize) -> Option<Arc<Footer>> {
+        self.clock += 1;
+        let (used, footer) = self.kept.get_mut(&shard)?;
+        *used = self.clock;
+        Some(footer.clone())
+    }
+
+    pub(super) fn keep(&mut self, shard: usize, footer: Arc<Footer>) {
+        self.clock += 1;
+        self.bytes += footer.memory();
+        if let Some((_, replaced)) = self.kept.insert(shard, (self.clock, footer)) {
+            self.bytes -= replaced.memory();
+        }
+        while self.bytes > self.limit && self.kept.len() > 1 {
+            let oldest = self
+                .kept
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(&shard, _)| shard);
+            if let Some((_, footer)) = oldest.and_then(|shard| self.kept.remove(&shard)) {
+                self.bytes -= footer.memory();
+            }
+        }
+    }
+}
