@@ -111,7 +111,8 @@ impl LrSchedule {
     /// What cannot work, each as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         match *self {
-            Self::Cosine { final_lr, .. } | Self::BeitCosine { final_lr, .. } => (!(final_lr >= 0.0))
+            Self::Cosine { final_lr, .. } | Self::BeitCosine { final_lr, .. } => (!(final_lr
+                >= 0.0))
                 .then(|| format!("final_lr: must be at least 0, is {final_lr}"))
                 .into_iter()
                 .collect(),
@@ -198,7 +199,14 @@ mod tests {
             init_scale: 0.1,
             final_scale: 0.01,
         };
-        for (step, expected) in [(0, 0.2), (5, 1.1), (10, 2.0), (29, 2.0), (50, 0.2), (70, 0.02)] {
+        for (step, expected) in [
+            (0, 0.2),
+            (5, 1.1),
+            (10, 2.0),
+            (29, 2.0),
+            (50, 0.2),
+            (70, 0.02),
+        ] {
             let found = schedule.lr(2.0, step, 100);
             assert!((found - expected).abs() < 1e-12, "{step}: {found}");
         }

@@ -79,9 +79,13 @@ pub fn run(
     let encoders = vec![
         (
             weights,
-            Box::new(|images| pooled(&encoder, &config.model, images)) as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>,
+            Box::new(|images| pooled(&encoder, &config.model, images))
+                as Box<dyn FnMut(Tensor<4>) -> Tensor<2>>,
         ),
-        ("untrained", Box::new(|images| pooled(&untrained, &config.model, images))),
+        (
+            "untrained",
+            Box::new(|images| pooled(&untrained, &config.model, images)),
+        ),
     ];
     let threads = config.threads.data.unwrap_or(1);
     let table = compare(&config.data, encoders, config.seed, threads, device)?;

@@ -51,7 +51,10 @@ fn in_image(part: &str) -> Option<Option<String>> {
     Some(match part {
         "fixed_positional_encoder.positions" => None,
         "extra_tokens" => Some("cls_token".to_owned()),
-        _ => Some(format!("patch_embed.{}", part.strip_prefix("local_encoder.")?)),
+        _ => Some(format!(
+            "patch_embed.{}",
+            part.strip_prefix("local_encoder.")?
+        )),
     })
 }
 

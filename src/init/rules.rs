@@ -64,7 +64,10 @@ fn audio(name: &str, config: &AudioConfig) -> Rule {
         // Kaiming's normal values for a ReLU.
         let layer_idx = layer_idx.parse::<usize>().unwrap_or(0);
         let n_in = if layer_idx == 0 { 1 } else { config.conv_dim };
-        let kernel = config.conv_layers.get(layer_idx).map_or(1, |layer| layer[0]);
+        let kernel = config
+            .conv_layers
+            .get(layer_idx)
+            .map_or(1, |layer| layer[0]);
         return Rule::Normal {
             std: (2.0 / (n_in * kernel) as f64).sqrt(),
         };

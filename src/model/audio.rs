@@ -48,18 +48,17 @@ struct WaveLayer {
 impl WaveFeatures {
     fn new(config: &AudioConfig, device: &Device) -> Self {
         let dim = config.conv_dim;
-        let layers =
-            config
-                .conv_layers
-                .iter()
-                .enumerate()
-                .map(|(layer_idx, &[kernel, stride])| {
-                    let n_in = if layer_idx == 0 { 1 } else { dim };
-                    WaveLayer {
-                        conv: Conv1d::strided(n_in, dim, kernel, stride, device),
-                        norm: LayerNorm::new(dim, CONV_NORM_EPS, device),
-                    }
-                });
+        let layers = config
+            .conv_layers
+            .iter()
+            .enumerate()
+            .map(|(layer_idx, &[kernel, stride])| {
+                let n_in = if layer_idx == 0 { 1 } else { dim };
+                WaveLayer {
+                    conv: Conv1d::strided(n_in, dim, kernel, stride, device),
+                    norm: LayerNorm::new(dim, CONV_NORM_EPS, device),
+                }
+            });
         Self {
             layers: layers.collect(),
             norm: LayerNorm::new(dim, config.norm_eps, device),
@@ -202,11 +201,7 @@ impl AudioEncoder {
     }
 
     /// The blocks that give targets; `each` sees every one's index and output.
-    pub fn run(
-        &self,
-        sequence: Sequence,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, self.layer_drop_prob, each)
     }
 
@@ -256,8 +251,12 @@ mod tests {
     #[test]
     fn slopes_are_the_published_ones() {
         // data2vec.md §2.2.
-        let exponents =
-            |n_heads| alibi_slopes(n_heads).into_iter().map(f32::log2).collect::<Vec<_>>();
+        let exponents = |n_heads| {
+            alibi_slopes(n_heads)
+                .into_iter()
+                .map(f32::log2)
+                .collect::<Vec<_>>()
+        };
         let near = |found: Vec<f32>, expected: Vec<f32>| {
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {

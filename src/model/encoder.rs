@@ -92,11 +92,7 @@ impl Encoder {
     }
 
     /// The blocks that give targets; `each` sees every one's index and output.
-    pub fn run(
-        &self,
-        sequence: Sequence,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         match self {
             Self::Vit1(encoder) => encoder.run(sequence, each),
             Self::Vit2(encoder) => encoder.run(sequence, each),

@@ -287,9 +287,11 @@ mod tests {
         for (config, lacks) in all().into_iter().zip(lacks) {
             let student = params::shapes(&Network::student(&config, &device));
             let teacher = params::shapes(&Network::teacher(&config, &device));
-            assert!(lacks.iter().all(|part| {
-                student.iter().any(|(name, _)| name.starts_with(part))
-            }));
+            assert!(
+                lacks
+                    .iter()
+                    .all(|part| { student.iter().any(|(name, _)| name.starts_with(part)) })
+            );
             let expected: Vec<_> = student
                 .into_iter()
                 .filter(|(name, _)| !lacks.iter().any(|part| name.starts_with(part)))

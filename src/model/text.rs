@@ -126,11 +126,7 @@ impl TextEncoder {
     }
 
     /// The blocks; `each` sees every one's index and output.
-    pub fn run(
-        &self,
-        sequence: Sequence,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 }

@@ -109,11 +109,7 @@ impl Vit1 {
 
     /// All blocks; `each` sees every block's index and output. The final norm is left to
     /// [`Self::normed`]. Returns `[B, 1 + N, D]`.
-    pub fn run(
-        &self,
-        sequence: Sequence,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 

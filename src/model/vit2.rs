@@ -66,11 +66,7 @@ impl Vit2 {
 
     /// The blocks that give targets; `each` sees every one's index and output. Returns
     /// `[R, 1 + n, D]`.
-    pub fn run(
-        &self,
-        sequence: Sequence,
-        each: &mut dyn FnMut(usize, &BlockOutput),
-    ) -> Tensor<3> {
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 

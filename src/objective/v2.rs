@@ -39,8 +39,8 @@ pub(super) fn predict(
     });
     let sequence = encoder.sequence(local, View::Kept(masks), padding);
     let tokens = encoder.run(sequence, &mut |_, _| ());
-    let class_tokens = (encoder.n_extra() == 1)
-        .then(|| tokens.clone().narrow(1, 0, 1).reshape([n_rows, dim]));
+    let class_tokens =
+        (encoder.n_extra() == 1).then(|| tokens.clone().narrow(1, 0, 1).reshape([n_rows, dim]));
     let kept = encoder
         .without_extra(tokens)
         .reshape([n_rows * n_kept, dim]);

@@ -209,9 +209,9 @@ impl Trainer {
 
     /// Adds the gradients of one micro-batch.
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
-        let masks = self
-            .objective
-            .masks(&batch.masks, batch.n_masks, batch.n_patches, &self.device)?;
+        let masks =
+            self.objective
+                .masks(&batch.masks, batch.n_masks, batch.n_patches, &self.device)?;
         let n_samples = batch.n_samples;
         let images = batch::images(
             batch.images,

@@ -55,13 +55,27 @@ pub(crate) fn check_start(
 
     let student = objective.student.valid();
     for prefix in ["eval", "features"] {
-        check_features(comparison, prefix, &student.encoder, media, &objective.config, padding);
+        check_features(
+            comparison,
+            prefix,
+            &student.encoder,
+            media,
+            &objective.config,
+            padding,
+        );
         let prefix = format!("{prefix}_padded");
         if let Some(media) = padded(io, &prefix, media, &objective.config, device) {
             let padding = media.padding(config);
             let encoder = &student.encoder;
             // Everything is compared here, what stands in the padding too.
-            check_features(comparison, &prefix, encoder, &media, &objective.config, None);
+            check_features(
+                comparison,
+                &prefix,
+                encoder,
+                &media,
+                &objective.config,
+                None,
+            );
             let frames = format!("{prefix}.padding_mask_frames");
             comparison.tensor_if_any(&frames, GROUP, padding.unwrap());
         }

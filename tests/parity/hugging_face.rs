@@ -50,7 +50,11 @@ fn take(weights: &mut Weights, prefix: &str) -> Weights {
 }
 
 /// `module` with the weights of `prefix`, if there are any.
-fn head<M: Module>(weights: &mut Weights, prefix: &str, module: impl FnOnce(&Weights) -> M) -> Option<M> {
+fn head<M: Module>(
+    weights: &mut Weights,
+    prefix: &str,
+    module: impl FnOnce(&Weights) -> M,
+) -> Option<M> {
     let own = take(weights, prefix);
     (!own.is_empty()).then(|| params::load(module(&own), own).unwrap())
 }
@@ -72,7 +76,13 @@ fn check_image(
         let model = Classifier::new(&config, n_classes, device);
         let model = params::load(model, weights).unwrap();
         let encoder = Encoder::Vit1(model.encoder.clone());
-        let tokens = layers(comparison, "", &encoder, &media, EncoderConfig::Vit1(&config));
+        let tokens = layers(
+            comparison,
+            "",
+            &encoder,
+            &media,
+            EncoderConfig::Vit1(&config),
+        );
         let logits = model.classify(tokens);
         comparison.tensor("logits", OUTPUTS, logits.clone());
         comparison.scalar("loss", "losses", cross_entropy(logits, &io["in.labels"]));
@@ -183,7 +193,10 @@ fn check_ctc(
                 .collect();
             let logits = logits.clone().narrow(0, row, 1).squeeze_dim::<2>(0);
             let n = n_positions[row] as usize;
-            (ctc(logits.narrow(0, 0, n), &letters), letters.len().max(1) as f64)
+            (
+                ctc(logits.narrow(0, 0, n), &letters),
+                letters.len().max(1) as f64,
+            )
         })
         .collect();
     let sum = rows.iter().map(|(loss, _)| loss).sum();
@@ -222,7 +235,13 @@ fn check_text(
         tokens: io["in.input_ids"].ids(device),
         lengths: Some(io["in.attention_mask"].count_per_row(|valid| valid != 0.0)),
     };
-    let tokens = layers(comparison, "", &encoder, &media, EncoderConfig::Text(&config));
+    let tokens = layers(
+        comparison,
+        "",
+        &encoder,
+        &media,
+        EncoderConfig::Text(&config),
+    );
     comparison.tensor_if_any("last_hidden_state", OUTPUTS, tokens.clone());
     if let (Some(pooler), true) = (pooler, io.contains_key("pooler_output")) {
         comparison.tensor("pooler_output", OUTPUTS, pooler.forward(tokens.clone()));

@@ -4,16 +4,17 @@ use burn::tensor::Device;
 use serde_json::Value;
 use understudy::import::{data2vec_vision, fairseq1};
 use understudy::model::{
-    AudioConfig, Data2Vec1Config, Media, ModelConfig, Network, Norm, RelativePosition, TargetConfig,
-    TextConfig, Vit1Config,
+    AudioConfig, Data2Vec1Config, Media, ModelConfig, Network, Norm, RelativePosition,
+    TargetConfig, TextConfig, Vit1Config,
 };
 use understudy::params;
 use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
-use crate::pretrain::{
-    Method, Seen, check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+use crate::pretrain::{Method, Seen};
+use crate::reference::{
+    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
 };
 
 /// The pad token of fairseq's dictionaries.

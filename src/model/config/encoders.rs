@@ -82,8 +82,9 @@ pub struct AudioConfig {
     pub pos_conv_kernel: usize,
     /// Their groups of channels; 16.
     pub pos_conv_groups: usize,
-    /// Whether padding is cleared before them: so in 1.0. 2.0's code lets what stands there reach the
-    /// positions beside it; pre-training never pads, and gives the same either way.
+    /// Whether padding is cleared before the first of them: so in 1.0. 2.0's code lets what stands
+    /// there reach the positions beside it. Either way a sample's features depend on its padding, a
+    /// little or more; pre-training never pads.
     pub clear_padding: bool,
     /// Whether the teacher's are the student's instead of an average: so in 1.0 on speech.
     pub shared_pos_conv: bool,
@@ -273,7 +274,9 @@ impl AudioConfig {
     /// Frames that one position looks at.
     pub fn window_frames(&self) -> usize {
         let layers = self.conv_layers.iter().rev();
-        layers.fold(1, |window, &[kernel, stride]| (window - 1) * stride + kernel)
+        layers.fold(1, |window, &[kernel, stride]| {
+            (window - 1) * stride + kernel
+        })
     }
 
     /// Frames from one position to the next.
@@ -317,10 +320,9 @@ impl Check {
     }
 
     pub(super) fn divides(&mut self, (key, part): (&str, usize), (of, whole): (&str, usize)) {
-        self.require(
-            part > 0 && whole > 0 && whole.is_multiple_of(part),
-            || format!("{key} {part} does not divide {of} {whole}"),
-        );
+        self.require(part > 0 && whole > 0 && whole.is_multiple_of(part), || {
+            format!("{key} {part} does not divide {of} {whole}")
+        });
     }
 }
 
@@ -331,15 +333,7 @@ mod tests {
     #[test]
     fn positions_of_a_wave_are_the_references() {
         let mut config = tiny_audio();
-        config.conv_layers = vec![
-            [10, 5],
-            [3, 2],
-            [3, 2],
-            [3, 2],
-            [3, 2],
-            [2, 2],
-            [2, 2],
-        ];
+        config.conv_layers = vec![[10, 5], [3, 2], [3, 2], [3, 2], [3, 2], [2, 2], [2, 2]];
         assert_eq!((config.window_frames(), config.hop_frames()), (400, 320));
         // Lengths of the reference code (data2vec.md, verification numbers).
         let found = [16_000, 32_000, 160_000, 320_000, 399, 0].map(|n| config.n_positions(n));

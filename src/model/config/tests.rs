@@ -199,7 +199,12 @@ fn sizes_of_audio_and_text_are_checked() {
     for (config, expected) in [
         (
             tiny1_of(Some(audio), None),
-            vec!["conv_layers", "pos_conv_kernel 4", "groups 3", "drop_prob 1"],
+            vec![
+                "conv_layers",
+                "pos_conv_kernel 4",
+                "groups 3",
+                "drop_prob 1",
+            ],
         ),
         (
             tiny2_of(None, Some(text)),
