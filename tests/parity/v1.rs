@@ -130,11 +130,11 @@ pub(crate) fn text(case: &Case) -> Method {
 
 /// The original tokens, the student's, and masks where the latter are `<mask>`.
 fn text_seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
-    let mask_token = number(&case.config["model"], "mask_index");
+    let mask_token = size(&case.config["model"], "mask_index");
     let student = io.get(&format!("in.src_tokens.{k}"))?;
     let mut mask = student.clone();
     for token in &mut mask.values {
-        *token = f64::from(*token == mask_token);
+        *token = f64::from(*token as usize == mask_token);
     }
     Some(Seen {
         media: tokens_of(&io["in.target_tokens"], PAD, device),
