@@ -110,11 +110,14 @@ impl LrSchedule {
 
     /// What cannot work, each as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
+        // A NaN is neither.
+        let is_rate = |lr: f64| lr >= 0.0;
+        let is_share = |scale: f64| scale > 0.0 && scale <= 1.0;
         match *self {
-            Self::Cosine { final_lr, .. } | Self::BeitCosine { final_lr, .. } => (!(final_lr
-                >= 0.0))
-                .then(|| format!("final_lr: must be at least 0, is {final_lr}"))
+            Self::Cosine { final_lr, .. } | Self::BeitCosine { final_lr, .. } => [final_lr]
                 .into_iter()
+                .filter(|&lr| !is_rate(lr))
+                .map(|lr| format!("final_lr: must be at least 0, is {lr}"))
                 .collect(),
             Self::TriStage {
                 init_scale,
@@ -122,7 +125,7 @@ impl LrSchedule {
                 ..
             } => [("init_scale", init_scale), ("final_scale", final_scale)]
                 .into_iter()
-                .filter(|(_, scale)| !(*scale > 0.0 && *scale <= 1.0))
+                .filter(|&(_, scale)| !is_share(scale))
                 .map(|(key, scale)| format!("{key}: must be above 0 and at most 1, is {scale}"))
                 .collect(),
             Self::Linear { .. } => Vec::new(),

@@ -112,13 +112,20 @@ fn all_mistakes_are_told_at_once() {
         "data.lanes=7",
         "model.data2vec2.image.n_heads=5",
         "optim.clip_norm=0",
+        "optim.schedule.cosine.final_lr=-1e-6",
     ]
     .map(str::to_owned);
-    let error = RunConfig::load(&path, &set).expect_err("four mistakes");
+    let error = RunConfig::load(&path, &set).expect_err("five mistakes");
     let ConfigError::Invalid { problems, .. } = &error else {
         panic!("{error}")
     };
-    for key in ["steps:", "data.lanes:", "n_heads", "optim.clip_norm:"] {
+    for key in [
+        "steps:",
+        "data.lanes:",
+        "n_heads",
+        "optim.clip_norm:",
+        "optim.schedule: final_lr",
+    ] {
         assert!(
             problems.iter().any(|problem| problem.contains(key)),
             "{key} in {problems:?}"

@@ -5,7 +5,8 @@ use super::{ImportError, Name, Tensors, fused, rename};
 /// Where the sentence encoder lies within the text model.
 const TEXT: &str = "encoder.sentence_encoder.";
 
-/// All tensors of a student under our names.
+/// All tensors of a student under our names; the head that the released text model has in the
+/// place of its own below `language.`, as from Hugging Face's folders.
 pub fn student(tensors: Tensors) -> Result<Tensors, ImportError> {
     let is_text = tensors.keys().any(|name| name.starts_with(TEXT));
     let our_name = if is_text { text } else { audio };
@@ -55,6 +56,17 @@ fn text(theirs: &str) -> Option<Name> {
             _ => match name.strip_prefix("layernorm_embedding.") {
                 Some(rest) => format!("encoder.embed.norm.{rest}"),
                 None => block(name.strip_prefix("layers.")?)?,
+            },
+        }
+    } else if let Some(name) = theirs.strip_prefix("encoder.lm_head.") {
+        // The released model has this in the place of the present code's head.
+        match name {
+            // A copy of the table of tokens.
+            "weight" => return Some(Name::Dropped),
+            "bias" => "language.bias".to_owned(),
+            _ => match name.strip_prefix("layer_norm.") {
+                Some(rest) => format!("language.norm.{rest}"),
+                None => format!("language.dense.{}", name.strip_prefix("dense.")?),
             },
         }
     } else {
@@ -112,13 +124,18 @@ mod tests {
             text("encoder.sentence_encoder.version"),
             Some(Name::Dropped)
         );
+        assert_eq!(text("encoder.lm_head.weight"), Some(Name::Dropped));
+        assert_eq!(
+            text("encoder.lm_head.layer_norm.bias"),
+            Some(ours("language.norm.bias"))
+        );
     }
 
     #[test]
     fn unknown_names_are_refused() {
         assert_eq!(audio("encoder.layers.0.self_attn.q_proj_weight"), None);
         assert_eq!(audio("quantizer.vars"), None);
-        assert_eq!(text("encoder.lm_head.dense.weight"), None);
+        assert_eq!(text("encoder.lm_head.decoder.weight"), None);
         assert_eq!(text("encoder.regression_head.1.weight"), None);
     }
 }

@@ -37,52 +37,48 @@ fn our_name(theirs: &str) -> Option<Name> {
     if let Some(rest) = part.strip_prefix("decoder.") {
         return Some(Name::Ours(format!("decoder.{}", in_decoder(rest)?)));
     }
-    let ours = match modality {
-        "IMAGE" => in_image(part)?,
-        "AUDIO" => in_audio(part)?,
-        "TEXT" => in_text(part)?,
+    let ours = match (modality, part) {
+        ("IMAGE", "fixed_positional_encoder.positions") => return Some(Name::Dropped),
+        ("IMAGE", _) => in_image(part)?,
+        ("AUDIO", _) => in_audio(part)?,
+        ("TEXT", _) => in_text(part)?,
         _ => return None,
     };
-    Some(ours.map_or(Name::Dropped, |ours| Name::Ours(format!("encoder.{ours}"))))
+    Some(Name::Ours(format!("encoder.{ours}")))
 }
 
-/// Our name within the encoder; the inner option is none where we store none.
-fn in_image(part: &str) -> Option<Option<String>> {
-    Some(match part {
-        "fixed_positional_encoder.positions" => None,
-        "extra_tokens" => Some("cls_token".to_owned()),
-        _ => Some(format!(
-            "patch_embed.{}",
-            part.strip_prefix("local_encoder.")?
-        )),
-    })
+fn in_image(part: &str) -> Option<String> {
+    if part == "extra_tokens" {
+        return Some("cls_token".to_owned());
+    }
+    let rest = part.strip_prefix("local_encoder.")?;
+    Some(format!("patch_embed.{rest}"))
 }
 
-fn in_audio(part: &str) -> Option<Option<String>> {
-    let ours = if let Some(rest) = part.strip_prefix("local_encoder.conv_layers.") {
-        format!("local.layers.{}", wave_layer(rest)?)
+fn in_audio(part: &str) -> Option<String> {
+    if let Some(rest) = part.strip_prefix("local_encoder.conv_layers.") {
+        Some(format!("local.layers.{}", wave_layer(rest)?))
     } else if let Some(rest) = part.strip_prefix("project_features.1.") {
-        format!("local.norm.{rest}")
+        Some(format!("local.norm.{rest}"))
     } else if let Some(rest) = part.strip_prefix("project_features.2.") {
-        format!("local.proj.{rest}")
+        Some(format!("local.proj.{rest}"))
     } else if let Some(rest) = part.strip_prefix("relative_positional_encoder.") {
         // The first module of theirs only swaps dimensions.
         let (layer, rest) = rest.split_once(".0.")?;
         let layer = layer.parse::<usize>().ok()?.checked_sub(1)?;
-        format!("pos_conv.{layer}.{rest}")
+        Some(format!("pos_conv.{layer}.{rest}"))
     } else {
-        (part == "alibi_scale").then(|| part.to_owned())?
-    };
-    Some(Some(ours))
+        (part == "alibi_scale").then(|| part.to_owned())
+    }
 }
 
-fn in_text(part: &str) -> Option<Option<String>> {
+fn in_text(part: &str) -> Option<String> {
     let name = part.strip_prefix("local_encoder.")?;
-    Some(Some(match name {
+    Some(match name {
         "embed_tokens.weight" => "embed.tokens".to_owned(),
         "embed_positions.weight" => "embed.positions".to_owned(),
         _ => format!("embed.norm.{}", name.strip_prefix("layernorm_embedding.")?),
-    }))
+    })
 }
 
 fn in_decoder(name: &str) -> Option<String> {

@@ -150,10 +150,8 @@ mod tests {
         for (name, expected) in expected {
             let (found, expected) = (of(name, config), *expected);
             match (found, expected) {
-                (Rule::Uniform { bound: a }, Rule::Uniform { bound: b }) => {
-                    assert!((a - b).abs() < 1e-12, "{name}: {a} {b}");
-                }
-                (Rule::Normal { std: a }, Rule::Normal { std: b }) => {
+                (Rule::Uniform { bound: a }, Rule::Uniform { bound: b })
+                | (Rule::Normal { std: a }, Rule::Normal { std: b }) => {
                     assert!((a - b).abs() < 1e-12, "{name}: {a} {b}");
                 }
                 _ => assert_eq!(found, expected, "{name}"),

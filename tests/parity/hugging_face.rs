@@ -167,7 +167,7 @@ fn check_audio(
         let logits = letters.forward(tokens);
         comparison.tensor("logits", OUTPUTS, logits.clone());
         if let Some(labels) = io.get("in.labels") {
-            check_ctc(comparison, io, logits, labels, &n_positions.unwrap());
+            check_ctc(comparison, io, &logits, labels, &n_positions.unwrap());
         }
     }
 }
@@ -175,7 +175,7 @@ fn check_audio(
 fn check_ctc(
     comparison: &mut Comparison<'_>,
     io: &Goldens,
-    logits: Tensor<3>,
+    logits: &Tensor<3>,
     labels: &Golden,
     n_positions: &[f64],
 ) {

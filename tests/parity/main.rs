@@ -14,6 +14,7 @@ mod forward;
 mod hugging_face;
 mod losses;
 mod pretrain;
+mod reference;
 mod v1;
 mod v2;
 

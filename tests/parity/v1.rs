@@ -12,8 +12,9 @@ use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
-use crate::pretrain::{
-    Method, Seen, check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+use crate::pretrain::{Method, Seen};
+use crate::reference::{
+    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
 };
 
 /// The pad token of fairseq's dictionaries.
@@ -129,11 +130,11 @@ pub(crate) fn text(case: &Case) -> Method {
 
 /// The original tokens, the student's, and masks where the latter are `<mask>`.
 fn text_seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
-    let mask_token = number(&case.config["model"], "mask_index");
+    let mask_token = size(&case.config["model"], "mask_index");
     let student = io.get(&format!("in.src_tokens.{k}"))?;
     let mut mask = student.clone();
     for token in &mut mask.values {
-        *token = f64::from(*token == mask_token);
+        *token = f64::from(*token as usize == mask_token);
     }
     Some(Seen {
         media: tokens_of(&io["in.target_tokens"], PAD, device),

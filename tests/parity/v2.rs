@@ -10,8 +10,9 @@ use understudy::model::{
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
-use crate::pretrain::{
-    Method, Seen, check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+use crate::pretrain::{Method, Seen};
+use crate::reference::{
+    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
 };
 use crate::v1::PAD;
 

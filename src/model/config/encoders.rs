@@ -82,8 +82,9 @@ pub struct AudioConfig {
     pub pos_conv_kernel: usize,
     /// Their groups of channels; 16.
     pub pos_conv_groups: usize,
-    /// Whether padding is cleared before them: so in 1.0. 2.0's code lets what stands there reach the
-    /// positions beside it; pre-training never pads, and gives the same either way.
+    /// Whether padding is cleared before the first of them: so in 1.0. 2.0's code lets what stands
+    /// there reach the positions beside it. Either way a sample's features depend on its padding, a
+    /// little or more; pre-training never pads.
     pub clear_padding: bool,
     /// Whether the teacher's are the student's instead of an average: so in 1.0 on speech.
     pub shared_pos_conv: bool,
