@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Media as HostMedia;
 use understudy_pipelines::config::ImageConfig;
-use understudy_pipelines::shard::TokenizerInfo;
+use understudy_pipelines::shard::Vocabulary;
 
 use crate::model::{EncoderConfig, Media, ModelConfig};
 
@@ -94,7 +94,7 @@ fn where_they_differ(lengths: Vec<u32>, len: usize) -> Option<Vec<usize>> {
 pub fn check_vocabulary(
     model: &ModelConfig,
     url: &str,
-    tokenizer: Option<&TokenizerInfo>,
+    tokenizer: Option<&Vocabulary>,
 ) -> Result<(), VocabularyError> {
     let (EncoderConfig::Text(text), Some(tokenizer)) = (model.encoder(), tokenizer) else {
         return Ok(());

@@ -21,7 +21,7 @@ use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
 use crate::decode::{read_audio_header, read_header, text};
-use crate::shard::{Kind, Rows, Shard, ShardFormat, ShardSet, is_label};
+use crate::shard::{Kind, Rows, Shard, ShardFormat, ShardSet, is_label, own_tokens};
 use crate::store::Location;
 use crate::{Error, Result, SampleError};
 
@@ -259,7 +259,7 @@ fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, Sam
             Ok(format!("{length}, {rate} Hz, {channels} channels"))
         }
         (Kind::Tokens, Some(info)) => {
-            let tokens = info.own_tokens(bytes, rows.n_tokens(row))?;
+            let tokens = own_tokens(info, bytes, rows.n_tokens(row))?;
             let first = &tokens[..tokens.len().min(SHOWN_TOKENS)];
             Ok(format!("{} tokens, first {first:?}", tokens.len()))
         }

@@ -40,7 +40,7 @@ use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs, Layout, Slot, file_order};
 use crate::quarantine::BadRowList;
-use crate::shard::{Rows, ShardSet, TokenizerInfo};
+use crate::shard::{Rows, ShardSet, Vocabulary};
 use crate::stats::{Recorder, Stats};
 use crate::{Error, Result};
 
@@ -274,7 +274,7 @@ impl Pipeline {
     }
 
     /// What the ids of a set of tokens mean, as the set says; `None` for other sets.
-    pub fn tokenizer(&self) -> Option<&TokenizerInfo> {
+    pub fn tokenizer(&self) -> Option<&Vocabulary> {
         self.set.tokenizer.as_ref()
     }
 

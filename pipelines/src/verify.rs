@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::Limits;
 use crate::decode::{decode_audio, decode_image, text};
-use crate::shard::{Kind, Rows, Shard, ShardSet};
+use crate::shard::{Kind, Rows, Shard, ShardSet, own_tokens};
 use crate::{Error, Result, SampleError};
 
 /// Row groups that are fetched while another is checked.
@@ -192,7 +192,7 @@ fn check_row(set: &ShardSet, rows: &Rows, row: usize) -> Result<(), SampleError>
     match (set.kind, &set.tokenizer) {
         (Kind::Image, _) => decode_image(bytes, &limits).map(drop),
         (Kind::Audio, _) => decode_audio(bytes, &limits, None).map(drop),
-        (Kind::Tokens, Some(info)) => info.own_tokens(bytes, rows.n_tokens(row)).map(drop),
+        (Kind::Tokens, Some(info)) => own_tokens(info, bytes, rows.n_tokens(row)).map(drop),
         (Kind::Text | Kind::Tokens, _) => {
             let second = rows.second(row).unwrap_or_default();
             text(bytes).and_then(|_| text(second)).map(drop)

@@ -348,6 +348,54 @@ fn sources_that_cannot_serve_are_named() {
         2,
     );
     assert!(error.contains("lies inside the source"), "{error}");
+    // Layouts that could mean two things.
+    let mixed = folder.path().join("mixed");
+    corpus::class_folders(&mixed, &["train", "extra"], 1);
+    let error = run(shards("write").arg(&mixed).arg("--to").arg(&to), 1);
+    assert!(
+        error.contains("`train` names a part and `extra` does not"),
+        "{error}"
+    );
+    let both = folder.path().join("both");
+    corpus::class_folders(&both, &["cat", "dog"], 1);
+    corpus::tar(&both.join("download.tar"), &[("1.jpg", jpeg(1))]);
+    let error = run(shards("write").arg(&both).arg("--to").arg(&to), 1);
+    assert!(
+        error.contains("both `download.tar` and `cat/000.jpg`"),
+        "{error}"
+    );
+
+    // Tars whose samples would be lost in silence.
+    let linked = folder.path().join("linked.tar");
+    let mut tar = tar::Builder::new(fs::File::create(&linked).unwrap());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    tar.append_link(&mut header, "2.jpg", "1.jpg").unwrap();
+    tar.finish().unwrap();
+    let error = run(shards("write").arg(&linked).arg("--to").arg(&to), 1);
+    assert!(error.contains("`2.jpg` is a link"), "{error}");
+    let plain = folder.path().join("plain.tar");
+    corpus::tar(&plain, &[("1.jpg", jpeg(1)), ("1.cls", b"3".to_vec())]);
+    let error = run(
+        shards("write")
+            .arg(&plain)
+            .args(["--columns", "label=kind", "--to"])
+            .arg(&to),
+        1,
+    );
+    assert!(error.contains("no member ends in .kind"), "{error}");
+
+    let link = root.join("a/gone.jpg");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let error = run(shards("write").arg(&root).arg("--to").arg(&to), 1);
+    assert!(
+        error.contains("gone.jpg") && error.contains("remove it"),
+        "{error}"
+    );
+    fs::rename(&link, root.join("a/.gone")).unwrap();
+    let hidden = folder.path().join("hidden");
+    run(shards("write").arg(&root).arg("--to").arg(&hidden), 0);
     let error = run(
         shards("write").arg(&root).args(["--to", "s3://bucket/x"]),
         2,

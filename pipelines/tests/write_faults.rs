@@ -155,6 +155,8 @@ fn what_changed_meanwhile_is_named() {
     run(&mut write(&root, &to), 0);
     let error = run(write(&root, &to).args(["--resize-short", "8"]), 2);
     assert!(error.contains("another --resize-short"), "{error}");
+    let error = run(write(&root, &to).args(["--columns", "label="]), 2);
+    assert!(error.contains("another --columns"), "{error}");
     fs::write(root.join("a/new.jpg"), jpeg(9)).unwrap();
     let error = run(&mut write(&root, &to), 2);
     assert!(error.contains("another source"), "{error}");
@@ -164,6 +166,39 @@ fn what_changed_meanwhile_is_named() {
     fs::write(foreign.join("x.parquet"), "x").unwrap();
     let error = run(&mut write(&root, &foreign), 2);
     assert!(error.contains("did not write"), "{error}");
+}
+
+#[test]
+fn what_is_lost_of_a_set_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, expected) = unbroken(folder.path());
+    let whole = folder.path().join("unbroken");
+    fs::remove_file(whole.join("shard-00001.parquet")).unwrap();
+    let out = run(&mut write(&root, &whole), 0);
+    assert!(out.contains("written again"), "{out}");
+    assert_eq!(files(&whole), expected);
+
+    // A shard or the list of bad samples is damaged between two kills.
+    for lost in ["shard-00002.parquet", "quarantine.jsonl"] {
+        let to = folder.path().join(format!("lost {lost}"));
+        let kill_at = |n_shards: usize| {
+            let mut child = spawn(&root, &to);
+            while child.try_wait().unwrap().is_none() && finished_shards(&to) < n_shards {
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(
+                !to.join("manifest.json").exists(),
+                "it was too fast to be killed"
+            );
+        };
+        kill_at(4);
+        fs::write(to.join(lost), "").unwrap();
+        kill_at(5);
+        run(&mut write(&root, &to), 0);
+        assert_eq!(files(&to), expected, "after {lost}");
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Sandbox {
             .expect("a runtime");
         let (path, picture) = runtime.block_on(async {
             let url = url.to_str().expect("UTF-8");
-            let set = ShardSet::open(url, &BTreeMap::new(), &[Kind::Image])
+            let set = ShardSet::open(url, &[Kind::Image], &BTreeMap::new())
                 .await
                 .expect("a set");
             let rows = set.read_group(0, 0).await.expect("rows");

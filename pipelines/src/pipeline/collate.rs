@@ -50,7 +50,7 @@ impl Collator {
             }
             Recipe::Audio { most_frames, .. } => most_frames * size_of::<f32>(),
             Recipe::Text { max_tokens, .. } => max_tokens * size_of::<u32>(),
-            Recipe::Tokens(info) => info.block_tokens * size_of::<u32>(),
+            Recipe::Tokens(info) => info.block_tokens as usize * size_of::<u32>(),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::config::{AudioConfig, DataConfig, ImageConfig, Modality, StepSize};
-use crate::mask::bert::Vocabulary;
-use crate::shard::{Kind, Length, ShardSet, TokenizerInfo};
+use crate::mask::bert;
+use crate::shard::{Kind, Length, ShardSet, Vocabulary};
 use crate::tokenize::{Specials, Tokenizer};
 use crate::{Error, Result};
 
@@ -25,7 +25,7 @@ pub(crate) enum Recipe {
         max_tokens: usize,
         tokenizer: Box<Tokenizer>,
     },
-    Tokens(TokenizerInfo),
+    Tokens(Vocabulary),
 }
 
 /// What a set may be made of to serve a recipe.
@@ -48,7 +48,7 @@ impl Recipe {
                 most_frames: audio.max_frames,
             }),
             (Some(Modality::Text(text)), Some(info)) => {
-                if text.max_tokens < info.block_tokens {
+                if text.max_tokens < info.block_tokens as usize {
                     return refuse(format!(
                         "data.text.max_tokens: {}, but the blocks of {} have {} tokens",
                         text.max_tokens, set.location.url, info.block_tokens
@@ -79,7 +79,7 @@ impl Recipe {
     pub(crate) fn step(&self, step: StepSize, lanes: usize) -> StepSize {
         match (self, step) {
             (Self::Tokens(info), StepSize::Cost(tokens)) => {
-                let per_lane = tokens as usize / lanes / info.block_tokens;
+                let per_lane = tokens as usize / lanes / info.block_tokens as usize;
                 StepSize::Samples(per_lane * lanes)
             }
             _ => step,
@@ -129,13 +129,13 @@ pub(crate) fn at_rate(length: Length, rate_hz: u32) -> u64 {
 }
 
 /// What a masked token may be replaced by: the longest run of ids without a special one.
-pub(crate) fn vocabulary(specials: &Specials) -> Vocabulary {
+pub(crate) fn vocabulary(specials: &Specials) -> bert::Vocabulary {
     let mut taken = [specials.bos, specials.eos, specials.pad, specials.unk];
     taken.sort_unstable();
     let starts = std::iter::once(0).chain(taken.iter().map(|&id| id + 1));
     let ends = taken.iter().copied().chain([specials.vocab_size]);
     let gaps = starts.zip(ends).map(|(start, end)| start..end.max(start));
-    Vocabulary {
+    bert::Vocabulary {
         mask: specials.mask,
         ordinary: gaps.max_by_key(Range::len).unwrap_or(0..0),
     }

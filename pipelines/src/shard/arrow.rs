@@ -14,9 +14,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::Group;
+use super::Vocabulary;
 use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, Object};
-use super::kind::TokenizerInfo;
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
@@ -35,7 +35,7 @@ const MAX_HEAD_BYTES: u64 = 64 << 20;
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
     pub(super) classes: Option<Vec<String>>,
-    pub(super) tokenizer: Option<TokenizerInfo>,
+    pub(super) tokenizer: Option<Vocabulary>,
     schema: SchemaRef,
     version: MetadataVersion,
     columns: Columns,

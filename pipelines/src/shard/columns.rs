@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::kind::{Kind, TokenizerInfo};
+use super::Vocabulary;
+use super::kind::{Kind, vocabulary_of};
 use crate::{Error, Result};
 
 /// What the set's columns are called.
@@ -186,10 +187,10 @@ impl ColumnMap {
         schema: &Schema,
         columns: Columns,
         shard: &str,
-    ) -> Result<Option<TokenizerInfo>> {
+    ) -> Result<Option<Vocabulary>> {
         match schema.field(columns.media).data_type() {
             DataType::FixedSizeBinary(bytes) if self.kind == Kind::Tokens => {
-                TokenizerInfo::of(schema, shard, *bytes as usize).map(Some)
+                vocabulary_of(schema, shard, *bytes).map(Some)
             }
             _ => Ok(None),
         }

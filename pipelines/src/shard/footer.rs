@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Vocabulary;
 use super::columns::ColumnMap;
 use super::fetch::Object;
-use super::kind::TokenizerInfo;
 use super::{Group, Kind, ShardFormat, arrow, parquet};
 use crate::{Error, Result};
 
@@ -70,7 +70,7 @@ impl Footer {
         }
     }
 
-    pub(super) fn tokenizer(&self) -> Option<&TokenizerInfo> {
+    pub(super) fn tokenizer(&self) -> Option<&Vocabulary> {
         match self {
             Self::Parquet(footer) => footer.tokenizer.as_ref(),
             Self::Arrow(footer) => footer.tokenizer.as_ref(),

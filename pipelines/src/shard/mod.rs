@@ -19,10 +19,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
-pub use kind::{Kind, TOKENIZER_KEY, TokenizerInfo};
+pub use kind::{Kind, own_tokens};
 pub use lengths::Length;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use rows::Rows;
+pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 
 use crate::store::Location;
 use crate::{Error, Result};
@@ -49,7 +50,7 @@ pub struct ShardSet {
     /// Class names in the order of the labels' numbers, where the set has them.
     pub classes: Option<Vec<String>>,
     /// What the ids of a set of tokens mean.
-    pub tokenizer: Option<TokenizerInfo>,
+    pub tokenizer: Option<Vocabulary>,
     has_lengths: bool,
     columns: ColumnMap,
     class_numbers: Option<Arc<Classes>>,

@@ -20,9 +20,9 @@ use parquet::file::metadata::{
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::Group;
+use super::Vocabulary;
 use super::columns::{ColumnMap, Columns, as_views};
 use super::fetch::{Fetched, Object, coalesce};
-use super::kind::TokenizerInfo;
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
@@ -34,7 +34,7 @@ const TAIL: u64 = 8;
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
     pub(super) classes: Option<Vec<String>>,
-    pub(super) tokenizer: Option<TokenizerInfo>,
+    pub(super) tokenizer: Option<Vocabulary>,
     metadata: ArrowReaderMetadata,
     columns: Columns,
 }

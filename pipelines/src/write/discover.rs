@@ -79,6 +79,7 @@ impl Look<'_> {
         }
         let split_names: Option<Vec<_>> = folders.iter().map(|f| self.split_of_folder(f)).collect();
         let Some(names) = split_names.filter(|names| !names.is_empty()) else {
+            self.refuse_half_split(path, &folders)?;
             return self.folder(path);
         };
         let mut sets = Sets::new();
@@ -87,6 +88,24 @@ impl Look<'_> {
             sets.entry(Some(name)).or_default().extend(sources);
         }
         Ok(sets)
+    }
+
+    /// Folders of which one is named train or val and another is not would all become classes.
+    fn refuse_half_split(self, path: &Path, folders: &[PathBuf]) -> Result<()> {
+        let is_split = |folder: &&PathBuf| self.split_of_folder(folder).is_some();
+        let (split, other): (Vec<_>, Vec<_>) = folders.iter().partition(is_split);
+        match (split.first(), other.first()) {
+            (Some(split), Some(other)) => Err(Error::Source {
+                path: path.to_owned(),
+                reason: format!(
+                    "`{}` names a part and `{}` does not: name the folders that you mean as \
+                     sources of their own, or move the others away",
+                    name_of(split),
+                    name_of(other)
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn expected(self) -> &'static str {
@@ -154,6 +173,7 @@ impl Look<'_> {
             files.extend(list(folder)?.1.into_iter().filter(|f| ends_in(f, &SHARDS)));
         }
         files.sort();
+        self.refuse_mixture(path, &folders, &files)?;
         if files.is_empty() {
             let folder = Source::Files(Files::folder(path, self.modality)?);
             return Ok(Sets::from([(None, vec![folder])]));
@@ -170,6 +190,30 @@ impl Look<'_> {
                 .extend(sources);
         }
         Ok(sets)
+    }
+
+    /// Shards beside folders of other files, a downloaded archive beside what came out of it say:
+    /// either could be meant.
+    fn refuse_mixture(self, path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
+        let Some(shard) = shards.first() else {
+            return Ok(());
+        };
+        for folder in folders {
+            let (_, files) = list(folder)?;
+            let Some(other) = files.iter().find(|f| !ends_in(f, &SHARDS) && !is_note(f)) else {
+                continue;
+            };
+            return Err(Error::Source {
+                path: path.to_owned(),
+                reason: format!(
+                    "holds both `{}` and `{}/{}`: name the one that you mean as the source",
+                    name_of(shard),
+                    name_of(folder),
+                    name_of(other)
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// All files of texts below a folder. They become several sets only where each names its own.

@@ -67,7 +67,12 @@ impl Files {
             let path = entry.map_err(io)?.path();
             let name = path.file_name().unwrap_or_default();
             if path.is_dir() && !is_hidden(name) {
-                this.classes.push(name.to_string_lossy().into_owned());
+                // Two names that differ in what is not UTF-8 would become one class.
+                let class = name.to_str().ok_or_else(|| Error::Source {
+                    path: path.clone(),
+                    reason: "a class's name must be UTF-8; rename the folder".to_owned(),
+                })?;
+                this.classes.push(class.to_owned());
             }
         }
         this.classes.sort();
@@ -248,11 +253,19 @@ fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> + u
 }
 
 fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
-    let fault = |error: walkdir::Error| Error::Io {
+    // A link that leads nowhere or in circles, a folder that may not be read.
+    let fault = |error: walkdir::Error| Error::Source {
         path: error.path().unwrap_or(root).to_owned(),
-        source: error.into(),
+        reason: match error.into_io_error() {
+            Some(source) => format!("{source}; mend or remove it"),
+            None => "a link to a folder above it; remove it".to_owned(),
+        },
     };
-    let entry = entry.map_err(fault)?;
+    let hidden = |path: &Path| path.file_name().is_some_and(is_hidden);
+    let entry = match entry {
+        Err(error) if error.path().is_some_and(hidden) => return Ok(None),
+        entry => entry.map_err(fault)?,
+    };
     if !entry.file_type().is_file() {
         return Ok(None);
     }

@@ -228,6 +228,7 @@ fn write_set(
         classes: labels.classes.clone(),
         recipe: options.recipe.clone(),
         vocabulary: vocabulary.cloned(),
+        columns: options.columns.clone(),
         order_seed: ORDER_SEED,
         shard_bytes: options.shard_bytes,
         row_group_bytes: options.row_group_bytes,

@@ -11,6 +11,7 @@
 //! - `<shard>.json`: one per finished shard, written after the shard has its name.
 //! - `<shard>.tmp`: the shard that is being written.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) recipe: Recipe,
     /// Of token sets.
     pub(crate) vocabulary: Option<Vocabulary>,
+    /// Our names of columns → the source's.
+    pub(crate) columns: BTreeMap<String, String>,
     /// Seed of the order in which files are written.
     pub(crate) order_seed: u64,
     pub(crate) shard_bytes: u64,
@@ -135,10 +138,19 @@ impl Notes {
         }
         let manifest = self.set.join(MANIFEST_NAME);
         if let Some(json) = read_if_there(&manifest)? {
-            let manifest = Manifest::from_json(&json, &manifest.display().to_string())?;
-            return Ok(State::Finished(manifest));
+            let whole = Manifest::from_json(&json, &manifest.display().to_string())?;
+            let Some(lost) = whole.shards.iter().find(|shard| !self.is_whole(shard)) else {
+                return Ok(State::Finished(whole));
+            };
+            tracing::warn!(
+                "{} is not as it was written: the set is written again",
+                lost.path
+            );
+            remove(&manifest)?;
         }
+        let quarantine = fs::metadata(self.quarantine_path()).map_or(0, |file| file.len());
         let mut finished = Vec::new();
+        let mut trusted = true;
         loop {
             let name = shard_name(finished.len());
             let path = self.notes.join(format!("{name}.json"));
@@ -146,16 +158,32 @@ impl Notes {
                 break;
             };
             let note: Note = parse(&path, &text)?;
-            let there = fs::metadata(self.set.join(&name)).map(|file| file.len());
-            if there.ok() != Some(note.shard.bytes) {
+            if !self.is_whole(&note.shard) || note.quarantine_bytes > quarantine {
                 tracing::warn!(
-                    "{name} is not as it was written: it and those after it are written again"
+                    "{name} or {QUARANTINE_NAME} is not as it was written: it and the shards \
+                     after it are written again"
                 );
+                trusted = false;
                 break;
             }
             finished.push(note);
         }
+        if !trusted {
+            // A note of a later shard would be believed once the shards before it are there again.
+            for i in finished.len().. {
+                let path = self.notes.join(format!("{}.json", shard_name(i)));
+                if !path.exists() {
+                    break;
+                }
+                remove(&path)?;
+            }
+        }
         Ok(State::Begun(finished))
+    }
+
+    /// Whether a shard lies there with the size that it was written with.
+    fn is_whole(&self, shard: &ManifestShard) -> bool {
+        fs::metadata(self.set.join(&shard.path)).is_ok_and(|file| file.len() == shard.bytes)
     }
 
     /// Gives a complete shard its name and notes it.
@@ -174,8 +202,7 @@ impl Notes {
             &self.set.join(MANIFEST_NAME),
         )?;
         for shard in &manifest.shards {
-            let path = self.notes.join(format!("{}.json", shard.path));
-            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+            remove(&self.notes.join(format!("{}.json", shard.path)))?;
         }
         Ok(())
     }
@@ -293,6 +320,7 @@ fn differences(a: &Job, b: &Job) -> Vec<&'static str> {
             "--tokenizer",
             a.vocabulary.as_ref().map(|v| &v.sha256) != b.vocabulary.as_ref().map(|v| &v.sha256),
         ),
+        ("--columns", a.columns != b.columns),
         ("version of this program", a.order_seed != b.order_seed),
         ("--shard-bytes", a.shard_bytes != b.shard_bytes),
         ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
@@ -302,6 +330,13 @@ fn differences(a: &Job, b: &Job) -> Vec<&'static str> {
         .map(|(name, _)| name)
         .chain(a.recipe.differences(&b.recipe))
         .collect()
+}
+
+fn remove(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn holds_shards(set: &Path) -> bool {

@@ -37,6 +37,8 @@ pub(crate) struct Tar {
     media: Option<String>,
     /// The members that may hold the label, by extension, best first.
     labels: Vec<String>,
+    /// The label's member, where the user named it: then there must be one.
+    named_label: Option<String>,
     /// The members that may hold the transcript, by extension, best first.
     transcripts: Vec<String>,
 }
@@ -84,6 +86,7 @@ impl Tar {
             modality,
             media: columns.get(ours).map(|e| e.to_lowercase()),
             labels,
+            named_label: columns.get("label").filter(|e| !e.is_empty()).cloned(),
             transcripts,
         })
     }
@@ -93,11 +96,19 @@ impl Tar {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         survey.hash_file(&name, metadata.len());
         // Media are stepped over, labels are read.
+        let mut labelled = false;
         let _ = self.groups(u64::MAX, &mut |group| {
             survey.samples += 1;
+            labelled |= group.label() != RawLabel::None;
             survey.labels.label(&group.label());
             ControlFlow::Continue(())
         })?;
+        if let (Some(named), false) = (&self.named_label, labelled) {
+            return Err(Error::Source {
+                path: self.path.clone(),
+                reason: format!("no member ends in .{named}, which --columns names for the label"),
+            });
+        }
         Ok(())
     }
 
@@ -187,7 +198,17 @@ impl Tar {
             let Some((key, extension)) = split_key(&name) else {
                 continue;
             };
-            if !entry.header().entry_type().is_file() {
+            let kind = entry.header().entry_type();
+            if kind.is_hard_link() || kind.is_symlink() {
+                return Err(Error::Source {
+                    path: self.path.clone(),
+                    reason: format!(
+                        "`{name}` is a link to another member, which a stream cannot follow; \
+                         pack it with tar --hard-dereference --dereference"
+                    ),
+                });
+            }
+            if !kind.is_file() {
                 continue;
             }
             if key != group.key {

@@ -36,7 +36,7 @@ pub(super) fn collate(
         })
         .collect();
     let n_tokens = match recipe {
-        Recipe::Tokens(info) => info.block_tokens,
+        Recipe::Tokens(info) => info.block_tokens as usize,
         _ => texts.iter().map(|text| text.len()).max().unwrap_or(0),
     };
     let mut tokens = Vec::with_capacity(texts.len() * n_tokens);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Sample, SampleMedia, Task, Window, Work};
 use crate::rng::{Purpose, Rng};
-use crate::shard::TokenizerInfo;
+use crate::shard::{Vocabulary, own_tokens};
 use crate::tokenize::Tokenizer;
 use crate::{Result, SampleError, decode};
 
@@ -96,20 +96,20 @@ impl Work {
     }
 
     /// The ids of a block, without its padding.
-    pub(super) fn block(&self, task: &Task, info: &TokenizerInfo) -> Result<Sample, SampleError> {
+    pub(super) fn block(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
         let start = Instant::now();
-        let tokens = self.own_tokens(task, info);
+        let tokens = self.own_ids(task, info);
         self.recorder
             .decode
             .record(start.elapsed(), tokens.is_err());
         tokens
     }
 
-    fn own_tokens(&self, task: &Task, info: &TokenizerInfo) -> Result<Sample, SampleError> {
+    fn own_ids(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
         let (bytes, label) = self.check(task)?;
         let n_tokens = task.rows.n_tokens(task.slot.row_in_group as usize);
         Ok(Sample {
-            media: SampleMedia::Tokens(info.own_tokens(bytes, n_tokens)?),
+            media: SampleMedia::Tokens(own_tokens(info, bytes, n_tokens)?),
             masks: Vec::new(),
             label,
         })

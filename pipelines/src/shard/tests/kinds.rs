@@ -23,7 +23,7 @@ fn tokens() -> RecordBatch {
         ("tokens", Arc::new(blocks)),
         ("n_tokens", numbers(&[1; ROWS])),
     ]);
-    let info = TokenizerInfo {
+    let info = Vocabulary {
         name: "test".into(),
         vocab_size: 20,
         bos: 0,
@@ -128,10 +128,10 @@ fn blocks_of_tokens_are_read_with_their_vocabulary() {
         assert_eq!((info.mask, info.block_tokens), (19, 2));
         let groups = read_all(&set);
         let bytes = groups[1].bytes(1).expect("a block");
-        assert_eq!(info.own_tokens(bytes, groups[1].n_tokens(1)), Ok(vec![5]));
-        assert_eq!(info.own_tokens(bytes, None), Ok(vec![5]));
+        assert_eq!(own_tokens(info, bytes, groups[1].n_tokens(1)), Ok(vec![5]));
+        assert_eq!(own_tokens(info, bytes, None), Ok(vec![5]));
         for n in [0, -1, 3] {
-            assert!(info.own_tokens(bytes, Some(n)).is_err(), "{n} tokens");
+            assert!(own_tokens(info, bytes, Some(n)).is_err(), "{n} tokens");
         }
         // Held in full: fixed-size binary is copied out of its pages.
         for (group, rows) in set.shards[0].groups.iter().zip(&groups) {
