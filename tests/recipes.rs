@@ -23,13 +23,21 @@ fn recipes() -> Vec<PathBuf> {
 
 /// Millions of parameters of the encoder and of what stands behind it, as counted from the
 /// published sizes (1.0 L: 24 × (12 D² + 14 D) + patches, tokens, norm and positions).
-const PUBLISHED: [(&str, f64, f64); 6] = [
+const PUBLISHED: [(&str, f64, f64); 14] = [
+    ("data2vec1-audio-audioset", 93.2, 0.6),
+    ("data2vec1-audio-base", 93.2, 0.6),
     ("data2vec1-image-base", 85.7, 0.6),
     ("data2vec1-image-large-phase1", 303.1, 1.0),
     ("data2vec1-image-large-phase2", 303.1, 1.0),
+    ("data2vec1-text-base", 124.1, 2.4),
+    ("data2vec1-text-base-bert", 124.1, 2.4),
+    ("data2vec2-audio-base", 93.2, 0.6),
+    ("data2vec2-audio-large", 313.3, 1.9),
     ("data2vec2-image-base", 85.8, 2.6),
     ("data2vec2-image-large", 303.3, 6.0),
     ("data2vec2-image-huge14", 630.8, 6.6),
+    ("data2vec2-text-base", 124.1, 28.9),
+    ("data2vec2-text-large", 354.3, 31.1),
 ];
 
 #[test]

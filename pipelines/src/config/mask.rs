@@ -143,7 +143,7 @@ impl MaskConfig {
         };
         let within = |value: f64| 0.0 < value && value < 1.0;
         let prob_problem = |value: f64| format!("prob: must lie in (0, 1), is {value}");
-        let adjust_problem = |value: f64| format!("must be at least 0, is {value}");
+        let adjust_problem = |value: f64| format!("must lie in [0, 1], is {value}");
         check(self.n_masks() > 0, "n_masks: must be at least 1".to_owned());
         match *self {
             Self::BeitBlock {
@@ -177,8 +177,12 @@ impl MaskConfig {
                     format!("mask_{}", prob_problem(mask_prob)),
                 );
                 check(
-                    mask_prob_adjust >= 0.0,
+                    (0.0..=1.0).contains(&mask_prob_adjust),
                     format!("mask_prob_adjust: {}", adjust_problem(mask_prob_adjust)),
+                );
+                check(
+                    self.n_kept(grid * grid).is_some_and(|n| n > 0),
+                    format!("mask_prob: {mask_prob} leaves none of {} patches", grid * grid),
                 );
                 check(
                     block > 0 && block <= grid,
@@ -197,7 +201,7 @@ impl MaskConfig {
             } => {
                 check(within(prob), prob_problem(prob));
                 check(
-                    prob_adjust >= 0.0,
+                    (0.0..=1.0).contains(&prob_adjust),
                     format!("prob_adjust: {}", adjust_problem(prob_adjust)),
                 );
                 check(block > 0, "block: must be at least 1".to_owned());
