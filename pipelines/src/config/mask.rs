@@ -182,7 +182,10 @@ impl MaskConfig {
                 );
                 check(
                     self.n_kept(grid * grid).is_some_and(|n| n > 0),
-                    format!("mask_prob: {mask_prob} leaves none of {} patches", grid * grid),
+                    format!(
+                        "mask_prob: {mask_prob} leaves none of {} patches",
+                        grid * grid
+                    ),
                 );
                 check(
                     block > 0 && block <= grid,
