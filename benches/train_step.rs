@@ -51,7 +51,9 @@ fn prepare(recipe: &str, folder: &Path) {
         config.data.batch.expect("a batch by count") / config.train.micro_batches,
         config.data.mask,
     );
-    let (m, n) = (mask.n_masks(), config.model.grid().pow(2));
+    let side = config.model.image_size().expect("a recipe for pictures");
+    let n = mask.n_patches().expect("masks of patches");
+    let m = mask.n_masks();
     let mut rows = vec![0; b * m * n];
     for (sample, rows) in rows.chunks_exact_mut(m * n).enumerate() {
         mask.draw(
@@ -63,7 +65,6 @@ fn prepare(recipe: &str, folder: &Path) {
             rows,
         );
     }
-    let side = config.model.image_size();
     device.seed(1);
     let images = Tensor::<4>::random([b, 3, side, side], Distribution::Normal(0.0, 1.0), &device);
     let n_masked = rows.iter().map(|&value| usize::from(value)).sum::<usize>();
@@ -110,7 +111,7 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
             .masks(
                 &rows,
                 config.data.mask.n_masks(),
-                config.data.mask.n_patches(),
+                config.data.mask.n_patches().expect("masks of patches"),
                 &device,
             )
             .expect("masks");

@@ -173,7 +173,7 @@ impl Look<'_> {
             files.extend(list(folder)?.1.into_iter().filter(|f| ends_in(f, &SHARDS)));
         }
         files.sort();
-        self.refuse_mixture(path, &folders, &files)?;
+        refuse_mixture(path, &folders, &files)?;
         if files.is_empty() {
             let folder = Source::Files(Files::folder(path, self.modality)?);
             return Ok(Sets::from([(None, vec![folder])]));
@@ -190,30 +190,6 @@ impl Look<'_> {
                 .extend(sources);
         }
         Ok(sets)
-    }
-
-    /// Shards beside folders of other files, a downloaded archive beside what came out of it say:
-    /// either could be meant.
-    fn refuse_mixture(self, path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
-        let Some(shard) = shards.first() else {
-            return Ok(());
-        };
-        for folder in folders {
-            let (_, files) = list(folder)?;
-            let Some(other) = files.iter().find(|f| !ends_in(f, &SHARDS) && !is_note(f)) else {
-                continue;
-            };
-            return Err(Error::Source {
-                path: path.to_owned(),
-                reason: format!(
-                    "holds both `{}` and `{}/{}`: name the one that you mean as the source",
-                    name_of(shard),
-                    name_of(folder),
-                    name_of(other)
-                ),
-            });
-        }
-        Ok(())
     }
 
     /// All files of texts below a folder. They become several sets only where each names its own.
@@ -298,6 +274,30 @@ impl Look<'_> {
             Modality::Image | Modality::Text => split_of(&name),
         }
     }
+}
+
+/// Shards beside folders of other files, a downloaded archive beside what came out of it say:
+/// either could be meant.
+fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
+    let Some(shard) = shards.first() else {
+        return Ok(());
+    };
+    for folder in folders {
+        let (_, files) = list(folder)?;
+        let Some(other) = files.iter().find(|f| !ends_in(f, &SHARDS) && !is_note(f)) else {
+            continue;
+        };
+        return Err(Error::Source {
+            path: path.to_owned(),
+            reason: format!(
+                "holds both `{}` and `{}/{}`: name the one that you mean as the source",
+                name_of(shard),
+                name_of(folder),
+                name_of(other)
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Folders and files of a folder, sorted, without hidden ones.
