@@ -18,6 +18,7 @@ pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod params;
+pub mod pretrained;
 pub mod schedule;
 pub mod train;
 pub mod weights;

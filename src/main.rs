@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use understudy::config::{ConfigError, RunConfig};
 use understudy::device::DeviceError;
 use understudy::evaluate::{EvaluateError, RunEvaluateError};
+use understudy::pretrained::{PretrainedError, Whose};
 use understudy::train::{Ending, Resume, TrainError};
 
 /// Trains self-supervised encoders by data2vec, from streamed shards.
@@ -50,11 +51,11 @@ struct Train {
 
 #[derive(Args)]
 struct Evaluate {
-    /// A run, or one of its checkpoints.
+    /// A run, one of its checkpoints, or an imported model.
     run: PathBuf,
-    /// teacher or student.
-    #[arg(long, default_value = "teacher", value_parser = ["teacher", "student"])]
-    weights: String,
+    /// Whose weights [default: the teacher's, if there is one]
+    #[arg(long)]
+    weights: Option<Whose>,
     /// Change a value of the run's config, for example data.val=other/val.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -133,7 +134,7 @@ fn default_run(config: &std::path::Path) -> PathBuf {
 
 fn evaluate(args: &Evaluate) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
-    let table = understudy::evaluate::run(&args.run, &args.weights, &args.set, &device)?;
+    let table = understudy::evaluate::run(&args.run, args.weights, &args.set, &device)?;
     print(&table.to_string())
 }
 
@@ -177,7 +178,10 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         || error.is::<DeviceError>()
         || matches!(
             error.downcast_ref(),
-            Some(RunEvaluateError::Config(_) | RunEvaluateError::Evaluate(EvaluateError::NoVal))
+            Some(
+                RunEvaluateError::Pretrained(PretrainedError::Config(_))
+                    | RunEvaluateError::Evaluate(EvaluateError::NoVal)
+            )
         );
     if usage {
         return ExitCode::from(2);

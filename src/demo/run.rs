@@ -43,7 +43,7 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
     }
 
     tracing::info!("4/4  evaluating: k-NN and a linear probe on frozen features");
-    let table = evaluate::run(&run, "teacher", &[], device)?;
+    let table = evaluate::run(&run, None, &[], device)?;
     for line in table.to_string().lines() {
         tracing::info!("{line}");
     }

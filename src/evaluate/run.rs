@@ -6,36 +6,19 @@ use burn::module::Module;
 use burn::tensor::Device;
 use understudy_pipelines::batch::Batch;
 
-use super::{Encoder, EvaluateError, Table, compare};
+use super::{Encoder as Row, EvaluateError, Table, compare};
 use crate::batch;
-use crate::config::{ConfigError, RunConfig};
-use crate::model::Network;
+use crate::model::Encoder;
 use crate::objective::Data2Vec;
-use crate::params::{self, LoadError};
-use crate::train::{RunError, find_checkpoint};
-use crate::weights::{self, WeightsError};
+use crate::pretrained::{Pretrained, PretrainedError, Whose};
 
 /// Why a run cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunEvaluateError {
-    /// There is no checkpoint.
+    /// There is no encoder.
     #[error(transparent)]
-    Run(#[from] RunError),
-    /// Its config, or a `--set`, does not work.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Its tensors cannot be read.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// Its tensors are not the model's.
-    #[error("{path}: {source}")]
-    Load {
-        /// The checkpoint.
-        path: PathBuf,
-        /// Which tensor.
-        source: LoadError,
-    },
+    Pretrained(#[from] PretrainedError),
     /// The sets.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
@@ -52,44 +35,35 @@ pub enum RunEvaluateError {
 /// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with
 /// features without learning, and writes the table to the run's folder as `evaluate-step-N-WEIGHTS.json`.
 ///
-/// `weights` is `teacher` or `student`; `set` changes values of the run's config.
+/// `set` changes values of the run's config. The run may also be an imported model.
 pub fn run(
     run: &Path,
-    weights: &str,
+    whose: Option<Whose>,
     set: &[String],
     device: &Device,
 ) -> Result<Table, RunEvaluateError> {
-    let path = find_checkpoint(run)?;
-    let mut config = RunConfig::load(&path.join("config.toml"), set)?;
+    let mut pretrained = Pretrained::open(run, whose, set)?;
+    let config = &mut pretrained.config;
     config.threads.resolve();
     crate::device::set_compute_threads(&config.threads);
 
-    // A teacher may share parts of its student, audio's extractor say: both are read as a student,
-    // and what the teacher has of its own takes the place of the student's.
-    let mut tensors = weights::read(&path.join("student.safetensors"))?;
-    if weights != "student" {
-        tensors.extend(weights::read(&path.join(format!("{weights}.safetensors")))?);
-    }
-    let model = &config.model;
-    let empty = Network::student(model, device);
-    let encoder = params::load(empty, tensors).map_err(|source| RunEvaluateError::Load {
-        path: path.clone(),
-        source,
-    })?;
-    let untrained = Data2Vec::initialised(model.clone(), config.seed, device);
-    let untrained = untrained.student.valid();
+    let encoder = pretrained.encoder(device)?;
+    let config = &pretrained.config;
+    let untrained = Data2Vec::initialised(config.model.clone(), config.seed, device);
+    let untrained = untrained.student.valid().encoder;
 
-    let pooled = |network: &Network, batch: Batch| {
+    let pooled = |encoder: &Encoder, batch: Batch| {
         let media = batch::media(batch.media, batch.n_samples, &config.data, device).0;
-        network.pooled(model, &media)
+        encoder.pooled(config.model.encoder(), &media)
     };
-    let encoders: Vec<Encoder<'_>> = vec![
-        (weights, Box::new(|batch| pooled(&encoder, batch))),
+    let name = pretrained.whose.name();
+    let encoders: Vec<Row<'_>> = vec![
+        (name, Box::new(|batch| pooled(&encoder, batch))),
         ("untrained", Box::new(|batch| pooled(&untrained, batch))),
     ];
     let threads = config.threads.data.unwrap_or(1);
     let table = compare(&config.data, encoders, config.seed, threads, device)?;
-    let path = table_path(&path, weights);
+    let path = table_path(&pretrained.path, name);
     table
         .write(&path)
         .map_err(|source| RunEvaluateError::Write { path, source })?;

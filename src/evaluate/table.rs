@@ -81,7 +81,7 @@ impl fmt::Display for Table {
         } = self;
         writeln!(
             f,
-            "{n_classes} classes, {n_train} training and {n_val} validation pictures"
+            "{n_classes} classes, {n_train} training and {n_val} validation samples"
         )?;
         writeln!(f, "top-1 in %, linear probe ± one standard error\n")?;
         let width = rows
@@ -134,7 +134,7 @@ mod tests {
             rows,
         };
         let expected = "\
-10 classes, 5000 training and 1000 validation pictures
+10 classes, 5000 training and 1000 validation samples
 top-1 in %, linear probe ± one standard error
 
              k-NN   linear probe   top-5

@@ -25,7 +25,7 @@ pub enum Encoder {
 impl Encoder {
     /// A student's encoder, without values; `has_mask` where what is masked gets a learned value
     /// (1.0).
-    pub(super) fn new(config: EncoderConfig<'_>, has_mask: bool, device: &Device) -> Self {
+    pub(crate) fn new(config: EncoderConfig<'_>, has_mask: bool, device: &Device) -> Self {
         match config {
             EncoderConfig::Vit1(config) => Self::Vit1(Vit1::new(config, device)),
             EncoderConfig::Vit2(config) => Self::Vit2(Vit2::new(config, device)),
@@ -109,6 +109,31 @@ impl Encoder {
         }
     }
 
+    /// The features of media with nothing masked, `[B, N, D]`: of the last block, for images
+    /// without the class token and in 1.0 after the final norm. What stands in the padding means
+    /// nothing.
+    ///
+    /// # Panics
+    ///
+    /// On a teacher that takes its student's local features (audio, and text of 2.0).
+    pub fn features(&self, config: EncoderConfig<'_>, media: &Media) -> Tensor<3> {
+        let padding = media.padding(config);
+        let local = self
+            .local(media)
+            .expect("an encoder that sees media itself");
+        let sequence = self.sequence(local, View::All, padding.as_ref());
+        self.normed(self.without_extra(self.run(sequence, &mut |_, _| ())))
+    }
+
+    /// The mean of a sample's features, padding left out, `[B, D]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::features`].
+    pub fn pooled(&self, config: EncoderConfig<'_>, media: &Media) -> Tensor<2> {
+        mean(self.features(config, media), media.padding(config))
+    }
+
     /// Tokens before the positions: a class token for images.
     pub fn n_extra(&self) -> usize {
         match self {
@@ -123,6 +148,23 @@ impl Encoder {
         match self.n_extra() {
             0 => tokens,
             n_extra => tokens.narrow(1, n_extra, n_tokens - n_extra),
+        }
+    }
+}
+
+/// The mean over positions that are not padding.
+///
+/// # Shapes
+///
+/// - features: `[B, N, D]`; padding: `[B, N]`, 1 = padding; output: `[B, D]`
+pub fn mean(features: Tensor<3>, padding: Option<Tensor<2>>) -> Tensor<2> {
+    let [b, n, dim] = features.dims();
+    match padding {
+        None => features.mean_dim(1).reshape([b, dim]),
+        Some(padding) => {
+            let own = padding.neg().add_scalar(1.0).reshape([b, n, 1]);
+            let count = own.clone().sum_dim(1).clamp_min(1.0);
+            ((features * own).sum_dim(1) / count).reshape([b, dim])
         }
     }
 }

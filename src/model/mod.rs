@@ -41,7 +41,7 @@ pub use config::{
 pub use context::Context;
 pub use conv::{Conv, Conv1d, Conv2d};
 pub use decoder::Decoder;
-pub use encoder::Encoder;
+pub use encoder::{Encoder, mean};
 pub use layers::{DropPath, Head, Linear, Mlp};
 pub use masks::{MaskError, Masks};
 pub use media::{Media, View};

@@ -1,9 +1,9 @@
 //! What is trained: an encoder and what turns its tokens into predictions.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
-use super::{Decoder, Encoder, EncoderConfig, Head, Media, ModelConfig, View};
+use super::{Decoder, Encoder, EncoderConfig, Head, ModelConfig};
 use crate::params;
 
 /// A student or a teacher.
@@ -84,41 +84,6 @@ impl Network {
             }
         }
         counts
-    }
-
-    /// The features of media with nothing masked, `[B, N, D]`: of the last block, for images
-    /// without the class token and in 1.0 after the final norm. What stands in the padding means
-    /// nothing.
-    ///
-    /// # Panics
-    ///
-    /// On a teacher that takes its student's local features (audio, and text of 2.0).
-    pub fn features(&self, config: &ModelConfig, media: &Media) -> Tensor<3> {
-        let encoder = &self.encoder;
-        let padding = media.padding(config.encoder());
-        let local = encoder
-            .local(media)
-            .expect("an encoder that sees media itself");
-        let sequence = encoder.sequence(local, View::All, padding.as_ref());
-        encoder.normed(encoder.without_extra(encoder.run(sequence, &mut |_, _| ())))
-    }
-
-    /// The mean of a sample's features, padding left out, `[B, D]`.
-    ///
-    /// # Panics
-    ///
-    /// As [`Self::features`].
-    pub fn pooled(&self, config: &ModelConfig, media: &Media) -> Tensor<2> {
-        let features = self.features(config, media);
-        let [b, n, dim] = features.dims();
-        match media.padding(config.encoder()) {
-            None => features.mean_dim(1).reshape([b, dim]),
-            Some(padding) => {
-                let own = padding.neg().add_scalar(1.0).reshape([b, n, 1]);
-                let count = own.clone().sum_dim(1).clamp_min(1.0);
-                ((features * own).sum_dim(1) / count).reshape([b, dim])
-            }
-        }
     }
 }
 

@@ -139,7 +139,7 @@ fn the_teacher_is_not_tracked() {
         assert!(!targets.is_autodiff());
         assert_eq!(targets.dims(), [2, 16, 16]);
         let student = objective.student.valid();
-        let features = student.features(&objective.config, &media);
+        let features = student.encoder.features(objective.config.encoder(), &media);
         assert_eq!(features.dims(), [2, 16, 16]);
     }
 }
@@ -162,7 +162,7 @@ fn what_pads_a_sample_changes_nothing_of_it() {
         let student = Data2Vec::initialised(config.clone(), 1, &device)
             .student
             .valid();
-        let of = |media: &Media| student.features(config, media);
+        let of = |media: &Media| student.encoder.features(config.encoder(), media);
         // The first sample ends after 8 positions, once alone and once padded.
         let (short, padded) = match media(config, 2, &device) {
             Media::Waves { waves, .. } => {
@@ -233,7 +233,9 @@ fn dropout_and_layer_drop_act_on_the_student_alone() {
         assert!(losses.iter().any(|&loss| loss != losses[0]));
         let plain = objective.student.valid();
         let features = || {
-            let features = plain.features(&objective.config, &inputs.media);
+            let features = plain
+                .encoder
+                .features(objective.config.encoder(), &inputs.media);
             features.into_data().iter::<f32>().collect::<Vec<_>>()
         };
         assert_eq!(features(), features(), "layers: {drops_layers}");
