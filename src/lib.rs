@@ -10,6 +10,7 @@ pub mod device;
 pub mod doctor;
 pub mod ema;
 pub mod evaluate;
+pub mod export;
 pub mod import;
 pub mod init;
 #[cfg(feature = "libtorch")]

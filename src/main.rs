@@ -25,6 +25,10 @@ enum Command {
     Train(Train),
     /// Compare an encoder with an untrained one and with raw pixels: k-NN and linear probe.
     Evaluate(Evaluate),
+    /// Turn a checkpoint of Hugging Face, fairseq or data2vec_vision into a model of ours.
+    Import(Import),
+    /// Turn a model into a Hugging Face folder (1.0), or into safetensors with a table of names (2.0).
+    Export(Export),
     /// Show devices, libtorch and where it was found.
     Doctor,
     /// From nothing to a trained encoder in a few minutes, on pictures drawn for the purpose.
@@ -65,6 +69,27 @@ struct Evaluate {
 }
 
 #[derive(Args)]
+struct Import {
+    /// A Hugging Face folder, or a .pt or .pth file; nothing that is pickled in it is executed.
+    source: PathBuf,
+    /// Where the model goes: a new folder.
+    #[arg(long)]
+    to: PathBuf,
+}
+
+#[derive(Args)]
+struct Export {
+    /// A run, one of its checkpoints, or an imported model.
+    model: PathBuf,
+    /// Where it goes: a new folder.
+    #[arg(long)]
+    to: PathBuf,
+    /// Whose weights [default: the teacher's, if there is one]
+    #[arg(long)]
+    weights: Option<Whose>,
+}
+
+#[derive(Args)]
 struct Demo {
     /// Where pictures, shards and the run go.
     #[arg(long, default_value = "runs/demo")]
@@ -85,6 +110,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train(&args),
         Command::Evaluate(args) => evaluate(&args),
+        Command::Import(args) => import(&args),
+        Command::Export(args) => export(&args),
         Command::Doctor => doctor(),
         Command::Demo(args) => demo(&args),
     };
@@ -136,6 +163,17 @@ fn evaluate(args: &Evaluate) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
     let table = understudy::evaluate::run(&args.run, args.weights, &args.set, &device)?;
     print(&table.to_string())
+}
+
+fn import(args: &Import) -> anyhow::Result<ExitCode> {
+    let imported = understudy::import::import(&args.source, &args.to)
+        .with_context(|| format!("importing {}", args.source.display()))?;
+    print(&imported.to_string())
+}
+
+fn export(args: &Export) -> anyhow::Result<ExitCode> {
+    let exported = understudy::export::export(&args.model, args.weights, &args.to)?;
+    print(&format!("{}: {}", exported.path.display(), exported.hint))
 }
 
 fn doctor() -> anyhow::Result<ExitCode> {

@@ -20,6 +20,11 @@ pub const STUDENT: &str = "student.safetensors";
 /// The teacher's.
 pub const TEACHER: &str = "teacher.safetensors";
 
+/// What a fine-tuned model that was imported has behind its encoder.
+pub const HEADS: &str = "heads.safetensors";
+/// The folder of the small files that an imported Hugging Face model came with.
+pub const HUGGING_FACE: &str = "hugging_face";
+
 /// Why there is no encoder to use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

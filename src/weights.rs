@@ -27,7 +27,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// An element type that is not read.
-    #[error("{path}: tensor `{name}` is {found}; float32, float16 and bfloat16 are read")]
+    #[error("{path}: tensor `{name}` is {found}; float32, float16, bfloat16 and integers are read")]
     Type {
         /// The file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
     safetensors::serialize_to_file(views, None, path).map_err(damaged)
 }
 
-/// Reads every tensor of `path` as float32.
+/// Reads every tensor of `path`, those of float16 and bfloat16 as float32 and counters as they are.
 pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Io {
         path: path.to_owned(),
@@ -88,6 +88,8 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
+            Dtype::I64 => DType::I64,
+            Dtype::I32 => DType::I32,
             found => {
                 return Err(WeightsError::Type {
                     path: path.to_owned(),
@@ -97,7 +99,12 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
             }
         };
         let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
-        tensors.insert(name.to_owned(), data.convert::<f32>());
+        let data = if dtype.is_float() {
+            data.convert::<f32>()
+        } else {
+            data
+        };
+        tensors.insert(name.to_owned(), data);
     }
     Ok(tensors)
 }

@@ -1,6 +1,7 @@
 //! data2vec 1.0 images: `facebookresearch/data2vec_vision` (BEiT's names, which ours follow).
 
 use super::{ImportError, Name, Tensors, rename};
+use crate::model::{RelativePosition, Vit1Config};
 
 /// Our name of a parameter of `facebookresearch/data2vec_vision`, or none where we store none.
 ///
@@ -26,5 +27,45 @@ pub fn our_name(theirs: &str) -> Option<String> {
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
     rename(tensors, |theirs| {
         Some(our_name(theirs).map_or(Name::Dropped, Name::Ours))
+    })
+}
+
+/// The encoder whose tensors these are, under our names: the files hold no config, and the sizes
+/// follow from the shapes. LayerScale at the start and drop rates are the published Base's.
+pub fn encoder(tensors: &Tensors) -> Result<Vit1Config, ImportError> {
+    let shape = |name: &str| {
+        let tensor = tensors.get(name);
+        tensor
+            .map(|tensor| tensor.shape().to_vec())
+            .ok_or_else(|| ImportError::NoTensor(name.to_owned()))
+    };
+    let proj = shape("encoder.patch_embed.proj.weight")?;
+    let fc1 = shape("encoder.blocks.0.mlp.fc1.weight")?;
+    let shared = "encoder.rel_pos_bias.relative_position_bias_table";
+    let own = "encoder.blocks.0.attn.rel_pos_bias.relative_position_bias_table";
+    let (table, relative_position) = match shape(shared) {
+        Ok(table) => (table, RelativePosition::Shared),
+        Err(_) => (shape(own)?, RelativePosition::PerLayer),
+    };
+    let (&[embed_dim, _, patch_size, _], &[hidden_dim, _], &[n_rows, n_heads]) =
+        (&proj[..], &fc1[..], &table[..])
+    else {
+        return Err(ImportError::Unsupported("tensors of another rank"));
+    };
+    // One row for each distance between two of the grid's places, and three of the class token.
+    let grid = ((n_rows as f64 - 3.0).max(0.0).sqrt() as usize).div_ceil(2);
+    let is_block = |name: &&String| name.ends_with(".norm1.weight");
+    Ok(Vit1Config {
+        image_size: grid * patch_size,
+        patch_size,
+        embed_dim,
+        depth: tensors.keys().filter(is_block).count(),
+        n_heads,
+        mlp_ratio: hidden_dim as f64 / embed_dim as f64,
+        norm_eps: 1e-6,
+        layer_scale: 1e-4,
+        relative_position,
+        drop_path_prob: 0.25,
+        attention_drop_prob: 0.05,
     })
 }

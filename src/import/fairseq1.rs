@@ -1,5 +1,6 @@
 //! data2vec 1.0 as fairseq stores it: `data2vec_audio` and `data2vec_text`.
 
+use super::names::{self, Names};
 use super::{ImportError, Name, Tensors, fused, rename};
 
 /// Where the sentence encoder lies within the text model.
@@ -23,89 +24,81 @@ pub fn teacher(tensors: Tensors) -> Result<Tensors, ImportError> {
     })?)
 }
 
+const AUDIO: &Names = &[
+    (
+        "feature_extractor.conv_layers.#.0.weight",
+        "encoder.local.layers.#.conv.weight",
+    ),
+    (
+        "feature_extractor.conv_layers.#.2.1.",
+        "encoder.local.layers.#.norm.",
+    ),
+    ("layer_norm.", "encoder.local.norm."),
+    ("post_extract_proj.", "encoder.local.proj."),
+    ("mask_emb", "encoder.mask_emb"),
+    ("encoder.pos_conv.#.0.", "encoder.pos_conv.#."),
+    ("encoder.layer_norm.", "encoder.context.norm."),
+    // The released models have a list of one map here.
+    ("final_proj.0.", "lm_head."),
+    ("final_proj.", "lm_head."),
+];
+
+const SENTENCE_ENCODER: &Names = &[
+    ("embed_tokens.weight", "encoder.embed.tokens"),
+    ("embed_positions.weight", "encoder.embed.positions"),
+    ("layernorm_embedding.", "encoder.embed.norm."),
+];
+
+const TEXT_HEADS: &Names = &[
+    ("encoder.regression_head.0.", "lm_head.fc1."),
+    ("encoder.regression_head.2.", "lm_head.fc2."),
+    // The released model has these in the place of the present code's head.
+    ("encoder.lm_head.bias", "language.bias"),
+    ("encoder.lm_head.layer_norm.", "language.norm."),
+    ("encoder.lm_head.dense.", "language.dense."),
+];
+
+/// Blocks of fairseq's transformer.
+const BLOCKS: &Names = &[
+    (
+        "layers.#.self_attn.q_proj.",
+        "encoder.blocks.#.attn.qkv.query.",
+    ),
+    (
+        "layers.#.self_attn.k_proj.",
+        "encoder.blocks.#.attn.qkv.key.",
+    ),
+    (
+        "layers.#.self_attn.v_proj.",
+        "encoder.blocks.#.attn.qkv.value.",
+    ),
+    (
+        "layers.#.self_attn.out_proj.",
+        "encoder.blocks.#.attn.proj.",
+    ),
+    ("layers.#.self_attn_layer_norm.", "encoder.blocks.#.norm1."),
+    ("layers.#.fc1.", "encoder.blocks.#.mlp.fc1."),
+    ("layers.#.fc2.", "encoder.blocks.#.mlp.fc2."),
+    ("layers.#.final_layer_norm.", "encoder.blocks.#.norm2."),
+];
+
 fn audio(theirs: &str) -> Option<Name> {
-    let ours = if let Some(rest) = theirs.strip_prefix("feature_extractor.conv_layers.") {
-        format!("encoder.local.layers.{}", wave_layer(rest)?)
-    } else if let Some(rest) = theirs.strip_prefix("layer_norm.") {
-        format!("encoder.local.norm.{rest}")
-    } else if let Some(rest) = theirs.strip_prefix("post_extract_proj.") {
-        format!("encoder.local.proj.{rest}")
-    } else if theirs == "mask_emb" {
-        "encoder.mask_emb".to_owned()
-    } else if let Some(rest) = theirs.strip_prefix("encoder.pos_conv.") {
-        let (layer, rest) = rest.split_once(".0.")?;
-        format!("encoder.pos_conv.{layer}.{rest}")
-    } else if let Some(rest) = theirs.strip_prefix("encoder.layer_norm.") {
-        format!("encoder.context.norm.{rest}")
-    } else if let Some(rest) = theirs.strip_prefix("encoder.layers.") {
-        block(rest)?
-    } else {
-        let rest = theirs.strip_prefix("final_proj.")?;
-        // The released models have a list of one map here.
-        format!("lm_head.{}", rest.strip_prefix("0.").unwrap_or(rest))
+    let ours = match theirs.strip_prefix("encoder.layers.") {
+        Some(rest) => names::ours(BLOCKS, &format!("layers.{rest}")),
+        None => names::ours(AUDIO, theirs),
     };
-    Some(Name::Ours(ours))
+    ours.map(Name::Ours)
 }
 
 fn text(theirs: &str) -> Option<Name> {
-    let ours = if let Some(name) = theirs.strip_prefix(TEXT) {
-        match name {
-            "embed_tokens.weight" => "encoder.embed.tokens".to_owned(),
-            "embed_positions.weight" => "encoder.embed.positions".to_owned(),
-            "version" => return Some(Name::Dropped),
-            _ => match name.strip_prefix("layernorm_embedding.") {
-                Some(rest) => format!("encoder.embed.norm.{rest}"),
-                None => block(name.strip_prefix("layers.")?)?,
-            },
-        }
-    } else if let Some(name) = theirs.strip_prefix("encoder.lm_head.") {
-        // The released model has this in the place of the present code's head.
-        match name {
-            // A copy of the table of tokens.
-            "weight" => return Some(Name::Dropped),
-            "bias" => "language.bias".to_owned(),
-            _ => match name.strip_prefix("layer_norm.") {
-                Some(rest) => format!("language.norm.{rest}"),
-                None => format!("language.dense.{}", name.strip_prefix("dense.")?),
-            },
-        }
-    } else {
-        let rest = theirs.strip_prefix("encoder.regression_head.")?;
-        match rest.split_once('.')? {
-            ("0", rest) => format!("lm_head.fc1.{rest}"),
-            ("2", rest) => format!("lm_head.fc2.{rest}"),
-            _ => return None,
-        }
+    let ours = match theirs.strip_prefix(TEXT) {
+        Some("version") => return Some(Name::Dropped),
+        Some(inner) => names::ours(SENTENCE_ENCODER, inner).or_else(|| names::ours(BLOCKS, inner)),
+        // A copy of the table of tokens.
+        None if theirs == "encoder.lm_head.weight" => return Some(Name::Dropped),
+        None => names::ours(TEXT_HEADS, theirs),
     };
-    Some(Name::Ours(ours))
-}
-
-/// A name within a convolution over the wave: its weight, or its norm's gain and bias.
-pub(super) fn wave_layer(name: &str) -> Option<String> {
-    let (layer, rest) = name.split_once('.')?;
-    match rest {
-        "0.weight" => Some(format!("{layer}.conv.weight")),
-        _ => Some(format!("{layer}.norm.{}", rest.strip_prefix("2.1.")?)),
-    }
-}
-
-/// A name within a block of fairseq's transformer.
-fn block(name: &str) -> Option<String> {
-    let (block, name) = name.split_once('.')?;
-    let prefixes = [
-        ("self_attn.q_proj.", "attn.qkv.query."),
-        ("self_attn.k_proj.", "attn.qkv.key."),
-        ("self_attn.v_proj.", "attn.qkv.value."),
-        ("self_attn.out_proj.", "attn.proj."),
-        ("self_attn_layer_norm.", "norm1."),
-        ("fc1.", "mlp.fc1."),
-        ("fc2.", "mlp.fc2."),
-        ("final_layer_norm.", "norm2."),
-    ];
-    let ours = prefixes
-        .iter()
-        .find_map(|(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?)))?;
-    Some(format!("encoder.blocks.{block}.{ours}"))
+    ours.map(Name::Ours)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use burn::tensor::TensorData;
 
-use super::fairseq1::wave_layer;
+use super::names::{self, Names};
 use super::{ImportError, Name, Tensors, rename};
 
 /// All tensors of a student under our names.
@@ -23,77 +23,79 @@ pub fn teacher(tensors: Tensors) -> Result<Tensors, ImportError> {
     Ok(flat_scales(renamed))
 }
 
-/// Our name of a parameter of fairseq's model.
+/// Of the parts that every `modality_encoders.NAME` has: fairseq's names and ours.
+const COMMON: &Names = &[
+    ("context_encoder.", "encoder.context."),
+    // A convolution is the first module of its block.
+    ("decoder.blocks.#.0.", "decoder.blocks.#."),
+    ("decoder.proj.weight", "decoder.proj.weight"),
+    ("decoder.proj.bias", "decoder.proj.bias"),
+    ("decoder.proj.0.", "decoder.proj.fc1."),
+    ("decoder.proj.2.", "decoder.proj.fc2."),
+];
+
+const IMAGE: &Names = &[
+    ("extra_tokens", "encoder.cls_token"),
+    ("local_encoder.", "encoder.patch_embed."),
+];
+
+const AUDIO: &Names = &[
+    (
+        "local_encoder.conv_layers.#.0.weight",
+        "encoder.local.layers.#.conv.weight",
+    ),
+    (
+        "local_encoder.conv_layers.#.2.1.",
+        "encoder.local.layers.#.norm.",
+    ),
+    ("project_features.1.", "encoder.local.norm."),
+    ("project_features.2.", "encoder.local.proj."),
+    // The first module of theirs only swaps dimensions.
+    ("relative_positional_encoder.+.0.", "encoder.pos_conv.#."),
+    ("alibi_scale", "encoder.alibi_scale"),
+];
+
+const TEXT: &Names = &[
+    ("local_encoder.embed_tokens.weight", "encoder.embed.tokens"),
+    (
+        "local_encoder.embed_positions.weight",
+        "encoder.embed.positions",
+    ),
+    ("local_encoder.layernorm_embedding.", "encoder.embed.norm."),
+];
+
+const BLOCKS: &Names = &[("blocks.", "encoder.blocks.")];
+
+/// The table of a modality by fairseq's name of it.
+fn table(modality: &str) -> Option<&'static Names> {
+    match modality {
+        "IMAGE" => Some(IMAGE),
+        "AUDIO" => Some(AUDIO),
+        "TEXT" => Some(TEXT),
+        _ => None,
+    }
+}
+
 fn our_name(theirs: &str) -> Option<Name> {
-    let Some(part) = theirs.strip_prefix("modality_encoders.") else {
-        return theirs
-            .starts_with("blocks.")
-            .then(|| Name::Ours(format!("encoder.{theirs}")));
+    let ours = match theirs.strip_prefix("modality_encoders.") {
+        None => names::ours(BLOCKS, theirs),
+        Some("IMAGE.fixed_positional_encoder.positions") => return Some(Name::Dropped),
+        Some(part) => {
+            let (modality, part) = part.split_once('.')?;
+            names::ours(table(modality)?, part).or_else(|| names::ours(COMMON, part))
+        }
     };
-    let (modality, part) = part.split_once('.')?;
-    if let Some(rest) = part.strip_prefix("context_encoder.") {
-        return Some(Name::Ours(format!("encoder.context.{rest}")));
-    }
-    if let Some(rest) = part.strip_prefix("decoder.") {
-        return Some(Name::Ours(format!("decoder.{}", in_decoder(rest)?)));
-    }
-    let ours = match (modality, part) {
-        ("IMAGE", "fixed_positional_encoder.positions") => return Some(Name::Dropped),
-        ("IMAGE", _) => in_image(part)?,
-        ("AUDIO", _) => in_audio(part)?,
-        ("TEXT", _) => in_text(part)?,
-        _ => return None,
-    };
-    Some(Name::Ours(format!("encoder.{ours}")))
+    ours.map(Name::Ours)
 }
 
-fn in_image(part: &str) -> Option<String> {
-    if part == "extra_tokens" {
-        return Some("cls_token".to_owned());
-    }
-    let rest = part.strip_prefix("local_encoder.")?;
-    Some(format!("patch_embed.{rest}"))
-}
-
-fn in_audio(part: &str) -> Option<String> {
-    if let Some(rest) = part.strip_prefix("local_encoder.conv_layers.") {
-        Some(format!("local.layers.{}", wave_layer(rest)?))
-    } else if let Some(rest) = part.strip_prefix("project_features.1.") {
-        Some(format!("local.norm.{rest}"))
-    } else if let Some(rest) = part.strip_prefix("project_features.2.") {
-        Some(format!("local.proj.{rest}"))
-    } else if let Some(rest) = part.strip_prefix("relative_positional_encoder.") {
-        // The first module of theirs only swaps dimensions.
-        let (layer, rest) = rest.split_once(".0.")?;
-        let layer = layer.parse::<usize>().ok()?.checked_sub(1)?;
-        Some(format!("pos_conv.{layer}.{rest}"))
-    } else {
-        (part == "alibi_scale").then(|| part.to_owned())
-    }
-}
-
-fn in_text(part: &str) -> Option<String> {
-    let name = part.strip_prefix("local_encoder.")?;
-    Some(match name {
-        "embed_tokens.weight" => "embed.tokens".to_owned(),
-        "embed_positions.weight" => "embed.positions".to_owned(),
-        _ => format!("embed.norm.{}", name.strip_prefix("layernorm_embedding.")?),
+/// fairseq's name of one of our parameters in a model of `modality`: `image`, `audio` or `text`.
+pub fn their_name(ours: &str, modality: &str) -> Option<String> {
+    let modality = modality.to_uppercase();
+    names::theirs(BLOCKS, ours).or_else(|| {
+        let own = names::theirs(table(&modality)?, ours);
+        let part = own.or_else(|| names::theirs(COMMON, ours))?;
+        Some(format!("modality_encoders.{modality}.{part}"))
     })
-}
-
-fn in_decoder(name: &str) -> Option<String> {
-    if let Some(rest) = name.strip_prefix("blocks.") {
-        // A convolution is the first module of its fairseq block.
-        let (layer, rest) = rest.split_once(".0.")?;
-        return Some(format!("blocks.{layer}.{rest}"));
-    }
-    let rest = name.strip_prefix("proj.")?;
-    match rest.split_once('.') {
-        None => Some(name.to_owned()),
-        Some(("0", rest)) => Some(format!("proj.fc1.{rest}")),
-        Some(("2", rest)) => Some(format!("proj.fc2.{rest}")),
-        Some(_) => None,
-    }
 }
 
 /// Scales of attention's slopes, `[1, 1, H, 1, 1]` (older files: one dimension fewer), as `[H]`.

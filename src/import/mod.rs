@@ -1,22 +1,34 @@
-//! Names and layouts of other projects' checkpoints.
+//! Models of other projects: [`import`] turns a checkpoint into a model that every command reads.
 //!
-//! Each module turns tensors under a project's names into tensors under ours, ready for
+//! Each project's module turns tensors under its names into tensors under ours, ready for
 //! `params::load`. What a project stores without need (position indices, fixed positions) is left
 //! out; any other name that is not known is an error.
 
 pub mod data2vec_vision;
+mod fairseq;
 pub mod fairseq1;
 pub mod fairseq2;
-mod fused;
+mod files;
+mod folder;
+pub(crate) mod fused;
 pub mod hugging_face;
+pub(crate) mod names;
+mod recipe;
+
+pub use folder::{Imported, import};
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use burn::tensor::TensorData;
 use thiserror::Error;
 
+use crate::pretrained::PretrainedError;
+use crate::weights::WeightsError;
+
 /// Why a checkpoint could not be translated.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// A name that the project's models do not have.
     #[error("{0} is no parameter of a data2vec model")]
@@ -35,6 +47,63 @@ pub enum ImportError {
     /// A model that ours cannot express.
     #[error("config.json: {0} is not supported")]
     Unsupported(&'static str),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of safetensors cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A PyTorch checkpoint cannot be read.
+    #[error("{path}: not a PyTorch checkpoint that can be read without executing it: {reason}")]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// The reader's words.
+        reason: String,
+    },
+    /// A Hugging Face config cannot be read.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A folder without weights.
+    #[error(
+        "{0}: neither model.safetensors nor pytorch_model.bin is here; download both weights and config.json of the model"
+    )]
+    NoWeights(PathBuf),
+    /// A model of another kind.
+    #[error(
+        "{path}: a model of type `{name}`; data2vec's pre-trained models of images, audio and text are read, and Hugging Face's classifiers of images and sentences, CTC and masked language models"
+    )]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// What it says of itself.
+        name: String,
+    },
+    /// A fairseq config that ours cannot express.
+    #[error("the checkpoint's {0}")]
+    Fairseq(String),
+    /// A tensor from which sizes follow.
+    #[error("no tensor `{0}`, from which the model's sizes follow")]
+    NoTensor(String),
+    /// Sizes that no config of ours may have.
+    #[error("the model's sizes do not make a working config:\n{}", .0.join("\n"))]
+    Unfit(Vec<String>),
+    /// Tensors that are not those of the config.
+    #[error("the tensors are not those of the model's config: {0}")]
+    Tensors(Box<PretrainedError>),
+    /// Something is there.
+    #[error("{0}: not empty; name a new folder")]
+    Taken(PathBuf),
 }
 
 /// Tensors by name.

@@ -285,6 +285,6 @@ impl DecoderConfig {
 }
 
 /// Width between the layers of an MLP.
-pub(super) fn hidden_dim(embed_dim: usize, mlp_ratio: f64) -> usize {
+pub(crate) fn hidden_dim(embed_dim: usize, mlp_ratio: f64) -> usize {
     (embed_dim as f64 * mlp_ratio).round() as usize
 }

@@ -11,9 +11,10 @@ use crate::ema;
 use crate::objective::{Data2Vec, Inputs, MaskError, spread};
 use crate::optim::{AdamW, Gradients};
 use crate::params::{self, LoadError};
+use crate::pretrained;
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::train::run::{self, Run, RunError};
-use crate::weights::WeightsError;
+use crate::weights::{self, WeightsError};
 
 /// Model, teacher and optimizer between two steps.
 pub(super) struct Trainer {
@@ -93,14 +94,25 @@ pub enum StartError {
     Weights(#[from] WeightsError),
 }
 
+fn is_of_encoder(name: &str) -> bool {
+    name.starts_with("encoder.")
+}
+
 impl Trainer {
     /// A run's beginning: weights by seed, or from the student of `config.init`.
     pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
         let objective = match &config.init {
             None => Data2Vec::initialised(config.model.clone(), config.seed, device),
             Some(path) => {
-                let path = run::find_checkpoint(Path::new(path))?;
-                let tensors = checkpoint::load(&path)?.student;
+                let path = pretrained::find(Path::new(path))?;
+                let mut tensors = weights::read(&path.join(pretrained::STUDENT))?;
+                if tensors.keys().all(|name| is_of_encoder(name)) {
+                    tracing::info!("{}: no prediction head; it starts by seed", path.display());
+                    let model = config.model.clone();
+                    let fresh = Data2Vec::initialised(model, config.seed, device).student;
+                    let heads = params::collect(&fresh).into_iter();
+                    tensors.extend(heads.filter(|(name, _)| !is_of_encoder(name)));
+                }
                 let student = Data2Vec::new(config.model.clone(), device).student;
                 let student = params::load(student, tensors)
                     .map_err(|source| StartError::Load { path, source })?;

@@ -66,7 +66,7 @@ fn check_image(
     weights: Weights,
     device: &Device,
 ) {
-    let folder: vision::VisionConfig = serde_json::from_value(case.config.clone()).unwrap();
+    let folder: vision::VisionFolder = serde_json::from_value(case.config.clone()).unwrap();
     let config = folder.encoder().unwrap();
     let mut weights = vision::import(weights).unwrap();
     let media = Media::Images(io["in.pixel_values"].tensor(device));

@@ -1,12 +1,14 @@
 //! Hugging Face's `Data2VecAudioModel` and `Data2VecAudioForCTC`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::import::names::{self, Names};
 use crate::import::{ImportError, Name, Tensors, fused, rename};
 use crate::model::AudioConfig;
+use crate::model::config::hidden_dim;
 
 /// What we need of a folder's `config.json`; it holds more.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AudioFolder {
     /// Channels of the convolutions over the wave.
     pub conv_dim: Vec<usize>,
@@ -93,54 +95,93 @@ impl AudioFolder {
     }
 }
 
+impl From<&AudioConfig> for AudioFolder {
+    /// The file of a model of this size.
+    fn from(config: &AudioConfig) -> Self {
+        let layers = &config.conv_layers;
+        Self {
+            conv_dim: vec![config.conv_dim; layers.len()],
+            conv_kernel: layers.iter().map(|layer| layer[0]).collect(),
+            conv_stride: layers.iter().map(|layer| layer[1]).collect(),
+            conv_bias: false,
+            feat_extract_activation: "gelu".to_owned(),
+            num_conv_pos_embeddings: config.pos_conv_depth,
+            conv_pos_kernel_size: config.pos_conv_kernel,
+            num_conv_pos_embedding_groups: config.pos_conv_groups,
+            hidden_size: config.embed_dim,
+            intermediate_size: hidden_dim(config.embed_dim, config.mlp_ratio),
+            num_hidden_layers: config.depth,
+            num_attention_heads: config.n_heads,
+            hidden_act: "gelu".to_owned(),
+            layer_norm_eps: config.norm_eps,
+            hidden_dropout: config.drop_prob,
+            attention_dropout: config.attention_drop_prob,
+            layerdrop: config.layer_drop_prob,
+            add_adapter: false,
+        }
+    }
+}
+
 /// All tensors of a bare model or one for CTC under our names: the encoder's below `encoder.`, the
 /// letters' below `ctc.`.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
     fused::join(rename(tensors, our_name)?)
 }
 
-/// Our name, or the passing name of a part of the fused matrix.
-fn our_name(theirs: &str) -> Option<Name> {
-    let name = theirs.strip_prefix("data2vec_audio.").unwrap_or(theirs);
-    let ours = if let Some(rest) = name.strip_prefix("feature_extractor.conv_layers.") {
-        let (layer, rest) = rest.split_once('.')?;
-        let rest = match rest {
-            "conv.weight" => rest,
-            _ => &format!("norm.{}", rest.strip_prefix("layer_norm.")?),
-        };
-        format!("encoder.local.layers.{layer}.{rest}")
-    } else if let Some(rest) = name.strip_prefix("feature_projection.layer_norm.") {
-        format!("encoder.local.norm.{rest}")
-    } else if let Some(rest) = name.strip_prefix("feature_projection.projection.") {
-        format!("encoder.local.proj.{rest}")
-    } else if name == "masked_spec_embed" {
-        "encoder.mask_emb".to_owned()
-    } else if let Some(rest) = name.strip_prefix("encoder.pos_conv_embed.layers.") {
-        let (layer, rest) = rest.split_once(".conv.")?;
-        format!("encoder.pos_conv.{layer}.{rest}")
-    } else if let Some(rest) = name.strip_prefix("encoder.layer_norm.") {
-        format!("encoder.context.norm.{rest}")
-    } else if let Some(rest) = name.strip_prefix("encoder.layers.") {
-        let (block, rest) = rest.split_once('.')?;
-        format!("encoder.blocks.{block}.{}", our_name_in_block(rest)?)
-    } else {
-        format!("ctc.{}", name.strip_prefix("lm_head.")?)
-    };
-    Some(Name::Ours(ours))
-}
+/// Hugging Face's names below `data2vec_audio.`, and ours.
+pub(crate) const ENCODER: &Names = &[
+    (
+        "feature_extractor.conv_layers.#.conv.weight",
+        "encoder.local.layers.#.conv.weight",
+    ),
+    (
+        "feature_extractor.conv_layers.#.layer_norm.",
+        "encoder.local.layers.#.norm.",
+    ),
+    ("feature_projection.layer_norm.", "encoder.local.norm."),
+    ("feature_projection.projection.", "encoder.local.proj."),
+    ("masked_spec_embed", "encoder.mask_emb"),
+    (
+        "encoder.pos_conv_embed.layers.#.conv.",
+        "encoder.pos_conv.#.",
+    ),
+    ("encoder.layer_norm.", "encoder.context.norm."),
+    (
+        "encoder.layers.#.attention.q_proj.",
+        "encoder.blocks.#.attn.qkv.query.",
+    ),
+    (
+        "encoder.layers.#.attention.k_proj.",
+        "encoder.blocks.#.attn.qkv.key.",
+    ),
+    (
+        "encoder.layers.#.attention.v_proj.",
+        "encoder.blocks.#.attn.qkv.value.",
+    ),
+    (
+        "encoder.layers.#.attention.out_proj.",
+        "encoder.blocks.#.attn.proj.",
+    ),
+    ("encoder.layers.#.layer_norm.", "encoder.blocks.#.norm1."),
+    (
+        "encoder.layers.#.feed_forward.intermediate_dense.",
+        "encoder.blocks.#.mlp.fc1.",
+    ),
+    (
+        "encoder.layers.#.feed_forward.output_dense.",
+        "encoder.blocks.#.mlp.fc2.",
+    ),
+    (
+        "encoder.layers.#.final_layer_norm.",
+        "encoder.blocks.#.norm2.",
+    ),
+];
 
-fn our_name_in_block(name: &str) -> Option<String> {
-    let prefixes = [
-        ("attention.q_proj.", "attn.qkv.query."),
-        ("attention.k_proj.", "attn.qkv.key."),
-        ("attention.v_proj.", "attn.qkv.value."),
-        ("attention.out_proj.", "attn.proj."),
-        ("layer_norm.", "norm1."),
-        ("feed_forward.intermediate_dense.", "mlp.fc1."),
-        ("feed_forward.output_dense.", "mlp.fc2."),
-        ("final_layer_norm.", "norm2."),
-    ];
-    prefixes
-        .iter()
-        .find_map(|(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?)))
+/// Those of the letters of `Data2VecAudioForCTC`, beside the encoder.
+pub(crate) const HEADS: &Names = &[("lm_head.", "ctc.")];
+
+fn our_name(theirs: &str) -> Option<Name> {
+    let inner = theirs.strip_prefix("data2vec_audio.").unwrap_or(theirs);
+    let ours = names::ours(ENCODER, inner).or_else(|| names::ours(HEADS, theirs))?;
+    Some(Name::Ours(ours))
 }

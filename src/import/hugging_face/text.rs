@@ -1,13 +1,15 @@
 //! Hugging Face's `Data2VecTextModel`, `…ForMaskedLM` and `…ForSequenceClassification`.
 
 use burn::tensor::TensorData;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::import::names::{self, Names};
 use crate::import::{ImportError, Name, Tensors, fused, rename};
 use crate::model::TextConfig;
+use crate::model::config::hidden_dim;
 
 /// What we need of a folder's `config.json`; it holds more.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TextFolder {
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
@@ -34,7 +36,7 @@ pub struct TextFolder {
     /// Probability to drop an attention weight.
     pub attention_probs_dropout_prob: f64,
     /// The kind of positions; recent versions have one and do not write it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position_embedding_type: Option<String>,
 }
 
@@ -76,8 +78,29 @@ impl TextFolder {
     }
 }
 
+impl From<&TextConfig> for TextFolder {
+    /// The file of a model of this size.
+    fn from(config: &TextConfig) -> Self {
+        Self {
+            vocab_size: config.vocab_size,
+            pad_token_id: config.pad_token,
+            max_position_embeddings: config.n_position_rows(),
+            type_vocab_size: 1,
+            hidden_size: config.embed_dim,
+            intermediate_size: hidden_dim(config.embed_dim, config.mlp_ratio),
+            num_hidden_layers: config.depth,
+            num_attention_heads: config.n_heads,
+            hidden_act: "gelu".to_owned(),
+            layer_norm_eps: config.norm_eps,
+            hidden_dropout_prob: config.drop_prob,
+            attention_probs_dropout_prob: config.attention_drop_prob,
+            position_embedding_type: None,
+        }
+    }
+}
+
 /// The passing name of the one row that is added to every token.
-const SEGMENT: &str = "encoder.embed.segment";
+pub(crate) const SEGMENT: &str = "encoder.embed.segment";
 
 /// All tensors of a model under our names: the encoder's below `encoder.`, those of heads below
 /// `pooler.`, `sentence.` and `language.`.
@@ -85,58 +108,71 @@ pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
     add_segment(fused::join(rename(tensors, our_name)?)?)
 }
 
-/// Our name, or the passing name of a part of the fused matrix.
-fn our_name(theirs: &str) -> Option<Name> {
-    let name = theirs.strip_prefix("data2vec_text.").unwrap_or(theirs);
-    let ours = if let Some(rest) = name.strip_prefix("encoder.layer.") {
-        let (block, rest) = rest.split_once('.')?;
-        return Some(Name::Ours(format!(
-            "encoder.blocks.{block}.{}",
-            our_name_in_block(rest)?
-        )));
-    } else {
-        match name {
-            "embeddings.word_embeddings.weight" => "encoder.embed.tokens",
-            "embeddings.position_embeddings.weight" => "encoder.embed.positions",
-            "embeddings.token_type_embeddings.weight" => SEGMENT,
-            "embeddings.LayerNorm.weight" => "encoder.embed.norm.weight",
-            "embeddings.LayerNorm.bias" => "encoder.embed.norm.bias",
-            "pooler.dense.weight" => "pooler.dense.weight",
-            "pooler.dense.bias" => "pooler.dense.bias",
-            "classifier.dense.weight" => "sentence.pooler.dense.weight",
-            "classifier.dense.bias" => "sentence.pooler.dense.bias",
-            "classifier.out_proj.weight" => "sentence.out_proj.weight",
-            "classifier.out_proj.bias" => "sentence.out_proj.bias",
-            "lm_head.dense.weight" => "language.dense.weight",
-            "lm_head.dense.bias" => "language.dense.bias",
-            "lm_head.layer_norm.weight" => "language.norm.weight",
-            "lm_head.layer_norm.bias" => "language.norm.bias",
-            "lm_head.bias" => "language.bias",
-            // Copies: of the table of tokens, of the bias, and counters.
-            "lm_head.decoder.weight"
-            | "lm_head.decoder.bias"
-            | "embeddings.position_ids"
-            | "embeddings.token_type_ids" => return Some(Name::Dropped),
-            _ => return None,
-        }
-    };
-    Some(Name::Ours(ours.to_owned()))
-}
+/// Hugging Face's names below `data2vec_text.`, and ours.
+pub(crate) const ENCODER: &Names = &[
+    ("embeddings.word_embeddings.weight", "encoder.embed.tokens"),
+    (
+        "embeddings.position_embeddings.weight",
+        "encoder.embed.positions",
+    ),
+    ("embeddings.token_type_embeddings.weight", SEGMENT),
+    ("embeddings.LayerNorm.", "encoder.embed.norm."),
+    (
+        "encoder.layer.#.attention.self.query.",
+        "encoder.blocks.#.attn.qkv.query.",
+    ),
+    (
+        "encoder.layer.#.attention.self.key.",
+        "encoder.blocks.#.attn.qkv.key.",
+    ),
+    (
+        "encoder.layer.#.attention.self.value.",
+        "encoder.blocks.#.attn.qkv.value.",
+    ),
+    (
+        "encoder.layer.#.attention.output.dense.",
+        "encoder.blocks.#.attn.proj.",
+    ),
+    (
+        "encoder.layer.#.attention.output.LayerNorm.",
+        "encoder.blocks.#.norm1.",
+    ),
+    (
+        "encoder.layer.#.intermediate.dense.",
+        "encoder.blocks.#.mlp.fc1.",
+    ),
+    ("encoder.layer.#.output.dense.", "encoder.blocks.#.mlp.fc2."),
+    (
+        "encoder.layer.#.output.LayerNorm.",
+        "encoder.blocks.#.norm2.",
+    ),
+    ("pooler.dense.", "pooler.dense."),
+];
 
-fn our_name_in_block(name: &str) -> Option<String> {
-    let prefixes = [
-        ("attention.self.query.", "attn.qkv.query."),
-        ("attention.self.key.", "attn.qkv.key."),
-        ("attention.self.value.", "attn.qkv.value."),
-        ("attention.output.dense.", "attn.proj."),
-        ("attention.output.LayerNorm.", "norm1."),
-        ("intermediate.dense.", "mlp.fc1."),
-        ("output.dense.", "mlp.fc2."),
-        ("output.LayerNorm.", "norm2."),
-    ];
-    prefixes
-        .iter()
-        .find_map(|(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?)))
+/// Those of the heads, beside the encoder.
+pub(crate) const HEADS: &Names = &[
+    ("classifier.dense.", "sentence.pooler.dense."),
+    ("classifier.out_proj.", "sentence.out_proj."),
+    ("lm_head.dense.", "language.dense."),
+    ("lm_head.layer_norm.", "language.norm."),
+    ("lm_head.bias", "language.bias"),
+];
+
+/// Copies: of the table of tokens, of the bias, and counters.
+const COPIES: [&str; 4] = [
+    "lm_head.decoder.weight",
+    "lm_head.decoder.bias",
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+];
+
+fn our_name(theirs: &str) -> Option<Name> {
+    let inner = theirs.strip_prefix("data2vec_text.").unwrap_or(theirs);
+    if COPIES.contains(&inner) {
+        return Some(Name::Dropped);
+    }
+    let ours = names::ours(ENCODER, inner).or_else(|| names::ours(HEADS, theirs))?;
+    Some(Name::Ours(ours))
 }
 
 /// Adds the one segment's row, `[1, D]`, to every position's: we store none.

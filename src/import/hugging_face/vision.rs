@@ -1,15 +1,17 @@
 //! data2vec 1.0 images: Hugging Face's `Data2VecVisionModel` and `…ForImageClassification`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::import::fused;
+use crate::import::names::{self, Names};
 use crate::import::{ImportError, Name, Tensors, rename};
+use crate::model::config::hidden_dim;
 use crate::model::{RelativePosition, Vit1Config};
 
 /// What we need of a folder's `config.json`; it holds more.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the file's own keys")]
-pub struct VisionConfig {
+pub struct VisionFolder {
     /// Width.
     pub hidden_size: usize,
     /// Width of the MLP.
@@ -44,7 +46,7 @@ pub struct VisionConfig {
     pub use_mean_pooling: bool,
 }
 
-impl VisionConfig {
+impl VisionFolder {
     /// Our encoder of the same size.
     pub fn encoder(&self) -> Result<Vit1Config, ImportError> {
         let relative_position = match (
@@ -86,63 +88,101 @@ impl VisionConfig {
     }
 }
 
+impl From<&Vit1Config> for VisionFolder {
+    /// The file of a model of this size that ends in a norm.
+    fn from(config: &Vit1Config) -> Self {
+        let shared = config.relative_position == RelativePosition::Shared;
+        Self {
+            hidden_size: config.embed_dim,
+            intermediate_size: hidden_dim(config.embed_dim, config.mlp_ratio),
+            num_hidden_layers: config.depth,
+            num_attention_heads: config.n_heads,
+            image_size: config.image_size,
+            patch_size: config.patch_size,
+            num_channels: 3,
+            layer_norm_eps: config.norm_eps,
+            layer_scale_init_value: config.layer_scale,
+            drop_path_rate: config.drop_path_prob,
+            attention_probs_dropout_prob: config.attention_drop_prob,
+            hidden_act: "gelu".to_owned(),
+            use_absolute_position_embeddings: false,
+            use_relative_position_bias: !shared,
+            use_shared_relative_position_bias: shared,
+            use_mean_pooling: false,
+        }
+    }
+}
+
 /// All tensors of a bare model or a classifier under our names, those of the encoder below
 /// `encoder.`.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
     fused::join(rename(tensors, our_name)?)
 }
 
-/// Our name, or the passing name of a part of the fused matrix.
+/// Hugging Face's names below `data2vec_vision.`, and ours.
+pub(crate) const ENCODER: &Names = &[
+    (
+        "embeddings.patch_embeddings.projection.",
+        "encoder.patch_embed.proj.",
+    ),
+    ("embeddings.cls_token", "encoder.cls_token"),
+    ("embeddings.mask_token", "encoder.mask_token"),
+    ("encoder.relative_position_bias.", "encoder.rel_pos_bias."),
+    (
+        "encoder.layer.#.attention.attention.relative_position_bias.",
+        "encoder.blocks.#.attn.rel_pos_bias.",
+    ),
+    (
+        "encoder.layer.#.attention.attention.query.weight",
+        "encoder.blocks.#.attn.qkv.query.weight",
+    ),
+    (
+        "encoder.layer.#.attention.attention.key.weight",
+        "encoder.blocks.#.attn.qkv.key.weight",
+    ),
+    (
+        "encoder.layer.#.attention.attention.value.weight",
+        "encoder.blocks.#.attn.qkv.value.weight",
+    ),
+    (
+        "encoder.layer.#.attention.attention.query.bias",
+        "encoder.blocks.#.attn.q_bias",
+    ),
+    (
+        "encoder.layer.#.attention.attention.value.bias",
+        "encoder.blocks.#.attn.v_bias",
+    ),
+    (
+        "encoder.layer.#.attention.output.dense.",
+        "encoder.blocks.#.attn.proj.",
+    ),
+    (
+        "encoder.layer.#.layernorm_before.",
+        "encoder.blocks.#.norm1.",
+    ),
+    (
+        "encoder.layer.#.layernorm_after.",
+        "encoder.blocks.#.norm2.",
+    ),
+    (
+        "encoder.layer.#.intermediate.dense.",
+        "encoder.blocks.#.mlp.fc1.",
+    ),
+    ("encoder.layer.#.output.dense.", "encoder.blocks.#.mlp.fc2."),
+    ("encoder.layer.#.lambda_1", "encoder.blocks.#.gamma_1"),
+    ("encoder.layer.#.lambda_2", "encoder.blocks.#.gamma_2"),
+    ("layernorm.", "encoder.norm."),
+    ("pooler.layernorm.", "fc_norm."),
+];
+
+/// Those of the classes of `Data2VecVisionForImageClassification`, beside the encoder.
+pub(crate) const HEADS: &Names = &[("classifier.", "head.")];
+
 fn our_name(theirs: &str) -> Option<Name> {
     if theirs.ends_with("relative_position_index") {
         return Some(Name::Dropped);
     }
-    let name = theirs.strip_prefix("data2vec_vision.").unwrap_or(theirs);
-    let ours = if let Some(rest) = name.strip_prefix("encoder.layer.") {
-        let (block, rest) = rest.split_once('.')?;
-        format!("encoder.blocks.{block}.{}", our_name_in_block(rest)?)
-    } else if let Some(rest) = name.strip_prefix("embeddings.patch_embeddings.projection.") {
-        format!("encoder.patch_embed.proj.{rest}")
-    } else if let Some(rest) = name.strip_prefix("embeddings.") {
-        format!("encoder.{rest}")
-    } else if let Some(rest) = name.strip_prefix("encoder.relative_position_bias.") {
-        format!("encoder.rel_pos_bias.{rest}")
-    } else if let Some(rest) = name.strip_prefix("layernorm.") {
-        format!("encoder.norm.{rest}")
-    } else if let Some(rest) = name.strip_prefix("pooler.layernorm.") {
-        format!("fc_norm.{rest}")
-    } else {
-        format!("head.{}", name.strip_prefix("classifier.")?)
-    };
+    let inner = theirs.strip_prefix("data2vec_vision.").unwrap_or(theirs);
+    let ours = names::ours(ENCODER, inner).or_else(|| names::ours(HEADS, theirs))?;
     Some(Name::Ours(ours))
-}
-
-fn our_name_in_block(name: &str) -> Option<String> {
-    let prefixes = [
-        (
-            "attention.attention.relative_position_bias.",
-            "attn.rel_pos_bias.",
-        ),
-        ("attention.output.dense.", "attn.proj."),
-        ("layernorm_before.", "norm1."),
-        ("layernorm_after.", "norm2."),
-        ("intermediate.dense.", "mlp.fc1."),
-        ("output.dense.", "mlp.fc2."),
-    ];
-    for (theirs, ours) in prefixes {
-        if let Some(rest) = name.strip_prefix(theirs) {
-            return Some(format!("{ours}{rest}"));
-        }
-    }
-    let ours = match name {
-        "lambda_1" => "gamma_1",
-        "lambda_2" => "gamma_2",
-        "attention.attention.query.bias" => "attn.q_bias",
-        "attention.attention.value.bias" => "attn.v_bias",
-        "attention.attention.query.weight" => "attn.qkv.query.weight",
-        "attention.attention.key.weight" => "attn.qkv.key.weight",
-        "attention.attention.value.weight" => "attn.qkv.value.weight",
-        _ => return None,
-    };
-    Some(ours.to_owned())
 }

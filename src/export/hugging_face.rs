@@ -1,0 +1,215 @@
+//! data2vec 1.0 as `transformers` has it: `Data2VecAudio*`, `Data2VecText*`, `Data2VecVision*`.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use serde_json::{Map, Value, json};
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::Filter;
+
+use super::{ExportError, Model, at, encoder, write_json};
+use crate::import::hugging_face::audio::{self, AudioFolder};
+use crate::import::hugging_face::text::{self, TextFolder};
+use crate::import::hugging_face::vision::{self, VisionFolder};
+use crate::import::names::{self, Names};
+use crate::import::{Tensors, fused};
+use crate::model::EncoderConfig;
+use crate::pretrained::HUGGING_FACE;
+use crate::weights;
+
+/// What a class of theirs is called, what its encoder's names begin with, and the names.
+struct Class {
+    name: &'static str,
+    prefix: &'static str,
+    encoder: &'static Names,
+    heads: &'static Names,
+}
+
+/// Writes a folder that `from_pretrained` reads; returns how.
+pub(super) fn write(model: Model, to: &Path) -> Result<String, ExportError> {
+    let class = class(&model);
+    let config = config(&model, &class)?;
+    let processor = processor(&model.pretrained.config.data);
+    let has_pooler = model.heads.contains_key("pooler.dense.weight");
+    let came_with = model.pretrained.path.join(HUGGING_FACE);
+
+    let mut tensors = model.tensors;
+    // What only pre-training needs.
+    tensors.retain(|name, _| !name.starts_with("lm_head."));
+    tensors.extend(model.heads);
+    if let Some(table) = tensors.get("encoder.embed.tokens") {
+        // The one segment's row is part of our positions.
+        let zeros = TensorData::zeros::<f32, _>([1, table.shape()[1]]);
+        tensors.insert(text::SEGMENT.to_owned(), zeros);
+    }
+    let mut renamed = Tensors::new();
+    for (name, tensor) in fused::split(tensors) {
+        renamed.insert(their_name(&class, &name)?, tensor);
+    }
+    weights::write(&to.join("model.safetensors"), &renamed)?;
+    write_json(&to.join("config.json"), &config)?;
+    if let Some(processor) = processor {
+        write_json(&to.join("preprocessor_config.json"), &processor)?;
+    }
+    // Labels' names, tokenizers and processors of an imported model are what they were.
+    if came_with.exists() {
+        for entry in fs::read_dir(&came_with).map_err(at(&came_with))? {
+            let path = entry.map_err(at(&came_with))?.path();
+            let name = path.file_name().unwrap_or_default();
+            if name != "config.json" {
+                fs::copy(&path, to.join(name)).map_err(at(&path))?;
+            }
+        }
+    }
+    let options = if class.name == "Data2VecTextModel" && !has_pooler {
+        ", add_pooling_layer=False"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "transformers.{}.from_pretrained({:?}{options})",
+        class.name,
+        to.display().to_string(),
+    ))
+}
+
+fn class(model: &Model) -> Class {
+    let has = |name: &str| model.heads.contains_key(name);
+    match encoder(model) {
+        EncoderConfig::Audio(_) => Class {
+            name: if has("ctc.weight") {
+                "Data2VecAudioForCTC"
+            } else {
+                "Data2VecAudioModel"
+            },
+            prefix: "data2vec_audio.",
+            encoder: audio::ENCODER,
+            heads: audio::HEADS,
+        },
+        EncoderConfig::Text(_) => Class {
+            name: if has("sentence.out_proj.weight") {
+                "Data2VecTextForSequenceClassification"
+            } else if has("language.bias") {
+                "Data2VecTextForMaskedLM"
+            } else {
+                "Data2VecTextModel"
+            },
+            prefix: "data2vec_text.",
+            encoder: text::ENCODER,
+            heads: text::HEADS,
+        },
+        EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => Class {
+            name: if has("head.weight") {
+                "Data2VecVisionForImageClassification"
+            } else {
+                "Data2VecVisionModel"
+            },
+            prefix: "data2vec_vision.",
+            encoder: vision::ENCODER,
+            heads: vision::HEADS,
+        },
+    }
+}
+
+/// The whole model's names of a class with a head begin with the encoder's own.
+fn their_name(class: &Class, ours: &str) -> Result<String, ExportError> {
+    if let Some(theirs) = names::theirs(class.heads, ours) {
+        return Ok(theirs);
+    }
+    let theirs = names::theirs(class.encoder, ours)
+        .ok_or_else(|| ExportError::NoPlace(format!("`{ours}`")))?;
+    let is_bare = class.name.ends_with("Model");
+    Ok(if is_bare {
+        theirs
+    } else {
+        format!("{}{theirs}", class.prefix)
+    })
+}
+
+/// `config.json`: what the model came with, if it did, and its sizes.
+fn config(model: &Model, class: &Class) -> Result<Value, ExportError> {
+    let path = model.pretrained.path.join(HUGGING_FACE).join("config.json");
+    let mut config: Map<String, Value> = if path.exists() {
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        serde_json::from_str(&text).map_err(|error| ExportError::Config {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?
+    } else {
+        Map::new()
+    };
+    let heads = &model.heads;
+    let (kind, sizes) = match encoder(model) {
+        EncoderConfig::Audio(config) => {
+            if config.alibi || config.prenet_depth > 0 {
+                return Err(ExportError::NoPlace("ALiBi or prenet blocks".to_owned()));
+            }
+            let mut sizes = json!(AudioFolder::from(config));
+            sizes["num_feat_extract_layers"] = json!(config.conv_layers.len());
+            if let Some(letters) = heads.get("ctc.weight") {
+                sizes["vocab_size"] = json!(letters.shape()[0]);
+            }
+            ("data2vec-audio", sizes)
+        }
+        EncoderConfig::Text(config) => ("data2vec-text", json!(TextFolder::from(config))),
+        EncoderConfig::Vit1(config) => {
+            let mut folder = VisionFolder::from(config);
+            let tensors = &model.tensors;
+            folder.use_mean_pooling = !tensors.contains_key("encoder.norm.weight");
+            let mut sizes = json!(folder);
+            sizes["use_mask_token"] = json!(tensors.contains_key("encoder.mask_token"));
+            ("data2vec-vision", sizes)
+        }
+        EncoderConfig::Vit2(_) => unreachable!("2.0 is exported otherwise"),
+    };
+    let Value::Object(sizes) = sizes else {
+        unreachable!("a struct is an object")
+    };
+    config.extend(sizes);
+    config.insert("model_type".to_owned(), json!(kind));
+    config.insert("architectures".to_owned(), json!([class.name]));
+    let n_classes = ["head.weight", "sentence.out_proj.weight"]
+        .iter()
+        .find_map(|name| heads.get(*name))
+        .map(|head| head.shape()[0]);
+    if let Some(n_classes) = n_classes
+        && !config.contains_key("id2label")
+    {
+        let names =
+            (0..n_classes).map(|class| (class.to_string(), json!(format!("LABEL_{class}"))));
+        config.insert("id2label".to_owned(), Value::Object(names.collect()));
+    }
+    Ok(Value::Object(config))
+}
+
+/// `preprocessor_config.json`: how the model wants its input; text has a tokenizer instead.
+fn processor(data: &DataConfig) -> Option<Value> {
+    if let Some(audio) = &data.audio {
+        return Some(json!({
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            "do_normalize": true,
+            "feature_size": 1,
+            "padding_side": "right",
+            "padding_value": 0.0,
+            "return_attention_mask": true,
+            "sampling_rate": audio.sample_rate_hz,
+        }));
+    }
+    let image = data.image.as_ref()?;
+    // The one of their processors that resizes the short side and cuts the middle, as we do.
+    Some(json!({
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": true,
+        "do_resize": true,
+        "size": { "shortest_edge": image.eval_resize },
+        "resample": match image.filter { Filter::Bilinear => 2, Filter::Bicubic => 3 },
+        "do_center_crop": true,
+        "crop_size": { "height": image.size, "width": image.size },
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": image.mean,
+        "image_std": image.std,
+    }))
+}

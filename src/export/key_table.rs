@@ -1,0 +1,47 @@
+//! data2vec 2.0: safetensors, the config as JSON, and what each name means.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{ExportError, Model, at, encoder, write_json};
+use crate::import::fairseq2;
+use crate::weights;
+
+/// Writes `model.safetensors`, `config.json` and `README.md`; returns how to load them.
+pub(super) fn write(model: &Model, to: &Path) -> Result<String, ExportError> {
+    weights::write(&to.join("model.safetensors"), &model.tensors)?;
+    let config = &model.pretrained.config;
+    let config = json!({ "model": config.model, "data": config.data });
+    write_json(&to.join("config.json"), &config)?;
+    let path = to.join("README.md");
+    fs::write(&path, readme(model)).map_err(at(&path))?;
+    Ok(
+        "data2vec 2.0 has no class in transformers: safetensors under the names of its README.md"
+            .to_owned(),
+    )
+}
+
+fn readme(model: &Model) -> String {
+    let medium = encoder(model).table();
+    let whose = model.pretrained.whose.name();
+    let mut text = format!(
+        "# data2vec 2.0, {medium}, the {whose}'s weights\n\n\
+         `config.json` holds the sizes. Matrices are `[out, in]`, convolutions `[out, in / groups, kernel…]`, \
+         `qkv` is query, key and value one below the other. Blocks are normalised after their \
+         branches. `encoder.` is the model; `decoder.` serves pre-training alone.\n\n\
+         | name | shape | in fairseq's `data2vec_multi` |\n| --- | --- | --- |\n"
+    );
+    for (name, tensor) in &model.tensors {
+        let shape = tensor.shape().to_vec();
+        let theirs = fairseq2::their_name(name, medium);
+        let theirs = theirs.map_or("–".to_owned(), |name| format!("`{name}`"));
+        writeln!(text, "| `{name}` | {shape:?} | {theirs} |").expect("a string takes all");
+    }
+    if medium == "audio" {
+        text.push_str("\n`alibi_scale` is `[1, 1, heads, 1, 1]` in fairseq.\n");
+    }
+    text
+}

@@ -1,0 +1,115 @@
+//! `understudy export`: a model of ours for other tools.
+//!
+//! data2vec 1.0 becomes a Hugging Face folder, which `transformers` loads. 2.0 has no class there:
+//! it becomes safetensors under our names, with its config and a table of the names.
+
+mod hugging_face;
+mod key_table;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::import::Tensors;
+use crate::model::{EncoderConfig, ModelConfig};
+use crate::pretrained::{HEADS, Pretrained, PretrainedError, Whose};
+use crate::weights::{self, WeightsError};
+
+/// Why a model cannot be exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// There is no model.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// A file of safetensors cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is there.
+    #[error("{0}: not empty; name a new folder")]
+    Taken(PathBuf),
+    /// The small files that an imported model came with are damaged.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        reason: String,
+    },
+    /// Hugging Face's classes are of the published shape.
+    #[error("Hugging Face's class has no place for {0}")]
+    NoPlace(String),
+}
+
+/// What an export made.
+#[derive(Debug)]
+pub struct Exported {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// How to load it, in a sentence.
+    pub hint: String,
+}
+
+/// A model in memory.
+struct Model {
+    pretrained: Pretrained,
+    /// Of the encoder, and in 2.0 the decoder.
+    tensors: Tensors,
+    /// Of a fine-tuned model that was imported.
+    heads: Tensors,
+}
+
+/// Writes the model at `from` (a run, a checkpoint or an imported model) to the folder `to`.
+pub fn export(from: &Path, whose: Option<Whose>, to: &Path) -> Result<Exported, ExportError> {
+    if to.exists() && fs::read_dir(to).map_err(at(to))?.next().is_some() {
+        return Err(ExportError::Taken(to.to_owned()));
+    }
+    let pretrained = Pretrained::open(from, whose, &[])?;
+    // What is not the config's is refused here, not by the tool that loads it later.
+    pretrained.encoder(&burn::tensor::Device::flex())?;
+    let heads = pretrained.path.join(HEADS);
+    let model = Model {
+        tensors: pretrained.tensors()?,
+        heads: if heads.exists() {
+            weights::read(&heads)?
+        } else {
+            Tensors::new()
+        },
+        pretrained,
+    };
+    fs::create_dir_all(to).map_err(at(to))?;
+    let hint = match &model.pretrained.config.model {
+        ModelConfig::Data2vec1(_) => hugging_face::write(model, to)?,
+        ModelConfig::Data2vec2(_) => key_table::write(&model, to)?,
+    };
+    Ok(Exported {
+        path: to.to_owned(),
+        hint,
+    })
+}
+
+/// The medium's encoder.
+fn encoder(model: &Model) -> EncoderConfig<'_> {
+    model.pretrained.config.model.encoder()
+}
+
+fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), ExportError> {
+    let mut text = serde_json::to_string_pretty(value).expect("JSON of our own making");
+    text.push('\n');
+    fs::write(path, text).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ExportError + '_ {
+    move |source| ExportError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,343 @@
+//! A checkpoint of fairseq's data2vec: which model it is, by its own `cfg`.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{ImportError, Tensors, fairseq1, fairseq2, files};
+use crate::model::{
+    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, ModelConfig, Norm, TargetConfig,
+    TextConfig, Vit2Config,
+};
+
+/// The pad token of fairseq's dictionaries.
+const PAD: usize = 1;
+/// `PyTorch`'s default, which fairseq's transformer has for all norms.
+const NORM_EPS: f64 = 1e-5;
+
+/// A model as fairseq stores it, under our names.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) model: ModelConfig,
+    pub(super) student: Tensors,
+    /// What it has of its own; older files and those without `_ema` have none.
+    pub(super) teacher: Option<Tensors>,
+}
+
+/// Reads the `.pt` at `path`.
+pub(super) fn open(path: &Path) -> Result<Checkpoint, ImportError> {
+    let all = files::pickled_values(path, "cfg")?;
+    let cfg = Cfg {
+        value: &all["model"],
+        place: "cfg.model".to_owned(),
+    };
+    let (mut student, mut teacher) = (Tensors::new(), Tensors::new());
+    for (name, tensor) in files::pickled(path, Some("model"))? {
+        match name.split_once("_ema.") {
+            Some(("" | "encoder.", rest)) => teacher.insert(rest.to_owned(), tensor),
+            _ => student.insert(name, tensor),
+        };
+    }
+    let name = cfg.text("_name")?;
+    let has_teacher = !teacher.is_empty();
+    let (student, teacher) = match name {
+        "data2vec_audio" | "data2vec_text" => {
+            (fairseq1::student(student)?, fairseq1::teacher(teacher))
+        }
+        "data2vec_multi" => (fairseq2::student(student)?, fairseq2::teacher(teacher)),
+        other => {
+            return Err(ImportError::OtherModel {
+                path: path.to_owned(),
+                name: other.to_owned(),
+            });
+        }
+    };
+    let vocab_size = student
+        .get("encoder.embed.tokens")
+        .map_or(0, |table| table.shape()[0]);
+    let model = match name {
+        "data2vec_audio" => first(&cfg, Some(audio1(&cfg)?), None)?,
+        "data2vec_text" => first(&cfg, None, Some(text1(&cfg, vocab_size)?))?,
+        _ => second(&cfg, vocab_size)?,
+    };
+    Ok(Checkpoint {
+        model,
+        student,
+        teacher: has_teacher.then_some(teacher).transpose()?,
+    })
+}
+
+/// A table of a fairseq config, with where it lies for messages.
+struct Cfg<'a> {
+    value: &'a Value,
+    place: String,
+}
+
+impl Cfg<'_> {
+    fn missing(&self, key: &str) -> ImportError {
+        ImportError::Fairseq(format!("{}.{key} is not there", self.place))
+    }
+
+    fn refuse<T>(&self, key: &str) -> Result<T, ImportError> {
+        Err(ImportError::Fairseq(format!(
+            "{}.{key} = {} is no part of our model",
+            self.place, self.value[key]
+        )))
+    }
+
+    fn text(&self, key: &str) -> Result<&str, ImportError> {
+        self.value[key].as_str().ok_or_else(|| self.missing(key))
+    }
+
+    fn number(&self, key: &str) -> Result<f64, ImportError> {
+        self.value[key].as_f64().ok_or_else(|| self.missing(key))
+    }
+
+    fn size(&self, key: &str) -> Result<usize, ImportError> {
+        Ok(self.number(key)? as usize)
+    }
+
+    /// A switch; not set where the config does not have it.
+    fn is_set(&self, key: &str) -> bool {
+        self.value[key].as_bool().unwrap_or(false)
+    }
+
+    fn require_unset(&self, keys: &[&str]) -> Result<(), ImportError> {
+        match keys.iter().find(|key| self.is_set(key)) {
+            Some(key) => self.refuse(key),
+            None => Ok(()),
+        }
+    }
+
+    fn table(&self, key: &str) -> Cfg<'_> {
+        Cfg {
+            value: &self.value[key],
+            place: format!("{}.{key}", self.place),
+        }
+    }
+
+    /// The norms of each block's output and of the average.
+    fn targets(&self) -> Result<TargetConfig, ImportError> {
+        let norm = |layer: &str, instance: &str| {
+            if self.is_set(layer) {
+                Norm::Layer
+            } else if self.is_set(instance) {
+                Norm::Instance
+            } else {
+                Norm::None
+            }
+        };
+        Ok(TargetConfig {
+            top_k: self.size("average_top_k_layers")?,
+            each: norm("layer_norm_target_layer", "instance_norm_target_layer"),
+            average: norm("layer_norm_targets", "instance_norm_targets"),
+        })
+    }
+
+    /// A list of convolutions over the wave, `[(32, 10, 5)] + [(32, 3, 2)] * 4`: their channels,
+    /// and the kernel and stride of each.
+    fn wave_layers(&self, key: &str) -> Result<(usize, Vec<[usize; 2]>), ImportError> {
+        let text = self.text(key)?;
+        let parsed: Option<Vec<([usize; 3], usize)>> = text
+            .split('+')
+            .map(|part| {
+                let (layer, times) = part.split_once('*').unwrap_or((part, "1"));
+                let layer = layer.trim_matches(|c: char| !c.is_ascii_digit());
+                let numbers = layer.split(',').map(|number| number.trim().parse().ok());
+                let numbers: Vec<usize> = numbers.collect::<Option<_>>()?;
+                Some((numbers.try_into().ok()?, times.trim().parse().ok()?))
+            })
+            .collect();
+        let Some(parts) = parsed else {
+            return self.refuse(key);
+        };
+        let layers = parts
+            .iter()
+            .flat_map(|&(layer, times)| std::iter::repeat_n(layer, times));
+        let layers: Vec<[usize; 3]> = layers.collect();
+        match layers.first() {
+            Some(&[dim, ..]) if layers.iter().all(|layer| layer[0] == dim) => {
+                let layers = layers.iter().map(|&[_, kernel, stride]| [kernel, stride]);
+                Ok((dim, layers.collect()))
+            }
+            _ => self.refuse(key),
+        }
+    }
+}
+
+fn first(
+    cfg: &Cfg<'_>,
+    audio: Option<AudioConfig>,
+    text: Option<TextConfig>,
+) -> Result<ModelConfig, ImportError> {
+    Ok(ModelConfig::Data2vec1(Data2Vec1Config {
+        image: None,
+        // The reference's head of text is twice as wide between its layers.
+        head_hidden_dim: text.as_ref().map(|text| 2 * text.embed_dim),
+        audio,
+        text,
+        targets: cfg.targets()?,
+        loss_beta: cfg.number("loss_beta")?,
+    }))
+}
+
+fn audio1(cfg: &Cfg<'_>) -> Result<AudioConfig, ImportError> {
+    cfg.require_unset(&["layer_norm_first", "conv_bias"])?;
+    if cfg.text("extractor_mode")? != "layer_norm" {
+        return cfg.refuse("extractor_mode");
+    }
+    let (conv_dim, conv_layers) = cfg.wave_layers("conv_feature_layers")?;
+    let pos_conv_depth = cfg.size("pos_conv_depth")?;
+    let embed_dim = cfg.size("encoder_embed_dim")?;
+    Ok(AudioConfig {
+        conv_dim,
+        conv_layers,
+        embed_dim,
+        pos_conv_depth,
+        pos_conv_kernel: (cfg.size("conv_pos")? / pos_conv_depth.max(1)).max(3),
+        pos_conv_groups: cfg.size("conv_pos_groups")?,
+        clear_padding: true,
+        shared_pos_conv: cfg.is_set("ema_layers_only"),
+        alibi: false,
+        prenet_depth: 0,
+        depth: cfg.size("encoder_layers")?,
+        n_heads: cfg.size("encoder_attention_heads")?,
+        mlp_ratio: cfg.number("encoder_ffn_embed_dim")? / embed_dim as f64,
+        norm_eps: NORM_EPS,
+        drop_prob: cfg.number("dropout")?,
+        attention_drop_prob: cfg.number("attention_dropout")?,
+        layer_drop_prob: cfg.number("encoder_layerdrop")?,
+    })
+}
+
+fn text1(cfg: &Cfg<'_>, vocab_size: usize) -> Result<TextConfig, ImportError> {
+    let transformer = cfg.table("transformer");
+    let encoder = transformer.table("encoder");
+    encoder.require_unset(&["normalize_before"])?;
+    if cfg.size("head_layers")? != 2 {
+        return cfg.refuse("head_layers");
+    }
+    let embed_dim = encoder.size("embed_dim")?;
+    Ok(TextConfig {
+        vocab_size,
+        pad_token: PAD,
+        max_tokens: transformer.size("max_source_positions")?,
+        embed_dim,
+        depth: encoder.size("layers")?,
+        n_heads: encoder.size("attention_heads")?,
+        mlp_ratio: encoder.number("ffn_embed_dim")? / embed_dim as f64,
+        norm_eps: NORM_EPS,
+        drop_prob: transformer.number("dropout")?,
+        attention_drop_prob: transformer.number("attention_dropout")?,
+    })
+}
+
+fn second(cfg: &Cfg<'_>, vocab_size: usize) -> Result<ModelConfig, ImportError> {
+    cfg.require_unset(&["layer_norm_first", "end_of_block_targets"])?;
+    // An enum of theirs: its name, or `Modality.NAME`.
+    let modality = cfg.text("supported_modality")?;
+    let modality = modality
+        .rsplit('.')
+        .next()
+        .unwrap_or(modality)
+        .to_lowercase();
+    let modalities = cfg.table("modalities");
+    let encoder = modalities.table(&modality);
+    let (mut image, mut audio, mut text) = (None, None, None);
+    match &*modality {
+        "image" => image = Some(image2(cfg, &encoder)?),
+        "audio" => audio = Some(audio2(cfg, &encoder)?),
+        "text" => text = Some(text2(cfg, &encoder, vocab_size)?),
+        _ => return cfg.refuse("supported_modality"),
+    }
+    let cls_loss_weight = if image.is_some() {
+        cfg.number("cls_loss")?
+    } else {
+        0.0
+    };
+    Ok(ModelConfig::Data2vec2(Data2Vec2Config {
+        image,
+        audio,
+        text,
+        decoder: decoder(&encoder.table("decoder"))?,
+        targets: cfg.targets()?,
+        loss_beta: cfg.number("loss_beta")?,
+        noise_std: encoder.number("mask_noise_std")?,
+        cls_loss_weight,
+        // fairseq sums over whatever batch a GPU has; that of the published Base.
+        cls_batch: if cls_loss_weight > 0.0 { 16 } else { 0 },
+    }))
+}
+
+fn image2(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<Vit2Config, ImportError> {
+    Ok(Vit2Config {
+        image_size: encoder.size("input_size")?,
+        patch_size: encoder.size("patch_size")?,
+        embed_dim: cfg.size("embed_dim")?,
+        prenet_depth: encoder.size("prenet_depth")?,
+        depth: cfg.size("depth")?,
+        n_heads: cfg.size("num_heads")?,
+        mlp_ratio: cfg.number("mlp_ratio")?,
+        norm_eps: cfg.number("norm_eps")?,
+    })
+}
+
+fn audio2(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<AudioConfig, ImportError> {
+    let (conv_dim, conv_layers) = encoder.wave_layers("feature_encoder_spec")?;
+    let pos_conv_depth = encoder.size("conv_pos_depth")?;
+    Ok(AudioConfig {
+        conv_dim,
+        conv_layers,
+        embed_dim: cfg.size("embed_dim")?,
+        pos_conv_depth,
+        pos_conv_kernel: (encoder.size("conv_pos_width")? / pos_conv_depth.max(1)).max(3),
+        pos_conv_groups: encoder.size("conv_pos_groups")?,
+        clear_padding: false,
+        shared_pos_conv: false,
+        alibi: encoder.is_set("use_alibi_encoder"),
+        prenet_depth: encoder.size("prenet_depth")?,
+        depth: cfg.size("depth")?,
+        n_heads: cfg.size("num_heads")?,
+        mlp_ratio: cfg.number("mlp_ratio")?,
+        norm_eps: cfg.number("norm_eps")?,
+        drop_prob: cfg.number("encoder_dropout")?,
+        attention_drop_prob: cfg.number("attention_dropout")?,
+        layer_drop_prob: cfg.number("layerdrop")?,
+    })
+}
+
+fn text2(cfg: &Cfg<'_>, encoder: &Cfg<'_>, vocab_size: usize) -> Result<TextConfig, ImportError> {
+    if encoder.size("prenet_depth")? != 0 {
+        return encoder.refuse("prenet_depth");
+    }
+    Ok(TextConfig {
+        vocab_size,
+        pad_token: PAD,
+        max_tokens: encoder.size("max_source_positions")?,
+        embed_dim: cfg.size("embed_dim")?,
+        depth: cfg.size("depth")?,
+        n_heads: cfg.size("num_heads")?,
+        mlp_ratio: cfg.number("mlp_ratio")?,
+        norm_eps: cfg.number("norm_eps")?,
+        drop_prob: encoder.number("dropout")?,
+        attention_drop_prob: cfg.number("attention_dropout")?,
+    })
+}
+
+fn decoder(cfg: &Cfg<'_>) -> Result<DecoderConfig, ImportError> {
+    let dim = cfg.size("decoder_dim")?;
+    let proj_hidden_dim = match cfg.value["projection_layers"].as_u64() {
+        None | Some(1) => None,
+        Some(2) => Some((dim as f64 * cfg.number("projection_ratio")?) as usize),
+        Some(_) => return cfg.refuse("projection_layers"),
+    };
+    Ok(DecoderConfig {
+        n_layers: cfg.size("decoder_layers")?,
+        dim,
+        kernel: cfg.size("decoder_kernel")?,
+        groups: cfg.size("decoder_groups")?,
+        residual: cfg.value["decoder_residual"].as_bool().unwrap_or(true),
+        proj_hidden_dim,
+        input_drop_prob: cfg.number("input_dropout")?,
+    })
+}
