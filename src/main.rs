@@ -25,7 +25,7 @@ enum Command {
     Train(Train),
     /// Compare an encoder with an untrained one and with raw pixels: k-NN and linear probe.
     Evaluate(Evaluate),
-    /// Turn a checkpoint of Hugging Face, fairseq or data2vec_vision into a model of ours.
+    /// Turn a checkpoint of Hugging Face or fairseq into a model of ours.
     Import(Import),
     /// Turn a model into a Hugging Face folder (1.0), or into safetensors with a table of names (2.0).
     Export(Export),

@@ -52,8 +52,9 @@ pub(super) fn pickled(path: &Path, key: Option<&str>) -> Result<Tensors, ImportE
         Some(key) => PytorchReader::with_top_level_key(path, key),
         None => PytorchReader::new(path),
     };
+    let read = reader.map_err(at(path))?.into_tensors();
     let mut tensors = Tensors::new();
-    for (name, tensor) in reader.map_err(at(path))?.into_tensors() {
+    for (name, tensor) in read.into_iter().collect::<BTreeMap<_, _>>() {
         let dtype = match tensor.dtype() {
             pytorch_reader::DType::F64 => DType::F64,
             pytorch_reader::DType::F32 => DType::F32,

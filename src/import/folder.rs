@@ -223,7 +223,7 @@ fn pickled(path: &Path) -> Result<Model, ImportError> {
         source: "a checkpoint of data2vec_vision",
         config: recipe::with_encoder(EncoderConfig::Vit1(&encoder)),
         tensors,
-        teacher: None,
+        teacher: None, // Its files hold the student alone.
     })
 }
 

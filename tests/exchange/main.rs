@@ -1,0 +1,295 @@
+//! Models of other projects come in, and go out again: with the real `transformers` and
+//! checkpoints written by the real PyTorch.
+//!
+//! `UNDERSTUDY_PYTHON` names a Python with torch and transformers, `UNDERSTUDY_PARITY` the folder
+//! of reference models; what a machine lacks is said and skipped.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a model that cannot be read fails its test"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use serde_json::Value;
+use understudy::config::RunConfig;
+use understudy::export::export;
+use understudy::import::{Tensors, import};
+use understudy::model::{EncoderConfig, Media, ModelConfig};
+use understudy::pretrained::{Pretrained, Whose};
+use understudy::weights;
+
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+/// Folders of reference models that `choose`, by their `case.json`.
+fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
+    let root = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/parity"),
+        PathBuf::from,
+    );
+    let Ok(entries) = fs::read_dir(&root) else {
+        skip(&format!("no reference models in {}", root.display()));
+        return Vec::new();
+    };
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.join("case.json").exists() && choose(&told(folder)));
+    folders.sort();
+    folders
+}
+
+fn told(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap()
+}
+
+fn hugging_face_cases() -> Vec<PathBuf> {
+    cases(|told| told["kind"] == "hf_forward")
+}
+
+fn pretraining_cases() -> Vec<PathBuf> {
+    cases(|told| {
+        told["kind"]
+            .as_str()
+            .is_some_and(|kind| kind.contains("pretrain"))
+    })
+}
+
+static CAN: OnceLock<bool> = OnceLock::new();
+
+/// Runs `peer.py`; false where the libraries are not there.
+fn peer(command: &str, args: &[&OsStr]) -> bool {
+    let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exchange/peer.py");
+    let run = |command: &str, args: &[&OsStr]| {
+        let output = Command::new(&python)
+            .arg(&script)
+            .arg(command)
+            .args(args)
+            .env("HF_HUB_OFFLINE", "1")
+            .output();
+        output.map(|output| {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.success(), text)
+        })
+    };
+    if !CAN.get_or_init(|| matches!(run("can", &[]), Ok((true, _)))) {
+        skip(&format!(
+            "{python} has no torch or transformers (UNDERSTUDY_PYTHON names another)"
+        ));
+        return false;
+    }
+    let (done, text) = run(command, args).unwrap();
+    assert!(done, "peer.py {command} {args:?}: {text}");
+    true
+}
+
+fn tensors(path: &Path) -> Tensors {
+    weights::read(path).unwrap()
+}
+
+#[test]
+fn a_hugging_face_model_comes_back_bit_for_bit() {
+    for case in hugging_face_cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let [model, back] = ["model", "back"].map(|name| folder.path().join(name));
+        import(&case, &model).unwrap();
+        export(&model, None, &back).unwrap();
+
+        let before = tensors(&case.join("model.safetensors"));
+        let after = tensors(&back.join("model.safetensors"));
+        let names = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&before), names(&after), "{}", case.display());
+        for (name, tensor) in &before {
+            // The one segment's row is added to the positions'.
+            if !name.contains("token_type_embeddings") && !name.contains("position_embeddings") {
+                assert_eq!(tensor, &after[name], "{name} of {}", case.display());
+            }
+        }
+        peer("same", &[case.as_ref(), back.as_ref()]);
+    }
+}
+
+#[test]
+fn pickled_weights_are_those_of_safetensors() {
+    for case in hugging_face_cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pickled, a, b] = ["pickled", "a", "b"].map(|name| folder.path().join(name));
+        if !peer("bin", &[case.as_ref(), pickled.as_ref()]) {
+            return;
+        }
+        import(&case, &a).unwrap();
+        import(&pickled, &b).unwrap();
+        let file = "student.safetensors";
+        assert_eq!(tensors(&a.join(file)), tensors(&b.join(file)));
+        assert_eq!(
+            fs::read(a.join("config.toml")).unwrap(),
+            fs::read(b.join("config.toml")).unwrap()
+        );
+    }
+}
+
+#[test]
+fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
+    for case in pretraining_cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, model, out, io] =
+            ["model.pt", "model", "out", "io.safetensors"].map(|name| folder.path().join(name));
+        if !peer("fairseq", &[case.as_ref(), file.as_ref()]) {
+            return;
+        }
+        import(&file, &model).unwrap();
+        let student = Pretrained::open(&model, Some(Whose::Student), &[]).unwrap();
+        let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
+        assert_eq!(
+            Pretrained::open(&model, None, &[]).unwrap().whose == Whose::Teacher,
+            is_fairseq,
+            "{}",
+            case.display()
+        );
+        let config = student.config.model.clone();
+        let exported = export(&model, Some(Whose::Student), &out).unwrap();
+        match config {
+            ModelConfig::Data2vec1(_) => {
+                let (class, input, media) = an_input(config.encoder());
+                let encoder = student.encoder(&Device::flex()).unwrap();
+                let features = encoder.features(config.encoder(), &media);
+                let tensors = BTreeMap::from([
+                    ("input".to_owned(), input),
+                    ("features".to_owned(), features.into_data()),
+                ]);
+                weights::write(&io, &tensors).unwrap();
+                assert!(exported.hint.contains(class), "{}", exported.hint);
+                peer("agrees", &[out.as_ref(), class.as_ref(), io.as_ref()]);
+            }
+            ModelConfig::Data2vec2(_) => {
+                let all = student.tensors().unwrap();
+                assert_eq!(tensors(&out.join("model.safetensors")), all);
+                // Every name of the table leads back to fairseq's tensor.
+                let table = fs::read_to_string(out.join("README.md")).unwrap();
+                let theirs = tensors(&case.join("weights.safetensors"));
+                for name in all.keys() {
+                    let row = table
+                        .lines()
+                        .find(|line| line.contains(&format!("`{name}`")));
+                    let cells: Vec<&str> = row.unwrap().split('`').collect();
+                    let found = theirs[cells[3]].iter::<f32>();
+                    assert!(found.eq(all[name].iter::<f32>()), "{name}");
+                }
+            }
+        }
+    }
+}
+
+/// The class of a bare model, an input of its kind, and the same for our encoder.
+fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
+    let device = Device::flex();
+    let normal = Distribution::Normal(0.0, 1.0);
+    match config {
+        EncoderConfig::Audio(_) => {
+            let waves = Tensor::<2>::random([2, 8000], normal, &device);
+            let input = waves.to_data();
+            (
+                "Data2VecAudioModel",
+                input,
+                Media::Waves {
+                    waves,
+                    lengths: None,
+                },
+            )
+        }
+        EncoderConfig::Text(_) => {
+            let ids: Vec<i64> = (0..20).map(|i| 4 + i * 3).collect();
+            let input = ids.iter().map(|&id| id as f32).collect::<Vec<_>>();
+            let tokens = TensorData::new(ids, [2, 10]);
+            (
+                "Data2VecTextModel",
+                TensorData::new(input, [2, 10]),
+                Media::Tokens {
+                    tokens: Tensor::<2, Int>::from_data(tokens, &device),
+                    lengths: None,
+                },
+            )
+        }
+        EncoderConfig::Vit1(config) => {
+            let side = config.image_size;
+            let images = Tensor::<4>::random([2, 3, side, side], normal, &device);
+            (
+                "Data2VecVisionModel",
+                images.to_data(),
+                Media::Images(images),
+            )
+        }
+        EncoderConfig::Vit2(_) => unreachable!("2.0 has no class"),
+    }
+}
+
+#[test]
+fn an_imported_model_is_a_start_for_training() {
+    for case in hugging_face_cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model");
+        let imported = import(&case, &model).unwrap();
+        let config = RunConfig::load(&model.join("config.toml"), &[]).unwrap();
+        assert_eq!(config.model, imported.model);
+        assert!(config.problems().is_empty());
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("model");
+    let failure = |source: &Path| import(source, &to).unwrap_err().to_string();
+    let missing = failure(&folder.path().join("nowhere.pt"));
+    assert!(missing.contains("nowhere.pt"), "{missing}");
+
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    assert!(failure(&source).contains("config.json"));
+    fs::write(
+        source.join("config.json"),
+        r#"{"model_type": "data2vec-audio"}"#,
+    )
+    .unwrap();
+    assert!(failure(&source).contains("model.safetensors"));
+    fs::write(source.join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
+    fs::write(source.join("model.safetensors"), b"\0\0\0\0\0\0\0\0").unwrap();
+    let damaged = failure(&source);
+    assert!(
+        damaged.contains("not a whole safetensors file"),
+        "{damaged}"
+    );
+
+    let text = folder.path().join("text.pt");
+    fs::write(&text, "hello").unwrap();
+    let pickle = failure(&text);
+    assert!(
+        pickle.contains("text.pt") && pickle.contains("PyTorch"),
+        "{pickle}"
+    );
+    assert!(!to.exists() && !folder.path().join("model.partial").exists());
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone() {
+    let Some(case) = hugging_face_cases().into_iter().next() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine"), "precious").unwrap();
+    let error = import(&case, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("not empty"), "{error}");
+    let model = folder.path().join("model");
+    import(&case, &model).unwrap();
+    let error = export(&model, None, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("not empty"), "{error}");
+    assert_eq!(fs::read(folder.path().join("mine")).unwrap(), b"precious");
+}
