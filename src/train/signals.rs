@@ -1,4 +1,7 @@
 //! SIGINT and SIGTERM ask for a checkpoint and an orderly end; a second SIGINT ends at once.
+//!
+//! A second SIGTERM does not: those who send it send it to the process and again to its group
+//! (`timeout`, job schedulers), and follow with SIGKILL when they mean it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,23 +12,32 @@ use signal_hook::flag;
 /// Whether a signal has come.
 pub(super) struct Signals {
     received: Arc<AtomicBool>,
+    /// Whether the next signal of a kind ends the process.
+    ends: [Arc<AtomicBool>; 2],
 }
 
 impl Signals {
     /// Watches from now on; once this value is dropped, a signal ends the process at once.
     pub(super) fn watch() -> Self {
-        let received = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // The order matters: the second signal finds the flag set by the first.
-            let watched = flag::register_conditional_shutdown(signal, 130, Arc::clone(&received))
-                .and_then(|_| flag::register(signal, Arc::clone(&received)));
+        let signals = Self {
+            received: Arc::default(),
+            ends: [Arc::default(), Arc::default()],
+        };
+        for (signal, ends) in [SIGINT, SIGTERM].into_iter().zip(&signals.ends) {
+            // The order matters: the second SIGINT finds the flag set by the first.
+            let watched = flag::register_conditional_shutdown(signal, 130, Arc::clone(ends))
+                .and_then(|_| flag::register(signal, Arc::clone(&signals.received)))
+                .and_then(|id| match signal {
+                    SIGINT => flag::register(signal, Arc::clone(ends)),
+                    _ => Ok(id),
+                });
             if let Err(error) = watched {
                 tracing::warn!(
                     "signal {signal} cannot be watched and will end the run without a checkpoint: {error}"
                 );
             }
         }
-        Self { received }
+        signals
     }
 
     /// Whether one has come.
@@ -36,7 +48,9 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // Nobody asks any more: the next signal is as a second one.
-        self.received.store(true, Ordering::Relaxed);
+        // Nobody asks any more.
+        for ends in &self.ends {
+            ends.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -76,8 +76,10 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
         .spawn()
         .expect("started");
     wait_for_steps(&sandbox.run("run"), 2);
-    let killed = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
+    // Twice, as `timeout` and job schedulers do: to the process, and to its group.
+    let id = child.id();
+    let killed = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {id}; kill -TERM {id}")])
         .status();
     assert!(killed.expect("kill runs").success());
     let status = child.wait().expect("ended");
