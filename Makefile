@@ -6,17 +6,19 @@
 
 FEATURES ?=
 DEMO_DIR ?= runs/demo
+# Here, wherever make was called from.
+TOP := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 
 .PHONY: setup demo test
 
 setup:
 	@command -v cargo >/dev/null || { echo "setup: cargo is missing; install it from https://rustup.rs" >&2; exit 1; }
-	@$(if $(FEATURES),:,src/libtorch/fetch.sh)
+	@$(if $(FEATURES),:,"$(TOP)src/libtorch/fetch.sh")
 
 # `cargo run --bin` would choose other features of shared dependencies and compile them again.
 demo: setup
-	cargo build $(FEATURES)
-	"$${CARGO_TARGET_DIR:-target}/debug/understudy" demo --dir $(DEMO_DIR)
+	cd "$(TOP)" && cargo build $(FEATURES)
+	cd "$(TOP)" && "$${CARGO_TARGET_DIR:-target}/debug/understudy" demo --dir $(DEMO_DIR)
 
 test: setup
-	cargo test $(FEATURES)
+	cd "$(TOP)" && cargo test $(FEATURES)

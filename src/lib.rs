@@ -16,6 +16,7 @@ pub mod init;
 #[cfg(feature = "libtorch")]
 pub mod libtorch;
 pub mod model;
+mod new_folder;
 pub mod objective;
 pub mod optim;
 pub mod params;

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
 
 use super::{Encoder as Row, EvaluateError, Table, compare};
 use crate::batch;
-use crate::model::Encoder;
+use crate::model::{self, Encoder, EncoderConfig, Media};
 use crate::objective::Data2Vec;
 use crate::pretrained::{Pretrained, PretrainedError, Whose};
 
@@ -54,7 +54,10 @@ pub fn run(
 
     let pooled = |encoder: &Encoder, batch: Batch| {
         let media = batch::media(batch.media, batch.n_samples, &config.data, device).0;
-        encoder.pooled(config.model.encoder(), &media)
+        match config.model.encoder() {
+            of @ EncoderConfig::Audio(_) => statistics(encoder, of, &media),
+            of => encoder.pooled(of, &media),
+        }
     };
     let name = pretrained.whose.name();
     let encoders: Vec<Row<'_>> = vec![
@@ -68,6 +71,16 @@ pub fn run(
         .write(&path)
         .map_err(|source| RunEvaluateError::Write { path, source })?;
     Ok(table)
+}
+
+/// Mean and standard deviation over time, `[B, 2·D]`: what the log-mel spectrogram beside it gets.
+fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media) -> Tensor<2> {
+    let features = encoder.features(config, media);
+    let mean = |values: Tensor<3>| model::mean(values, media.padding(config));
+    let means = mean(features.clone());
+    let squares = mean(features.square());
+    let variances = (squares - means.clone().square()).clamp_min(0.0);
+    Tensor::cat(vec![means, variances.sqrt()], 1)
 }
 
 /// `evaluate-step-N-WEIGHTS.json` in the run's folder: a checkpoint may be removed later.

@@ -19,19 +19,29 @@ use crate::pretrained::HUGGING_FACE;
 use crate::weights;
 
 /// What a class of theirs is called, what its encoder's names begin with, and the names.
-struct Class {
+pub(super) struct Class {
     name: &'static str,
     prefix: &'static str,
     encoder: &'static Names,
     heads: &'static Names,
+    /// What `from_pretrained` must be told besides.
+    options: &'static str,
 }
 
-/// Writes a folder that `from_pretrained` reads; returns how.
-pub(super) fn write(model: Model, to: &Path) -> Result<String, ExportError> {
+impl Class {
+    /// The call that loads the folder `from`.
+    pub(super) fn hint(&self, from: &Path) -> String {
+        let (name, options) = (self.name, self.options);
+        let folder = from.display().to_string();
+        format!("transformers.{name}.from_pretrained({folder:?}{options})")
+    }
+}
+
+/// Writes a folder that `from_pretrained` reads.
+pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
     let class = class(&model);
     let config = config(&model, &class)?;
     let processor = processor(&model.pretrained.config.data);
-    let has_pooler = model.heads.contains_key("pooler.dense.weight");
     let came_with = model.pretrained.path.join(HUGGING_FACE);
 
     let mut tensors = model.tensors;
@@ -62,16 +72,7 @@ pub(super) fn write(model: Model, to: &Path) -> Result<String, ExportError> {
             }
         }
     }
-    let options = if class.name == "Data2VecTextModel" && !has_pooler {
-        ", add_pooling_layer=False"
-    } else {
-        ""
-    };
-    Ok(format!(
-        "transformers.{}.from_pretrained({:?}{options})",
-        class.name,
-        to.display().to_string(),
-    ))
+    Ok(class)
 }
 
 fn class(model: &Model) -> Class {
@@ -86,6 +87,7 @@ fn class(model: &Model) -> Class {
             prefix: "data2vec_audio.",
             encoder: audio::ENCODER,
             heads: audio::HEADS,
+            options: "",
         },
         EncoderConfig::Text(_) => Class {
             name: if has("sentence.out_proj.weight") {
@@ -98,6 +100,11 @@ fn class(model: &Model) -> Class {
             prefix: "data2vec_text.",
             encoder: text::ENCODER,
             heads: text::HEADS,
+            options: if model.heads.is_empty() {
+                ", add_pooling_layer=False"
+            } else {
+                ""
+            },
         },
         EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => Class {
             name: if has("head.weight") {
@@ -108,6 +115,7 @@ fn class(model: &Model) -> Class {
             prefix: "data2vec_vision.",
             encoder: vision::ENCODER,
             heads: vision::HEADS,
+            options: "",
         },
     }
 }

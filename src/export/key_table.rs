@@ -10,18 +10,18 @@ use super::{ExportError, Model, at, encoder, write_json};
 use crate::import::fairseq2;
 use crate::weights;
 
-/// Writes `model.safetensors`, `config.json` and `README.md`; returns how to load them.
-pub(super) fn write(model: &Model, to: &Path) -> Result<String, ExportError> {
+/// How to load it.
+pub(super) const HINT: &str =
+    "data2vec 2.0 has no class in transformers: safetensors under the names of its README.md";
+
+/// Writes `model.safetensors`, `config.json` and `README.md`.
+pub(super) fn write(model: &Model, to: &Path) -> Result<(), ExportError> {
     weights::write(&to.join("model.safetensors"), &model.tensors)?;
     let config = &model.pretrained.config;
     let config = json!({ "model": config.model, "data": config.data });
     write_json(&to.join("config.json"), &config)?;
     let path = to.join("README.md");
-    fs::write(&path, readme(model)).map_err(at(&path))?;
-    Ok(
-        "data2vec 2.0 has no class in transformers: safetensors under the names of its README.md"
-            .to_owned(),
-    )
+    fs::write(&path, readme(model)).map_err(at(&path))
 }
 
 fn readme(model: &Model) -> String {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::import::Tensors;
 use crate::model::{EncoderConfig, ModelConfig};
+use crate::new_folder;
 use crate::pretrained::{HEADS, Pretrained, PretrainedError, Whose};
 use crate::weights::{self, WeightsError};
 
@@ -69,7 +70,7 @@ struct Model {
 
 /// Writes the model at `from` (a run, a checkpoint or an imported model) to the folder `to`.
 pub fn export(from: &Path, whose: Option<Whose>, to: &Path) -> Result<Exported, ExportError> {
-    if to.exists() && fs::read_dir(to).map_err(at(to))?.next().is_some() {
+    if new_folder::is_taken(to).map_err(at(to))? {
         return Err(ExportError::Taken(to.to_owned()));
     }
     let pretrained = Pretrained::open(from, whose, &[])?;
@@ -85,11 +86,18 @@ pub fn export(from: &Path, whose: Option<Whose>, to: &Path) -> Result<Exported, 
         },
         pretrained,
     };
-    fs::create_dir_all(to).map_err(at(to))?;
+    let partial = new_folder::begin(to).map_err(at(to))?;
     let hint = match &model.pretrained.config.model {
-        ModelConfig::Data2vec1(_) => hugging_face::write(model, to)?,
-        ModelConfig::Data2vec2(_) => key_table::write(&model, to)?,
+        ModelConfig::Data2vec1(_) => {
+            let class = hugging_face::write(model, &partial)?;
+            class.hint(to)
+        }
+        ModelConfig::Data2vec2(_) => {
+            key_table::write(&model, &partial)?;
+            key_table::HINT.to_owned()
+        }
     };
+    new_folder::finish(&partial, to).map_err(at(to))?;
     Ok(Exported {
         path: to.to_owned(),
         hint,

@@ -118,19 +118,17 @@ impl Cfg<'_> {
 
     /// The norms of each block's output and of the average.
     fn targets(&self) -> Result<TargetConfig, ImportError> {
-        let norm = |layer: &str, instance: &str| {
-            if self.is_set(layer) {
-                Norm::Layer
-            } else if self.is_set(instance) {
-                Norm::Instance
-            } else {
-                Norm::None
-            }
+        let norm = |layer: &str, instance: &str| match (self.is_set(layer), self.is_set(instance)) {
+            (false, false) => Ok(Norm::None),
+            (true, false) => Ok(Norm::Layer),
+            (false, true) => Ok(Norm::Instance),
+            // The code would apply one after the other.
+            (true, true) => self.refuse(layer),
         };
         Ok(TargetConfig {
             top_k: self.size("average_top_k_layers")?,
-            each: norm("layer_norm_target_layer", "instance_norm_target_layer"),
-            average: norm("layer_norm_targets", "instance_norm_targets"),
+            each: norm("layer_norm_target_layer", "instance_norm_target_layer")?,
+            average: norm("layer_norm_targets", "instance_norm_targets")?,
         })
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::hugging_face::{audio, text, vision};
 use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe};
 use crate::model::{EncoderConfig, ModelConfig};
+use crate::new_folder;
 use crate::pretrained::{HEADS, HUGGING_FACE, Pretrained, STUDENT, TEACHER};
 use crate::weights;
 
@@ -79,8 +80,7 @@ struct Model {
 /// of a fine-tuned model, and the small files of a Hugging Face folder. It appears in full or not
 /// at all.
 pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
-    let is_taken = to.exists() && fs::read_dir(to).map_err(at(to))?.next().is_some();
-    if is_taken {
+    if new_folder::is_taken(to).map_err(at(to))? {
         return Err(ImportError::Taken(to.to_owned()));
     }
     let model = if source.is_dir() {
@@ -98,13 +98,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
             .any(|part| name.starts_with(part))
     });
 
-    let mut partial = to.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(at(&partial))?;
-    }
-    fs::create_dir_all(&partial).map_err(at(&partial))?;
+    let partial = new_folder::begin(to).map_err(at(to))?;
     weights::write(&partial.join(STUDENT), &student)?;
     if let Some(teacher) = &model.teacher {
         weights::write(&partial.join(TEACHER), teacher)?;
@@ -124,10 +118,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
         fs::remove_dir_all(&partial).map_err(at(&partial))?;
         return Err(ImportError::Tensors(Box::new(error)));
     }
-    if to.exists() {
-        fs::remove_dir(to).map_err(at(to))?;
-    }
-    fs::rename(&partial, to).map_err(at(to))?;
+    new_folder::finish(&partial, to).map_err(at(to))?;
     Ok(Imported {
         path: to.to_owned(),
         source: model.source,

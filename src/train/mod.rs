@@ -52,8 +52,10 @@ pub enum TrainError {
     /// The pipeline ended before the run did.
     #[error("the data ended at step {0}: the set has no good sample left")]
     OutOfData(u64),
-    /// The samples of a whole step were bad.
-    #[error("step {0}: not one of its samples is good; see the run's quarantine.jsonl")]
+    /// The samples of a whole step were bad, or too short for their masks.
+    #[error(
+        "step {0}: not one of its samples is good, or hides a position from the student; see the run's quarantine.jsonl"
+    )]
     BadStep(u64),
     /// Tokens that the model has no embedding for.
     #[error(transparent)]

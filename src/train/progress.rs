@@ -78,8 +78,13 @@ impl Progress {
     /// Shows a line of metrics.
     pub(super) fn show(&self, metrics: &Metrics) {
         let message = format!(
-            "loss {:.4}  target_var {:.3}  pred_var {:.3}  lr {:.2e}  {:.1} samples/s",
-            metrics.loss, metrics.target_var, metrics.pred_var, metrics.lr, metrics.samples_per_sec
+            "loss {:.4}  target_var {:.3}  pred_var {:.3}  local_var {:.3}  lr {:.2e}  {:.1} samples/s",
+            metrics.loss,
+            metrics.target_var,
+            metrics.pred_var,
+            metrics.local_var,
+            metrics.lr,
+            metrics.samples_per_sec
         );
         self.bar.set_position(metrics.step);
         self.bar.set_message(message.clone());

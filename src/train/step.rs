@@ -37,7 +37,7 @@ struct Sums {
     loss: Option<Tensor<1>>,
     regression: Option<Tensor<1>>,
     cls: Option<Tensor<1>>,
-    /// Targets, predictions and local features of the last micro-batch.
+    /// Targets, predictions and local features of the last micro-batch that hid two positions.
     spreads: Option<[Tensor<2>; 3]>,
 }
 
@@ -218,7 +218,8 @@ impl Trainer {
         self.sums = Sums::default();
     }
 
-    /// Adds the gradients of one micro-batch; one whose samples were all bad adds none.
+    /// Adds the gradients of one micro-batch; one whose samples were all bad, or hide nothing, adds
+    /// none.
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
         if batch.n_samples == 0 {
             return Ok(());
@@ -226,7 +227,12 @@ impl Trainer {
         let (n_masks, n_positions) = (batch.n_masks, batch.n_positions);
         let masks = self
             .objective
-            .masks(&batch.masks, n_masks, n_positions, &self.device)?;
+            .masks(&batch.masks, n_masks, n_positions, &self.device);
+        // 1.0's spans may spare all of a few short texts: then there is nothing to learn from.
+        let masks = match masks {
+            Err(MaskError::NothingMasked) => return Ok(()),
+            masks => masks?,
+        };
         let (media, student_tokens) = batch::media(
             batch.media,
             batch.n_samples,
@@ -248,7 +254,10 @@ impl Trainer {
         if let Some(cls) = &output.cls_sum {
             add(&mut sums.cls, cls.clone());
         }
-        sums.spreads = Some([output.targets, output.predictions, output.local]);
+        // One row has no spread.
+        if output.targets.dims()[0] > 1 {
+            sums.spreads = Some([output.targets, output.predictions, output.local]);
+        }
         Ok(())
     }
 
