@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask for a checkpoint and an orderly end; a second SIGINT ends at once.
+//! SIGINT and SIGTERM ask for an orderly end, after which the same command goes on; a second SIGINT ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Whether a signal has come.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     received: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Watches from now on; once this value is dropped, a signal ends the process at once.
-    pub(super) fn watch() -> Self {
+    pub(crate) fn watch() -> Self {
         let received = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the second signal finds the flag set by the first.
@@ -21,7 +21,7 @@ impl Signals {
                 .and_then(|_| flag::register(signal, Arc::clone(&received)));
             if let Err(error) = watched {
                 tracing::warn!(
-                    "signal {signal} cannot be watched and will end the run without a checkpoint: {error}"
+                    "signal {signal} cannot be watched and will end this process at once, with nothing saved: {error}"
                 );
             }
         }
@@ -29,7 +29,7 @@ impl Signals {
     }
 
     /// Whether one has come.
-    pub(super) fn received(&self) -> bool {
+    pub(crate) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
 }
