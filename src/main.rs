@@ -1,15 +1,20 @@
-//! The binary `understudy`: train, evaluate, look at the machine, see a demo.
+//! The binary `understudy`: train, evaluate, embed, look at the machine, see a demo.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use indicatif::HumanBytes;
 use understudy::config::{ConfigError, RunConfig};
 use understudy::device::DeviceError;
+use understudy::embed::{Embed, EmbedError};
 use understudy::evaluate::{EvaluateError, RunEvaluateError};
 use understudy::pretrained::{PretrainedError, Whose};
 use understudy::train::{Ending, Resume, TrainError};
+use understudy_pipelines::budget::parse_bytes;
+use understudy_pipelines::write::End;
+use understudy_pipelines::write::resume::QUARANTINE_NAME;
 
 /// Trains self-supervised encoders by data2vec, from streamed shards.
 #[derive(Parser)]
@@ -29,6 +34,8 @@ enum Command {
     Import(Import),
     /// Turn a model into a Hugging Face folder (1.0), or into safetensors with a table of names (2.0).
     Export(Export),
+    /// Write an encoder's features of every sample of a set, as Parquet shards.
+    Embed(EmbedArgs),
     /// Show devices, libtorch and where it was found.
     Doctor,
     /// From nothing to a trained encoder in a few minutes, on pictures drawn for the purpose.
@@ -90,6 +97,40 @@ struct Export {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Each row has `row` (its number in SHARDS), `path` and `label` where SHARDS has them, and `features`: \
+one vector per sample, with --frames a list of vectors. Bad samples are left out and listed in \
+TO/quarantine.jsonl. A run that was stopped or killed goes on with the same command.")]
+struct EmbedArgs {
+    /// A run, one of its checkpoints, or an imported model.
+    model: PathBuf,
+    /// The set: a folder of shards, one shard, or a pattern.
+    shards: String,
+    /// Folder of the features.
+    #[arg(long, value_name = "DIR", value_parser = local_folder)]
+    to: PathBuf,
+    /// Whose weights [default: the teacher's, if there is one]
+    #[arg(long)]
+    weights: Option<Whose>,
+    /// The output of block N, before any final norm; 0 is what goes into the blocks [default: the
+    /// last block's, after the final norm where there is one]
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
+    /// A vector per patch, frame or token, in place of their mean.
+    #[arg(long)]
+    frames: bool,
+    /// Change a value of the model's config, for example data.columns.image=img.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Size at which a shard is closed.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
+    shard_bytes: u64,
+    /// auto, cpu, cuda, cuda:N or flex.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+#[derive(Args)]
 struct Demo {
     /// Where pictures, shards and the run go.
     #[arg(long, default_value = "runs/demo")]
@@ -112,6 +153,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate(&args),
         Command::Import(args) => import(&args),
         Command::Export(args) => export(&args),
+        Command::Embed(args) => embed(args),
         Command::Doctor => doctor(),
         Command::Demo(args) => demo(&args),
     };
@@ -176,6 +218,50 @@ fn export(args: &Export) -> anyhow::Result<ExitCode> {
     print(&format!("{}: {}", exported.path.display(), exported.hint))
 }
 
+fn embed(args: EmbedArgs) -> anyhow::Result<ExitCode> {
+    let device = understudy::device::open(&args.device)?;
+    let wanted = Embed {
+        model: args.model,
+        shards: args.shards,
+        to: args.to,
+        whose: args.weights,
+        layer: args.layer,
+        frames: args.frames,
+        set: args.set,
+        shard_bytes: args.shard_bytes,
+    };
+    let report = understudy::embed::embed(&wanted, &device)?;
+    let (state, code) = match report.end {
+        End::Written => ("written", ExitCode::SUCCESS),
+        End::AlreadyThere => ("was complete already", ExitCode::SUCCESS),
+        End::Interrupted => (
+            "not finished; the same command goes on",
+            ExitCode::from(130),
+        ),
+    };
+    let (set, size) = (report.set.display(), HumanBytes(report.bytes));
+    let bad = match report.quarantined {
+        0 => String::new(),
+        n => format!("\n  {n} bad samples left out: see {set}/{QUARANTINE_NAME}"),
+    };
+    print(&format!(
+        "{set}: {} rows, {size} in {} shards, {state}{bad}",
+        report.rows, report.shards
+    ))?;
+    Ok(code)
+}
+
+/// A folder, or the `file://` URL of one.
+fn local_folder(text: &str) -> Result<PathBuf, String> {
+    match text.split_once("://") {
+        None => Ok(PathBuf::from(text)),
+        Some(("file", path)) => Ok(PathBuf::from(path)),
+        Some((scheme, _)) => Err(format!(
+            "writes to folders and file://, not yet to {scheme}://"
+        )),
+    }
+}
+
 fn doctor() -> anyhow::Result<ExitCode> {
     let report = understudy::doctor::report();
     print(&report.to_string())?;
@@ -219,6 +305,14 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             Some(
                 RunEvaluateError::Pretrained(PretrainedError::Config(_))
                     | RunEvaluateError::Evaluate(EvaluateError::NoVal)
+            )
+        )
+        || matches!(
+            error.downcast_ref(),
+            Some(
+                EmbedError::Layer { .. }
+                    | EmbedError::Pretrained(PretrainedError::Config(_))
+                    | EmbedError::Data(understudy_pipelines::Error::Config(_))
             )
         );
     if usage {

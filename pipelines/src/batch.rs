@@ -26,8 +26,20 @@ pub struct Batch {
     pub masks: Vec<u8>,
     /// Class numbers, `[B]`; empty in training and where the set has no labels.
     pub labels: Vec<i64>,
+    /// What the rows say of themselves, `[B]`; empty but in a pass with keys
+    /// ([`WholeSet::keyed`](crate::pipeline::WholeSet::keyed)).
+    pub keys: Vec<Key>,
     /// Which samples these are, `[B]`.
     pub samples: Vec<SampleId>,
+}
+
+/// What a row says of itself, by which what is made of it is found again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Key {
+    /// The path that its media came from, where the set says.
+    pub path: Option<String>,
+    /// Its class number, where it has a label that the set knows.
+    pub label: Option<i64>,
 }
 
 /// The samples of a batch themselves.

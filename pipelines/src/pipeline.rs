@@ -16,6 +16,7 @@
 mod collate;
 mod fetch;
 mod order;
+mod pass;
 mod recipe;
 mod start;
 #[cfg(test)]
@@ -33,12 +34,13 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::collate::Collator;
 use self::fetch::{GroupKey, Windows};
+pub use self::pass::WholeSet;
 pub use self::start::plan;
 use self::start::{Opened, Pass, check, start};
 use self::work::{Outcome, Task, Work};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
-use crate::plan::{BadRows, Costs, Layout, Slot, file_order};
+use crate::plan::{BadRows, Costs};
 use crate::quarantine::BadRowList;
 use crate::shard::{Rows, ShardSet, Vocabulary};
 use crate::stats::{Recorder, Stats};
@@ -199,6 +201,7 @@ impl Pipeline {
             largest_window_bytes,
             bad_rows,
             evaluate: false,
+            keyed: false,
         };
         start((set, runtime), pass, config, options, sample)
     }
@@ -219,48 +222,7 @@ impl Pipeline {
         batch: usize,
         options: &Options,
     ) -> Result<Pipeline> {
-        let mut config = config.clone();
-        // What a pass has in place of lanes: each rank's batch in turn.
-        (config.batch, config.lanes) = (Some(batch * options.world), options.world);
-        (config.batch_seconds, config.batch_tokens) = (None, None);
-        let options = Options {
-            parts_per_step: 1,
-            ..options.clone()
-        };
-        check(&config, &options)?;
-        let mut opened = Opened::open(url, &config)?;
-        opened.take_whole_recordings()?;
-        let Options { rank, world, .. } = options;
-        let is_mine = move |slot: &Slot| slot.row as usize / batch % world == rank;
-        let windows = file_order(&Layout::of(&opened.set))
-            .map(move |window| window.slots.into_iter().filter(is_mine).collect());
-        let largest_window_bytes = opened.largest_groups_bytes(1);
-        let Opened {
-            set,
-            recipe,
-            runtime,
-        } = opened;
-        let collator = Collator {
-            recipe: Arc::new(recipe),
-            mask: None,
-            seed: config.seed,
-            lane_share: StepSize::Samples(batch),
-            most_lane_samples: batch,
-            lanes_per_part: 1,
-            n_parts: 1,
-            next_step: 0,
-            next_part: 0,
-        };
-        let pass = Pass {
-            lanes: vec![Box::new(windows)],
-            n_planned: set.rows,
-            n_good_before: 0,
-            largest_window_bytes,
-            collator,
-            bad_rows: BadRowList::default(),
-            evaluate: true,
-        };
-        start((set, runtime), pass, &config, &options, Work::sample)
+        WholeSet::open(config, url, batch, options.world)?.labelled(options)
     }
 
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.

@@ -13,7 +13,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use arrow_schema::{DataType, Field};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -27,6 +27,8 @@ pub const VERSION_KEY: &str = "understudy.schema_version";
 pub const HUGGINGFACE_KEY: &str = "huggingface";
 /// Key of a token file's metadata under which a [`Vocabulary`] stands, as JSON.
 pub const TOKENIZER_KEY: &str = "understudy.tokenizer";
+/// Key of a feature file's metadata under which stands what made the features, as JSON.
+pub const FEATURES_KEY: &str = "understudy.features";
 
 /// One picture per row, from `schemas/image.toml`.
 pub static IMAGE: LazyLock<Schema> = LazyLock::new(|| {
@@ -46,6 +48,12 @@ pub static TEXT: LazyLock<Schema> = LazyLock::new(|| {
 /// One block of tokens per row, from `schemas/tokens.toml`; see [`Schema::arrow_tokens`].
 pub static TOKENS: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse(include_str!("../tokens.toml")).expect("tokens.toml is embedded and tested")
+});
+
+/// What an encoder makes of one sample per row, from `schemas/features.toml`; see
+/// [`Schema::arrow_features`].
+pub static FEATURES: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::parse(include_str!("../features.toml")).expect("features.toml is embedded and tested")
 });
 
 /// What the numbers of a token set mean, and how they lie in a row.
@@ -78,7 +86,7 @@ pub struct Vocabulary {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
-    /// `image`, `audio`, `text` or `tokens`.
+    /// `image`, `audio`, `text`, `tokens` or `features`.
     pub name: String,
     /// Raised by every change that an older reader cannot bear.
     pub version: u32,
@@ -172,6 +180,30 @@ impl Schema {
         schema
     }
 
+    /// The Arrow schema of a file of features: the column `features` has `dim` numbers a row, or, per
+    /// position, a list of such vectors. `about` is what made them, as JSON.
+    pub fn arrow_features(
+        &self,
+        dim: usize,
+        per_position: bool,
+        classes: Option<&[String]>,
+        about: String,
+    ) -> arrow_schema::Schema {
+        let mut sized = self.clone();
+        for column in &mut sized.columns {
+            if let DataType::FixedSizeList(_, length) = &mut column.data_type {
+                *length = dim as i32;
+                if per_position {
+                    let vector = Field::new("item", column.data_type.clone(), true);
+                    column.data_type = DataType::List(Arc::new(vector));
+                }
+            }
+        }
+        let mut schema = sized.arrow(classes);
+        schema.metadata.insert(FEATURES_KEY.to_owned(), about);
+        schema
+    }
+
     /// The `huggingface` metadata: `{"info": {"features": {column: feature}}}`.
     pub fn huggingface(&self, classes: Option<&[String]>) -> String {
         // Joined by hand so that the features stand in the columns' order.
@@ -190,19 +222,31 @@ impl Column {
             (Feature::Image, _) => json!({ "_type": "Image" }),
             (Feature::Audio, _) => json!({ "_type": "Audio" }),
             (Feature::ClassLabel, Some(names)) => json!({ "_type": "ClassLabel", "names": names }),
-            (Feature::ClassLabel, None) | (Feature::Value, _) => {
-                json!({ "_type": "Value", "dtype": self.dtype() })
-            }
+            (Feature::ClassLabel, None) | (Feature::Value, _) => value(&self.data_type),
         }
     }
+}
 
-    /// The type as `datasets` spells it: int64, uint64, string.
-    fn dtype(&self) -> String {
-        match &self.data_type {
-            DataType::Utf8 => "string".to_owned(),
-            DataType::FixedSizeBinary(bytes) => format!("fixed_size_binary[{bytes}]"),
-            other => other.to_string().to_lowercase(),
+/// A plain value, or a list of such, as `datasets` describes it.
+fn value(data_type: &DataType) -> Value {
+    match data_type {
+        // Later versions say `List`, and read this too.
+        DataType::List(item) => {
+            json!({ "_type": "Sequence", "feature": value(item.data_type()) })
         }
+        DataType::FixedSizeList(item, length) => {
+            json!({ "_type": "Sequence", "feature": value(item.data_type()), "length": length })
+        }
+        plain => json!({ "_type": "Value", "dtype": dtype(plain) }),
+    }
+}
+
+/// The type as `datasets` spells it: int64, uint64, string.
+fn dtype(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "string".to_owned(),
+        DataType::FixedSizeBinary(bytes) => format!("fixed_size_binary[{bytes}]"),
+        other => other.to_string().to_lowercase(),
     }
 }
 
@@ -309,6 +353,34 @@ mod tests {
         assert_eq!(read, vocabulary);
         assert!(schema.metadata()[HUGGINGFACE_KEY].contains("fixed_size_binary[64]"));
         assert_eq!(schema.metadata()[NAME_KEY], "tokens");
+    }
+
+    #[test]
+    fn features_are_vectors_of_the_encoders_width_or_lists_of_them() {
+        let pooled = FEATURES.arrow_features(32, false, None, "{}".to_owned());
+        let names: Vec<_> = pooled.fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names, ["row", "path", "label", "features"]);
+        let vector = pooled.field(3).data_type().clone();
+        assert!(
+            matches!(&vector, DataType::FixedSizeList(item, 32) if *item.data_type() == DataType::Float32)
+        );
+        let frames = FEATURES.arrow_features(32, true, Some(&["a".into()]), "{}".to_owned());
+        let DataType::List(item) = frames.field(3).data_type() else {
+            panic!("a list per sample");
+        };
+        assert_eq!(*item.data_type(), vector);
+        let features: Value = serde_json::from_str(&frames.metadata()[HUGGINGFACE_KEY]).unwrap();
+        let features = &features["info"]["features"];
+        assert_eq!(
+            features["label"],
+            json!({ "_type": "ClassLabel", "names": ["a"] })
+        );
+        assert_eq!(features["features"]["feature"]["length"], 32);
+        assert_eq!(
+            features["features"]["feature"]["feature"],
+            json!({ "_type": "Value", "dtype": "float32" })
+        );
+        assert_eq!(frames.metadata()[FEATURES_KEY], "{}");
     }
 
     #[test]

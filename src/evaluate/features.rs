@@ -9,7 +9,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use super::EvaluateError;
 
 /// Samples that go through an encoder together.
-fn batch_size(data: &DataConfig) -> usize {
+pub(crate) fn batch_size(data: &DataConfig) -> usize {
     match data.modality() {
         Some(Modality::Audio(_)) => 16,
         _ => 128,
@@ -203,6 +203,7 @@ mod tests {
             n_positions: 0,
             masks: Vec::new(),
             labels: labels.to_vec(),
+            keys: Vec::new(),
             samples: vec![sample(0), sample(1)],
         }
     }

@@ -205,6 +205,11 @@ impl AudioEncoder {
         block::run(&self.blocks, sequence, self.layer_drop_prob, each)
     }
 
+    /// Those blocks.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     fn positioned(&self, x: Tensor<3>) -> Tensor<3> {
         x.clone() + self.positions(x)
     }

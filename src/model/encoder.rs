@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::media::padding;
 use super::{
-    AudioConfig, AudioEncoder, BlockOutput, EncoderConfig, Media, Sequence, TextEncoder, View,
-    Vit1, Vit2,
+    AudioEncoder, Block, BlockOutput, EncoderConfig, Media, Sequence, TextEncoder, View, Vit1,
+    Vit2, block,
 };
 
 /// An encoder.
@@ -125,6 +125,23 @@ impl Encoder {
         self.normed(self.without_extra(self.run(sequence, &mut |_, _| ())))
     }
 
+    /// What the first `n_blocks` of the blocks make of media with nothing masked, `[B, N, D]`,
+    /// before any final norm and for images without the class token; with 0 what goes into the
+    /// blocks. What stands in the padding means nothing.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::features`], and if there are fewer blocks.
+    pub fn hidden(&self, config: EncoderConfig<'_>, media: &Media, n_blocks: usize) -> Tensor<3> {
+        let padding = media.padding(config);
+        let local = self
+            .local(media)
+            .expect("an encoder that sees media itself");
+        let sequence = self.sequence(local, View::All, padding.as_ref());
+        let blocks = &self.blocks()[..n_blocks];
+        self.without_extra(block::run(blocks, sequence, 0.0, &mut |_, _| ()))
+    }
+
     /// The mean of a sample's features, padding left out, `[B, D]`.
     ///
     /// # Panics
@@ -132,6 +149,15 @@ impl Encoder {
     /// As [`Self::features`].
     pub fn pooled(&self, config: EncoderConfig<'_>, media: &Media) -> Tensor<2> {
         mean(self.features(config, media), media.padding(config))
+    }
+
+    fn blocks(&self) -> &[Block] {
+        match self {
+            Self::Vit1(encoder) => encoder.blocks(),
+            Self::Vit2(encoder) => encoder.blocks(),
+            Self::Audio(encoder) => encoder.blocks(),
+            Self::Text(encoder) => encoder.blocks(),
+        }
     }
 
     /// Tokens before the positions: a class token for images.
@@ -172,29 +198,31 @@ pub fn mean(features: Tensor<3>, padding: Option<Tensor<2>>) -> Tensor<2> {
 impl Media {
     /// Which positions are padding, `[B, N]`, 1 = padding; none where no sample has any.
     pub fn padding(&self, config: EncoderConfig<'_>) -> Option<Tensor<2>> {
+        let lengths = self.n_positions(config)?;
+        Some(match (self, config) {
+            (Self::Waves { waves, .. }, EncoderConfig::Audio(config)) => {
+                let [_, n_frames] = waves.dims();
+                padding(&lengths, config.n_positions(n_frames), &waves.device())
+            }
+            (Self::Tokens { tokens, .. }, _) => {
+                let [_, l] = tokens.dims();
+                padding(&lengths, l, &tokens.device())
+            }
+            _ => return None,
+        })
+    }
+
+    /// Positions of each sample that are no padding, `[B]`; none where no sample has any padding.
+    pub fn n_positions(&self, config: EncoderConfig<'_>) -> Option<Vec<usize>> {
         match (self, config) {
             (
                 Self::Waves {
-                    waves,
                     lengths: Some(lengths),
+                    ..
                 },
                 EncoderConfig::Audio(config),
-            ) => {
-                let [_, n_frames] = waves.dims();
-                let lengths: Vec<usize> = lengths.iter().map(|&n| config.n_positions(n)).collect();
-                let n_positions = AudioConfig::n_positions(config, n_frames);
-                Some(padding(&lengths, n_positions, &waves.device()))
-            }
-            (
-                Self::Tokens {
-                    tokens,
-                    lengths: Some(lengths),
-                },
-                _,
-            ) => {
-                let [_, l] = tokens.dims();
-                Some(padding(lengths, l, &tokens.device()))
-            }
+            ) => Some(lengths.iter().map(|&n| config.n_positions(n)).collect()),
+            (Self::Tokens { lengths, .. }, _) => lengths.clone(),
             _ => None,
         }
     }

@@ -129,4 +129,9 @@ impl TextEncoder {
     pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
+
+    /// Those blocks.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
 }

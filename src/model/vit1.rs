@@ -113,6 +113,11 @@ impl Vit1 {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 
+    /// Those blocks.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// The final norm, where the model has one.
     ///
     /// # Shapes

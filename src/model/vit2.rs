@@ -70,6 +70,11 @@ impl Vit2 {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 
+    /// Those blocks.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// The fixed positions, `[N, D]`.
     pub fn positions(&self) -> Tensor<2> {
         self.positions.clone()

@@ -5,7 +5,6 @@ mod guard;
 mod metrics;
 mod progress;
 mod run;
-mod signals;
 mod step;
 
 pub use guard::Failure;
@@ -20,11 +19,11 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use crate::batch::{self, VocabularyError};
 use crate::config::RunConfig;
 use crate::objective::MaskError;
+use crate::signals::Signals;
 use checkpoint::CheckpointError;
 use metrics::MetricsFile;
 use progress::Progress;
 use run::Run;
-use signals::Signals;
 use step::{StartError, Trainer};
 
 /// How a run ended without an error.

@@ -1,5 +1,6 @@
-//! The binary trains, stops, goes on and refuses, on shards and checkpoints as users have them.
+//! The binary trains, stops, goes on, refuses and embeds, on shards and checkpoints as users have them.
 
+mod embed;
 mod refuse;
 mod resume;
 mod support;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::recipe::Recipe;
-use super::work::{Sample, SampleMedia};
+use super::work::{Beside, Sample, SampleMedia};
 use crate::batch::{Batch, Media, SampleId};
 use crate::config::{MaskConfig, StepSize};
 use crate::rng::SampleKey;
@@ -125,6 +125,7 @@ impl Collator {
             n_positions,
             masks: Vec::with_capacity(n_most * n_masks * n_positions),
             labels: Vec::new(),
+            keys: Vec::new(),
             samples: Vec::new(),
         };
         let first_lane = self.next_part * self.lanes_per_part;
@@ -197,9 +198,13 @@ impl Filling {
     ///
     /// The one copy of pixels between crop and device: a row that turns out bad moves all those
     /// behind it, so a crop's place in a batch is not known when it is made.
-    pub(crate) fn push(&mut self, id: SampleId, sample: Sample) -> bool {
+    pub(crate) fn push(&mut self, id: SampleId, mut sample: Sample) -> bool {
         let start = Instant::now();
-        self.batch.labels.extend(sample.label);
+        match std::mem::replace(&mut sample.beside, Beside::Nothing) {
+            Beside::Nothing => {}
+            Beside::Label(label) => self.batch.labels.push(label),
+            Beside::Key(key) => self.batch.keys.push(key),
+        }
         self.batch.samples.push(id);
         self.batch.n_samples += 1;
         let is_copied = if let (Media::Images { pixels, .. }, SampleMedia::Pixels(crop)) =

@@ -98,7 +98,10 @@ pub(super) struct Pass {
     pub(super) largest_window_bytes: u64,
     pub(super) collator: Collator,
     pub(super) bad_rows: BadRowList,
+    /// Whole samples in place of crops and masks.
     pub(super) evaluate: bool,
+    /// With keys in place of labels.
+    pub(super) keyed: bool,
 }
 
 /// The plan of a recipe's training run, and the set that it is of.
@@ -168,6 +171,7 @@ pub(super) fn start(
         collator,
         bad_rows,
         evaluate,
+        keyed,
     } = pass;
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
     // One is being filled and one is in the trainer's hands.
@@ -219,6 +223,7 @@ pub(super) fn start(
         seed: config.seed,
         limits: config.limits,
         evaluate,
+        keyed,
         share: DecodeShare::new(&shares),
         recorder: Arc::clone(&recorder),
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use parquet::arrow::ArrowWriter;
 
-use super::work::{Sample, SampleMedia};
+use super::work::{Beside, Sample, SampleMedia};
 use super::*;
 use crate::config::{Filter, ImageConfig, Limits, MaskConfig};
 
@@ -62,7 +62,7 @@ fn blank() -> Outcome {
     Outcome::Good(Sample {
         media: SampleMedia::Pixels(vec![0; 12]),
         masks: vec![0; 4],
-        label: None,
+        beside: Beside::Nothing,
     })
 }
 

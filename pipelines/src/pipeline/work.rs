@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::recipe::Recipe;
 use super::{Event, io_error, panic_error};
+use crate::batch::Key;
 use crate::budget::DecodeShare;
 use crate::config::{Limits, MaskConfig};
 use crate::plan::Slot;
@@ -46,8 +47,18 @@ pub(crate) struct Sample {
     /// `[n_masks, n_patches]` of a picture; empty in evaluation, and where masks are drawn once the
     /// batch's length is known.
     pub(crate) masks: Vec<u8>,
-    /// Of a labelled set in evaluation.
-    pub(crate) label: Option<i64>,
+    pub(crate) beside: Beside,
+}
+
+/// What a pass takes of a row beside its media.
+#[derive(Debug)]
+pub(crate) enum Beside {
+    /// In training, and in evaluation of a set without labels.
+    Nothing,
+    /// In evaluation of a labelled set.
+    Label(i64),
+    /// In a pass with keys.
+    Key(Key),
 }
 
 /// What came out of a row.
@@ -110,6 +121,8 @@ pub(crate) struct Work {
     pub(crate) limits: Limits,
     /// Whole samples with labels in place of random crops and masks.
     pub(crate) evaluate: bool,
+    /// Path and label where a row has them, in place of labels that all rows must have.
+    pub(crate) keyed: bool,
     pub(crate) share: DecodeShare,
     pub(crate) recorder: Arc<Recorder>,
 }
@@ -136,16 +149,23 @@ impl Work {
         }
     }
 
-    /// What can be told without decoding: the bytes are those that were written, and the label.
-    fn check<'a>(&self, task: &'a Task) -> Result<(&'a [u8], Option<i64>), SampleError> {
+    /// What can be told without decoding: the bytes are those that were written, and what stands
+    /// beside them.
+    fn check<'a>(&self, task: &'a Task) -> Result<(&'a [u8], Beside), SampleError> {
         let row = task.slot.row_in_group as usize;
         let bytes = task.rows.checked(row)?;
-        let label = if self.evaluate {
-            task.rows.label(row)?
+        let beside = if self.keyed {
+            Beside::Key(Key {
+                path: task.rows.path(row).map(str::to_owned),
+                // A label that is missing or wrong is no fault of the media.
+                label: task.rows.label(row).ok().flatten(),
+            })
+        } else if self.evaluate {
+            task.rows.label(row)?.map_or(Beside::Nothing, Beside::Label)
         } else {
-            None
+            Beside::Nothing
         };
-        Ok((bytes, label))
+        Ok((bytes, beside))
     }
 
     fn key(&self, task: &Task) -> SampleKey {

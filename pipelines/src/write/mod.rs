@@ -17,6 +17,7 @@ mod cells;
 mod columnar;
 mod columns;
 mod discover;
+pub mod features;
 mod files;
 mod labels;
 mod lease;
@@ -146,7 +147,7 @@ pub fn write(
     progress: &mut dyn FnMut(Progress),
     stop: &AtomicBool,
 ) -> Result<Vec<Report>> {
-    refuse_nesting(options)?;
+    refuse_nesting(&options.to, &options.sources)?;
     let mut parts = Vec::new();
     for (name, sources) in discover(
         &options.sources,
@@ -345,13 +346,13 @@ impl Part {
 }
 
 /// Shards inside their own source would be a part of it at the next run.
-fn refuse_nesting(options: &WriteOptions) -> Result<()> {
-    let to = real_path(&options.to);
-    for source in &options.sources {
-        if to.starts_with(real_path(source)) {
+fn refuse_nesting(to: &Path, sources: &[PathBuf]) -> Result<()> {
+    let inside = real_path(to);
+    for source in sources {
+        if inside.starts_with(real_path(source)) {
             return Err(Error::Config(vec![format!(
                 "--to {} lies inside the source {}; choose a folder outside",
-                options.to.display(),
+                to.display(),
                 source.display()
             )]));
         }

@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use understudy_schemas::Vocabulary;
@@ -33,6 +34,12 @@ pub(crate) const JOB_PATH: &str = ".write/job.json";
 const NOTES_FOLDER: &str = ".write";
 
 /// What must be the same for a run to go on where another stopped.
+pub(crate) trait Settings: Serialize + DeserializeOwned {
+    /// Those in which `self`, an earlier run's, and `now` differ, by name.
+    fn differences(&self, now: &Self) -> Vec<String>;
+}
+
+/// The settings of a corpus that becomes shards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) schema: String,
@@ -119,13 +126,17 @@ impl Notes {
     }
 
     /// Finds how far an earlier run came, and notes the job if there was none.
-    pub(crate) fn begin(&self, job: &Job, shard_name: impl Fn(usize) -> String) -> Result<State> {
+    pub(crate) fn begin<J: Settings>(
+        &self,
+        job: &J,
+        shard_name: impl Fn(usize) -> String,
+    ) -> Result<State> {
         let job_path = self.notes.join("job.json");
         match read_if_there(&job_path)? {
             None => self.write_json("job.json", job)?,
             Some(text) => {
-                let earlier: Job = parse(&job_path, &text)?;
-                let differences = differences(&earlier, job);
+                let earlier: J = parse(&job_path, &text)?;
+                let differences = earlier.differences(job);
                 if !differences.is_empty() {
                     return Err(Error::Config(vec![format!(
                         "--to {}: was begun with another {}; give the same command to go on, or \
@@ -213,7 +224,7 @@ impl Notes {
     }
 
     /// The file is there whole or not at all.
-    fn write_file(&self, name: &str, bytes: &[u8], to: &Path) -> Result<()> {
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8], to: &Path) -> Result<()> {
         let temporary = self.notes.join(format!("{name}.tmp"));
         let write = || {
             let mut file = File::create(&temporary)?;
@@ -304,35 +315,39 @@ impl BadSamples {
     }
 }
 
-/// The settings in which two jobs differ, by name.
-fn differences(a: &Job, b: &Job) -> Vec<&'static str> {
-    let all = [
-        (
-            "schema",
-            a.schema != b.schema || a.schema_version != b.schema_version,
-        ),
-        (
-            "source (its files' names or sizes changed)",
-            a.source_xxh3 != b.source_xxh3,
-        ),
-        ("list of classes", a.classes != b.classes),
-        (
-            "--tokenizer",
-            a.vocabulary.as_ref().map(|v| &v.sha256) != b.vocabulary.as_ref().map(|v| &v.sha256),
-        ),
-        ("--columns", a.columns != b.columns),
-        ("version of this program", a.order_seed != b.order_seed),
-        ("--shard-bytes", a.shard_bytes != b.shard_bytes),
-        ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
-    ];
-    let differing = all.into_iter().filter(|(_, differs)| *differs);
-    differing
-        .map(|(name, _)| name)
-        .chain(a.recipe.differences(&b.recipe))
-        .collect()
+impl Settings for Job {
+    fn differences(&self, now: &Self) -> Vec<String> {
+        let (a, b) = (self, now);
+        let all = [
+            (
+                "schema",
+                a.schema != b.schema || a.schema_version != b.schema_version,
+            ),
+            (
+                "source (its files' names or sizes changed)",
+                a.source_xxh3 != b.source_xxh3,
+            ),
+            ("list of classes", a.classes != b.classes),
+            (
+                "--tokenizer",
+                a.vocabulary.as_ref().map(|v| &v.sha256)
+                    != b.vocabulary.as_ref().map(|v| &v.sha256),
+            ),
+            ("--columns", a.columns != b.columns),
+            ("version of this program", a.order_seed != b.order_seed),
+            ("--shard-bytes", a.shard_bytes != b.shard_bytes),
+            ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
+        ];
+        let differing = all.into_iter().filter(|(_, differs)| *differs);
+        differing
+            .map(|(name, _)| name)
+            .chain(a.recipe.differences(&b.recipe))
+            .map(str::to_owned)
+            .collect()
+    }
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
@@ -353,7 +368,7 @@ fn holds_shards(set: &Path) -> bool {
     })
 }
 
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
@@ -75,6 +76,14 @@ impl ShardWriter {
         Ok(closed && self.group.rows == 0)
     }
 
+    /// Writes rows as one row group.
+    pub(crate) fn write_group(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.arrow
+            .write(rows)
+            .and_then(|()| self.arrow.flush())
+            .map_err(|e| fault(&self.path, e))
+    }
+
     /// Bytes in the file so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.arrow.inner().bytes
@@ -114,11 +123,7 @@ impl ShardWriter {
         let Some(columns) = std::mem::take(&mut self.group).columns else {
             return Ok(());
         };
-        let batch = columns.into_batch(&self.schema);
-        self.arrow
-            .write(&batch)
-            .and_then(|()| self.arrow.flush())
-            .map_err(|e| fault(&self.path, e))
+        self.write_group(&columns.into_batch(&self.schema))
     }
 }
 

@@ -17,11 +17,11 @@ impl Work {
         most_frames: usize,
     ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
-        let checked = self.check(task).and_then(|(bytes, label)| {
+        let checked = self.check(task).and_then(|(bytes, beside)| {
             let header = decode::read_audio_header(bytes, &self.limits)?;
-            Ok((bytes, label, header))
+            Ok((bytes, beside, header))
         });
-        let (bytes, label, header) = match checked {
+        let (bytes, beside, header) = match checked {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
@@ -56,7 +56,7 @@ impl Work {
         Ok(window.map(|window| Sample {
             media: SampleMedia::Wave(window),
             masks: Vec::new(),
-            label,
+            beside,
         }))
     }
 

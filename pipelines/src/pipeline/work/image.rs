@@ -14,11 +14,11 @@ impl Work {
         image: &ImageConfig,
     ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
-        let checked = self.check(task).and_then(|(bytes, label)| {
+        let checked = self.check(task).and_then(|(bytes, beside)| {
             // Nothing that fails here is ever decoded.
-            Ok((bytes, label, decode::read_header(bytes, &self.limits)?))
+            Ok((bytes, beside, decode::read_header(bytes, &self.limits)?))
         });
-        let (bytes, label, header) = match checked {
+        let (bytes, beside, header) = match checked {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
@@ -66,7 +66,7 @@ impl Work {
         Ok(Ok(Sample {
             media: SampleMedia::Pixels(pixels),
             masks,
-            label,
+            beside,
         }))
     }
 

@@ -43,7 +43,7 @@ impl Work {
         tokenizer: &Tokenizer,
         max_tokens: usize,
     ) -> Result<Sample, SampleError> {
-        let (text, label) = self.check(task)?;
+        let (text, beside) = self.check(task)?;
         let encode = |bytes: &[u8]| -> Result<Vec<u32>, SampleError> {
             if bytes.len() as u64 > self.limits.bytes {
                 return Err(SampleError::Limit {
@@ -91,7 +91,7 @@ impl Work {
         Ok(Sample {
             media: SampleMedia::Tokens(tokens),
             masks: Vec::new(),
-            label,
+            beside,
         })
     }
 
@@ -106,12 +106,12 @@ impl Work {
     }
 
     fn own_ids(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
-        let (bytes, label) = self.check(task)?;
+        let (bytes, beside) = self.check(task)?;
         let n_tokens = task.rows.n_tokens(task.slot.row_in_group as usize);
         Ok(Sample {
             media: SampleMedia::Tokens(own_tokens(info, bytes, n_tokens)?),
             masks: Vec::new(),
-            label,
+            beside,
         })
     }
 }

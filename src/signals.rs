@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask for a checkpoint and an orderly end; a second SIGINT ends at once.
+//! SIGINT and SIGTERM ask for an orderly end, after which the same command goes on; a second SIGINT ends at once.
 //!
 //! A second SIGTERM does not: those who send it send it to the process and again to its group
 //! (`timeout`, job schedulers), and follow with SIGKILL when they mean it.
@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Whether a signal has come.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     received: Arc<AtomicBool>,
     /// Whether the next signal of a kind ends the process.
     ends: [Arc<AtomicBool>; 2],
@@ -18,7 +18,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Watches from now on; once this value is dropped, a signal ends the process at once.
-    pub(super) fn watch() -> Self {
+    pub(crate) fn watch() -> Self {
         let signals = Self {
             received: Arc::default(),
             ends: [Arc::default(), Arc::default()],
@@ -33,7 +33,7 @@ impl Signals {
                 });
             if let Err(error) = watched {
                 tracing::warn!(
-                    "signal {signal} cannot be watched and will end the run without a checkpoint: {error}"
+                    "signal {signal} cannot be watched and will end this process at once, with nothing saved: {error}"
                 );
             }
         }
@@ -41,7 +41,7 @@ impl Signals {
     }
 
     /// Whether one has come.
-    pub(super) fn received(&self) -> bool {
+    pub(crate) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
 }

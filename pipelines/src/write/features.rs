@@ -1,0 +1,441 @@
+//! What an encoder makes of a set, as a set of shards beside it: vectors with the keys of their rows.
+//!
+//! Rows come in the order of the source, and a shard ends where a batch does. So the number of the
+//! source's row after a shard's last one is all that the next run needs, see [`resume`](super::resume).
+//! The pass over the source lists bad samples in the set's quarantine file, and is ahead of what is
+//! written: lines of rows that come again are dropped when a run goes on.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, Float32Array, Int64Builder, ListArray, RecordBatch,
+    StringBuilder, UInt64Builder,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use serde::{Deserialize, Serialize};
+use understudy_schemas::FEATURES;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::lease::Lease;
+use super::resume::{
+    BadSamples, Note, Notes, QUARANTINE_NAME, Settings, State, read_if_there, remove,
+};
+use super::writer::ShardWriter;
+use super::{End, refuse_nesting};
+use crate::batch::{Key, SampleId};
+use crate::shard::{Manifest, ShardSet};
+use crate::{Error, Result};
+
+/// Size at which a row group is closed, in bytes of features.
+const GROUP_BYTES: u64 = 8 << 20;
+
+/// What is written, and where.
+#[derive(Debug, Clone)]
+pub struct FeatureOptions {
+    /// The folder of the set.
+    pub to: PathBuf,
+    /// The source, as it was named.
+    pub source: String,
+    /// Numbers of a vector, D.
+    pub dim: usize,
+    /// One vector per position of a sample, instead of one per sample.
+    pub per_position: bool,
+    /// What makes the features, by name: a run with others is refused. The source is added.
+    pub settings: BTreeMap<String, String>,
+    /// What else readers may want to know, by name: it may change from run to run.
+    pub about: BTreeMap<String, String>,
+    /// Size at which a shard is closed, in bytes.
+    pub shard_bytes: u64,
+}
+
+/// Features of some samples, in the order of the source.
+#[derive(Debug, Clone, Copy)]
+pub struct FeatureRows<'a> {
+    /// The samples, `[B]`.
+    pub samples: &'a [SampleId],
+    /// What their rows say of themselves, `[B]`.
+    pub keys: &'a [Key],
+    /// Vectors of each, `[B]`: their positions; without it each has one.
+    pub n_vectors: Option<&'a [usize]>,
+    /// `[vectors of all, D]`.
+    pub values: &'a [f32],
+}
+
+/// What is in a set of features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeatureReport {
+    /// The set's folder.
+    pub set: PathBuf,
+    /// Rows written.
+    pub rows: u64,
+    /// Bytes of all shards.
+    pub bytes: u64,
+    /// Shards.
+    pub shards: usize,
+    /// Bad samples, in the quarantine file.
+    pub quarantined: u64,
+    /// How it ended.
+    pub end: End,
+}
+
+/// A set of features that may be whole already.
+pub enum FeatureSet {
+    /// Its manifest is written.
+    Finished(FeatureReport),
+    /// To be gone on with.
+    Begun(Box<FeatureWriter>),
+}
+
+/// A set of features as it grows.
+pub struct FeatureWriter {
+    notes: Notes,
+    schema: SchemaRef,
+    classes: Option<Vec<String>>,
+    dim: usize,
+    shard_bytes: u64,
+    finished: Vec<Note>,
+    open: Option<ShardWriter>,
+    group: Group,
+    next_row: u64,
+    bad_rows: Vec<u64>,
+    to: PathBuf,
+    _lease: Lease,
+}
+
+impl FeatureSet {
+    /// Opens or makes the set of what is made of `source`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the folder lies in the source, holds other shards, or was begun with
+    /// other settings, which are named; [`Error::Busy`] where another process writes it.
+    pub fn open(options: &FeatureOptions, source: &ShardSet) -> Result<Self> {
+        let url = options.source.trim_start_matches("file://");
+        refuse_nesting(&options.to, &[PathBuf::from(url)])?;
+        let notes = Notes::open(&options.to)?;
+        let lease = Lease::take(&notes.lease_path(), &options.to)?;
+        let fingerprint = format!("{:016x}", source.fingerprint());
+        let mut job = FeatureJob {
+            schema: FEATURES.name.clone(),
+            settings: options.settings.clone(),
+        };
+        job.settings
+            .insert("source_fingerprint".into(), fingerprint);
+        let finished = match notes.begin(&job, shard_name)? {
+            State::Finished(manifest) => {
+                let report = report(&options.to, &notes, &manifest, End::AlreadyThere)?;
+                return Ok(Self::Finished(report));
+            }
+            State::Begun(finished) => finished,
+        };
+        remove_from(&options.to, finished.len())?;
+        let next_row = finished.last().map_or(0, |note| note.next_sample);
+        let bad_rows = keep_bad_rows(&notes, source, next_row)?;
+        let about = options.about(&job);
+        let schema = FEATURES.arrow_features(
+            options.dim,
+            options.per_position,
+            source.classes.as_deref(),
+            about,
+        );
+        Ok(Self::Begun(Box::new(FeatureWriter {
+            notes,
+            schema: Arc::new(schema),
+            classes: source.classes.clone(),
+            dim: options.dim,
+            shard_bytes: options.shard_bytes,
+            finished,
+            open: None,
+            group: Group::default(),
+            next_row,
+            bad_rows,
+            to: options.to.clone(),
+            _lease: lease,
+        })))
+    }
+}
+
+impl FeatureOptions {
+    /// What readers are told, as JSON.
+    fn about(&self, job: &FeatureJob) -> String {
+        let mut about = job.settings.clone();
+        about.extend(self.about.clone());
+        about.insert("source".into(), self.source.clone());
+        about.insert("dim".into(), self.dim.to_string());
+        serde_json::to_string(&about).expect("strings always become JSON")
+    }
+}
+
+impl FeatureWriter {
+    /// The source's row to go on with.
+    pub fn next_row(&self) -> u64 {
+        self.next_row
+    }
+
+    /// Bad rows of the source before that one.
+    pub fn bad_rows(&self) -> &[u64] {
+        &self.bad_rows
+    }
+
+    /// Where the pass over the source is to list bad samples.
+    pub fn quarantine_path(&self) -> PathBuf {
+        self.notes.quarantine_path()
+    }
+
+    /// Adds the features of the next samples, and closes the shard if it is full.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not agree with each other.
+    pub fn add(&mut self, rows: &FeatureRows<'_>) -> Result<()> {
+        let Some(last) = rows.samples.last() else {
+            return Ok(());
+        };
+        self.group.push(rows, self.dim);
+        self.next_row = last.row + 1;
+        if self.group.bytes() >= GROUP_BYTES.min(self.shard_bytes) {
+            self.close_group()?;
+        }
+        let is_full = |shard: &ShardWriter| shard.bytes() >= self.shard_bytes;
+        if self.open.as_ref().is_some_and(is_full) {
+            self.close_shard()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the shard here: the next run goes on with [`Self::next_row`].
+    pub fn interrupt(mut self) -> Result<FeatureReport> {
+        self.close_shard()?;
+        report(&self.to, &self.notes, &self.manifest(), End::Interrupted)
+    }
+
+    /// Ends the last shard and writes the manifest, after which the set is whole.
+    pub fn finish(mut self) -> Result<FeatureReport> {
+        self.close_shard()?;
+        let manifest = self.manifest();
+        self.notes.finish(&manifest)?;
+        report(&self.to, &self.notes, &manifest, End::Written)
+    }
+
+    fn close_group(&mut self) -> Result<()> {
+        let group = std::mem::take(&mut self.group);
+        let shard = match &mut self.open {
+            Some(shard) => shard,
+            empty => {
+                let path = self.notes.temporary(&shard_name(self.finished.len()));
+                empty.insert(ShardWriter::create(&path, &self.schema, &[], GROUP_BYTES)?)
+            }
+        };
+        shard.write_group(&group.into_batch(&self.schema))
+    }
+
+    fn close_shard(&mut self) -> Result<()> {
+        if !self.group.values.is_empty() {
+            self.close_group()?;
+        }
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        let note = Note {
+            next_sample: self.next_row,
+            quarantined: 0,
+            quarantine_bytes: 0,
+            carry: Vec::new(),
+            rows_of_next: 0,
+            shard: open.finish(&shard_name(self.finished.len()))?,
+        };
+        self.notes.commit(&note)?;
+        self.finished.push(note);
+        Ok(())
+    }
+
+    fn manifest(&self) -> Manifest {
+        let shards = self.finished.iter().map(|note| note.shard.clone());
+        Manifest::new(
+            &FEATURES.name,
+            FEATURES.version,
+            self.classes.clone(),
+            shards.collect(),
+        )
+    }
+}
+
+/// The rows of a row group that is being filled.
+#[derive(Debug, Default)]
+struct Group {
+    row: UInt64Builder,
+    path: StringBuilder,
+    label: Int64Builder,
+    n_vectors: Vec<usize>,
+    values: Vec<f32>,
+}
+
+impl Group {
+    fn push(&mut self, rows: &FeatureRows<'_>, dim: usize) {
+        let n_vectors = match rows.n_vectors {
+            Some(n_vectors) => n_vectors.to_vec(),
+            None => vec![1; rows.samples.len()],
+        };
+        assert_eq!(rows.keys.len(), rows.samples.len(), "a key per sample");
+        assert_eq!(n_vectors.len(), rows.samples.len(), "a count per sample");
+        let n_values = n_vectors.iter().sum::<usize>() * dim;
+        assert_eq!(rows.values.len(), n_values, "D numbers per vector");
+        for (sample, key) in rows.samples.iter().zip(rows.keys) {
+            self.row.append_value(sample.row);
+            self.path.append_option(key.path.as_deref());
+            self.label.append_option(key.label);
+        }
+        self.n_vectors.extend(n_vectors);
+        self.values.extend_from_slice(rows.values);
+    }
+
+    fn bytes(&self) -> u64 {
+        size_of_val(self.values.as_slice()) as u64
+    }
+
+    fn into_batch(mut self, schema: &SchemaRef) -> RecordBatch {
+        let values = Arc::new(Float32Array::from(self.values));
+        let vectors = |item: &FieldRef, dim: i32| {
+            Arc::new(FixedSizeListArray::new(item.clone(), dim, values, None))
+        };
+        let features: ArrayRef = match schema.field(3).data_type() {
+            DataType::FixedSizeList(item, dim) => vectors(item, *dim),
+            DataType::List(vector) => {
+                let DataType::FixedSizeList(item, dim) = vector.data_type() else {
+                    unreachable!("features per position are lists of vectors");
+                };
+                let offsets = OffsetBuffer::from_lengths(self.n_vectors);
+                let vectors = vectors(item, *dim);
+                Arc::new(ListArray::new(vector.clone(), offsets, vectors, None))
+            }
+            _ => unreachable!("features are vectors or lists of them"),
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.row.finish()),
+            Arc::new(self.path.finish()),
+            Arc::new(self.label.finish()),
+            features,
+        ];
+        RecordBatch::try_new(schema.clone(), columns)
+            .expect("the columns are those of features.toml, which tests write")
+    }
+}
+
+/// What must be the same for a run to go on where another stopped.
+#[derive(Debug, Serialize, Deserialize)]
+struct FeatureJob {
+    schema: String,
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+}
+
+impl Settings for FeatureJob {
+    fn differences(&self, now: &Self) -> Vec<String> {
+        if self.schema != now.schema {
+            return vec![format!("schema ({}, now {})", self.schema, now.schema)];
+        }
+        let mut names: Vec<&String> = self.settings.keys().chain(now.settings.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let show = |value: Option<&String>| value.map_or("none", String::as_str).to_owned();
+        let pairs = names
+            .into_iter()
+            .map(|name| (name, self.settings.get(name), now.settings.get(name)));
+        pairs
+            .filter(|(_, then, now)| then != now)
+            .map(|(name, then, now)| format!("{name} ({}, now {})", show(then), show(now)))
+            .collect()
+    }
+}
+
+/// A line of the quarantine file, as the pipeline writes it.
+#[derive(Deserialize)]
+struct Line {
+    shard: String,
+    row: u64,
+}
+
+/// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
+fn keep_bad_rows(notes: &Notes, source: &ShardSet, next_row: u64) -> Result<Vec<u64>> {
+    let path = notes.quarantine_path();
+    let Some(text) = read_if_there(&path)? else {
+        return Ok(Vec::new());
+    };
+    let row_of = |line: &str| {
+        let line: Line = serde_json::from_str(line).ok()?;
+        let shard = source
+            .shards
+            .iter()
+            .find(|shard| shard.path == line.shard)?;
+        Some(shard.first_row + line.row).filter(|row| *row < next_row)
+    };
+    let (mut rows, mut kept) = (Vec::new(), String::new());
+    for line in String::from_utf8_lossy(&text).lines() {
+        if let Some(row) = row_of(line) {
+            rows.push(row);
+            // A string always has room.
+            let _ = writeln!(kept, "{line}");
+        }
+    }
+    if rows.is_empty() {
+        remove(&path)?;
+    } else {
+        notes.write_file(QUARANTINE_NAME, kept.as_bytes(), &path)?;
+    }
+    Ok(rows)
+}
+
+/// XXH3-64 of the files' bytes, one behind the other: 16 hexadecimal digits.
+pub fn files_xxh3(paths: &[PathBuf]) -> Result<String> {
+    let mut hash = Xxh3::new();
+    for path in paths {
+        add_file(&mut hash, path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(format!("{:016x}", hash.digest()))
+}
+
+fn add_file(hash: &mut Xxh3, path: &Path) -> std::io::Result<()> {
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    loop {
+        let bytes = file.fill_buf()?;
+        let n = bytes.len();
+        if n == 0 {
+            return Ok(());
+        }
+        hash.update(bytes);
+        file.consume(n);
+    }
+}
+
+/// Removes shards from number `i` on that no run vouches for any more.
+fn remove_from(set: &Path, i: usize) -> Result<()> {
+    let unnoted = (i..).map(|i| set.join(shard_name(i)));
+    for path in unnoted.take_while(|path| path.exists()) {
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+fn shard_name(i: usize) -> String {
+    format!("features-{i:05}.parquet")
+}
+
+fn report(set: &Path, notes: &Notes, manifest: &Manifest, end: End) -> Result<FeatureReport> {
+    Ok(FeatureReport {
+        set: set.to_owned(),
+        rows: manifest.rows,
+        bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
+        shards: manifest.shards.len(),
+        quarantined: BadSamples::count(&notes.quarantine_path())?,
+        end,
+    })
+}

@@ -1,0 +1,277 @@
+//! `understudy embed`: what an encoder makes of every sample of a set, as shards beside it.
+//!
+//! The pipeline gives whole samples in the order of the set's files, the encoder makes vectors of
+//! them, and a [`FeatureSet`] keeps these with the keys of their rows. A run that was stopped or
+//! killed goes on after its last whole shard, in the same batches as the unbroken run.
+
+mod progress;
+
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor};
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::batch::Batch;
+use understudy_pipelines::config::Modality;
+use understudy_pipelines::pipeline::{Options, WholeSet};
+use understudy_pipelines::write::features::{
+    FeatureOptions, FeatureReport, FeatureRows, FeatureSet, files_xxh3,
+};
+
+use self::progress::Progress;
+use crate::batch::{self, VocabularyError};
+use crate::evaluate::features::batch_size;
+use crate::model::{Encoder, EncoderConfig, Media, mean};
+use crate::pretrained::{Pretrained, PretrainedError, STUDENT, TEACHER, Whose};
+use crate::signals::Signals;
+
+/// What to make of which samples, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Embed {
+    /// A run, one of its checkpoints, or an imported model.
+    pub model: PathBuf,
+    /// The set: a folder of shards, a shard, or a pattern.
+    pub shards: String,
+    /// The folder of the features.
+    pub to: PathBuf,
+    /// Whose weights; without a wish the teacher's, if there is one.
+    pub whose: Option<Whose>,
+    /// Blocks that samples pass, from 0 to the encoder's depth; without it all of them and the
+    /// final norm, where there is one.
+    pub layer: Option<usize>,
+    /// A vector per position, instead of the mean over a sample's positions.
+    pub frames: bool,
+    /// Changes of the model's config, `key=value`.
+    pub set: Vec<String>,
+    /// Size at which a shard is closed, in bytes.
+    pub shard_bytes: u64,
+}
+
+/// Why there are no features.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbedError {
+    /// There is no encoder.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// A layer that the encoder lacks.
+    #[error(
+        "--layer {layer}: the encoder in {model} has {depth} blocks; take 0 (what goes into the first) to {depth}"
+    )]
+    Layer {
+        /// The model.
+        model: PathBuf,
+        /// What was asked for.
+        layer: usize,
+        /// Its blocks.
+        depth: usize,
+    },
+    /// Tokens that the model has no embedding for.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
+    /// The set, or the folder of the features.
+    #[error(transparent)]
+    Data(#[from] understudy_pipelines::Error),
+}
+
+/// Writes the features of all good samples, or what is missing of them, by an encoder on `device`.
+///
+/// SIGINT and SIGTERM end it after the batch at hand, with the shard closed:
+/// [`End::Interrupted`](understudy_pipelines::write::End).
+pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
+    let signals = Signals::watch();
+    let mut pretrained = Pretrained::open(&wanted.model, wanted.whose, &wanted.set)?;
+    pretrained.config.threads.resolve();
+    let config = &pretrained.config;
+    crate::device::set_compute_threads(&config.threads);
+    let depth = config.model.encoder().depth();
+    if let Some(layer) = wanted.layer.filter(|layer| *layer > depth) {
+        let model = pretrained.path.clone();
+        return Err(EmbedError::Layer {
+            model,
+            layer,
+            depth,
+        });
+    }
+
+    let source = WholeSet::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
+    let (n_rows, tokenizer) = (source.set().rows, source.set().tokenizer.as_ref());
+    batch::check_vocabulary(&config.model, &wanted.shards, tokenizer)?;
+    let options = feature_options(wanted, &pretrained)?;
+    let mut features = match FeatureSet::open(&options, source.set())? {
+        FeatureSet::Finished(report) => return Ok(report),
+        FeatureSet::Begun(features) => features,
+    };
+    let encoder = pretrained.encoder(device)?;
+
+    let pass = Options {
+        threads: config.threads.data.unwrap_or(1),
+        bad_rows: features.bad_rows().to_vec(),
+        quarantine: Some(features.quarantine_path()),
+        ..Options::default()
+    };
+    let mut progress = Progress::new(&wanted.to, n_rows, features.next_row());
+    for batch in source.keyed(features.next_row(), &pass)? {
+        let Batch {
+            media,
+            n_samples,
+            keys,
+            samples,
+            ..
+        } = batch?;
+        let media = batch::media(media, n_samples, &config.data, device).0;
+        let vectors = vectors(&encoder, config.model.encoder(), &media, wanted);
+        features.add(&FeatureRows {
+            samples: &samples,
+            keys: &keys,
+            n_vectors: vectors.of_each.as_deref(),
+            values: &vectors.values,
+        })?;
+        progress.show(features.next_row());
+        if signals.received() {
+            return Ok(features.interrupt()?);
+        }
+    }
+    Ok(features.finish()?)
+}
+
+/// What an encoder makes of a batch, on the host.
+struct Vectors {
+    /// How many there are of each sample, where it is not one.
+    of_each: Option<Vec<usize>>,
+    /// `[vectors of all samples, D]`.
+    values: Vec<f32>,
+}
+
+fn vectors(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media, wanted: &Embed) -> Vectors {
+    let hidden = match wanted.layer {
+        Some(n_blocks) => encoder.hidden(config, media, n_blocks),
+        None => encoder.features(config, media),
+    };
+    if !wanted.frames {
+        let values = on_host(mean(hidden, media.padding(config)));
+        let of_each = None;
+        return Vectors { of_each, values };
+    }
+    let [n_samples, n_positions, dim] = hidden.dims();
+    let mut values = on_host(hidden);
+    let of_each = media.n_positions(config);
+    if let Some(of_each) = &of_each {
+        let samples = values.chunks_exact(n_positions * dim).zip(of_each);
+        values = samples
+            .flat_map(|(sample, &n)| &sample[..n * dim])
+            .copied()
+            .collect();
+    }
+    Vectors {
+        of_each: of_each.or_else(|| Some(vec![n_positions; n_samples])),
+        values,
+    }
+}
+
+fn on_host<const R: usize>(x: Tensor<R>) -> Vec<f32> {
+    x.try_into_vec_as()
+        .expect("the device gives back what it computed")
+}
+
+/// What tells these features from others.
+fn feature_options(wanted: &Embed, pretrained: &Pretrained) -> Result<FeatureOptions, EmbedError> {
+    let files = match pretrained.whose {
+        Whose::Teacher => [STUDENT, TEACHER].as_slice(),
+        Whose::Student => &[STUDENT],
+    };
+    let files: Vec<PathBuf> = files
+        .iter()
+        .map(|name| pretrained.path.join(name))
+        .collect();
+    let layer = wanted
+        .layer
+        .map_or("last".into(), |layer| layer.to_string());
+    let frames = if wanted.frames {
+        "per position"
+    } else {
+        "mean"
+    };
+    let settings = [
+        ("model_xxh3", files_xxh3(&files)?),
+        ("weights", pretrained.whose.name().to_owned()),
+        ("layer", layer),
+        ("frames", frames.to_owned()),
+        ("samples", samples(&pretrained.config.data)),
+    ];
+    let model = std::path::absolute(&pretrained.path).unwrap_or_else(|_| pretrained.path.clone());
+    let about = [("model", model.display().to_string())];
+    let named = |(name, value): (&str, String)| (name.to_owned(), value);
+    Ok(FeatureOptions {
+        to: wanted.to.clone(),
+        source: wanted.shards.clone(),
+        dim: pretrained.config.model.encoder().embed_dim(),
+        per_position: wanted.frames,
+        settings: settings.into_iter().map(named).collect(),
+        about: about.into_iter().map(named).collect(),
+        shard_bytes: wanted.shard_bytes,
+    })
+}
+
+/// How rows become samples, as JSON.
+fn samples(data: &DataConfig) -> String {
+    let json = match data.modality() {
+        Some(Modality::Image(image)) => serde_json::to_string(image),
+        Some(Modality::Audio(audio)) => serde_json::to_string(audio),
+        Some(Modality::Text(text)) => serde_json::to_string(text),
+        None => unreachable!("a config without problems has one modality"),
+    };
+    json.expect("a table of numbers and names becomes JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::config::RunConfig;
+    use crate::objective::Data2Vec;
+
+    #[test]
+    fn padding_is_in_no_vector() {
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-audio.toml");
+        let config = RunConfig::load(recipe.as_ref(), &[]).expect("a recipe");
+        let device = Device::flex();
+        let model = Data2Vec::initialised(config.model.clone(), 1, &device);
+        let encoder = model.student.valid().encoder;
+        let config = config.model.encoder();
+        let (long, short) = (4000, 2000);
+        let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.1).sin());
+        let padded = wave(long).chain(wave(short)).chain(vec![0.0; long - short]);
+        let waves = TensorData::new(padded.collect::<Vec<f32>>(), [2, long]);
+        let media = Media::Waves {
+            waves: Tensor::from_data(waves, &device),
+            lengths: Some(vec![long, short]),
+        };
+        let wanted = |frames| Embed {
+            model: PathBuf::new(),
+            shards: String::new(),
+            to: PathBuf::new(),
+            whose: None,
+            layer: None,
+            frames,
+            set: Vec::new(),
+            shard_bytes: 1,
+        };
+        let frames = vectors(&encoder, config, &media, &wanted(true));
+        let pooled = vectors(&encoder, config, &media, &wanted(false));
+        let (of_each, dim) = (frames.of_each.expect("counts"), config.embed_dim());
+        assert!(of_each[0] > of_each[1] && of_each[1] > 0, "{of_each:?}");
+        assert_eq!(frames.values.len(), (of_each[0] + of_each[1]) * dim);
+        assert_eq!(pooled.values.len(), 2 * dim);
+        let (first, second) = frames.values.split_at(of_each[0] * dim);
+        for (own, mean) in [first, second].into_iter().zip(pooled.values.chunks(dim)) {
+            for (channel, mean) in mean.iter().enumerate() {
+                let of_channel = own.iter().skip(channel).step_by(dim);
+                let sum: f32 = of_channel.sum();
+                let n = (own.len() / dim) as f32;
+                assert!((sum / n - mean).abs() < 1e-4, "{} {mean}", sum / n);
+            }
+        }
+    }
+}
