@@ -4,13 +4,13 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Media as HostMedia;
 use understudy_pipelines::config::ImageConfig;
-use understudy_pipelines::shard::Vocabulary;
+use understudy_pipelines::tokenize::Specials;
 
 use crate::model::{EncoderConfig, Media, ModelConfig};
 
-/// A set's tokens and a model's embedding do not fit.
+/// A text's tokens and a model's embedding do not fit.
 #[derive(Debug, thiserror::Error)]
-#[error("{url}: {reason}; give the model the vocabulary that the set was written with")]
+#[error("{url}: {reason}; a model reads texts in the vocabulary that it was made for")]
 pub struct VocabularyError {
     /// The set.
     pub url: String,
@@ -90,16 +90,16 @@ fn where_they_differ(lengths: Vec<u32>, len: usize) -> Option<Vec<usize>> {
     lengths.iter().any(|&own| own != len).then_some(lengths)
 }
 
-/// Whether the model of a run has an embedding for every token of the set at `url`.
+/// Whether a model has an embedding for every token that texts of the set at `url` may have.
 pub fn check_vocabulary(
     model: &ModelConfig,
     url: &str,
-    tokenizer: Option<&Vocabulary>,
+    specials: Option<Specials>,
 ) -> Result<(), VocabularyError> {
-    let (EncoderConfig::Text(text), Some(tokenizer)) = (model.encoder(), tokenizer) else {
+    let (EncoderConfig::Text(text), Some(specials)) = (model.encoder(), specials) else {
         return Ok(());
     };
-    let (size, pad) = (tokenizer.vocab_size as usize, tokenizer.pad as usize);
+    let (size, pad) = (specials.vocab_size as usize, specials.pad as usize);
     let reason = if size > text.vocab_size {
         format!(
             "its vocabulary has {size} tokens, the model's vocab_size is {}",

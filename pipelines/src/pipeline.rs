@@ -42,8 +42,9 @@ use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
 use crate::quarantine::BadRowList;
-use crate::shard::{Rows, ShardSet, Vocabulary};
+use crate::shard::{Rows, ShardSet};
 use crate::stats::{Recorder, Stats};
+use crate::tokenize::Specials;
 use crate::{Error, Result};
 
 /// What a run adds to its recipe.
@@ -92,6 +93,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Pipeline {
     set: Arc<ShardSet>,
+    specials: Option<Specials>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
     events: Sender<Event>,
@@ -235,9 +237,10 @@ impl Pipeline {
         self.set.classes.as_deref()
     }
 
-    /// What the ids of a set of tokens mean, as the set says; `None` for other sets.
-    pub fn tokenizer(&self) -> Option<&Vocabulary> {
-        self.set.tokenizer.as_ref()
+    /// What the ids of texts mean, as a set of tokens or the vocabulary of the recipe says; `None`
+    /// for other media.
+    pub fn specials(&self) -> Option<Specials> {
+        self.specials
     }
 
     /// Rows of the set, bad ones included.

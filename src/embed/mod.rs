@@ -94,8 +94,8 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     }
 
     let source = WholeSet::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
-    let (n_rows, tokenizer) = (source.set().rows, source.set().tokenizer.as_ref());
-    batch::check_vocabulary(&config.model, &wanted.shards, tokenizer)?;
+    let n_rows = source.set().rows;
+    batch::check_vocabulary(&config.model, &wanted.shards, source.specials())?;
     let options = feature_options(wanted, &pretrained)?;
     let mut features = match FeatureSet::open(&options, source.set())? {
         FeatureSet::Finished(report) => return Ok(report),

@@ -7,6 +7,8 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::EvaluateError;
+use crate::batch;
+use crate::model::ModelConfig;
 
 /// Samples that go through an encoder together.
 pub(crate) fn batch_size(data: &DataConfig) -> usize {
@@ -53,7 +55,7 @@ pub struct Split {
 
 /// Runs `encode` (a batch to `[B, D]`) over `data.train` and `data.val`.
 pub fn split(
-    data: &DataConfig,
+    (data, model): (&DataConfig, &ModelConfig),
     threads: usize,
     mut encode: impl FnMut(Batch) -> Tensor<2>,
 ) -> Result<Split, EvaluateError> {
@@ -64,6 +66,9 @@ pub fn split(
     };
     let train = Pipeline::evaluate(data, &data.train, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
+    for (url, specials) in [(&*data.train, train.specials()), (val_url, val.specials())] {
+        batch::check_vocabulary(model, url, specials)?;
+    }
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
     let [train_classes, val_classes] = &classes;
     check_classes(

@@ -16,6 +16,9 @@ use burn::tensor::{Device, Tensor};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 
+use crate::batch::VocabularyError;
+use crate::model::ModelConfig;
+
 pub use features::{Features, Split};
 pub use knn::{Knn, knn};
 pub use probe::{Probe, probe};
@@ -25,13 +28,14 @@ pub use table::{Row, Table};
 /// An encoder with the name of its row: a batch to `[B, D]`.
 pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> Tensor<2> + 'a>);
 
-/// Judges every encoder, and features without learning after them, on `data.train` and `data.val`.
+/// Judges every encoder of the kind `model`, and features without learning after them, on
+/// `data.train` and `data.val`.
 ///
 /// Each encoder takes a pass of its own over both sets, so that only one's features are in memory.
 /// `threads` decode; `seed` chooses the rows that the probe holds out. All work without gradients
 /// is the caller's care: the encoders must hold inner (not autodiff) tensors, and `device` be such.
 pub fn compare(
-    data: &DataConfig,
+    (data, model): (&DataConfig, &ModelConfig),
     encoders: Vec<Encoder<'_>>,
     seed: u64,
     threads: usize,
@@ -45,7 +49,7 @@ pub fn compare(
         rows: Vec::new(),
     };
     for (name, encode) in encoders.into_iter().chain([unlearned]) {
-        let split = features::split(data, threads, encode)?;
+        let split = features::split((data, model), threads, encode)?;
         table.rows.push(Row::new(name, &split, seed, device));
         (table.n_train, table.n_val) = (split.train.n(), split.val.n());
         table.n_classes = split.n_classes;
@@ -102,6 +106,9 @@ pub enum EvaluateError {
         /// The set.
         url: String,
     },
+    /// Texts in another vocabulary than the model's.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// The pipeline's own words.
     #[error(transparent)]
     Data(#[from] understudy_pipelines::Error),

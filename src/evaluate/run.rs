@@ -65,7 +65,8 @@ pub fn run(
         ("untrained", Box::new(|batch| pooled(&untrained, batch))),
     ];
     let threads = config.threads.data.unwrap_or(1);
-    let table = compare(&config.data, encoders, config.seed, threads, device)?;
+    let kind = (&config.data, &config.model);
+    let table = compare(kind, encoders, config.seed, threads, device)?;
     let path = table_path(&pretrained.path, name);
     table
         .write(&path)

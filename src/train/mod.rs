@@ -94,7 +94,7 @@ pub fn train(
         None => Trainer::start(&config, device)?,
     };
     let mut data = open_data(&config, &run, &trainer)?;
-    batch::check_vocabulary(&config.model, &config.data.train, data.tokenizer())?;
+    batch::check_vocabulary(&config.model, &config.data.train, data.specials())?;
     trainer.bind_data(data.fingerprint(), &config.data.train)?;
     run.write_config(&config)?;
 

@@ -11,6 +11,7 @@ use crate::config::{DataConfig, StepSize};
 use crate::plan::{Layout, Slot, file_order};
 use crate::quarantine::BadRowList;
 use crate::shard::ShardSet;
+use crate::tokenize::Specials;
 
 /// A set that is open for a pass over all of it: what it holds can be asked before the pass starts.
 pub struct WholeSet {
@@ -49,6 +50,11 @@ impl WholeSet {
     /// The set.
     pub fn set(&self) -> &ShardSet {
         &self.opened.set
+    }
+
+    /// What the ids of texts mean; `None` for other media.
+    pub fn specials(&self) -> Option<Specials> {
+        self.opened.recipe.specials()
     }
 
     /// Starts a pass as [`Pipeline::evaluate`] does, but at `first_row` and with

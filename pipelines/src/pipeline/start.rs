@@ -227,6 +227,7 @@ pub(super) fn start(
         share: DecodeShare::new(&shares),
         recorder: Arc::clone(&recorder),
     };
+    let specials = collator.recipe.specials();
     let work = Arc::new(move |task: &Task| sample(&work, task));
     let pool = start_pool(options.threads, &tasks_in, &events, &stop, &work)?;
     drop(tasks_in);
@@ -283,6 +284,7 @@ pub(super) fn start(
     let thread = Some(thread);
     Ok(Pipeline {
         set,
+        specials,
         recorder,
         bad_rows,
         events,
