@@ -321,7 +321,7 @@ fn a_set_that_was_begun_otherwise_is_refused() {
 }
 
 #[test]
-fn rows_without_labels_are_no_bad_rows() {
+fn rows_without_labels_are_embedded_and_not_evaluated() {
     let sandbox = trained();
     let pictures = sandbox.root().join("set-pictures/train");
     let class = std::fs::read_dir(pictures).expect("classes").next();
@@ -350,6 +350,16 @@ fn rows_without_labels_are_no_bad_rows() {
         rows.iter()
             .all(|row| row.label.is_none() && row.path.is_some())
     );
+
+    // There is nothing to judge an encoder by.
+    let mut evaluate = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    evaluate.arg("evaluate").arg(sandbox.run("run"));
+    for key in ["train", "val"] {
+        evaluate.args(["--set", &format!("data.{key}={}", set.display())]);
+    }
+    let outcome = Outcome::of(evaluate.args(["--device", DEVICE]).output().expect("runs"));
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.text.contains("no labels"), "{}", outcome.text);
 }
 
 #[test]

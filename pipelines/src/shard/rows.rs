@@ -212,6 +212,10 @@ impl Rows {
             .bytes_xxh3
             .map(|at| batch.column(at).as_primitive::<UInt64Type>());
         let labels = columns.label.map(|at| batch.column(at));
+        // A set that was written without labels has the column all the same.
+        let is_empty =
+            |labels: &&ArrayRef| classes.is_none() && labels.null_count() == labels.len();
+        let labels = labels.filter(|labels| !is_empty(labels));
         let labels = labels.map(|labels| {
             if is_text(value_type(labels.data_type())) {
                 Ok(Labels::Names(
