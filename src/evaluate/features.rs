@@ -10,10 +10,11 @@ use super::EvaluateError;
 use crate::batch;
 use crate::model::ModelConfig;
 
-/// Samples that go through an encoder together.
+/// Samples that go through an encoder together. Recordings come whole, and attention's memory grows
+/// with the square of the longest: 35 s in Base's 12 heads are 150 MB each.
 pub(crate) fn batch_size(data: &DataConfig) -> usize {
     match data.modality() {
-        Some(Modality::Audio(_)) => 16,
+        Some(Modality::Audio(_)) => 4,
         _ => 128,
     }
 }
