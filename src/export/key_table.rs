@@ -18,7 +18,11 @@ pub(super) const HINT: &str =
 pub(super) fn write(model: &Model, to: &Path) -> Result<(), ExportError> {
     weights::write(&to.join("model.safetensors"), &model.tensors)?;
     let config = &model.pretrained.config;
-    let config = json!({ "model": config.model, "data": config.data });
+    let data = &config.data;
+    // How samples are made; where they lay is nobody's business.
+    let input = [json!(data.image), json!(data.audio), json!(data.text)];
+    let input = input.into_iter().find(|table| !table.is_null());
+    let config = json!({ "model": config.model, "input": input });
     write_json(&to.join("config.json"), &config)?;
     let path = to.join("README.md");
     fs::write(&path, readme(model)).map_err(at(&path))
