@@ -13,17 +13,16 @@ pub(crate) fn is_taken(to: &Path) -> io::Result<bool> {
     }
 }
 
-/// An empty folder to write to, `NAME.partial`; what an earlier attempt left there goes.
+/// An empty folder to write to, `NAME.partial-PROCESS`: nobody else's.
 pub(crate) fn begin(to: &Path) -> io::Result<PathBuf> {
     // The components again: a slash at the end would put the new folder inside.
     let mut name = to.components().collect::<PathBuf>().into_os_string();
-    name.push(".partial");
+    name.push(format!(".partial-{}", std::process::id()));
     let partial = PathBuf::from(name);
-    match fs::remove_dir_all(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if let Some(parent) = partial.parent() {
+        fs::create_dir_all(parent)?;
     }
-    fs::create_dir_all(&partial)?;
+    fs::create_dir(&partial)?;
     Ok(partial)
 }
 
@@ -47,7 +46,8 @@ mod tests {
         fs::create_dir(&to).unwrap();
         assert!(!is_taken(&to).unwrap());
         let partial = begin(&to).unwrap();
-        assert_eq!(partial, folder.path().join("model.partial"));
+        let name = format!("model.partial-{}", std::process::id());
+        assert_eq!(partial, folder.path().join(name));
         fs::write(partial.join("a"), "a").unwrap();
         finish(&partial, &to).unwrap();
         assert!(is_taken(&to).unwrap() && !partial.exists());

@@ -145,8 +145,10 @@ fn encoder_tensors(tensors: Tensors) -> Tensors {
 /// stands for masked positions, and classifiers of images the last norm.
 fn empty(config: EncoderConfig<'_>, tensors: &Tensors, device: &Device) -> Encoder {
     match config {
-        EncoderConfig::Vit1(config) if !tensors.contains_key("norm.weight") => {
-            Encoder::Vit1(Vit1::for_classification(config, device))
+        EncoderConfig::Vit1(config) => {
+            let has_mask = tensors.contains_key("mask_token");
+            let has_norm = tensors.contains_key("norm.weight");
+            Encoder::Vit1(Vit1::with_parts(config, has_mask, has_norm, device))
         }
         EncoderConfig::Audio(config) => {
             let has_mask = tensors.contains_key("mask_emb");

@@ -191,8 +191,11 @@ fn feature_options(wanted: &Embed, pretrained: &Pretrained) -> Result<FeatureOpt
     } else {
         "mean"
     };
+    let encoder = serde_json::to_string(&pretrained.config.model)
+        .expect("a table of numbers and names becomes JSON");
     let settings = [
         ("model_xxh3", files_xxh3(&files)?),
+        ("encoder", encoder),
         ("weights", pretrained.whose.name().to_owned()),
         ("layer", layer),
         ("frames", frames.to_owned()),

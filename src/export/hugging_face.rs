@@ -175,6 +175,9 @@ fn config(model: &Model, class: &Class) -> Result<Value, ExportError> {
         unreachable!("a struct is an object")
     };
     config.extend(sizes);
+    // Whatever it was when it came in.
+    config.remove("torch_dtype");
+    config.insert("dtype".to_owned(), json!("float32"));
     config.insert("model_type".to_owned(), json!(kind));
     config.insert("architectures".to_owned(), json!([class.name]));
     let n_classes = ["head.weight", "sentence.out_proj.weight"]

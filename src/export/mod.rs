@@ -87,17 +87,27 @@ pub fn export(from: &Path, whose: Option<Whose>, to: &Path) -> Result<Exported, 
         pretrained,
     };
     let partial = new_folder::begin(to).map_err(at(to))?;
-    let hint = match &model.pretrained.config.model {
+    let written = match &model.pretrained.config.model {
         ModelConfig::Data2vec1(_) => {
-            let class = hugging_face::write(model, &partial)?;
-            class.hint(to)
+            hugging_face::write(model, &partial).map(|class| class.hint(to))
         }
         ModelConfig::Data2vec2(_) => {
-            key_table::write(&model, &partial)?;
-            key_table::HINT.to_owned()
+            key_table::write(&model, &partial).map(|()| key_table::HINT.to_owned())
         }
     };
-    new_folder::finish(&partial, to).map_err(at(to))?;
+    let finished = written.and_then(|hint| {
+        new_folder::finish(&partial, to)
+            .map_err(at(to))
+            .map(|()| hint)
+    });
+    let hint = match finished {
+        Ok(hint) => hint,
+        Err(error) => {
+            // The error that matters is the first one.
+            let _ = fs::remove_dir_all(&partial);
+            return Err(error);
+        }
+    };
     Ok(Exported {
         path: to.to_owned(),
         hint,

@@ -54,10 +54,12 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ImportError> {
     };
     let vocab_size = student
         .get("encoder.embed.tokens")
-        .map_or(0, |table| table.shape()[0]);
+        .and_then(|table| table.shape().first().copied())
+        .unwrap_or(0);
+    let has_head = student.contains_key("lm_head.fc1.weight");
     let model = match name {
         "data2vec_audio" => first(&cfg, Some(audio1(&cfg)?), None)?,
-        "data2vec_text" => first(&cfg, None, Some(text1(&cfg, vocab_size)?))?,
+        "data2vec_text" => first(&cfg, None, Some(text1(&cfg, vocab_size, has_head)?))?,
         _ => second(&cfg, vocab_size)?,
     };
     Ok(Checkpoint {
@@ -86,11 +88,18 @@ impl Cfg<'_> {
     }
 
     fn text(&self, key: &str) -> Result<&str, ImportError> {
-        self.value[key].as_str().ok_or_else(|| self.missing(key))
+        match &self.value[key] {
+            Value::String(text) => Ok(text),
+            Value::Null => Err(self.missing(key)),
+            _ => self.refuse(key),
+        }
     }
 
     fn number(&self, key: &str) -> Result<f64, ImportError> {
-        self.value[key].as_f64().ok_or_else(|| self.missing(key))
+        match &self.value[key] {
+            Value::Null => Err(self.missing(key)),
+            value => value.as_f64().map_or_else(|| self.refuse(key), Ok),
+        }
     }
 
     fn size(&self, key: &str) -> Result<usize, ImportError> {
@@ -109,6 +118,14 @@ impl Cfg<'_> {
         }
     }
 
+    /// A word that is `only` wherever it is given.
+    fn require_text(&self, key: &str, only: &str) -> Result<(), ImportError> {
+        match self.value[key].as_str() {
+            Some(text) if text != only => self.refuse(key),
+            _ => Ok(()),
+        }
+    }
+
     fn table(&self, key: &str) -> Cfg<'_> {
         Cfg {
             value: &self.value[key],
@@ -118,6 +135,7 @@ impl Cfg<'_> {
 
     /// The norms of each block's output and of the average.
     fn targets(&self) -> Result<TargetConfig, ImportError> {
+        self.require_unset(&["batch_norm_target_layer", "group_norm_target_layer"])?;
         let norm = |layer: &str, instance: &str| match (self.is_set(layer), self.is_set(instance)) {
             (false, false) => Ok(Norm::None),
             (true, false) => Ok(Norm::Layer),
@@ -181,6 +199,7 @@ fn first(
 
 fn audio1(cfg: &Cfg<'_>) -> Result<AudioConfig, ImportError> {
     cfg.require_unset(&["layer_norm_first", "conv_bias"])?;
+    cfg.require_text("activation_fn", "gelu")?;
     if cfg.text("extractor_mode")? != "layer_norm" {
         return cfg.refuse("extractor_mode");
     }
@@ -208,11 +227,16 @@ fn audio1(cfg: &Cfg<'_>) -> Result<AudioConfig, ImportError> {
     })
 }
 
-fn text1(cfg: &Cfg<'_>, vocab_size: usize) -> Result<TextConfig, ImportError> {
+fn text1(cfg: &Cfg<'_>, vocab_size: usize, has_head: bool) -> Result<TextConfig, ImportError> {
     let transformer = cfg.table("transformer");
     let encoder = transformer.table("encoder");
     encoder.require_unset(&["normalize_before"])?;
-    if cfg.size("head_layers")? != 2 {
+    transformer.require_text("activation_fn", "gelu")?;
+    if transformer.value["no_scale_embedding"] == Value::Bool(false) {
+        return transformer.refuse("no_scale_embedding");
+    }
+    // The released model has another head in its place.
+    if has_head && cfg.size("head_layers")? != 2 {
         return cfg.refuse("head_layers");
     }
     let embed_dim = encoder.size("embed_dim")?;

@@ -11,7 +11,7 @@ use super::hugging_face::{audio, text, vision};
 use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe};
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::new_folder;
-use crate::pretrained::{HEADS, HUGGING_FACE, Pretrained, STUDENT, TEACHER};
+use crate::pretrained::{HEADS, HUGGING_FACE, Pretrained, STUDENT, TEACHER, Whose};
 use crate::weights;
 
 /// What an import made.
@@ -99,26 +99,32 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
     });
 
     let partial = new_folder::begin(to).map_err(at(to))?;
-    weights::write(&partial.join(STUDENT), &student)?;
-    if let Some(teacher) = &model.teacher {
-        weights::write(&partial.join(TEACHER), teacher)?;
+    let written = (|| {
+        weights::write(&partial.join(STUDENT), &student)?;
+        if let Some(teacher) = &model.teacher {
+            weights::write(&partial.join(TEACHER), teacher)?;
+        }
+        if !heads.is_empty() {
+            weights::write(&partial.join(HEADS), &heads)?;
+        }
+        let path = partial.join("config.toml");
+        fs::write(&path, config.to_toml()).map_err(at(&path))?;
+        if source.is_dir() {
+            copy_companions(source, &partial.join(HUGGING_FACE))?;
+        }
+        let teacher = model.teacher.as_ref().map(|_| Whose::Teacher);
+        for whose in std::iter::once(Whose::Student).chain(teacher) {
+            Pretrained::open(&partial, Some(whose), &[])
+                .and_then(|pretrained| pretrained.encoder(&Device::flex()))
+                .map_err(|error| ImportError::Tensors(Box::new(error)))?;
+        }
+        new_folder::finish(&partial, to).map_err(at(to))
+    })();
+    if let Err(error) = written {
+        // What cannot be opened is not left behind; the error that matters is the first one.
+        let _ = fs::remove_dir_all(&partial);
+        return Err(error);
     }
-    if !heads.is_empty() {
-        weights::write(&partial.join(HEADS), &heads)?;
-    }
-    let path = partial.join("config.toml");
-    fs::write(&path, config.to_toml()).map_err(at(&path))?;
-    if source.is_dir() {
-        copy_companions(source, &partial.join(HUGGING_FACE))?;
-    }
-    // What cannot be opened is not left behind.
-    let opened = Pretrained::open(&partial, None, &[])
-        .and_then(|pretrained| pretrained.encoder(&Device::flex()));
-    if let Err(error) = opened {
-        fs::remove_dir_all(&partial).map_err(at(&partial))?;
-        return Err(ImportError::Tensors(Box::new(error)));
-    }
-    new_folder::finish(&partial, to).map_err(at(to))?;
     Ok(Imported {
         path: to.to_owned(),
         source: model.source,
@@ -210,11 +216,17 @@ fn pickled(path: &Path) -> Result<Model, ImportError> {
     };
     let tensors = data2vec_vision::import(files::pickled(path, Some(key))?)?;
     let encoder = data2vec_vision::encoder(&tensors)?;
+    let teacher = if files::has_key(path, "model_ema")? {
+        let teacher = files::pickled(path, Some("model_ema"))?;
+        Some(data2vec_vision::import(teacher)?)
+    } else {
+        None
+    };
     Ok(Model {
         source: "a checkpoint of data2vec_vision",
         config: recipe::with_encoder(EncoderConfig::Vit1(&encoder)),
         tensors,
-        teacher: None, // Its files hold the student alone.
+        teacher,
     })
 }
 

@@ -12,6 +12,10 @@ use crate::model::{EncoderConfig, ModelConfig};
 
 /// The recipe for `model`, which takes the place of the recipe's own.
 pub(super) fn fitted(model: ModelConfig) -> Result<RunConfig, ImportError> {
+    let problems = model.problems();
+    if !problems.is_empty() {
+        return Err(ImportError::Unfit(problems));
+    }
     let is_first = matches!(model, ModelConfig::Data2vec1(_));
     let mut config = published(is_first, model.encoder().table());
     config.model = model;

@@ -26,10 +26,20 @@ pub struct Vit1 {
 impl Vit1 {
     /// The encoder of pre-training.
     pub fn new(config: &Vit1Config, device: &Device) -> Self {
+        Self::with_parts(config, true, true, device)
+    }
+
+    /// An encoder with or without a mask token and a norm after the last block.
+    pub fn with_parts(
+        config: &Vit1Config,
+        has_mask: bool,
+        has_norm: bool,
+        device: &Device,
+    ) -> Self {
         let dim = config.embed_dim;
         Self {
-            mask_token: Some(parameter([1, 1, dim], device)),
-            norm: Some(LayerNorm::new(dim, config.norm_eps, device)),
+            mask_token: has_mask.then(|| parameter([1, 1, dim], device)),
+            norm: has_norm.then(|| LayerNorm::new(dim, config.norm_eps, device)),
             ..Self::for_classification(config, device)
         }
     }

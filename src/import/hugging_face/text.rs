@@ -59,7 +59,7 @@ impl TextFolder {
         }
         let max_tokens = self
             .max_position_embeddings
-            .checked_sub(self.pad_token_id + 1)
+            .checked_sub(self.pad_token_id.saturating_add(1))
             .ok_or(ImportError::Unsupported(
                 "max_position_embeddings not above pad_token_id",
             ))?;
@@ -184,6 +184,12 @@ fn add_segment(mut tensors: Tensors) -> Result<Tensors, ImportError> {
     let Some(positions) = tensors.remove(name) else {
         return Err(ImportError::UnknownName(SEGMENT.to_owned()));
     };
+    let width = positions.shape().to_vec().pop().unwrap_or(0);
+    if segment.shape().as_slice() != [1, width] {
+        return Err(ImportError::Unsupported(
+            "a table token_type_embeddings other than [1, hidden_size]",
+        ));
+    }
     let segment: Vec<f32> = segment.iter().collect();
     let added: Vec<f32> = positions
         .iter::<f32>()
