@@ -1,12 +1,23 @@
 //! Paths and URLs become object stores.
 
+mod folder;
+mod lease;
+mod scratch;
+
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+pub use self::folder::Folder;
+pub use self::lease::Lease;
+pub use self::scratch::Scratch;
 use crate::{Error, Result};
+
+/// How a store is used.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {}
 
 /// A folder or an object in a store.
 #[derive(Debug, Clone)]
@@ -63,6 +74,11 @@ impl Location {
             url: path.display().to_string(),
             local: Some(absolute),
         })
+    }
+
+    /// [`Self::open`] with other options than the defaults.
+    pub fn open_with(url_or_path: &str, _options: &StoreOptions) -> Result<Self> {
+        Self::open(url_or_path)
     }
 
     /// The object or folder at `relative` below this one, with `/` between folders.

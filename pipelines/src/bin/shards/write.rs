@@ -58,7 +58,7 @@ pub(crate) struct Args {
     /// Folders, tars, lists, tables, texts, Parquet or Arrow files, or folders of these.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// Folder of the set.
+    /// Folder of the set: a path, or s3://bucket/…, gs://bucket/…, az://container/…
     #[arg(long, value_name = "URL")]
     to: String,
     /// What the samples are.
@@ -180,23 +180,13 @@ impl Args {
         if self.shard_bytes < self.row_group_bytes {
             faults.push("--shard-bytes: is smaller than --row-group-bytes".to_owned());
         }
-        let to = match self.to.split_once("://") {
-            None => PathBuf::from(&self.to),
-            Some(("file", path)) => PathBuf::from(path),
-            Some((scheme, _)) => {
-                faults.push(format!(
-                    "--to: writes to folders and file://, not yet to {scheme}://"
-                ));
-                PathBuf::new()
-            }
-        };
         if !faults.is_empty() {
             return Err(Error::Config(faults));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(WriteOptions {
             sources: self.sources.clone(),
-            to,
+            to: self.to.clone(),
             columns: self.columns.iter().cloned().collect(),
             labels: self.labels.clone(),
             recipe,
@@ -312,7 +302,7 @@ impl Display {
                 self.bar.set_position(progress.done);
                 self.bar.reset_eta();
             }
-            self.bar.set_prefix(progress.set.display().to_string());
+            self.bar.set_prefix(progress.set);
             self.bar.set_message(bad);
             self.bar.set_position(progress.done);
         } else if self.last_line.elapsed() >= LINE_EVERY {
@@ -325,8 +315,7 @@ impl Display {
                 ..
             } = progress;
             say(&format!(
-                "{}: {done}/{total} samples, {} in shards{bad}",
-                set.display(),
+                "{set}: {done}/{total} samples, {} in shards{bad}",
                 HumanBytes(bytes)
             ));
         }
@@ -334,7 +323,7 @@ impl Display {
 }
 
 fn print(report: &Report) {
-    let set = report.set.display();
+    let set = &report.set;
     let size = HumanBytes(report.bytes);
     let classes = report
         .classes
@@ -373,14 +362,14 @@ fn print_next(reports: &[Report], to: &str) {
     let named = |name: &str| {
         reports
             .iter()
-            .find(|r| r.set.ends_with(name))
-            .map(|r| r.set.display())
+            .find(|r| r.set.rsplit('/').next() == Some(name))
+            .map(|r| r.set.clone())
     };
     say("next:");
     for report in reports {
-        say(&format!("  shards verify {}", report.set.display()));
+        say(&format!("  shards verify {}", report.set));
     }
-    let train = named("train").map_or_else(|| to.to_owned(), |set| set.to_string());
+    let train = named("train").unwrap_or_else(|| to.to_owned());
     let val = named("val").map_or(String::new(), |set| format!(" --set data.val={set}"));
     say(&format!(
         "  understudy train CONFIG --set data.train={train}{val}"
