@@ -88,7 +88,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
 /// [`read`]s the file `name` of a folder, which may lie in a store.
 pub fn read_in(folder: &Folder, name: &str) -> Result<BTreeMap<String, TensorData>, WeightsError> {
     let path = PathBuf::from(folder.url_of(name));
-    match folder.read(name)? {
+    match folder.read_large(name)? {
         Some(bytes) => parse(&path, &bytes),
         None => Err(WeightsError::Io {
             path,

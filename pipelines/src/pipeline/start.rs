@@ -37,7 +37,9 @@ impl Opened {
             .build()
             .map_err(|source| io_error("the I/O threads", source))?;
         let kinds = config.modality().map_or(Kind::ALL.as_slice(), kinds);
-        let set = Arc::new(runtime.block_on(ShardSet::open(url, kinds, &config.columns))?);
+        let options = config.store_options().map_err(|e| Error::Config(vec![e]))?;
+        let open = ShardSet::open_with(url, kinds, &config.columns, &options);
+        let set = Arc::new(runtime.block_on(open)?);
         let recipe = Recipe::of(config, &set)?;
         Ok(Opened {
             set,

@@ -393,7 +393,7 @@ fn keep_bad_rows(notes: &Notes, source: &ShardSet, next_row: u64) -> Result<Vec<
 pub fn files_xxh3(folder: &Folder, names: &[&str]) -> Result<String> {
     let mut hash = Xxh3::new();
     for name in names {
-        hash.update(&folder.read(name)?.unwrap_or_default());
+        hash.update(&folder.read_large(name)?.unwrap_or_default());
     }
     Ok(format!("{:016x}", hash.digest()))
 }

@@ -1,23 +1,31 @@
 //! The same checks on a folder of this machine and on one in a store.
 
+use std::fs;
 use std::sync::Mutex;
 
 use futures::FutureExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
-use object_store::{PutResult, UploadPart};
+use object_store::{MultipartUpload, PutPayload, PutResult, UploadPart};
 
+use super::remote::send;
 use super::*;
 
 /// A folder in a store of this process.
 pub(crate) fn in_memory() -> Folder {
-    Folder::remote(Location {
+    let set = location("some/set");
+    Remote::open(set, &StoreOptions::default()).unwrap().into()
+}
+
+fn location(path: &str) -> Location {
+    Location {
         store: Arc::new(InMemory::new()),
-        prefix: ObjectPath::from("some/set"),
-        url: "memory://some/set".to_owned(),
+        prefix: ObjectPath::from(path),
+        url: format!("memory://{path}"),
         local: None,
-    })
-    .unwrap()
+        traffic: Arc::default(),
+        lists: true,
+    }
 }
 
 fn local(folder: &Path) -> Folder {
@@ -37,6 +45,16 @@ fn check(folder: &Folder, scratch: &Path) {
     folder.write("a.json", "first").unwrap();
     folder.write("a.json", "again").unwrap();
     folder.write(".write/job.json", "{}").unwrap();
+    for name in ["empty", "a.json"] {
+        folder.write("empty", "").unwrap();
+        let whole = folder.read(name).unwrap();
+        assert!(
+            whole.is_some() && whole == folder.read_large(name).unwrap(),
+            "{name}"
+        );
+    }
+    assert_eq!(folder.read_large("none").unwrap(), None);
+    folder.remove(&["empty".to_owned()]).unwrap();
     let shard = scratch.join("shard.tmp");
     fs::write(&shard, "a shard").unwrap();
     folder.take_file("shard-0.parquet", &shard).unwrap();
@@ -101,12 +119,13 @@ fn a_large_file_goes_up_in_parts_and_is_the_same() {
     let file = temporary.path().join("large");
     // Six parts, the last one short: more than are under way at once.
     let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-    let bytes: Vec<u8> = (0..(5 * PART_BYTES + 1000) / 8).flat_map(word).collect();
+    let bytes: Vec<u8> = (0..(5 * (16 << 20) + 1000) / 8).flat_map(word).collect();
     fs::write(&file, &bytes).unwrap();
     let set = in_memory();
     set.take_file("large", &file).unwrap();
     assert!(!file.exists());
     assert!(set.read("large").unwrap().unwrap() == bytes);
+    assert!(set.read_large("large").unwrap().unwrap() == bytes);
 }
 
 /// Takes parts until number `fails_at`; says how it ended.
@@ -149,12 +168,7 @@ fn a_broken_upload_is_aborted_and_the_file_stays() {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("file");
     fs::write(&file, [7; 10]).unwrap();
-    let to = Location {
-        store: Arc::new(InMemory::new()),
-        prefix: ObjectPath::from("file"),
-        url: "memory://file".to_owned(),
-        local: None,
-    };
+    let to = location("file");
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.unwrap();
     for (fails_at, expected) in [(2, vec!["abort"]), (100, vec!["complete", "abort"])] {
