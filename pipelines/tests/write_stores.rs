@@ -196,6 +196,12 @@ fn train_and_val_become_two_sets() {
         let out = run(&mut write(&root, &to, &scratch), 0);
         let next = format!("data.train={bucket}/sets/train --set data.val={bucket}/sets/val");
         assert!(out.contains(&next), "{out}");
+        // A class list comes from a URL, too.
+        let (from, more) = (format!("{bucket}/sets/train"), format!("{bucket}/more"));
+        corpus::class_folders(&folder.path().join("more"), &["y"], 4);
+        let mut labelled = write(&folder.path().join("more"), &more, &scratch);
+        let out = run(labelled.args(["--labels", &from]), 0);
+        assert!(out.contains("2 classes"), "{out}");
         for split in ["train", "val"] {
             let set = format!("{bucket}/sets/{split}");
             let out = run(shards("inspect").arg(&set), 0);

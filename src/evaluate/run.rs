@@ -21,9 +21,6 @@ pub enum RunEvaluateError {
     /// The sets.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
-    /// The table cannot be written.
-    #[error(transparent)]
-    Write(#[from] understudy_pipelines::Error),
 }
 
 /// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with
@@ -61,7 +58,9 @@ pub fn run(
     let threads = config.threads.data.unwrap_or(1);
     let kind = (&config.data, &config.model);
     let table = compare(kind, encoders, config.seed, threads, device)?;
-    write(&table, &pretrained)?;
+    if let Err(error) = write(&table, &pretrained) {
+        tracing::warn!("the table is not kept: {error}");
+    }
     Ok(table)
 }
 

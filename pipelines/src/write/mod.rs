@@ -67,8 +67,8 @@ pub struct WriteOptions {
     pub to: String,
     /// Our name of a column (see [`Recipe::columns`]) → the source's; an empty name leaves it out.
     pub columns: ColumnMap,
-    /// Another set, whose class list is used.
-    pub labels: Option<PathBuf>,
+    /// Another set, a path or URL, whose class list is used.
+    pub labels: Option<String>,
     /// What becomes of each sample.
     pub recipe: Recipe,
     /// Size at which a shard is closed, in bytes.
@@ -175,7 +175,7 @@ pub fn write(
     }
     let seen = SeenLabels::joined(parts.iter().map(|part| &part.survey.labels));
     let given = match &options.labels {
-        Some(from) => Some((from.display().to_string(), labels::read_classes(from)?)),
+        Some(from) => Some((from.clone(), labels::read_classes(from)?)),
         None => None,
     };
     let labels = match options.recipe {

@@ -85,7 +85,7 @@ pub(crate) struct Note {
 #[derive(Debug)]
 pub(crate) struct Notes {
     set: Folder,
-    notes: Folder,
+    folder: Folder,
     /// Where files are until they are complete: with the notes, or on this machine.
     staging: PathBuf,
     /// The list of bad samples as it grows: in the set, or on this machine.
@@ -137,7 +137,7 @@ impl Notes {
         };
         let this = Self {
             set: set.clone(),
-            notes,
+            folder: notes,
             staging,
             quarantine,
             quarantine_sent: Cell::default(),
@@ -169,10 +169,10 @@ impl Notes {
         job: &J,
         shard_name: impl Fn(usize) -> String,
     ) -> Result<State> {
-        match self.notes.read("job.json")? {
+        match self.folder.read("job.json")? {
             None => self.write_note("job.json", job)?,
             Some(text) => {
-                let earlier: J = parse(&self.notes.url_of("job.json"), &text)?;
+                let earlier: J = parse(&self.folder.url_of("job.json"), &text)?;
                 let differences = earlier.differences(job);
                 if !differences.is_empty() {
                     return Err(Error::Config(vec![format!(
@@ -184,11 +184,18 @@ impl Notes {
                 }
             }
         }
+        let noted = self.folder.files()?.into_iter().map(|(name, _)| name);
+        let noted: BTreeSet<String> = noted.collect();
+        let notes = (0..).map(|i| note_name(&shard_name(i)));
+        let notes: Vec<String> = notes.take_while(|name| noted.contains(name)).collect();
         let files: BTreeMap<String, u64> = self.set.files()?.into_iter().collect();
         let is_whole = |shard: &ManifestShard| files.get(&shard.path) == Some(&shard.bytes);
         if let Some(json) = self.set.read(MANIFEST_NAME)? {
             let whole = Manifest::from_json(&json, &self.set.url_of(MANIFEST_NAME))?;
             let Some(lost) = whole.shards.iter().find(|shard| !is_whole(shard)) else {
+                // A writer may be killed while it removes them.
+                let notes = notes_of(&whole).filter(|note| noted.contains(note));
+                self.folder.remove(&notes.collect::<Vec<_>>())?;
                 return Ok(State::Finished(whole));
             };
             tracing::warn!(
@@ -197,18 +204,10 @@ impl Notes {
             );
             self.set.remove(&[MANIFEST_NAME.to_owned()])?;
         }
-        let noted: BTreeSet<String> = self
-            .notes
-            .files()?
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
-        let notes = (0..).map(|i| note_name(&shard_name(i)));
-        let notes: Vec<String> = notes.take_while(|name| noted.contains(name)).collect();
         let quarantine = fs::metadata(&self.quarantine).map_or(0, |file| file.len());
         let mut finished = Vec::new();
-        for (name, text) in notes.iter().zip(self.notes.read_all(&notes)?) {
-            let note: Note = parse(&self.notes.url_of(name), &text.unwrap_or_default())?;
+        for (name, text) in notes.iter().zip(self.folder.read_all(&notes)?) {
+            let note: Note = parse(&self.folder.url_of(name), &text.unwrap_or_default())?;
             if !is_whole(&note.shard) || note.quarantine_bytes > quarantine {
                 tracing::warn!(
                     "{} or {QUARANTINE_NAME} is not as it was written: it and the shards after it \
@@ -220,7 +219,7 @@ impl Notes {
             finished.push(note);
         }
         // A note of a later shard would be believed once the shards before it are there again.
-        self.notes.remove(&notes[finished.len()..])?;
+        self.folder.remove(&notes[finished.len()..])?;
         Ok(State::Begun(finished))
     }
 
@@ -238,14 +237,12 @@ impl Notes {
         self.lease.check()?;
         self.send_quarantine()?;
         self.set.write(MANIFEST_NAME, manifest.to_json())?;
-        let shards = manifest.shards.iter();
-        let notes: Vec<_> = shards.map(|shard| note_name(&shard.path)).collect();
-        self.notes.remove(&notes)
+        self.folder.remove(&notes_of(manifest).collect::<Vec<_>>())
     }
 
     fn write_note(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let json = serde_json::to_vec(value).expect("strings and numbers always become JSON");
-        self.notes.write(name, json)
+        self.folder.write(name, json)
     }
 
     /// Brings the list of bad samples to a set in a store, if it changed.
@@ -272,6 +269,10 @@ impl Notes {
 
 fn note_name(shard: &str) -> String {
     format!("{shard}.json")
+}
+
+fn notes_of(manifest: &Manifest) -> impl Iterator<Item = String> {
+    manifest.shards.iter().map(|shard| note_name(&shard.path))
 }
 
 /// The file of bad samples while a set is written.

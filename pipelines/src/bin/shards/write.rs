@@ -53,7 +53,11 @@ Bad samples (no picture, truncated, empty, blank, not UTF-8, over a limit, label
 listed with reasons in TO/quarantine.jsonl, and the run goes on. A class that --labels does not have \
 stops it at once.
 
-A run that was killed or ran out of space goes on with the same command; nothing is written twice.")]
+A run that was killed or ran out of space goes on with the same command; nothing is written twice.
+
+--to a store: shards are first written to the system's temporary folder, which needs room for one of \
+them (TMPDIR names another), and sent when they are complete; any machine can go on with the rest. \
+Credentials come from the environment.")]
 pub(crate) struct Args {
     /// Folders, tars, lists, tables, texts, Parquet or Arrow files, or folders of these.
     #[arg(required = true, value_name = "SOURCE")]
@@ -64,9 +68,9 @@ pub(crate) struct Args {
     /// What the samples are.
     #[arg(long, value_enum, default_value = "image")]
     schema: SchemaName,
-    /// Use the class list of another set (a folder of shards or a Parquet file).
+    /// Use the class list of another set (a folder of shards, here or at a URL, or a Parquet file).
     #[arg(long, value_name = "FROM")]
-    labels: Option<PathBuf>,
+    labels: Option<String>,
     /// Names in the source, `image=img,label=fine_label`; of a tar the extensions; `label=` for none.
     /// Ours are image, label; audio, transcript, speaker, label; text, `text_b`, label, score.
     #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = columns::parse)]

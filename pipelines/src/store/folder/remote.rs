@@ -217,7 +217,7 @@ impl Remote {
 }
 
 /// Sends the file `from` in parts; what is broken is aborted, for a store keeps the parts otherwise.
-pub(super) async fn send(
+async fn send(
     upload: &mut dyn MultipartUpload,
     to: &Location,
     from: &Path,

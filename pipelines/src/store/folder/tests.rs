@@ -2,13 +2,18 @@
 
 use std::fs;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use futures::FutureExt;
+use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
-use object_store::{MultipartUpload, PutPayload, PutResult, UploadPart};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, UploadPart,
+};
 
-use super::remote::send;
 use super::*;
 
 /// A folder in a store of this process.
@@ -128,31 +133,119 @@ fn a_large_file_goes_up_in_parts_and_is_the_same() {
     assert!(set.read_large("large").unwrap().unwrap() == bytes);
 }
 
-/// Takes parts until number `fails_at`; says how it ended.
+/// A store whose first uploads break, and that takes nothing under a condition.
 #[derive(Debug)]
 struct Fragile {
-    fails_at: usize,
+    inner: InMemory,
+    /// Uploads that will break: at a part, or when they are completed.
+    breaks: Mutex<Vec<Break>>,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Break {
+    Part(usize),
+    Completion,
+}
+
+#[derive(Debug)]
+struct FragileUpload {
+    inner: Box<dyn MultipartUpload>,
+    breaks: Option<Break>,
     n_parts: usize,
-    ended: Mutex<Vec<&'static str>>,
+    aborted: Arc<AtomicUsize>,
 }
 
 #[async_trait::async_trait]
-impl MultipartUpload for Fragile {
-    fn put_part(&mut self, _: PutPayload) -> UploadPart {
+impl MultipartUpload for FragileUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.n_parts += 1;
-        let fails = self.n_parts == self.fails_at;
-        let sent = if fails { Err(full()) } else { Ok(()) };
-        futures::future::ready(sent).boxed()
+        if self.breaks == Some(Break::Part(self.n_parts)) {
+            return futures::future::ready(Err(full())).boxed();
+        }
+        self.inner.put_part(data)
     }
 
     async fn complete(&mut self) -> object_store::Result<PutResult> {
-        self.ended.lock().unwrap().push("complete");
-        Err(full())
+        if self.breaks == Some(Break::Completion) {
+            return Err(full());
+        }
+        self.inner.complete().await
     }
 
     async fn abort(&mut self) -> object_store::Result<()> {
-        self.ended.lock().unwrap().push("abort");
-        Ok(())
+        self.aborted.fetch_add(1, Relaxed);
+        self.inner.abort().await
+    }
+}
+
+impl std::fmt::Display for Fragile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Fragile {
+    async fn put_opts(
+        &self,
+        path: &ObjectPath,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        assert_eq!(options.mode, PutMode::Overwrite, "a condition on {path}");
+        self.inner.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &ObjectPath,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        Ok(Box::new(FragileUpload {
+            inner: self.inner.put_multipart_opts(path, options).await?,
+            breaks: self.breaks.lock().unwrap().pop(),
+            n_parts: 0,
+            aborted: self.aborted.clone(),
+        }))
+    }
+
+    async fn get_opts(
+        &self,
+        path: &ObjectPath,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<ObjectPath>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(
+        &self,
+        prefix: Option<&ObjectPath>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(
+        &self,
+        prefix: Option<&ObjectPath>,
+    ) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &ObjectPath,
+        to: &ObjectPath,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -163,23 +256,46 @@ fn full() -> object_store::Error {
     }
 }
 
-#[test]
-fn a_broken_upload_is_aborted_and_the_file_stays() {
+/// Sends a file of three parts to a store where uploads break so; how it ended, what is there, and
+/// how many uploads were aborted.
+fn send(breaks: &[Break], retry_for: Duration) -> (Result<()>, Option<usize>, usize) {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("file");
-    fs::write(&file, [7; 10]).unwrap();
-    let to = location("file");
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.unwrap();
-    for (fails_at, expected) in [(2, vec!["abort"]), (100, vec!["complete", "abort"])] {
-        let mut upload = Fragile {
-            fails_at,
-            n_parts: 0,
-            ended: Mutex::default(),
-        };
-        let sent = runtime.block_on(send(&mut upload, &to, &file, 3));
-        assert!(sent.unwrap_err().to_string().contains("full"));
-        assert_eq!(upload.ended.into_inner().unwrap(), expected);
-    }
-    assert!(file.exists());
+    fs::write(&file, vec![7; 40 << 20]).unwrap();
+    let aborted = Arc::new(AtomicUsize::new(0));
+    let store = Fragile {
+        inner: InMemory::new(),
+        breaks: Mutex::new(breaks.to_vec()),
+        aborted: aborted.clone(),
+    };
+    let location = Location {
+        store: Arc::new(store),
+        ..location("set")
+    };
+    let options = StoreOptions {
+        retry_for,
+        ..StoreOptions::default()
+    };
+    let set: Folder = Remote::open(location, &options).unwrap().into();
+    set.write("small", "small").unwrap();
+    let taken = set.take_file("large", &file);
+    assert_eq!(
+        taken.is_err(),
+        file.exists(),
+        "it stays where it was not taken"
+    );
+    let there = set.read("large").unwrap().map(|bytes| bytes.len());
+    (taken, there, aborted.load(Relaxed))
+}
+
+#[test]
+fn a_broken_upload_is_aborted_and_begins_anew() {
+    let breaks = [Break::Part(2), Break::Completion];
+    let (taken, there, aborted) = send(&breaks, Duration::from_mins(1));
+    taken.unwrap();
+    assert_eq!((there, aborted), (Some(40 << 20), 2));
+
+    let (taken, there, aborted) = send(&breaks, Duration::ZERO);
+    assert!(taken.unwrap_err().to_string().contains("full"));
+    assert_eq!((there, aborted), (None, 1));
 }
