@@ -63,7 +63,7 @@ impl Row {
 
 impl Table {
     /// The table as JSON.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let text = serde_json::to_string_pretty(self);
         text.expect("strings and numbers always become JSON") + "\n"
     }

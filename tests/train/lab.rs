@@ -2,7 +2,8 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
-    reason = "these tests use a part of it"
+    clippy::print_stdout,
+    reason = "these tests use a part of it, and say why they skip"
 )]
 
 #[path = "../../pipelines/tests/support/lab/alone.rs"]

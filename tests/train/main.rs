@@ -5,6 +5,8 @@ mod lab;
 mod refuse;
 mod remote;
 mod resume;
+mod server;
+mod spot;
 mod support;
 
 use support::{DEVICE, Sandbox};
