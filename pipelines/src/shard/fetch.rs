@@ -69,7 +69,7 @@ impl Object {
                 .store
                 .get_opts(&self.location.prefix, options)
                 .await?;
-            let e_tag = found.meta.e_tag.clone();
+            let e_tag = found.meta.e_tag.as_deref().map(version);
             Ok((e_tag, found.bytes().await?))
         };
         let (e_tag, bytes) = read.await.map_err(|source| self.location.error(source))?;
@@ -101,6 +101,23 @@ impl Object {
             reason,
         }
     }
+}
+
+/// Reads once more what came damaged: what happened on the way does not happen again, and what is
+/// damaged in the store stays so.
+pub(super) async fn twice<T, F: Future<Output = Result<T>>>(read: impl Fn() -> F) -> Result<T> {
+    match read().await {
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::warn!("{error}: it is read once more");
+            read().await
+        }
+        settled => settled,
+    }
+}
+
+/// An ETag without its quotation marks: Azure and Google leave them out in listings.
+pub(super) fn version(e_tag: &str) -> String {
+    e_tag.trim_matches('"').to_owned()
 }
 
 /// The parts of a file that were read.

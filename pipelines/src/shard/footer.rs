@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Vocabulary;
 use super::columns::ColumnMap;
-use super::fetch::Object;
+use super::fetch::{Object, twice};
 use super::{Group, Kind, ShardFormat, arrow, parquet};
 use crate::{Error, Result};
 
@@ -19,8 +19,8 @@ pub(super) async fn choose(
     columns: &BTreeMap<String, String>,
 ) -> Result<ColumnMap> {
     let schema = match object.format {
-        ShardFormat::Parquet => parquet::read_schema(object).await?,
-        ShardFormat::Arrow => arrow::read_schema(object).await?,
+        ShardFormat::Parquet => twice(|| parquet::read_schema(object)).await?,
+        ShardFormat::Arrow => twice(|| arrow::read_schema(object)).await?,
     };
     let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
     maps.find(|map| map.fits(&schema)).ok_or_else(|| {
@@ -48,12 +48,15 @@ pub(super) enum Footer {
 
 impl Footer {
     pub(super) async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
-        match object.format {
-            ShardFormat::Parquet => parquet::Footer::read(object, columns)
-                .await
-                .map(Self::Parquet),
-            ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
-        }
+        twice(|| async {
+            match object.format {
+                ShardFormat::Parquet => parquet::Footer::read(object, columns)
+                    .await
+                    .map(Self::Parquet),
+                ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
+            }
+        })
+        .await
     }
 
     pub(super) fn groups(&self) -> &[Group] {
@@ -118,6 +121,13 @@ impl Footers {
         let (used, footer) = self.kept.get_mut(&shard)?;
         *used = self.clock;
         Some(footer.clone())
+    }
+
+    /// Lets go of a footer that may be damaged.
+    pub(super) fn forget(&mut self, shard: usize) {
+        if let Some((_, footer)) = self.kept.remove(&shard) {
+            self.bytes -= footer.memory();
+        }
     }
 
     pub(super) fn keep(&mut self, shard: usize, footer: Arc<Footer>) {

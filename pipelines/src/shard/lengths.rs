@@ -5,6 +5,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use futures::{StreamExt, TryStreamExt};
 
+use super::fetch::twice;
 use super::footer::Footer;
 use super::{FOOTERS_AT_ONCE, ShardSet};
 use crate::{Error, Result};
@@ -62,7 +63,7 @@ impl ShardSet {
             ));
         };
         let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
-        let batch = footer.read_columns(&shard.object, indices).await?;
+        let batch = twice(|| footer.read_columns(&shard.object, indices.clone())).await?;
         let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
         let damaged = |reason: String| error(&reason);
         let lengths = numbers(&batch, place(length)).map_err(damaged)?;

@@ -14,7 +14,7 @@ mod rows;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
@@ -29,7 +29,7 @@ use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
-use fetch::Object;
+use fetch::{Object, twice};
 use footer::{Footer, Footers, choose};
 use rows::Classes;
 
@@ -258,7 +258,19 @@ impl ShardSet {
     }
 
     /// Reads the mapped columns of one row group, with one ranged read where they lie together.
+    /// What comes damaged is read once more, with its footer, which may be what is damaged.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
+        twice(|| async {
+            let read = self.try_group(shard, group).await;
+            if matches!(read, Err(Error::Corrupt { .. })) {
+                self.kept_footers().forget(shard);
+            }
+            read
+        })
+        .await
+    }
+
+    async fn try_group(&self, shard: usize, group: usize) -> Result<Rows> {
         let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
         match &*footer {
@@ -284,22 +296,22 @@ impl ShardSet {
         {
             return Ok(None);
         }
-        let at = self.location.join(MANIFEST_NAME);
-        let json = at.read().await?;
-        json.map(|json| Manifest::from_json(&json, &at.url))
-            .transpose()
+        Manifest::read(&self.location.join(MANIFEST_NAME)).await
     }
 
     async fn footer(&self, shard_idx: usize) -> Result<Arc<Footer>> {
-        let kept = || self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(footer) = kept().get(shard_idx) {
+        if let Some(footer) = self.kept_footers().get(shard_idx) {
             return Ok(footer);
         }
         let shard = &self.shards[shard_idx];
         let footer = Arc::new(Footer::read(&shard.object, &self.columns).await?);
         shard.check(footer.groups())?;
-        kept().keep(shard_idx, footer.clone());
+        self.kept_footers().keep(shard_idx, footer.clone());
         Ok(footer)
+    }
+
+    fn kept_footers(&self) -> MutexGuard<'_, Footers> {
+        self.footers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
