@@ -4,26 +4,29 @@
 //! costs its number of samples times its longest, as the reference counts a batch, so what padding
 //! adds is paid for; and neighbours in length make that little.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::rng::Rng;
 
-/// What each row of a set costs: frames at the recipe's rate, or tokens. 4 bytes per row.
+/// What each row costs: frames at the recipe's rate, or tokens. 4 bytes per row; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Costs {
-    rows: Vec<u32>,
+    rows: Arc<Vec<u32>>,
     n_planned: u64,
     shortest: u32,
     longest: u32,
 }
 
 impl Costs {
-    /// The costs of all rows in the order of the set; rows of cost 0 are left out of the plan.
+    /// The costs of all rows, set after set; rows of cost 0 are left out of the plan.
     pub fn new(rows: Vec<u32>) -> Self {
         let planned = rows.iter().copied().filter(|&cost| cost > 0);
         Self {
             n_planned: planned.clone().count() as u64,
             shortest: planned.clone().min().unwrap_or(0),
             longest: planned.max().unwrap_or(0),
-            rows,
+            rows: Arc::new(rows),
         }
     }
 
@@ -48,7 +51,13 @@ impl Costs {
         sum.checked_div(self.n_planned).unwrap_or(1).max(1)
     }
 
-    /// Rows of the set, those left out included.
+    /// Those of some rows that are in the plan.
+    pub(super) fn n_planned_in(&self, rows: &Range<u64>) -> u64 {
+        let rows = &self.rows[rows.start as usize..rows.end as usize];
+        rows.iter().filter(|&&cost| cost > 0).count() as u64
+    }
+
+    /// All rows, those left out included.
     pub(super) fn len(&self) -> u64 {
         self.rows.len() as u64
     }
@@ -58,7 +67,7 @@ impl Costs {
         self.rows[row as usize]
     }
 
-    pub(super) fn sum(&self, rows: std::ops::Range<u64>) -> u64 {
+    pub(super) fn sum(&self, rows: Range<u64>) -> u64 {
         let rows = &self.rows[rows.start as usize..rows.end as usize];
         rows.iter().map(|&cost| u64::from(cost)).sum()
     }

@@ -13,6 +13,9 @@ use crate::{Error, Result};
 /// Ranges with less than this between them are read as one: a request costs more than the gap.
 const MAX_GAP: u64 = 1 << 20;
 
+/// A longer range takes several requests: one that fails is made again, and not all of it.
+const REQUEST_BYTES: u64 = 8 << 20;
+
 /// One file of a set, as it was listed.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
@@ -115,6 +118,14 @@ pub(super) fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
         }
     }
     joined
+}
+
+/// Requests that reading these ranges takes.
+pub(super) fn n_requests(ranges: &[Range<u64>]) -> u32 {
+    let each = ranges
+        .iter()
+        .map(|range| (range.end - range.start).div_ceil(REQUEST_BYTES));
+    each.sum::<u64>() as u32
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod listing;
 pub mod manifest;
 mod parquet;
 mod rows;
+mod sets;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +24,14 @@ pub use kind::{Kind, own_tokens};
 pub use lengths::Length;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use rows::Rows;
+pub use sets::Sets;
 pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 
 use crate::store::Location;
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
-use fetch::Object;
+use fetch::{Object, n_requests};
 use footer::{Footer, Footers, choose};
 use rows::Classes;
 
@@ -91,6 +93,8 @@ pub struct Group {
     pub bytes: u64,
     /// Bytes that reading it fetches; with a manifest, at most.
     pub fetch_bytes: u64,
+    /// Requests for them; with a manifest, about.
+    pub requests: u32,
     /// Memory that reading it takes at most, as far as is known before: fetched and decoded bytes.
     pub memory: u64,
 }
@@ -344,6 +348,7 @@ impl Group {
             rows,
             bytes,
             fetch_bytes: bytes,
+            requests: n_requests(&[0..bytes]),
             memory: (bytes as f64 * growth) as u64 + rows * rows::ROW_BYTES,
         }
     }
