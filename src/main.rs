@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::HumanBytes;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 use understudy::config::{ConfigError, RunConfig};
 use understudy::device::DeviceError;
 use understudy::embed::{Embed, EmbedError};
@@ -142,11 +144,17 @@ struct Demo {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What clients of stores say of single requests is too much; what they give up is an error.
+    let levels = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("object_store", LevelFilter::ERROR);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .with_target(false)
+        .finish()
+        .with(levels)
         .init();
     let result = match cli.command {
         Command::Train(args) => train(&args),

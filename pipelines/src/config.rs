@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
 pub use self::train::{MixedSet, TrainSets};
+use crate::store::StoreOptions;
 use crate::{Error, Result};
 
 /// Where samples come from and what becomes of them: the table `[data]`.
@@ -48,6 +49,10 @@ pub struct DataConfig {
     pub window_chunks: usize,
     /// All buffers of the pipeline together, for example `"2GiB"`.
     pub memory: String,
+    /// How long a store that does not answer is waited for before the run stops, with a checkpoint:
+    /// `"15min"`.
+    #[serde(default = "default_retry_for")]
+    pub retry_for: String,
     /// Share of bad samples at which the run stops.
     pub max_bad_fraction: f64,
     /// What one sample may cost.
@@ -64,6 +69,10 @@ pub struct DataConfig {
     pub text: Option<TextConfig>,
     /// Which positions the student does not see.
     pub mask: MaskConfig,
+}
+
+fn default_retry_for() -> String {
+    "15min".to_owned()
 }
 
 /// What a sample is, and what becomes of it.
@@ -101,6 +110,24 @@ impl DataConfig {
         let Recipe { data } = toml::from_str(&text)
             .map_err(|error| Error::Config(vec![format!("{}: {error}", recipe.display())]))?;
         Ok(data)
+    }
+
+    /// How patient the client of a store is.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with `retry_for`.
+    pub fn store_options(&self) -> Result<StoreOptions, String> {
+        let retry_for = humantime::parse_duration(&self.retry_for).map_err(|error| {
+            format!(
+                "data.retry_for: `{}` is not a time such as \"15min\" or \"90s\": {error}",
+                self.retry_for
+            )
+        })?;
+        Ok(StoreOptions {
+            retry_for,
+            ..StoreOptions::default()
+        })
     }
 
     /// The table that says what a sample is; `None` unless there is exactly one.
@@ -149,6 +176,7 @@ impl DataConfig {
             check(false, format!("data.memory: {reason}"));
         }
         problems.extend(self.train.problems());
+        problems.extend(self.store_options().err());
         problems.extend(self.step_problems());
         let Some(modality) = self.modality() else {
             problems.push(

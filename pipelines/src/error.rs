@@ -8,12 +8,12 @@
 #[non_exhaustive]
 pub enum Error {
     /// The store did not give or take what was asked.
-    #[error("{url}: {source}")]
+    #[error("{url}: {}", crate::store::Words(.cause))]
     Store {
         /// The object or folder.
         url: String,
-        /// What the store said.
-        source: object_store::Error,
+        /// What the store said; the message holds all of its words.
+        cause: object_store::Error,
     },
     /// A local file or folder could not be read or written.
     #[error("{path}: {source}")]

@@ -28,8 +28,11 @@ use crate::plan::Slot;
 use crate::shard::{Rows, Sets};
 use crate::stats::Recorder;
 
-/// Reads under way at once: enough to hide the latency of a store, few enough for a disk.
-const MAX_READS: usize = 8;
+/// Reads of a disk under way at once.
+const MAX_LOCAL_READS: usize = 8;
+/// Reads of a store under way at once, as far as memory goes; `store/wire.rs` sends fewer where the
+/// store does not keep up.
+const MAX_STORE_READS: usize = 64;
 
 /// A row group: number of the shard, number in the shard.
 pub(crate) type GroupKey = (u32, u32);
@@ -368,7 +371,9 @@ impl Reader {
         events: Sender<Event>,
         recorder: Arc<Recorder>,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(MAX_READS));
+        let is_local = sets.sets().iter().all(|set| set.location.local.is_some());
+        let max_reads = if is_local { MAX_LOCAL_READS } else { MAX_STORE_READS };
+        let permits = Arc::new(Semaphore::new(max_reads));
         Self {
             sets,
             runtime,

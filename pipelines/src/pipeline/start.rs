@@ -40,9 +40,11 @@ impl Opened {
             .build()
             .map_err(|source| io_error("the I/O threads", source))?;
         let kinds = config.modality().map_or(Kind::ALL.as_slice(), kinds);
+        let options = config.store_options().map_err(|e| Error::Config(vec![e]))?;
         let mut sets = Vec::new();
         for url in train.urls() {
-            sets.push(runtime.block_on(ShardSet::open(url, kinds, &config.columns))?);
+            let open = ShardSet::open_with(url, kinds, &config.columns, &options);
+            sets.push(runtime.block_on(open)?);
         }
         let fingerprints: Vec<u64> = sets.iter().map(ShardSet::fingerprint).collect();
         let sets = Arc::new(Sets::new(sets)?);

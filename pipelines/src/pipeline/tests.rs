@@ -33,6 +33,7 @@ fn set(folder: &Path) -> DataConfig {
         lanes: 2,
         window_chunks: 2,
         memory: "16MiB".into(),
+        retry_for: "15min".to_owned(),
         max_bad_fraction: 0.0,
         limits: Limits::default(),
         image: Some(ImageConfig {

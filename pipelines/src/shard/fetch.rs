@@ -1,9 +1,11 @@
 //! Ranged reads of one object, checked against the version that was listed.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStore};
 
 use super::ShardFormat;
@@ -12,9 +14,9 @@ use crate::{Error, Result};
 
 /// Ranges with less than this between them are read as one: a request costs more than the gap.
 const MAX_GAP: u64 = 1 << 20;
-
-/// A longer range takes several requests: one that fails is made again, and not all of it.
-const REQUEST_BYTES: u64 = 8 << 20;
+/// Larger ranges are read in pieces at the same time: what breaks is repeated by the piece.
+const MAX_PIECE: u64 = 16 << 20;
+const PIECES_AT_ONCE: usize = 4;
 
 /// One file of a set, as it was listed.
 #[derive(Debug, Clone)]
@@ -24,7 +26,9 @@ pub(super) struct Object {
     pub(super) path: String,
     pub(super) format: ShardFormat,
     pub(super) bytes: u64,
-    pub(super) e_tag: Option<String>,
+    /// Its version: of the listing, or of the first read where there was no listing. All reads must
+    /// be of the same.
+    pub(super) e_tag: Arc<OnceLock<String>>,
 }
 
 impl Object {
@@ -39,8 +43,24 @@ impl Object {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        let n_pieces = (range.end - range.start).div_ceil(MAX_PIECE);
+        if n_pieces == 1 {
+            return self.read_piece(range).await;
+        }
+        let piece = |i| range.start + (range.end - range.start) * i / n_pieces;
+        let pieces = (0..n_pieces).map(|i| self.read_piece(piece(i)..piece(i + 1)));
+        let mut whole = Vec::with_capacity((range.end - range.start) as usize);
+        let mut pieces = futures::stream::iter(pieces).buffered(PIECES_AT_ONCE);
+        while let Some(piece) = pieces.try_next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.into())
+    }
+
+    async fn read_piece(&self, range: Range<u64>) -> Result<Bytes> {
+        let wanted = range.end - range.start;
         let options = GetOptions {
-            range: Some(GetRange::Bounded(range.clone())),
+            range: Some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
         let read = async {
@@ -53,11 +73,12 @@ impl Object {
             Ok((e_tag, found.bytes().await?))
         };
         let (e_tag, bytes) = read.await.map_err(|source| self.location.error(source))?;
-        if self.e_tag.is_some() && e_tag != self.e_tag {
+        if let Some(e_tag) = e_tag
+            && *self.e_tag.get_or_init(|| e_tag.clone()) != e_tag
+        {
             return Err(self.corrupt("changed since the set was opened: start again".to_owned()));
         }
-        if bytes.len() as u64 != range.end - range.start {
-            let wanted = range.end - range.start;
+        if bytes.len() as u64 != wanted {
             return Err(self.corrupt(format!("gave {} bytes of {wanted} asked for", bytes.len())));
         }
         Ok(bytes)
@@ -124,7 +145,7 @@ pub(super) fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 pub(super) fn n_requests(ranges: &[Range<u64>]) -> u32 {
     let each = ranges
         .iter()
-        .map(|range| (range.end - range.start).div_ceil(REQUEST_BYTES));
+        .map(|range| (range.end - range.start).div_ceil(MAX_PIECE));
     each.sum::<u64>() as u32
 }
 

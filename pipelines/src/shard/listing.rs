@@ -1,13 +1,14 @@
 //! Which files belong to a set: a manifest's, a folder's, a pattern's, or one.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::fetch::Object;
 use super::{MANIFEST_NAME, Manifest, ShardFormat};
-use crate::store::Location;
+use crate::store::{Location, StoreOptions};
 use crate::write::resume::JOB_PATH as UNFINISHED;
 use crate::{Error, Result};
 
@@ -20,16 +21,21 @@ pub(super) struct Listing {
 }
 
 /// Finds the shards that `url` names.
-pub(super) async fn list(url: &str) -> Result<Listing> {
+pub(super) async fn list(url: &str, options: &StoreOptions) -> Result<Listing> {
+    let open = |url: &str| Location::open_with(url, options);
     match url.rsplit_once('/') {
-        Some((folder, pattern)) if pattern.contains('*') => matching(folder, pattern).await,
-        None if url.contains('*') => matching(".", url).await,
-        _ => file_or_folder(url).await,
+        Some((folder, pattern)) if pattern.contains('*') => {
+            matching(open(if folder.is_empty() { "/" } else { folder })?, pattern).await
+        }
+        None if url.contains('*') => matching(open(".")?, url).await,
+        _ => file_or_folder(open(url)?).await,
     }
 }
 
-async fn file_or_folder(url: &str) -> Result<Listing> {
-    let location = Location::open(url)?;
+async fn file_or_folder(location: Location) -> Result<Listing> {
+    if !location.lists && format_of(&location.url).is_none() {
+        return by_manifest(location).await;
+    }
     match location.store.head(&location.prefix).await {
         Ok(meta) => {
             let path = meta.location.filename().unwrap_or_default().to_owned();
@@ -101,8 +107,42 @@ async fn folder(location: Location) -> Result<Listing> {
     })
 }
 
-async fn matching(folder: &str, pattern: &str) -> Result<Listing> {
-    let location = Location::open(if folder.is_empty() { "/" } else { folder })?;
+/// The shards of a manifest, where nothing but the manifest tells what is there.
+async fn by_manifest(location: Location) -> Result<Listing> {
+    let manifest_at = location.join(MANIFEST_NAME);
+    let Some(json) = manifest_at.read().await? else {
+        let reason = format!(
+            "there is no {MANIFEST_NAME}, and a web server does not say what a folder holds: name \
+             one file, or put the set there with its manifest"
+        );
+        return Err(nothing(&location, &reason));
+    };
+    let manifest = Manifest::from_json(&json, &manifest_at.url)?;
+    let objects = manifest.shards.iter().map(|shard| {
+        let format = format_of(&shard.path).ok_or_else(|| Error::Corrupt {
+            shard: manifest_at.url.clone(),
+            reason: format!("`{}` is neither Parquet nor Arrow", shard.path),
+        })?;
+        Ok(Object {
+            location: location.join(&shard.path),
+            path: shard.path.clone(),
+            format,
+            bytes: shard.bytes,
+            e_tag: Arc::default(),
+        })
+    });
+    Ok(Listing {
+        objects: objects.collect::<Result<_>>()?,
+        location,
+        manifest: Some(manifest),
+    })
+}
+
+async fn matching(location: Location, pattern: &str) -> Result<Listing> {
+    if !location.lists {
+        let reason = "a web server does not say which files match a pattern: name one file";
+        return Err(nothing(&location, reason));
+    }
     let (mut objects, _) = below(&location).await?;
     objects.retain(|object| matches(pattern, &object.path));
     if objects.is_empty() {
@@ -165,7 +205,7 @@ fn object(mut location: Location, path: String, format: ShardFormat, meta: Objec
         path,
         format,
         bytes: meta.size,
-        e_tag: meta.e_tag,
+        e_tag: Arc::new(meta.e_tag.map_or_else(OnceLock::new, OnceLock::from)),
     }
 }
 

@@ -27,7 +27,7 @@ pub use rows::Rows;
 pub use sets::Sets;
 pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 
-use crate::store::Location;
+use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
@@ -120,12 +120,30 @@ impl ShardSet {
         kinds: &[Kind],
         columns: &BTreeMap<String, String>,
     ) -> Result<Self> {
+        Self::open_with(url, kinds, columns, &StoreOptions::default()).await
+    }
+
+    /// Opens a set as [`ShardSet::open`] does, from a store that is given so much patience.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShardSet::open`], and [`Error::Store`] from stores.
+    ///
+    /// # Panics
+    ///
+    /// If there are no `kinds`.
+    pub async fn open_with(
+        url: &str,
+        kinds: &[Kind],
+        columns: &BTreeMap<String, String>,
+        options: &StoreOptions,
+    ) -> Result<Self> {
         columns::check_names(columns, kinds)?;
         let listing::Listing {
             location,
             objects,
             manifest,
-        } = listing::list(url).await?;
+        } = listing::list(url, options).await?;
         let columns = match (kinds, objects.first()) {
             (_, None) | ([_], _) => ColumnMap::new(kinds[0], columns),
             (_, Some(object)) => choose(kinds, object, columns).await?,
@@ -310,7 +328,7 @@ impl Shard {
 
     /// The object's version when the set was opened, where the store tells one.
     pub fn e_tag(&self) -> Option<&str> {
-        self.object.e_tag.as_deref()
+        self.object.e_tag.get().map(String::as_str)
     }
 
     /// The shard's place, for messages.

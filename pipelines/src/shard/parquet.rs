@@ -28,6 +28,8 @@ use crate::Result;
 
 /// Length of the footer's length and the magic after it.
 const TAIL: u64 = 8;
+/// Footers are rarely longer: one read gets both.
+const LIKELY_FOOTER: u64 = 64 << 10;
 
 /// What a Parquet shard says of itself.
 #[derive(Debug)]
@@ -176,16 +178,21 @@ async fn read_metadata(object: &Object) -> Result<Arc<ParquetMetaData>> {
         return Err(object.corrupt(reason));
     }
     let end = object.bytes - TAIL;
-    let tail = object.read(end..object.bytes).await?;
-    let Ok(Ok(tail)) = tail.as_ref().try_into().map(FooterTail::try_new) else {
+    let likely = object.bytes.saturating_sub(LIKELY_FOOTER);
+    let tail = object.read(likely..object.bytes).await?;
+    let last = tail.slice((end - likely) as usize..);
+    let Ok(Ok(last)) = last.as_ref().try_into().map(FooterTail::try_new) else {
         return Err(not_parquet(object).await?);
     };
-    let length = tail.metadata_length() as u64;
+    let length = last.metadata_length() as u64;
     if length > end {
         let reason = format!("a footer of {length} bytes in a file of {}", object.bytes);
         return Err(object.corrupt(reason));
     }
-    let footer = object.read(end - length..end).await?;
+    let footer = match (end - length).checked_sub(likely) {
+        Some(from) => tail.slice(from as usize..(end - likely) as usize),
+        None => object.read(end - length..end).await?,
+    };
     ParquetMetaDataReader::decode_metadata(&footer)
         .map(Arc::new)
         .map_err(|error| unreadable(object, &error))

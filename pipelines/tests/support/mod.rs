@@ -128,6 +128,7 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
         lanes: 4,
         window_chunks: 2,
         memory: "64MiB".into(),
+        retry_for: "15min".into(),
         max_bad_fraction: 0.1,
         limits: Limits::default(),
         image: Some(ImageConfig {

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 use understudy_pipelines::Error;
 
 mod bench;
@@ -56,10 +58,17 @@ fn stop_on_signal(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
 }
 
 fn main() -> ExitCode {
+    // What clients of stores say of single requests is too much; what they give up is an error.
+    let levels = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("object_store", LevelFilter::ERROR);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .with_target(false)
+        .finish()
+        .with(levels)
         .init();
     let cli = Cli::parse();
     let done = match &cli.command {

@@ -1,12 +1,48 @@
-//! Paths and URLs become object stores.
+//! Paths and URLs become object stores that are waited for.
+//!
+//! ```text
+//! URL ─ open ─> client of `object_store`, or hub ─> steady: waits, repeats, hedges
+//!                        └─ wire: each HTTP request
+//! ```
+//!
+//! Local folders are read as they are. Credentials and endpoints come from the environment and from
+//! the files where each ecosystem keeps them, never from a recipe, and are never printed.
+
+mod aws_profile;
+mod hedge;
+mod hub;
+mod open;
+mod steady;
+mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+pub(crate) use self::steady::Words;
+pub use self::wire::{Traffic, TrafficCounts};
 use crate::{Error, Result};
+
+/// How patient a client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How long an operation is tried before the store is given up.
+    pub retry_for: Duration,
+    /// How long nothing may move on a request before it is given up and repeated.
+    pub stall_after: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            retry_for: Duration::from_mins(15),
+            stall_after: Duration::from_secs(8),
+        }
+    }
+}
 
 /// A folder or an object in a store.
 #[derive(Debug, Clone)]
@@ -19,32 +55,46 @@ pub struct Location {
     pub url: String,
     /// The same in this machine's file system, if that is where it lies.
     pub local: Option<std::path::PathBuf>,
+    /// What went over the wire; nothing for local files.
+    pub traffic: Arc<Traffic>,
+    /// Whether the store can say what a folder holds; web servers cannot.
+    pub lists: bool,
 }
 
 impl Location {
-    /// Opens a path or URL. Nothing is read, and nothing need exist there yet.
+    /// Opens a path or URL, patient as [`StoreOptions::default`]. Nothing is read, and nothing need
+    /// exist there yet.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a scheme that is not supported, or a path that cannot be one.
+    /// [`Error::Config`] for a scheme that is not supported, a path that cannot be one, or a store
+    /// without credentials.
     pub fn open(url_or_path: &str) -> Result<Self> {
-        let path = match url_or_path.split_once("://") {
-            None => std::path::PathBuf::from(url_or_path),
-            Some(("file", _)) => url::Url::parse(url_or_path)
-                .ok()
-                .and_then(|url| url.to_file_path().ok())
-                .ok_or_else(|| {
-                    Error::Config(vec![format!(
-                        "{url_or_path}: not a file URL; write file:///absolute/path"
-                    )])
-                })?,
-            Some((scheme, _)) => {
-                return Err(Error::Config(vec![format!(
-                    "{url_or_path}: the scheme `{scheme}` is not supported; \
-                     supported are local paths and file://"
-                )]));
-            }
-        };
+        Self::open_with(url_or_path, &StoreOptions::default())
+    }
+
+    /// Opens a path or URL: local paths, `file://`, `s3://BUCKET/…`, `gs://BUCKET/…`,
+    /// `az://CONTAINER/…`, `https://…` (read only, without listing) and
+    /// `hf://datasets/OWNER/NAME[@REV]/…` (read only).
+    ///
+    /// # Errors
+    ///
+    /// As [`Location::open`].
+    pub fn open_with(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
+        if let Some((scheme, _)) = url_or_path.split_once("://")
+            && scheme != "file"
+        {
+            let opened = open::open(url_or_path, scheme, options)?;
+            return Ok(Self {
+                store: opened.store,
+                prefix: opened.prefix,
+                url: url_or_path.trim_end_matches('/').to_owned(),
+                local: None,
+                traffic: opened.traffic,
+                lists: opened.lists,
+            });
+        }
+        let path = open::local_path(url_or_path)?;
         let io = |source| Error::Io {
             path: path.clone(),
             source,
@@ -56,12 +106,13 @@ impl Location {
         };
         let prefix = Path::from_absolute_path(&absolute)
             .map_err(|error| Error::Config(vec![format!("{url_or_path}: {error}")]))?;
-        let store = Arc::new(LocalFileSystem::new());
         Ok(Self {
-            store,
+            store: Arc::new(LocalFileSystem::new()),
             prefix,
             url: path.display().to_string(),
             local: Some(absolute),
+            traffic: Arc::default(),
+            lists: true,
         })
     }
 
@@ -77,6 +128,8 @@ impl Location {
             prefix,
             url,
             local,
+            traffic: self.traffic.clone(),
+            lists: self.lists,
         }
     }
 
@@ -91,10 +144,10 @@ impl Location {
     }
 
     /// What the store said, with this place.
-    pub fn error(&self, source: object_store::Error) -> Error {
+    pub fn error(&self, cause: object_store::Error) -> Error {
         Error::Store {
             url: self.url.clone(),
-            source,
+            cause,
         }
     }
 }

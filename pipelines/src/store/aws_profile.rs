@@ -1,0 +1,153 @@
+//! The files in which AWS keeps keys and regions by profile; `object_store` reads none of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What the profile in use says.
+#[derive(Debug, Default)]
+pub(super) struct Profile {
+    /// Key, secret, and session token if there is one.
+    pub(super) keys: Option<(String, String, Option<String>)>,
+    pub(super) region: Option<String>,
+    pub(super) endpoint: Option<String>,
+    /// Where keys are looked for.
+    pub(super) place: PathBuf,
+}
+
+impl Profile {
+    /// Reads `~/.aws/credentials` and `~/.aws/config`, or the files that the environment names.
+    pub(super) fn read() -> Result<Self, String> {
+        let home = std::env::home_dir().unwrap_or_default().join(".aws");
+        let file = |key: &str, name: &str| {
+            std::env::var_os(key).map_or_else(|| home.join(name), PathBuf::from)
+        };
+        let name = std::env::var("AWS_PROFILE").ok();
+        let credentials = file("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+        let config = file("AWS_CONFIG_FILE", "config");
+        let texts = [read(&credentials)?, read(&config)?];
+        Self::of(name.as_deref(), credentials, [&texts[0], &texts[1]])
+    }
+
+    fn of(
+        name: Option<&str>,
+        place: PathBuf,
+        [credentials, config]: [&str; 2],
+    ) -> Result<Self, String> {
+        let wanted = name.unwrap_or("default");
+        let in_config = match wanted {
+            "default" => wanted.to_owned(),
+            _ => format!("profile {wanted}"),
+        };
+        // The credentials file comes first.
+        let mut keys = section(config, &in_config).unwrap_or_default();
+        let is_there = !keys.is_empty();
+        let secrets = section(credentials, wanted);
+        if name.is_some() && !is_there && secrets.is_none() {
+            return Err(format!(
+                "AWS_PROFILE={wanted}: no such profile in {}",
+                place.display()
+            ));
+        }
+        keys.extend(secrets.unwrap_or_default());
+        let mut take = |key: &str| keys.remove(key);
+        let pair = take("aws_access_key_id").zip(take("aws_secret_access_key"));
+        let token = take("aws_session_token");
+        let (region, endpoint) = (take("region"), take("endpoint_url"));
+        if pair.is_none() {
+            for unsupported in [
+                "credential_process",
+                "sso_session",
+                "sso_start_url",
+                "role_arn",
+            ] {
+                if take(unsupported).is_some() {
+                    return Err(format!(
+                        "the AWS profile `{wanted}` gets its keys by `{unsupported}`, which is not \
+                         supported here: run `eval $(aws configure export-credentials --format env)` \
+                         first"
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            keys: pair.map(|(id, secret)| (id, secret, token)),
+            region,
+            endpoint,
+            place,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The keys below `[name]`; those that belong to a key of their own (indented) are left out.
+fn section(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
+    let mut found = None;
+    let mut inside = false;
+    for line in text.lines() {
+        let is_indented = line.starts_with([' ', '\t']);
+        let line = line.trim();
+        if let Some(header) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            inside = header.trim() == name;
+            if inside {
+                found.get_or_insert_with(BTreeMap::new);
+            }
+        } else if inside
+            && !is_indented
+            && !line.starts_with(['#', ';'])
+            && let Some((key, value)) = line.split_once('=')
+            && let Some(found) = &mut found
+        {
+            found.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CREDENTIALS: &str = "[default]\naws_access_key_id = A\naws_secret_access_key=B=\n\n\
+        # not this\n[work]\naws_access_key_id = C\naws_secret_access_key = D\naws_session_token = E\n";
+    const CONFIG: &str = "[default]\nregion = eu-west-1\n[profile work]\nregion = us-east-2\n\
+        s3 =\n  addressing_style = path\nendpoint_url = http://localhost:1\n\
+        [profile far]\nsso_session = it\n";
+
+    fn profile(name: Option<&str>) -> Result<Profile, String> {
+        Profile::of(name, "/h/.aws/credentials".into(), [CREDENTIALS, CONFIG])
+    }
+
+    #[test]
+    fn both_files_of_a_profile_are_read() {
+        let default = profile(None).expect("there");
+        assert_eq!(default.keys, Some(("A".into(), "B=".into(), None)));
+        assert_eq!(default.region.as_deref(), Some("eu-west-1"));
+        let work = profile(Some("work")).expect("there");
+        assert_eq!(work.keys, Some(("C".into(), "D".into(), Some("E".into()))));
+        assert_eq!(work.region.as_deref(), Some("us-east-2"));
+        assert_eq!(work.endpoint.as_deref(), Some("http://localhost:1"));
+    }
+
+    #[test]
+    fn what_cannot_serve_is_said() {
+        let missing = profile(Some("none")).expect_err("not there");
+        assert!(missing.contains("AWS_PROFILE=none"), "{missing}");
+        let sso = profile(Some("far")).expect_err("not supported");
+        assert!(
+            sso.contains("`sso_session`") && sso.contains("export-credentials"),
+            "{sso}"
+        );
+        let nothing = Profile::of(None, PathBuf::new(), ["", ""]).expect("no files are no fault");
+        assert!(nothing.keys.is_none());
+    }
+}

@@ -1,0 +1,556 @@
+//! Data sets on the Hugging Face Hub, read only: `hf://datasets/OWNER/NAME[@REV]/PATH`.
+//!
+//! The Hub lists a repository's files with the hash of each one's content, and answers a read with
+//! a redirect to a signed URL on another host. So: the branch or tag is resolved to a commit once;
+//! a redirect's target is kept until it is refused; an object's version is the Hub's hash of it, not
+//! the other host's; and the token goes to the Hub alone.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LINK, LOCATION, RANGE};
+use http::{Extensions, HeaderMap, Method, StatusCode};
+use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse};
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
+};
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::wire::Wires;
+
+const STORE: &str = "the Hub";
+const ENDPOINT: &str = "https://huggingface.co";
+/// Renamed repositories redirect within the Hub.
+const MOST_REDIRECTS: usize = 5;
+
+/// One repository of the Hub at one revision, as a store.
+#[derive(Debug)]
+pub(super) struct Hub(Arc<Repository>);
+
+#[derive(Debug)]
+struct Repository {
+    client: HttpClient,
+    endpoint: Url,
+    token: Option<String>,
+    /// `OWNER/NAME`.
+    name: String,
+    revision: String,
+    commit: OnceCell<String>,
+    /// Where reads of an object were sent, and the hash of its content.
+    targets: Mutex<HashMap<Path, Target>>,
+}
+
+#[derive(Debug, Clone)]
+struct Target {
+    url: Url,
+    e_tag: Option<String>,
+}
+
+/// What the Hub said that is neither success nor "later".
+#[derive(Debug, thiserror::Error)]
+#[error("{status} for {url}{}{words}", if .words.is_empty() { "" } else { ": " })]
+struct Refusal {
+    status: StatusCode,
+    url: String,
+    words: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unexpected(String);
+
+/// A file or folder of a listing.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    r#type: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: Option<String>,
+    #[serde(default)]
+    lfs: Option<Lfs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lfs {
+    oid: String,
+    size: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Revision {
+    sha: String,
+}
+
+impl Repository {
+    fn open(text: &str, wires: &Wires) -> Result<(Self, Path), String> {
+        let (name, revision, path) = parse(text)?;
+        let path = Path::parse(path).map_err(|error| error.to_string())?;
+        let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
+        let mut endpoint =
+            Url::parse(&endpoint).map_err(|error| format!("HF_ENDPOINT={endpoint}: {error}"))?;
+        endpoint.set_query(None);
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .build()
+            .map_err(|error| error.to_string())?;
+        let repository = Self {
+            client: wires.wrap(HttpClient::new(client)),
+            endpoint,
+            token: token()?,
+            name,
+            revision,
+            commit: OnceCell::new(),
+            targets: Mutex::default(),
+        };
+        Ok((repository, path))
+    }
+
+    /// `ENDPOINT/parts…`, each part percent-encoded as one.
+    fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.endpoint.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(parts);
+        }
+        url
+    }
+
+    /// The commit that the revision names, asked for once: a branch that moves on does not change
+    /// a run.
+    async fn commit(&self) -> Result<&str> {
+        let ask = async || {
+            let owner_and_name = self.name.split('/');
+            let parts = ["api", "datasets"].into_iter().chain(owner_and_name);
+            let url = self.url(parts.chain(["revision", &self.revision]));
+            let response = self.send(Method::GET, url, None).await?;
+            let json = response.into_body().bytes().await.map_err(generic)?;
+            let Revision { sha } = serde_json::from_slice(&json).map_err(generic)?;
+            Ok(sha)
+        };
+        self.commit.get_or_try_init(ask).await.map(String::as_str)
+    }
+
+    /// One page after another of the files below a folder.
+    async fn tree(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
+        let commit = self.commit().await?;
+        let owner_and_name = self.name.split('/');
+        let parts = ["api", "datasets"].into_iter().chain(owner_and_name);
+        let folder_parts: Vec<_> = folder.parts().collect();
+        let parts = parts.chain(["tree", commit]);
+        let mut url = self.url(parts.chain(folder_parts.iter().map(AsRef::as_ref)));
+        url.set_query(Some("recursive=true"));
+        let mut found = Vec::new();
+        let mut next = Some(url);
+        while let Some(url) = next.take() {
+            let response = match self.send(Method::GET, url.clone(), None).await {
+                // A folder that is not there is empty, as in object stores.
+                Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+                response => response?,
+            };
+            next = next_page(response.headers()).and_then(|link| url.join(&link).ok());
+            let json = response.into_body().bytes().await.map_err(generic)?;
+            let entries: Vec<Entry> = serde_json::from_slice(&json).map_err(generic)?;
+            for entry in entries.into_iter().filter(|entry| entry.r#type == "file") {
+                let (size, e_tag) = match entry.lfs {
+                    Some(lfs) => (lfs.size, Some(lfs.oid)),
+                    None => (entry.size, entry.oid),
+                };
+                let location = Path::parse(&entry.path).map_err(generic)?;
+                found.push(meta(location, size, e_tag));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sends a request to the Hub or to the target of one of its redirects; the token only to the
+    /// Hub. Answers other than success and redirects are errors.
+    async fn send(&self, method: Method, url: Url, range: Option<&str>) -> Result<HttpResponse> {
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = url.as_str().parse().map_err(generic)?;
+        let headers = request.headers_mut();
+        if let Some(token) = self.token.as_ref().filter(|_| self.is_own(&url)) {
+            let value = format!("Bearer {token}").parse().map_err(generic)?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(range) = range {
+            headers.insert(RANGE, range.parse().map_err(generic)?);
+        }
+        let response = self.client.execute(request).await.map_err(generic)?;
+        let status = response.status();
+        if status.is_success() || status.is_redirection() {
+            return Ok(response);
+        }
+        let code = header(response.headers(), "x-error-code");
+        let words = header(response.headers(), "x-error-message");
+        let words = words.or_else(|| code.clone()).unwrap_or_default();
+        let mut at = url;
+        at.set_query(None); // There the signature of a target stands.
+        let (path, refusal) = (
+            at.path().to_owned(),
+            Refusal {
+                status,
+                url: at.to_string(),
+                words,
+            },
+        );
+        let source = Box::new(refusal);
+        Err(match (status, code.as_deref()) {
+            // A repository that is not there, or not for this token, is more than a missing file.
+            (StatusCode::NOT_FOUND, Some("RepoNotFound" | "RevisionNotFound")) => generic(*source),
+            (StatusCode::NOT_FOUND, _) => Error::NotFound { path, source },
+            (StatusCode::UNAUTHORIZED, _) => Error::Unauthenticated { path, source },
+            (StatusCode::FORBIDDEN, _) => Error::PermissionDenied { path, source },
+            _ => generic(*source),
+        })
+    }
+
+    /// Whether a URL is the Hub's own, where the token may go.
+    fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.endpoint.origin()
+    }
+
+    /// Reads an object: where an earlier read was sent, or where the Hub sends this one.
+    async fn read(
+        &self,
+        path: &Path,
+        range: Option<&str>,
+    ) -> Result<(HttpResponse, Option<String>)> {
+        if let Some(Target { url, e_tag }) = self.target(path) {
+            match self.send(Method::GET, url, range).await {
+                Ok(response) => return Ok((response, e_tag)),
+                // It has expired.
+                Err(
+                    Error::PermissionDenied { .. }
+                    | Error::Unauthenticated { .. }
+                    | Error::NotFound { .. },
+                ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (response, e_tag, target) = self.resolve(Method::GET, path, range).await?;
+        let Some(url) = target else {
+            return Ok((response, e_tag));
+        };
+        drop(response);
+        let target = Target {
+            url: url.clone(),
+            e_tag: e_tag.clone(),
+        };
+        self.targets().insert(path.clone(), target);
+        Ok((self.send(Method::GET, url, range).await?, e_tag))
+    }
+
+    /// Asks the Hub for an object: its answer, the hash of the content, and the target where it
+    /// sends the reader elsewhere.
+    async fn resolve(
+        &self,
+        method: Method,
+        path: &Path,
+        range: Option<&str>,
+    ) -> Result<(HttpResponse, Option<String>, Option<Url>)> {
+        let commit = self.commit().await?;
+        let parts: Vec<_> = path.parts().collect();
+        let owner_and_name = self.name.split('/');
+        let mut url = self.url(
+            ["datasets"]
+                .into_iter()
+                .chain(owner_and_name)
+                .chain(["resolve", commit])
+                .chain(parts.iter().map(AsRef::as_ref)),
+        );
+        for _ in 0..MOST_REDIRECTS {
+            let response = self.send(method.clone(), url.clone(), range).await?;
+            let headers = response.headers();
+            let e_tag = header(headers, "x-linked-etag").or_else(|| header(headers, ETAG.as_str()));
+            let e_tag = e_tag.map(|e_tag| unquoted(&e_tag));
+            if !response.status().is_redirection() {
+                return Ok((response, e_tag, None));
+            }
+            let to = header(headers, LOCATION.as_str());
+            let to = to.and_then(|to| url.join(&to).ok());
+            let to = to.ok_or_else(|| unexpected(format!("{url} redirects to nowhere")))?;
+            if headers.contains_key("x-linked-etag") || !self.is_own(&to) {
+                return Ok((response, e_tag, Some(to)));
+            }
+            url = to;
+        }
+        Err(unexpected(format!("{url}: redirects without end")))
+    }
+
+    fn target(&self, path: &Path) -> Option<Target> {
+        self.targets().get(path).cloned()
+    }
+
+    fn targets(&self) -> MutexGuard<'_, HashMap<Path, Target>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// Of `datasets/OWNER/NAME[@REV]/PATH`; returns the path in the repository too.
+    pub(super) fn open(text: &str, wires: &Wires) -> Result<(Self, Path), String> {
+        let (repository, path) = Repository::open(text, wires)?;
+        Ok((Self(Arc::new(repository)), path))
+    }
+}
+
+/// Owner and name, revision, path.
+fn parse(text: &str) -> Result<(String, String, &str), String> {
+    let wanted = "write hf://datasets/OWNER/NAME/PATH or hf://datasets/OWNER/NAME@REVISION/PATH";
+    let rest = text.strip_prefix("datasets/").ok_or(wanted)?;
+    let (owner, rest) = rest.split_once('/').ok_or(wanted)?;
+    let is_special = |rest: &str| {
+        ["refs/convert/", "refs/pr/"]
+            .iter()
+            .any(|start| rest.starts_with(start))
+    };
+    let (name, revision, path) = match rest.split_once('@') {
+        Some((name, rest)) if !name.contains('/') => {
+            // Of the Hub's own references three parts belong together.
+            let n = if is_special(rest) { 2 } else { 0 };
+            let end = rest
+                .match_indices('/')
+                .nth(n)
+                .map_or(rest.len(), |(at, _)| at);
+            (
+                name,
+                rest[..end].replace("%2F", "/"),
+                rest[end..].trim_start_matches('/'),
+            )
+        }
+        _ => {
+            let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
+            (name, "main".to_owned(), path)
+        }
+    };
+    if owner.is_empty() || name.is_empty() || revision.is_empty() {
+        return Err(wanted.to_owned());
+    }
+    Ok((format!("{owner}/{name}"), revision, path))
+}
+
+/// The token of the person at this machine, from where the Hub's own tools keep it.
+fn token() -> Result<Option<String>, String> {
+    let env = |key: &str| {
+        std::env::var(key)
+            .ok()
+            .filter(|value| !value.trim().is_empty())
+    };
+    if let Some(token) = env("HF_TOKEN").or_else(|| env("HUGGING_FACE_HUB_TOKEN")) {
+        return Ok(Some(token.trim().to_owned()));
+    }
+    let cache = || match env("XDG_CACHE_HOME") {
+        Some(cache) => std::path::PathBuf::from(cache),
+        None => std::env::home_dir().unwrap_or_default().join(".cache"),
+    };
+    let home = env("HF_HOME").map_or_else(|| cache().join("huggingface"), Into::into);
+    let path = env("HF_TOKEN_PATH").map_or_else(|| home.join("token"), Into::into);
+    match std::fs::read_to_string(&path) {
+        Ok(token) => Ok(Some(token.trim().to_owned()).filter(|token| !token.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The target of `Link: <…>; rel="next"`.
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let links = header(headers, LINK.as_str())?;
+    let next = links
+        .split(',')
+        .find(|link| link.contains("rel=\"next\""))?;
+    let (_, rest) = next.split_once('<')?;
+    Some(rest.split_once('>')?.0.to_owned())
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+fn unquoted(e_tag: &str) -> String {
+    e_tag.trim_start_matches("W/").trim_matches('"').to_owned()
+}
+
+fn meta(location: Path, size: u64, e_tag: Option<String>) -> ObjectMeta {
+    ObjectMeta {
+        location,
+        last_modified: std::time::UNIX_EPOCH.into(), // The Hub does not say.
+        size,
+        e_tag,
+        version: None,
+    }
+}
+
+fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Generic {
+        store: STORE,
+        source: Box::new(source),
+    }
+}
+
+fn unexpected(words: String) -> Error {
+    generic(Unexpected(words))
+}
+
+fn read_only(operation: &str) -> Error {
+    Error::NotImplemented {
+        operation: operation.to_owned(),
+        implementer: STORE.to_owned(),
+    }
+}
+
+impl fmt::Display for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf://datasets/{}@{}", self.0.name, self.0.revision)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Hub {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if options.head {
+            let (response, e_tag, _) = self.0.resolve(Method::HEAD, location, None).await?;
+            let headers = response.headers();
+            let size = header(headers, "x-linked-size")
+                .or_else(|| header(headers, CONTENT_LENGTH.as_str()));
+            let size = size.and_then(|size| size.parse().ok());
+            let size = size.ok_or_else(|| unexpected(format!("{location}: no size was given")))?;
+            return Ok(GetResult {
+                payload: GetResultPayload::Stream(futures::stream::empty().boxed()),
+                meta: meta(location.clone(), size, e_tag),
+                range: 0..0,
+                attributes: Attributes::default(),
+                extensions: Extensions::default(),
+            });
+        }
+        let range = options.range.as_ref().map(|range| match range {
+            GetRange::Bounded(range) => format!("bytes={}-{}", range.start, range.end - 1),
+            GetRange::Offset(start) => format!("bytes={start}-"),
+            GetRange::Suffix(length) => format!("bytes=-{length}"),
+        });
+        let (response, e_tag) = self.0.read(location, range.as_deref()).await?;
+        let (range, size) = came(&response, range.is_some())
+            .ok_or_else(|| unexpected(format!("{location}: not the range that was asked for")))?;
+        let body = response.into_body().bytes_stream();
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(body.map_err(generic).boxed()),
+            meta: meta(location.clone(), size, e_tag),
+            range,
+            attributes: Attributes::default(),
+            extensions: Extensions::default(),
+        })
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (repository, prefix) = (Arc::clone(&self.0), prefix.cloned());
+        let list = async move {
+            let found = repository.tree(&prefix.unwrap_or_default()).await?;
+            Ok::<_, Error>(futures::stream::iter(found.into_iter().map(Ok)))
+        };
+        futures::stream::once(list).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, _prefix: Option<&Path>) -> Result<ListResult> {
+        Err(read_only("list_with_delimiter"))
+    }
+
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        Err(read_only("put"))
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(read_only("put"))
+    }
+
+    fn delete_stream(
+        &self,
+        _: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        futures::stream::once(async { Err(read_only("delete")) }).boxed()
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(read_only("copy"))
+    }
+}
+
+/// The bytes of the object that came, and its size.
+fn came(response: &HttpResponse, is_part: bool) -> Option<(std::ops::Range<u64>, u64)> {
+    let headers = response.headers();
+    if !is_part {
+        let size = header(headers, CONTENT_LENGTH.as_str())?.parse().ok()?;
+        return Some((0..size, size));
+    }
+    // `bytes 0-99/1234`
+    let text = header(headers, CONTENT_RANGE.as_str())?;
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = range.split_once('-')?;
+    Some((
+        start.parse().ok()?..last.parse::<u64>().ok()? + 1,
+        size.parse().ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_repository_revision_and_path() {
+        let parsed = |text| parse(text).expect("a place");
+        assert_eq!(
+            parsed("datasets/o/n/data/a.parquet"),
+            ("o/n".into(), "main".into(), "data/a.parquet")
+        );
+        assert_eq!(parsed("datasets/o/n"), ("o/n".into(), "main".into(), ""));
+        assert_eq!(
+            parsed("datasets/o/n@v1/data"),
+            ("o/n".into(), "v1".into(), "data")
+        );
+        assert_eq!(
+            parsed("datasets/o/n@refs/convert/parquet/default/train"),
+            ("o/n".into(), "refs/convert/parquet".into(), "default/train")
+        );
+        assert_eq!(
+            parsed("datasets/o/n/a@b/c"),
+            ("o/n".into(), "main".into(), "a@b/c")
+        );
+        for wrong in [
+            "o/n",
+            "models/o/n",
+            "datasets/n",
+            "datasets//n/x",
+            "datasets/o/@v/x",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_next_page_is_the_link_with_that_relation() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(next_page(&headers), None);
+        let link = "<https://h/api?cursor=1>; rel=\"prev\", <https://h/api?cursor=3>; rel=\"next\"";
+        headers.insert(LINK, link.parse().expect("a header"));
+        assert_eq!(
+            next_page(&headers).as_deref(),
+            Some("https://h/api?cursor=3")
+        );
+    }
+}

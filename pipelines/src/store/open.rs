@@ -1,0 +1,256 @@
+//! From a URL to the client of its store, with credentials from where each ecosystem keeps them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+
+use super::StoreOptions;
+use super::aws_profile::Profile;
+use super::hub::Hub;
+use super::steady::Steady;
+use super::wire::{Traffic, Wires};
+use crate::{Error, Result};
+
+/// Tries that `object_store` makes by itself; `steady.rs` makes the others.
+const QUICK_TRIES: usize = 3;
+const CONNECT_FOR: Duration = Duration::from_secs(10);
+/// Set to use the identity that the machine has from its cloud, where nothing else is configured.
+const INSTANCE_IDENTITY: &str = "UNDERSTUDY_INSTANCE_CREDENTIALS";
+
+/// A store and a place in it.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) prefix: Path,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) lists: bool,
+}
+
+/// Opens the store of a URL that is not a local one. Nothing is sent yet.
+pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Result<Opened> {
+    let fault = |reason: String| Error::Config(vec![format!("{url_text}: {reason}")]);
+    // A second call finds it done.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let wires = Wires::new(options.stall_after);
+    let url = url::Url::parse(url_text).map_err(|error| fault(format!("not a URL: {error}")))?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(fault(
+            "signed URLs and others with `?` or `#` name single requests, not a place to read from; \
+             give credentials through the environment"
+                .to_owned(),
+        ));
+    }
+    let bucket = url.host_str().unwrap_or_default().to_owned();
+    let path = Path::from_url_path(url.path()).map_err(|error| fault(error.to_string()))?;
+    let name = format!("{scheme}://{bucket}");
+    let built = |built: object_store::Result<Arc<dyn ObjectStore>>| {
+        built.map_err(|error| fault(error.to_string()))
+    };
+    let (store, prefix) = match scheme {
+        "s3" => (built(s3(&bucket, &wires, options).map_err(fault)?)?, path),
+        "gs" => (built(gcs(&bucket, &wires, options).map_err(fault)?)?, path),
+        "az" => (
+            built(azure(&bucket, &wires, options).map_err(fault)?)?,
+            path,
+        ),
+        "http" | "https" => {
+            let origin = url.origin().ascii_serialization();
+            let store = HttpBuilder::new()
+                .with_url(&origin)
+                .with_http_connector(wires.clone())
+                .with_client_options(client(origin.starts_with("http://")))
+                .with_retry(quick(options))
+                .build();
+            (built(store.map(|store| Arc::new(store) as _))?, path)
+        }
+        "hf" => {
+            let rest = url_text.trim_start_matches("hf://");
+            let (hub, path) = Hub::open(rest, &wires).map_err(fault)?;
+            (Arc::new(hub) as Arc<dyn ObjectStore>, path)
+        }
+        _ => {
+            return Err(fault(format!(
+                "the scheme `{scheme}` is not supported; supported are local paths, file://, \
+                 s3://, gs://, az://, https:// and hf://datasets/"
+            )));
+        }
+    };
+    let traffic = Arc::clone(&wires.traffic);
+    let steady = Steady::new(store, name, options.retry_for, Arc::clone(&traffic));
+    Ok(Opened {
+        store: Arc::new(steady),
+        prefix,
+        traffic,
+        lists: !scheme.starts_with("http"),
+    })
+}
+
+type Built = object_store::Result<Arc<dyn ObjectStore>>;
+
+fn s3(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, String> {
+    let profile = Profile::read()?;
+    let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let endpoint = env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"));
+    let endpoint = endpoint
+        .or_else(|| env("AWS_ENDPOINT"))
+        .or(profile.endpoint);
+    let mut is_plain = false;
+    if let Some(endpoint) = endpoint {
+        is_plain = endpoint.starts_with("http://");
+        builder = builder.with_endpoint(endpoint);
+    }
+    if env("AWS_REGION").is_none()
+        && let Some(region) = env("AWS_DEFAULT_REGION").or(profile.region)
+    {
+        builder = builder.with_region(region);
+    }
+    let by_env = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let unsigned = env("AWS_SKIP_SIGNATURE").is_some_and(|value| value != "false");
+    if !unsigned && !by_env.iter().any(|key| env(key).is_some()) {
+        match profile.keys {
+            Some((id, secret, token)) => {
+                builder = builder
+                    .with_access_key_id(id)
+                    .with_secret_access_key(secret);
+                if let Some(token) = token {
+                    builder = builder.with_token(token);
+                }
+            }
+            None if instance_identity() => {}
+            None => {
+                return Err(format!(
+                    "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or have them \
+                     in {} (AWS_PROFILE names another profile than `default`); \
+                     AWS_SKIP_SIGNATURE=true reads public buckets, {INSTANCE_IDENTITY}=true takes \
+                     this machine's own role",
+                    profile.place.display()
+                ));
+            }
+        }
+    }
+    Ok(builder
+        .with_http_connector(wires.clone())
+        .with_client_options(client(is_plain))
+        .with_retry(quick(options))
+        .build()
+        .map(|store| Arc::new(store) as _))
+}
+
+fn gcs(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, String> {
+    let env = |key: &str| std::env::var_os(key).is_some_and(|value| !value.is_empty());
+    let by_env = [
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_PATH",
+        "SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_SKIP_SIGNATURE",
+    ];
+    let signed_in = std::env::home_dir()
+        .map(|home| home.join(".config/gcloud/application_default_credentials.json"))
+        .is_some_and(|path| path.is_file());
+    if !by_env.iter().any(|key| env(key)) && !signed_in && !instance_identity() {
+        return Err(format!(
+            "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service \
+             account, or sign in with `gcloud auth application-default login`; \
+             GOOGLE_SKIP_SIGNATURE=true reads public buckets, {INSTANCE_IDENTITY}=true takes this \
+             machine's own service account"
+        ));
+    }
+    Ok(GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_http_connector(wires.clone())
+        // A server for tests is named in the key file; object_store lets nobody else say http.
+        .with_client_options(client(env("GOOGLE_ALLOW_HTTP")))
+        .with_retry(quick(options))
+        .build()
+        .map(|store| Arc::new(store) as _))
+}
+
+fn azure(container: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, String> {
+    let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
+    if env("AZURE_STORAGE_ACCOUNT_NAME").is_none() && env("AZURE_STORAGE_USE_EMULATOR").is_none() {
+        return Err("no account: set AZURE_STORAGE_ACCOUNT_NAME".to_owned());
+    }
+    let by_env = [
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_ACCESS_KEY",
+        "AZURE_STORAGE_SAS_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_CLIENT_SECRET",
+        "AZURE_CLIENT_SECRET",
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "AZURE_STORAGE_TOKEN",
+        "AZURE_USE_AZURE_CLI",
+        "AZURE_SKIP_SIGNATURE",
+        "AZURE_STORAGE_USE_EMULATOR",
+    ];
+    if !by_env.iter().any(|key| env(key).is_some()) && !instance_identity() {
+        return Err(format!(
+            "no credentials: set AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN, or \
+             AZURE_USE_AZURE_CLI=true after `az login`; AZURE_SKIP_SIGNATURE=true reads public \
+             containers, {INSTANCE_IDENTITY}=true takes this machine's managed identity"
+        ));
+    }
+    let endpoint = env("AZURE_STORAGE_ENDPOINT").or_else(|| env("AZURE_ENDPOINT"));
+    let is_plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    Ok(MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_http_connector(wires.clone())
+        .with_client_options(client(
+            is_plain || env("AZURE_STORAGE_USE_EMULATOR").is_some(),
+        ))
+        .with_retry(quick(options))
+        .build()
+        .map(|store| Arc::new(store) as _))
+}
+
+fn instance_identity() -> bool {
+    std::env::var(INSTANCE_IDENTITY).is_ok_and(|value| value == "true" || value == "1")
+}
+
+/// Silence is bounded by `wire.rs`, request by request; bodies may take as long as they move.
+fn client(allow_http: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_connect_timeout(CONNECT_FOR)
+        .with_timeout_disabled()
+        .with_read_timeout_disabled()
+}
+
+fn quick(options: &StoreOptions) -> RetryConfig {
+    RetryConfig {
+        max_retries: QUICK_TRIES,
+        retry_timeout: options.retry_for.min(Duration::from_secs(30)),
+        ..RetryConfig::default()
+    }
+}
+
+/// The folder that a local path or `file://` URL names, with links followed where it exists.
+pub(super) fn local_path(url_or_path: &str) -> Result<PathBuf> {
+    let path = if url_or_path.starts_with("file://") {
+        url::Url::parse(url_or_path)
+            .ok()
+            .and_then(|url| url.to_file_path().ok())
+            .ok_or_else(|| {
+                Error::Config(vec![format!(
+                    "{url_or_path}: not a file URL; write file:///absolute/path"
+                )])
+            })?
+    } else {
+        PathBuf::from(url_or_path)
+    };
+    Ok(path)
+}

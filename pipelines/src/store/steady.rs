@@ -1,0 +1,369 @@
+//! A store that is waited for: every operation is tried again until it succeeds, cannot succeed,
+//! or `retry_for` is over.
+//!
+//! `object_store` repeats a request a few times by itself, and goes on in the middle of a body that
+//! broke; here the whole operation begins anew, with fresh credentials and a fresh signature, after
+//! a pause that doubles. What an operation waits for is said after [`SAY_AFTER`] and then every
+//! [`SAY_EVERY`], once for all operations of a store.
+//!
+//! A read that takes much longer than its like is sent a second time, and the first answer counts:
+//! a stalled connection then costs a moment in place of a time-out.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::future::Either;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::client::HttpError;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result, collect_bytes,
+};
+
+use super::hedge::{Hedge, Reads};
+use super::wire::Traffic;
+
+/// A wait as long as this is said.
+const SAY_AFTER: Duration = Duration::from_secs(9);
+/// And said again after so long.
+const SAY_EVERY: Duration = Duration::from_secs(30);
+/// The first pause before a repetition, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// A store that has never answered is rather a wrong address than an outage.
+const STRANGER_FOR: Duration = Duration::from_mins(1);
+
+/// A store around another, which it waits for.
+#[derive(Debug, Clone)]
+pub(super) struct Steady {
+    inner: Arc<dyn ObjectStore>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The store as a person names it.
+    url: String,
+    retry_for: Duration,
+    traffic: Arc<Traffic>,
+    /// When waiting was last said; none while all goes well.
+    said: Mutex<Option<Instant>>,
+    reads: Reads,
+}
+
+/// Why an operation was given up.
+#[derive(Debug, thiserror::Error)]
+#[error("tried for {:.0} s, as long as retry_for allows; the last time: {}", .waited.as_secs_f64(), Words(.source))]
+struct GaveUp {
+    waited: Duration,
+    source: Error,
+}
+
+/// An answer that has another number of bytes than were asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{came} bytes came in place of {wanted}")]
+struct Short {
+    came: u64,
+    wanted: u64,
+}
+
+/// What is wrong, in few words: clients wrap it in several layers, stores in XML.
+pub(crate) struct Words<'a>(pub(crate) &'a Error);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Error::Unauthenticated { .. } => "the credentials are not accepted: ",
+            Error::PermissionDenied { .. } => "the credentials do not allow it: ",
+            _ => "",
+        })?;
+        if let Some(gave_up) = causes(self.0).find_map(<dyn StdError>::downcast_ref::<GaveUp>) {
+            return write!(f, "{gave_up}");
+        }
+        if let Some(http) = causes(self.0).find_map(<dyn StdError>::downcast_ref::<HttpError>) {
+            let words: Vec<String> = causes(http).map(ToString::to_string).collect();
+            return f.write_str(&words.join(": "));
+        }
+        let innermost = causes(self.0).last().map(ToString::to_string);
+        let text = innermost.unwrap_or_else(|| self.0.to_string());
+        let text = text.trim_start_matches("Server returned non-2xx status code: ");
+        let Some((status, xml)) = text
+            .split_once("<?xml")
+            .or_else(|| text.split_once("<Error>"))
+        else {
+            return f.write_str(text.trim_end_matches([':', ' ']));
+        };
+        f.write_str(status.trim_end_matches([':', ' ', '\u{feff}']))?;
+        let of_tag = |tag: &str| {
+            let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
+            Some(rest.split_once("</")?.0.trim())
+        };
+        let said = ["Code", "Message"].into_iter().filter_map(of_tag);
+        said.into_iter().try_for_each(|said| write!(f, ": {said}"))
+    }
+}
+
+fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+/// Whether the same operation may succeed later: what failed is the way to the store and back, or
+/// the store said so.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Generic { .. })
+        && causes(error).any(|cause| cause.is::<HttpError>() || cause.is::<Short>())
+}
+
+impl Steady {
+    pub(super) fn new(
+        inner: Arc<dyn ObjectStore>,
+        url: String,
+        retry_for: Duration,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        Self {
+            inner,
+            shared: Arc::new(Shared {
+                url,
+                retry_for,
+                traffic,
+                said: Mutex::default(),
+                reads: Reads::default(),
+            }),
+        }
+    }
+
+    /// Repeats `attempt` until it succeeds or there is no use in it.
+    async fn patiently<T, F: Future<Output = Result<T>>>(
+        &self,
+        what: &str,
+        path: Option<&Path>,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T> {
+        let shared = &self.shared;
+        let start = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut last: Option<String> = None;
+        loop {
+            let mut running = std::pin::pin!(attempt());
+            let result = loop {
+                let say_in = SAY_AFTER.saturating_sub(start.elapsed());
+                match tokio::time::timeout(say_in.max(Duration::from_secs(1)), &mut running).await {
+                    Ok(result) => break result,
+                    Err(_) => shared.say_waiting(what, path, start, last.as_deref()),
+                }
+            };
+            let error = match result {
+                Err(error) if may_pass(&error) => error,
+                settled => {
+                    shared.answered();
+                    return settled;
+                }
+            };
+            let has_answered = shared.traffic.answers.load(Relaxed) > 0;
+            let patience = if has_answered {
+                shared.retry_for
+            } else {
+                shared.retry_for.min(STRANGER_FOR)
+            };
+            let waited = start.elapsed();
+            if waited + pause > patience {
+                return Err(Error::Generic {
+                    store: "store",
+                    source: Box::new(GaveUp {
+                        waited,
+                        source: error,
+                    }),
+                });
+            }
+            shared.traffic.repeats.fetch_add(1, Relaxed);
+            last = Some(Words(&error).to_string());
+            shared.say_waiting(what, path, start, last.as_deref());
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// A read, and a second one if the first takes long; the first answer counts.
+    async fn hedged(&self, path: &Path, options: &GetOptions) -> Result<GetResult> {
+        let read = || whole(&self.inner, path, options.clone()).boxed();
+        let Some(GetRange::Bounded(range)) = &options.range else {
+            return read().await;
+        };
+        let reads = &self.shared.reads;
+        let bytes = range.end - range.start;
+        let start = Instant::now();
+        let result = match reads.late(bytes) {
+            None => read().await,
+            Some(late) => {
+                let mut first = read();
+                match tokio::time::timeout(late, &mut first).await {
+                    Ok(result) => result,
+                    Err(_) => match Hedge::begin(reads) {
+                        None => first.await,
+                        Some(_hedge) => {
+                            self.shared.traffic.hedges.fetch_add(1, Relaxed);
+                            first_success(first, read()).await
+                        }
+                    },
+                }
+            }
+        };
+        if result.is_ok() {
+            reads.add(bytes, start.elapsed());
+        }
+        result
+    }
+}
+
+impl Shared {
+    /// Says it if this wait is long enough, and it was not said just now.
+    fn say_waiting(&self, what: &str, path: Option<&Path>, start: Instant, last: Option<&str>) {
+        if start.elapsed() < SAY_AFTER {
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
+        *said = Some(Instant::now());
+        let path = path.map_or_else(String::new, |path| format!(" ({path})"));
+        tracing::warn!(
+            "{}: waiting for {what}{path} for {:.0} s, {:.0} s at most (retry_for): {}",
+            self.url,
+            start.elapsed().as_secs_f64(),
+            self.retry_for.as_secs_f64(),
+            last.unwrap_or("no answer yet"),
+        );
+    }
+
+    fn answered(&self) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.take().is_some() {
+            tracing::warn!("{}: answers again", self.url);
+        }
+    }
+}
+
+/// The first of two that succeeds, or the error of the second to fail.
+async fn first_success<T, F: Future<Output = Result<T>> + Unpin>(a: F, b: F) -> Result<T> {
+    match futures::future::select(a, b).await {
+        Either::Left((Ok(value), _)) | Either::Right((Ok(value), _)) => Ok(value),
+        Either::Left((Err(_), other)) | Either::Right((Err(_), other)) => other.await,
+    }
+}
+
+/// The object or range, in memory, as long as it should be.
+async fn whole(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    options: GetOptions,
+) -> Result<GetResult> {
+    let head = options.head;
+    let mut got = store.get_opts(path, options).await?;
+    let GetResultPayload::Stream(stream) = got.payload else {
+        return Ok(got); // A local file: there is nothing to wait for.
+    };
+    let wanted = if head {
+        0
+    } else {
+        got.range.end - got.range.start
+    };
+    let bytes = collect_bytes(stream, Some(wanted)).await?;
+    let came = bytes.len() as u64;
+    if came != wanted {
+        return Err(Error::Generic {
+            store: "store",
+            source: Box::new(Short { came, wanted }),
+        });
+    }
+    got.payload = GetResultPayload::Stream(futures::stream::once(async { Ok(bytes) }).boxed());
+    Ok(got)
+}
+
+impl fmt::Display for Steady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Steady {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        let put = || self.inner.put_opts(location, payload.clone(), opts.clone());
+        self.patiently("a write", Some(location), put).await
+    }
+
+    /// Its parts are repeated by `object_store` alone: a part that is given again becomes another one.
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let put = || self.inner.put_multipart_opts(location, opts.clone());
+        self.patiently("an upload", Some(location), put).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let get = || self.hedged(location, &options);
+        self.patiently("a read", Some(location), get).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let steady = self.clone();
+        let delete = move |path: Path| {
+            let steady = steady.clone();
+            async move {
+                let delete = || {
+                    let one = futures::stream::iter([Ok(path.clone())]).boxed();
+                    let deleted: BoxStream<'_, Result<Path>> = steady.inner.delete_stream(one);
+                    deleted.try_collect::<Vec<Path>>()
+                };
+                steady.patiently("a delete", Some(&path), delete).await?;
+                Ok(path)
+            }
+        };
+        locations.and_then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (steady, prefix) = (self.clone(), prefix.cloned());
+        let listing = async move {
+            let list = || steady.inner.list(prefix.as_ref()).try_collect::<Vec<_>>();
+            let found = steady.patiently("a listing", prefix.as_ref(), list).await?;
+            Ok::<_, Error>(futures::stream::iter(found.into_iter().map(Ok)))
+        };
+        futures::stream::once(listing).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let list = || self.inner.list_with_delimiter(prefix);
+        self.patiently("a listing", prefix, list).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let copy = || self.inner.copy_opts(from, to, options.clone());
+        self.patiently("a copy", Some(from), copy).await
+    }
+}
