@@ -120,13 +120,16 @@ impl Shares {
                     "the size of a step (`batch`), the prefetch, or the number of masks; or use more parts per step",
                 )
             })?;
-        // Waiting samples may take an eighth; the least must fit in any case.
+        // Waiting samples may take an eighth, and half of what windows leave; the least must fit in
+        // any case.
+        let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
+        let samples_bytes =
+            (after_batches / 8).min(after_batches.saturating_sub(least_windows) / 2);
         let least = needs.least_samples;
-        let n_samples = (after_batches / 8 / needs.sample_bytes.max(1))
-            .clamp(least, needs.n_samples.max(least));
+        let n_samples =
+            (samples_bytes / needs.sample_bytes.max(1)).clamp(least, needs.n_samples.max(least));
         let rest = after_batches.saturating_sub((n_samples - least) * needs.sample_bytes);
 
-        let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
         if rest <= least_windows {
             return Err(short(
                 format!(

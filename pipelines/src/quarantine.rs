@@ -103,7 +103,8 @@ impl BadLog {
         self.n_failed + self.n_good_before + recorder.samples.load(Relaxed)
     }
 
-    fn too_many(&self, recorder: &Recorder) -> Error {
+    /// The error of too many.
+    pub(crate) fn too_many(&self, recorder: &Recorder) -> Error {
         Error::TooManyBadSamples {
             failed: self.n_failed,
             seen: self.n_seen(recorder),

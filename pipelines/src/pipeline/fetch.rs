@@ -372,7 +372,11 @@ impl Reader {
         recorder: Arc<Recorder>,
     ) -> Self {
         let is_local = sets.sets().iter().all(|set| set.location.local.is_some());
-        let max_reads = if is_local { MAX_LOCAL_READS } else { MAX_STORE_READS };
+        let max_reads = if is_local {
+            MAX_LOCAL_READS
+        } else {
+            MAX_STORE_READS
+        };
         let permits = Arc::new(Semaphore::new(max_reads));
         Self {
             sets,

@@ -27,7 +27,7 @@ use crate::config::StepSize;
 use crate::plan::{Mix, Slot};
 use crate::quarantine::BadLog;
 use crate::stats::{Recorder, WaitFor};
-use crate::{Result, SampleError};
+use crate::{Error, Result, SampleError};
 
 /// State of the order thread.
 pub(crate) struct Order {
@@ -70,6 +70,13 @@ enum State {
     Rereading,
     Good(Sample),
     Bad(SampleError),
+}
+
+impl State {
+    /// Whether the row has left the pool for good.
+    fn is_settled(&self) -> bool {
+        matches!(self, Self::Good(_) | Self::Bad(_))
+    }
 }
 
 /// Whose turn it is: each lane in turn, for its share of a step, from the sets as the mix says.
@@ -147,8 +154,8 @@ impl Order {
             }
             let had_ended = self.ended;
             if self.log.is_hopeless(&self.bad) {
-                if self.in_flight == 0 {
-                    return self.give_up();
+                if self.streams.iter().all(Stream::is_settled) {
+                    return Err(self.give_up());
                 }
             } else {
                 self.fetcher.advance(&self.bad);
@@ -177,18 +184,20 @@ impl Order {
         }
     }
 
-    /// All rows of a set are bad: the last one noted ends the run.
-    fn give_up(&mut self) -> Result<()> {
+    /// All rows of a set are bad: they are noted, whether their turn has come or not.
+    fn give_up(&mut self) -> Error {
         for (slot, state) in self
             .streams
             .iter_mut()
             .flat_map(|stream| stream.rows.drain(..))
         {
-            if let State::Bad(error) = state {
-                self.log.add(&slot, &error, &self.recorder)?;
+            if let State::Bad(error) = state
+                && let Err(error) = self.log.add(&slot, &error, &self.recorder)
+            {
+                return error;
             }
         }
-        Ok(())
+        self.log.too_many(&self.recorder)
     }
 
     fn take(&mut self, event: Event) -> Result<()> {
@@ -400,7 +409,14 @@ impl Order {
 impl Stream {
     /// Whether the first row has left the pool.
     fn is_front_settled(&self) -> bool {
-        matches!(self.rows.front(), Some((_, State::Good(_) | State::Bad(_))))
+        self.rows
+            .front()
+            .is_some_and(|(_, state)| state.is_settled())
+    }
+
+    /// Whether all rows have.
+    fn is_settled(&self) -> bool {
+        self.rows.iter().all(|(_, state)| state.is_settled())
     }
 
     fn row(&mut self, number: u64) -> &mut (Slot, State) {

@@ -5,6 +5,7 @@
     reason = "each test binary uses a part of this"
 )]
 
+pub(crate) mod mixes;
 pub(crate) mod sets;
 
 use std::collections::BTreeMap;
