@@ -86,6 +86,15 @@ impl Recipe {
         }
     }
 
+    /// The most that a row costs in a plan.
+    pub(crate) fn most_cost(&self) -> u32 {
+        match self {
+            Self::Audio { config, .. } => config.max_frames as u32,
+            Self::Text { max_tokens, .. } => *max_tokens as u32,
+            Self::Image(_) | Self::Tokens(_) => 1,
+        }
+    }
+
     /// What a row of this length costs in a plan; 0 leaves it out.
     pub(crate) fn cost(&self, length: Length) -> u32 {
         match self {

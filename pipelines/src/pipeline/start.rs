@@ -63,8 +63,12 @@ impl Opened {
         let costs = match step {
             StepSize::Samples(_) => None,
             StepSize::Cost(_) => {
-                let read = self.sets.read_costs(|length| self.recipe.cost(length));
-                Some(Costs::new(self.runtime.block_on(read)?))
+                let mut costs = Costs::empty(self.recipe.most_cost());
+                let read = self
+                    .sets
+                    .read_lengths(|length| costs.push(self.recipe.cost(length)));
+                self.runtime.block_on(read)?;
+                Some(costs)
             }
         };
         let layout = Layout::joined(self.sets.sets().iter().map(Layout::of));
@@ -85,8 +89,12 @@ impl Opened {
         if self.sets.has_lengths() {
             // One more than the column says: resampling may round up.
             let frames = |length| at_rate(length, config.sample_rate_hz) as u32 + 1;
-            let lengths = self.runtime.block_on(self.sets.read_costs(frames))?;
-            *most_frames = lengths.into_iter().max().unwrap_or(0) as usize;
+            let mut most = 0;
+            let read = self
+                .sets
+                .read_lengths(|length| most = most.max(frames(length)));
+            self.runtime.block_on(read)?;
+            *most_frames = most as usize;
         }
         Ok(())
     }

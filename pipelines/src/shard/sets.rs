@@ -136,17 +136,16 @@ impl Sets {
         self.sets[set].read_group(shard, group).await
     }
 
-    /// What `cost` makes of each row's length, set after set, see [`ShardSet::read_costs`].
+    /// Hands the length of each row to `each`, set after set, see [`ShardSet::read_lengths`].
     ///
     /// # Errors
     ///
-    /// Those of [`ShardSet::read_costs`].
-    pub async fn read_costs(&self, cost: impl Fn(Length) -> u32) -> Result<Vec<u32>> {
-        let mut costs = Vec::with_capacity(self.rows as usize);
+    /// Those of [`ShardSet::read_lengths`].
+    pub async fn read_lengths(&self, mut each: impl FnMut(Length)) -> Result<()> {
         for set in &self.sets {
-            costs.extend(set.read_costs(&cost).await?);
+            set.read_lengths(&mut each).await?;
         }
-        Ok(costs)
+        Ok(())
     }
 
     /// A shard's set, and its number there.

@@ -9,7 +9,7 @@ fn by_cost(shards: &[Vec<u64>], seed: u64, lanes: usize, share: u64, window: usi
         short @ 0..4 => u32::from(row == 0) * (1 + short as u32),
         cost => cost as u32,
     };
-    let costs = Costs::new((0..layout.rows()).map(cost).collect());
+    let costs = Costs::new(&(0..layout.rows()).map(cost).collect::<Vec<_>>());
     let config = PlanConfig {
         seed,
         lanes,
@@ -175,7 +175,7 @@ fn lengths_that_no_lane_can_hold_are_refused() {
     };
     let plan = |costs: Vec<u32>| {
         let layout = Layout::new([&[costs.len() as u64][..]]);
-        let error = Plan::new(layout, config, Some(Costs::new(costs)));
+        let error = Plan::new(layout, config, Some(Costs::new(&costs)));
         error.expect_err("cannot work").to_string()
     };
     let text = plan(vec![10, 51]);

@@ -23,7 +23,7 @@ fn mixed(sets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) 
         short @ 0..4 => u32::from(first_rows.contains(&row)) * (1 + short as u32),
         cost => cost as u32,
     };
-    let costs = Costs::new((0..layout.rows()).map(cost).collect());
+    let costs = Costs::new(&(0..layout.rows()).map(cost).collect::<Vec<_>>());
     let step = match by_cost {
         false => StepSize::Samples(4 * lanes),
         true => StepSize::Cost(150 * lanes as u64),
