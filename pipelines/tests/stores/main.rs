@@ -8,6 +8,7 @@ mod laboratory;
 mod reading;
 mod refusals;
 mod sets;
+mod verdict;
 
 /// The process of [`support::lab::reader::watch`]; nothing to do in any other.
 #[test]
