@@ -203,6 +203,11 @@ impl Chunks {
         }
     }
 
+    /// What all rows cost.
+    pub(super) fn total_weight(&self) -> u64 {
+        (0..self.len() as u32).map(|chunk| self.weight(chunk)).sum()
+    }
+
     /// How many rows of a chunk cost `weight` together: the least number that costs no less.
     pub(super) fn rows_of_weight(&self, chunk: u32, weight: u64) -> u64 {
         let Some((costs, _)) = &self.costs else {
