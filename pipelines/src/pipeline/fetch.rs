@@ -165,7 +165,7 @@ impl Fetcher {
         group.n_running -= 1;
         if group.n_running == 0 && matches!(group.rows, State::Stale) {
             group.rows = State::Reading;
-            self.reader.start(key);
+            self.reader.start(key, true);
         }
     }
 
@@ -300,7 +300,7 @@ impl Fetcher {
         stream.held_bytes += self.reader.group_bytes(key);
         let reader = &self.reader;
         let group = self.groups.entry(key).or_insert_with(|| {
-            reader.start(key);
+            reader.start(key, false);
             Group {
                 rows: State::Reading,
                 n_streams: 0,
@@ -392,7 +392,7 @@ impl Reader {
         self.sets.shard(shard as usize).groups[group as usize].memory
     }
 
-    fn start(&self, key: GroupKey) {
+    fn start(&self, key: GroupKey, again: bool) {
         let (sets, events) = (Arc::clone(&self.sets), self.events.clone());
         let (recorder, permits) = (Arc::clone(&self.recorder), Arc::clone(&self.permits));
         let bytes = self.group_bytes(key);
@@ -403,7 +403,7 @@ impl Reader {
             recorder.reads.change(1);
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
-            let read = std::panic::AssertUnwindSafe(sets.read_group(shard, group));
+            let read = std::panic::AssertUnwindSafe(sets.read_group(shard, group, again));
             let result = match read.catch_unwind().await {
                 Ok(result) => result.map(Arc::new),
                 Err(panic) => Err(panic_error("read", panic.as_ref())),

@@ -1,5 +1,6 @@
 //! Ranged reads of one object, checked against the version that was listed.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStore};
 
 use super::ShardFormat;
-use crate::store::Location;
+use crate::store::{Key, Location};
 use crate::{Error, Result};
 
 /// Ranges with less than this between them are read as one: a request costs more than the gap.
@@ -29,9 +30,22 @@ pub(super) struct Object {
     /// Its version: of the listing, or of the first read where there was no listing. All reads must
     /// be of the same.
     pub(super) e_tag: Arc<OnceLock<String>>,
+    /// Whether what the cache keeps of it may serve.
+    pub(super) cached: bool,
 }
 
 impl Object {
+    /// The same; `again` read from the store itself, for what the cache holds may be damaged.
+    pub(super) fn way(&self, again: bool) -> Cow<'_, Self> {
+        if !again {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            cached: false,
+            ..self.clone()
+        })
+    }
+
     /// Reads one range; all of it comes, or an error.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         if range.end > self.bytes || range.start > range.end {
@@ -45,16 +59,42 @@ impl Object {
         }
         let n_pieces = (range.end - range.start).div_ceil(MAX_PIECE);
         if n_pieces == 1 {
-            return self.read_piece(range).await;
+            return self.piece(range).await;
         }
         let piece = |i| range.start + (range.end - range.start) * i / n_pieces;
-        let pieces = (0..n_pieces).map(|i| self.read_piece(piece(i)..piece(i + 1)));
+        let pieces = (0..n_pieces).map(|i| self.piece(piece(i)..piece(i + 1)));
         let mut whole = Vec::with_capacity((range.end - range.start) as usize);
         let mut pieces = futures::stream::iter(pieces).buffered(PIECES_AT_ONCE);
         while let Some(piece) = pieces.try_next().await? {
             whole.extend_from_slice(&piece);
         }
         Ok(whole.into())
+    }
+
+    /// From the cache, or from the store and then into the cache.
+    async fn piece(&self, range: Range<u64>) -> Result<Bytes> {
+        let Some(cache) = &self.location.cache else {
+            return self.read_piece(range).await;
+        };
+        // An object whose version is not known yet, or that has none, cannot be found again.
+        let key = |e_tag: &String| Key::new(&self.location.url, e_tag, &range);
+        if let (true, Some(key)) = (self.cached, self.e_tag.get().map(key)) {
+            let cache = Arc::clone(cache);
+            let found = tokio::task::spawn_blocking(move || cache.get(key)).await;
+            if let Ok(Some(bytes)) = found {
+                return Ok(bytes);
+            }
+        }
+        let bytes = self.read_piece(range.clone()).await?;
+        if let Some(key) = self.e_tag.get().map(key) {
+            let (cache, bytes) = (Arc::clone(cache), bytes.clone());
+            let kept = tokio::task::spawn_blocking(move || cache.put(key, &bytes)).await;
+            debug_assert!(
+                kept.is_ok(),
+                "a cache that cannot be written does not panic"
+            );
+        }
+        Ok(bytes)
     }
 
     async fn read_piece(&self, range: Range<u64>) -> Result<Bytes> {
@@ -69,7 +109,7 @@ impl Object {
                 .store
                 .get_opts(&self.location.prefix, options)
                 .await?;
-            let e_tag = found.meta.e_tag.clone();
+            let e_tag = found.meta.e_tag.as_deref().map(version);
             Ok((e_tag, found.bytes().await?))
         };
         let (e_tag, bytes) = read.await.map_err(|source| self.location.error(source))?;
@@ -101,6 +141,23 @@ impl Object {
             reason,
         }
     }
+}
+
+/// Reads once more (`again`), then past the cache, what came damaged: what happened on the way does
+/// not happen again, and what is damaged in the store stays so.
+pub(super) async fn twice<T, F: Future<Output = Result<T>>>(read: impl Fn(bool) -> F) -> Result<T> {
+    match read(false).await {
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::warn!("{error}: it is read once more");
+            read(true).await
+        }
+        settled => settled,
+    }
+}
+
+/// An ETag without its quotation marks: Azure and Google leave them out in listings.
+pub(super) fn version(e_tag: &str) -> String {
+    e_tag.trim_matches('"').to_owned()
 }
 
 /// The parts of a file that were read.

@@ -126,14 +126,21 @@ impl Sets {
         shards.flat_map(|shard| &shard.groups)
     }
 
-    /// Reads one row group, see [`ShardSet::read_group`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`ShardSet::read_group`].
-    pub async fn read_group(&self, shard_idx: usize, group: usize) -> Result<Rows> {
+    /// Reads one row group, see [`ShardSet::read_group`]; `again` past the cache, where what came
+    /// was not what the rows' hashes say.
+    pub(crate) async fn read_group(
+        &self,
+        shard_idx: usize,
+        group: usize,
+        again: bool,
+    ) -> Result<Rows> {
         let (set, shard) = self.find(shard_idx);
-        self.sets[set].read_group(shard, group).await
+        let set = &self.sets[set];
+        if again {
+            set.read_group_way(shard, group, again).await
+        } else {
+            set.read_group(shard, group).await
+        }
     }
 
     /// Hands the length of each row to `each`, set after set, see [`ShardSet::read_lengths`].

@@ -5,6 +5,7 @@
     reason = "each test binary uses a part of this"
 )]
 
+pub(crate) mod lab;
 pub(crate) mod mixes;
 pub(crate) mod sets;
 
@@ -130,6 +131,7 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
         window_chunks: 2,
         memory: "64MiB".into(),
         retry_for: "15min".into(),
+        cache: None,
         max_bad_fraction: 0.1,
         limits: Limits::default(),
         image: Some(ImageConfig {

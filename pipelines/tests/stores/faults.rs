@@ -1,0 +1,313 @@
+//! The fault table: what a run makes of each fault between it and an S3 server.
+//!
+//! It finishes with exactly the right batches, or it stops with a clear error; it never gives other
+//! data, never is silent for more than ten seconds, never dies.
+
+use std::time::Duration;
+
+use understudy_pipelines::DataConfig;
+
+use crate::sets::{BUCKET, FOLDER, Set, config_of, put_to_seaweed, read_meanwhile, s3_environment};
+use crate::support::lab::alone::alone;
+use crate::support::lab::proxy::{Fault, Line, Proxy, When};
+use crate::support::lab::reader::{Outcome, Reading};
+use crate::support::lab::seaweed::Seaweed;
+
+/// A wait that nobody is told of may take no longer, with a second for the machine.
+const LONGEST_SILENCE: Duration = Duration::from_secs(11);
+
+/// The store behind a proxy, and the set in it.
+struct Lab {
+    set: Set,
+    store: Seaweed,
+    proxy: Proxy,
+    table: Vec<String>,
+}
+
+/// One reader's patience.
+const RETRY_FOR: &str = "20s";
+
+impl Lab {
+    fn new() -> Option<Self> {
+        let set = Set::new();
+        let store = set.in_seaweed()?;
+        let proxy = Proxy::start("127.0.0.1:0", store.address()).expect("a port");
+        Some(Self {
+            set,
+            store,
+            proxy,
+            table: Vec::new(),
+        })
+    }
+
+    fn config(&self) -> DataConfig {
+        DataConfig {
+            retry_for: RETRY_FOR.to_owned(),
+            ..config_of(&format!("s3://{BUCKET}/{FOLDER}"))
+        }
+    }
+
+    /// Reads the set through the proxy while something happens, and notes what came of it.
+    fn read(&mut self, what: &str, meanwhile: impl FnMut(&mut Seaweed, usize)) -> Reading {
+        let config = self.config();
+        self.read_as(what, &config, meanwhile)
+    }
+
+    fn read_as(
+        &mut self,
+        what: &str,
+        config: &DataConfig,
+        mut meanwhile: impl FnMut(&mut Seaweed, usize),
+    ) -> Reading {
+        let before = self.proxy.counts();
+        let environment = s3_environment(self.proxy.address);
+        let reading = read_meanwhile(config, &environment, |n| meanwhile(&mut self.store, n));
+        let after = self.proxy.counts();
+        let outcome = match &reading.outcome {
+            outcome if *outcome == self.set.expected => {
+                "finished, exactly the right batches".into()
+            }
+            Outcome::Finished(digest) if Some(&digest.media) == self.set.media().as_ref() => {
+                "finished, exactly the right pictures, OTHER LABELS".into()
+            }
+            Outcome::Finished(_) => "OTHER DATA".into(),
+            Outcome::Stopped(error) => format!("stopped: {error}"),
+            other => format!("{other:?}"),
+        };
+        let row = format!(
+            "| {what} | {} of {} | {outcome} | {:.1} s | {:.1} s |",
+            after.faults - before.faults,
+            after.reads - before.reads,
+            reading.took.as_secs_f64(),
+            reading.longest_silence.as_secs_f64()
+        );
+        self.proxy.set_fault(None);
+        self.proxy.set_line(Line::default());
+        println!("{row}");
+        self.table.push(row);
+        assert!(
+            reading.longest_silence < LONGEST_SILENCE,
+            "{what}: {reading:?}"
+        );
+        reading
+    }
+
+    /// Some of the reads meet a fault, and the run gives what it gives without.
+    fn withstands(&mut self, what: &str, fault: Fault, when: When) {
+        self.proxy.set_fault(Some((fault, when)));
+        let before = self.proxy.counts().faults;
+        let reading = self.read(what, |_, _| {});
+        assert_eq!(reading.outcome, self.set.expected, "{what}: {reading:?}");
+        assert!(
+            self.proxy.counts().faults > before + 1,
+            "{what}: it did not happen"
+        );
+    }
+}
+
+/// So many of every `every` reads, in a row.
+fn every(every: u64, burst: u64) -> When {
+    When::Every {
+        every,
+        burst,
+        from: 3,
+    }
+}
+
+#[test]
+fn the_table() {
+    alone("faults::the_table", || {
+        let Some(mut lab) = Lab::new() else {
+            return;
+        };
+        let reading = lab.read("nothing", |_, _| {});
+        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+        assert!(reading.warnings.is_empty(), "{reading:?}");
+
+        let refusal = Fault::TooManyRequests {
+            retry_after_secs: 1,
+        };
+        lab.withstands(
+            "429 with Retry-After: 1, every 20th read",
+            refusal,
+            every(20, 1),
+        );
+        lab.withstands(
+            "503 SlowDown, 2 of every 40 reads",
+            Fault::SlowDown,
+            every(40, 2),
+        );
+        lab.withstands(
+            "503 SlowDown, 10 of every 40 reads",
+            Fault::SlowDown,
+            every(40, 10),
+        );
+        let share = When::Share {
+            share: 0.05,
+            seed: 1,
+        };
+        lab.withstands("500, 5 % of the reads", Fault::ServerError, share);
+        lab.withstands(
+            "reset in mid-body, every 10th read",
+            Fault::Reset,
+            every(10, 1),
+        );
+        let stall = Fault::Stall(Duration::from_secs(30));
+        lab.withstands(
+            "30 s stall in mid-body, every 60th read",
+            stall,
+            every(60, 1),
+        );
+        lab.withstands(
+            "truncated body, every 10th read",
+            Fault::Truncate,
+            every(10, 1),
+        );
+        lab.withstands(
+            "bit flip in a page, every 10th read",
+            Fault::Flip,
+            every(10, 1),
+        );
+
+        lab.proxy.set_line(Line {
+            latency: Duration::from_millis(100),
+            ..Line::default()
+        });
+        let reading = lab.read("100 ms of latency", |_, _| {});
+        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+        // The whole set is about 0.5 MB.
+        lab.proxy.set_line(Line {
+            bytes_per_sec: Some(150_000),
+            ..Line::default()
+        });
+        let reading = lab.read("150 kB/s", |_, _| {});
+        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+
+        let restart = |store: &mut Seaweed, n| {
+            if n == 5 {
+                store.restart();
+            }
+        };
+        lab.slow_down();
+        let reading = lab.read("server killed and restarted", restart);
+        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+
+        lab.slow_down();
+        let other = lab
+            .set
+            .files()
+            .into_iter()
+            .nth(2)
+            .expect("several shards")
+            .1;
+        let reading = lab.read("an object replaced during the run", |store, n| {
+            if n == 1 {
+                put_to_seaweed(store, "train-00002.parquet", other.clone());
+            }
+        });
+        let Outcome::Stopped(error) = &reading.outcome else {
+            panic!("{reading:?}");
+        };
+        assert!(
+            error.contains("changed since the set was opened"),
+            "{error}"
+        );
+        for row in &lab.table {
+            println!("{row}");
+        }
+    });
+}
+
+impl Lab {
+    /// So that something can happen while the set is read.
+    fn slow_down(&self) {
+        self.proxy.set_line(Line {
+            bytes_per_sec: Some(300_000),
+            ..Line::default()
+        });
+    }
+}
+
+#[test]
+fn an_outage_ends_in_a_clear_error() {
+    alone("faults::an_outage_ends_in_a_clear_error", || {
+        let Some(mut lab) = Lab::new() else {
+            return;
+        };
+        let impatient = DataConfig {
+            retry_for: "12s".to_owned(),
+            ..lab.config()
+        };
+        lab.slow_down();
+        let reading = lab.read_as("server killed for good", &impatient, |store, n| {
+            if n == 5 {
+                store.kill();
+            }
+        });
+        assert_gave_up(&reading);
+        lab.store.start_again();
+        lab.slow_down();
+        let reading = lab.read_as(
+            "server stopped, connections open",
+            &impatient,
+            |store, n| {
+                if n == 5 {
+                    store.signal("STOP");
+                }
+            },
+        );
+        lab.store.signal("CONT");
+        assert_gave_up(&reading);
+    });
+}
+
+#[track_caller]
+fn assert_gave_up(reading: &Reading) {
+    let Outcome::Stopped(error) = &reading.outcome else {
+        panic!("{reading:?}");
+    };
+    assert!(error.contains("retry_for"), "{error}");
+    assert!(error.contains("s3://"), "{error}");
+    let told = reading
+        .warnings
+        .iter()
+        .any(|line| line.contains("waiting for"));
+    assert!(told, "nobody was told of the wait: {reading:?}");
+}
+
+/// Footers, manifests and page headers are hit as well as pictures. Each bit is turned over on the
+/// way, so a second read is right. Labels are left out: no hash covers them.
+#[test]
+fn flips_anywhere_never_give_other_pictures() {
+    alone("faults::flips_anywhere_never_give_other_pictures", || {
+        let Some(mut lab) = Lab::new() else {
+            return;
+        };
+        let expected = lab.set.media();
+        let mut n_finished = 0;
+        for seed in 0..20 {
+            let when = When::Share { share: 0.3, seed };
+            lab.proxy.set_fault(Some((Fault::FlipAnywhere, when)));
+            let reading = lab.read(
+                &format!("30 % of the reads flipped, seed {seed}"),
+                |_, _| {},
+            );
+            match &reading.outcome {
+                Outcome::Finished(digest) => {
+                    assert_eq!(
+                        Some(&digest.media),
+                        expected.as_ref(),
+                        "seed {seed}: {reading:?}"
+                    );
+                    n_finished += 1;
+                }
+                Outcome::Stopped(error) => assert!(error.contains("damaged"), "{error}"),
+                _ => panic!("seed {seed}: {reading:?}"),
+            }
+        }
+        assert!(
+            n_finished > 10,
+            "only {n_finished} of 20 went on after a second read"
+        );
+    });
+}

@@ -1,0 +1,143 @@
+//! The proxy does what it says: a fault that never happens proves nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::support::lab::http::serve_folder;
+use crate::support::lab::proxy::{Counts, Fault, Line, Proxy, When};
+
+const ALWAYS: When = When::Every {
+    every: 1,
+    burst: 1,
+    from: 0,
+};
+
+/// What came of a read: the head, the body, and how the connection ended.
+fn read(address: SocketAddr) -> (String, Vec<u8>, std::io::Result<()>) {
+    let mut stream = TcpStream::connect(address).expect("the proxy listens");
+    let request = "GET /a.bin HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("sent");
+    let (mut said, mut part) = (Vec::new(), [0; 1 << 12]);
+    let ended = loop {
+        match stream.read(&mut part) {
+            Ok(0) => break Ok(()),
+            Ok(n) => said.extend(&part[..n]),
+            Err(error) => break Err(error),
+        }
+    };
+    let end = said.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = said.split_off(end.map_or(said.len(), |end| end + 4));
+    (
+        String::from_utf8(said).expect("a head of text"),
+        body,
+        ended,
+    )
+}
+
+fn proxied() -> (Proxy, Vec<u8>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+    std::fs::write(folder.path().join("a.bin"), &bytes).expect("written");
+    let store = serve_folder(folder.path());
+    let proxy = Proxy::start("127.0.0.1:0", store).expect("a port");
+    (proxy, bytes, folder)
+}
+
+#[test]
+fn without_a_fault_all_passes() {
+    let (proxy, bytes, _folder) = proxied();
+    let (head, body, ended) = read(proxy.address);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(
+        body == bytes && ended.is_ok(),
+        "{} bytes, {ended:?}",
+        body.len()
+    );
+    let expected = Counts {
+        requests: 1,
+        reads: 1,
+        faults: 0,
+        bytes: bytes.len() as u64,
+        most_in_flight: 1,
+    };
+    assert_eq!(proxy.counts(), expected);
+}
+
+#[test]
+fn each_fault_is_what_its_name_says() {
+    let (proxy, bytes, _folder) = proxied();
+    let half = bytes.len() / 2;
+    let length = format!("Content-Length: {}", bytes.len());
+    let spoil = |fault| {
+        proxy.set_fault(Some((fault, ALWAYS)));
+        read(proxy.address)
+    };
+
+    let (head, ..) = spoil(Fault::TooManyRequests {
+        retry_after_secs: 2,
+    });
+    assert!(
+        head.starts_with("HTTP/1.1 429") && head.contains("Retry-After: 2"),
+        "{head}"
+    );
+    let (head, body, _) = spoil(Fault::SlowDown);
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    assert!(String::from_utf8_lossy(&body).contains("<Code>SlowDown</Code>"));
+
+    let (_, body, ended) = spoil(Fault::Reset);
+    let error = ended.expect_err("a reset, not an end").kind();
+    assert_eq!(error, std::io::ErrorKind::ConnectionReset);
+    assert!(body.len() <= half);
+
+    let (head, body, ended) = spoil(Fault::Truncate);
+    assert!(head.contains(&length) && ended.is_ok(), "{head} {ended:?}");
+    assert!(body == bytes[..half], "{} bytes", body.len());
+
+    let (_, body, _) = spoil(Fault::Flip);
+    let differ = body.iter().zip(&bytes).filter(|(a, b)| a != b);
+    let differ: Vec<u32> = differ.map(|(a, b)| (a ^ b).count_ones()).collect();
+    assert_eq!((body.len(), differ), (bytes.len(), vec![1]));
+    let (_, body, _) = read(proxy.address);
+    assert!(body == bytes, "the same read a second time");
+
+    let pause = Duration::from_millis(300);
+    let start = std::time::Instant::now();
+    let (_, body, _) = spoil(Fault::Stall(pause));
+    assert!(body == bytes && start.elapsed() >= pause);
+
+    proxy.set_line(Line {
+        is_down: true,
+        ..Line::default()
+    });
+    let (head, _, ended) = spoil(Fault::Flip);
+    assert!(head.is_empty() && ended.is_err(), "{head} {ended:?}");
+}
+
+#[test]
+fn schedules_name_the_reads_they_should() {
+    let (proxy, bytes, _folder) = proxied();
+    let slowed = |when, n: usize| -> Vec<bool> {
+        proxy.set_fault(Some((Fault::SlowDown, when)));
+        (0..n).map(|_| read(proxy.address).1 != bytes).collect()
+    };
+    let when = When::Every {
+        every: 4,
+        burst: 2,
+        from: 1,
+    };
+    let (yes, no) = (true, false);
+    assert_eq!(slowed(when, 8), [no, yes, yes, no, no, yes, yes, no]);
+    let when = When::Share {
+        share: 0.2,
+        seed: 1,
+    };
+    let first = slowed(when, 100);
+    assert_eq!(
+        slowed(when, 100),
+        first,
+        "the same seed names the same reads"
+    );
+    let n = first.iter().filter(|&&slowed| slowed).count();
+    assert!((10..=30).contains(&n), "{n} of 100 at 20 %");
+}

@@ -1,0 +1,54 @@
+//! Tests in a network that has nothing but loopback.
+
+use std::process::{Command, Stdio};
+
+/// Set in the process that runs the test itself.
+const INSIDE: &str = "UNDERSTUDY_TEST_ALONE";
+
+/// Runs the test called `name` of this binary in a process of its own, and that in a network
+/// namespace with loopback alone: a missing endpoint or credential cannot send a request elsewhere.
+/// Where the machine allows no namespaces the test runs without, and says so.
+///
+/// `name` is the test's path in the binary, as `--list` prints it.
+pub(crate) fn alone(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let this = std::env::current_exe().expect("a test knows its binary");
+    let mut command = if namespaces_work() {
+        let mut command = Command::new("unshare");
+        // The kernel ends whatever a test leaves behind: it is in its process namespace.
+        command.args(["-rn", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["sh", "-c", r#"ip link set lo up && exec "$0" "$@""#]);
+        command.arg(this);
+        command
+    } else {
+        println!("note: no network namespace of its own (unshare -rn, ip): {name} runs without");
+        Command::new(this)
+    };
+    let output = command
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, if namespaces_work() { "namespace" } else { "" })
+        .output()
+        .expect("the test's own binary starts");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    print!("{said}");
+    let has_run = said.contains("test result: ok. 1 passed");
+    assert!(output.status.success() && has_run, "{name}: see above");
+}
+
+/// Whether this process has a network of its own.
+pub(crate) fn is_alone() -> bool {
+    std::env::var(INSIDE).is_ok_and(|inside| !inside.is_empty())
+}
+
+fn namespaces_work() -> bool {
+    let mut probe = Command::new("unshare");
+    probe.args(["-rn", "--pid", "--fork", "--mount-proc"]);
+    probe.args(["sh", "-c", "ip link set lo up"]);
+    probe
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    probe.status().is_ok_and(|status| status.success())
+}

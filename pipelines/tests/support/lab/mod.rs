@@ -1,0 +1,20 @@
+//! The laboratory: real servers, a proxy with faults, and a network without a way out.
+//!
+//! Servers are found where `.ci/run` puts them, or by an environment variable; what cannot be had is
+//! said, and its tests are skipped.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test binary uses a part of this"
+)]
+
+pub(crate) mod alone;
+pub(crate) mod azurite;
+pub(crate) mod gcs;
+pub(crate) mod http;
+pub(crate) mod hub;
+pub(crate) mod inside;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod reader;
+pub(crate) mod seaweed;
