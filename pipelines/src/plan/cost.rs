@@ -29,7 +29,9 @@ impl Costs {
     /// The costs of all rows, set after set; rows of cost 0 are left out of the plan.
     pub fn new(rows: &[u32]) -> Self {
         let mut costs = Self::empty(rows.iter().copied().max().unwrap_or(0));
-        rows.iter().for_each(|&cost| costs.push(cost));
+        for &cost in rows {
+            costs.push(cost);
+        }
         costs
     }
 
