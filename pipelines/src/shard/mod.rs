@@ -266,17 +266,21 @@ impl ShardSet {
     /// Reads the mapped columns of one row group, with one ranged read where they lie together.
     /// What comes damaged is read once more, with its footer, which may be what is damaged.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
-        twice(|again| self.read_group_way(shard, group, again)).await
+        let object = &self.shards[shard].object;
+        twice(|again| async move {
+            let object = object.way(again);
+            self.read_group_of(&object, shard, group).await
+        })
+        .await
     }
 
-    /// Reads a row group; `again` past the cache, which may hold what was damaged on its way there.
-    pub(crate) async fn read_group_way(
-        &self,
-        shard: usize,
-        group: usize,
-        again: bool,
-    ) -> Result<Rows> {
-        let object = &*self.shards[shard].object.way(again);
+    /// Reads a row group past the cache, which may hold what was damaged on its way there.
+    pub(crate) async fn read_group_again(&self, shard: usize, group: usize) -> Result<Rows> {
+        let object = self.shards[shard].object.way(true);
+        self.read_group_of(&object, shard, group).await
+    }
+
+    async fn read_group_of(&self, object: &Object, shard: usize, group: usize) -> Result<Rows> {
         let (footer, classes) = (
             self.footer(object, shard).await?,
             self.class_numbers.clone(),

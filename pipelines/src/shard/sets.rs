@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Group, Kind, Length, Rows, Shard, ShardSet, Vocabulary};
+use super::{Length, Rows, Shard, ShardSet, Vocabulary};
 use crate::{Error, Result};
 
 /// One or several sets, read as one: their rows, shards and row groups are numbered set after set.
@@ -81,11 +81,6 @@ impl Sets {
             .map(|(&first, set)| first..first + set.rows)
     }
 
-    /// What the rows are.
-    pub fn kind(&self) -> Kind {
-        self.all[0].kind
-    }
-
     /// What the ids of sets of tokens mean.
     pub fn tokenizer(&self) -> Option<&Vocabulary> {
         self.all[0].tokenizer.as_ref()
@@ -94,10 +89,7 @@ impl Sets {
     /// Class names in the order of the labels' numbers, where all sets have the same.
     pub fn classes(&self) -> Option<&[String]> {
         let classes = self.all[0].classes.as_deref();
-        let same = self
-            .sets
-            .iter()
-            .all(|set| set.classes.as_deref() == classes);
+        let same = self.all.iter().all(|set| set.classes.as_deref() == classes);
         classes.filter(|_| same)
     }
 
@@ -120,14 +112,11 @@ impl Sets {
         (set, shard, row - self.first_rows[set_idx] - shard.first_row)
     }
 
-    /// All row groups, in the order of their shards.
-    pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        let shards = self.all.iter().flat_map(|set| &set.shards);
-        shards.flat_map(|shard| &shard.groups)
-    }
-
-    /// Reads one row group, see [`ShardSet::read_group`]; `again` past the cache, where what came
-    /// was not what the rows' hashes say.
+    /// Reads one row group, see [`ShardSet::read_group`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ShardSet::read_group`].
     pub(crate) async fn read_group(
         &self,
         shard_idx: usize,
@@ -135,11 +124,10 @@ impl Sets {
         again: bool,
     ) -> Result<Rows> {
         let (set, shard) = self.find(shard_idx);
-        let set = &self.all[set];
         if again {
-            set.read_group_way(shard, group, again).await
+            self.all[set].read_group_again(shard, group).await
         } else {
-            set.read_group(shard, group).await
+            self.all[set].read_group(shard, group).await
         }
     }
 
