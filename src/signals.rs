@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM ask for an orderly end, after which the same command goes on; a second SIGINT ends at once.
+//! SIGINT and SIGTERM ask for an orderly end, after which the same command goes on; a second SIGINT
+//! ends at once.
 //!
 //! A second SIGTERM does not: those who send it send it to the process and again to its group
 //! (`timeout`, job schedulers), and follow with SIGKILL when they mean it.

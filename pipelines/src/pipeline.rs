@@ -28,9 +28,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Select, Sender};
 
 use self::collate::Collator;
 use self::fetch::{GroupKey, Windows};
@@ -227,6 +227,27 @@ impl Pipeline {
         WholeSet::open(config, url, batch, options.world)?.labelled(options)
     }
 
+    /// Waits until [`Iterator::next`] would return at once, for at most so long; whether it would.
+    /// The batch last handed out is given up as `next` does.
+    pub fn ready_within(&mut self, timeout: Duration) -> bool {
+        self.give_back();
+        let start = Instant::now();
+        let mut select = Select::new();
+        select.recv(&self.batches);
+        let is_ready = select.ready_timeout(timeout).is_ok();
+        self.recorder
+            .next_nanos
+            .fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+        is_ready
+    }
+
+    fn give_back(&mut self) {
+        if std::mem::take(&mut self.holds_batch) {
+            // If the order thread has ended, what it left in the channel needs no credit.
+            let _ended = self.events.send(Event::Returned);
+        }
+    }
+
     /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
     pub fn fingerprint(&self) -> u64 {
         self.set.fingerprint()
@@ -264,10 +285,7 @@ impl Iterator for Pipeline {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        if std::mem::take(&mut self.holds_batch) {
-            // If the order thread has ended, what it left in the channel needs no credit.
-            let _ended = self.events.send(Event::Returned);
-        }
+        self.give_back();
         let start = Instant::now();
         let received = self.batches.recv();
         self.recorder

@@ -26,6 +26,9 @@ use progress::Progress;
 use run::Run;
 use step::{StartError, Trainer};
 
+/// How often a trainer that waits for data looks whether a signal has come.
+const LISTEN_EVERY: Duration = Duration::from_millis(200);
+
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -85,7 +88,6 @@ pub fn train(
     resume: &Resume,
     device: &Device,
 ) -> Result<Ending, TrainError> {
-    let signals = Signals::watch();
     let run = Run::open(folder)?;
     config.threads.resolve();
     crate::device::set_compute_threads(&config.threads);
@@ -97,6 +99,8 @@ pub fn train(
     batch::check_vocabulary(&config.model, &config.data.train, data.specials())?;
     trainer.bind_data(data.fingerprint(), &config.data.train)?;
     run.write_config(&config)?;
+    // Before this there is nothing to save, and a signal ends the process as it always does.
+    let signals = Signals::watch();
 
     let path = folder.join("metrics.jsonl");
     let at_metrics = |source| TrainError::Metrics {
@@ -108,9 +112,19 @@ pub fn train(
 
     let mut saved = trainer.steps_done();
     while trainer.steps_done() < config.steps {
-        if let Err(error) = step(&mut trainer, &mut data, &mut progress) {
-            keep(&trainer, &run, &config, saved);
-            return Err(error);
+        match step(&mut trainer, &mut data, &mut progress, &signals) {
+            Ok(Step::Done) => {}
+            Ok(Step::Interrupted) => {
+                if trainer.steps_done() != saved {
+                    trainer.save(&run)?;
+                }
+                progress.interrupted(trainer.steps_done());
+                return Ok(Ending::Interrupted);
+            }
+            Err(error) => {
+                keep(&trainer, &run, &config, saved);
+                return Err(error);
+            }
         }
 
         let done = trainer.steps_done();
@@ -145,15 +159,31 @@ pub fn train(
     Ok(Ending::Finished)
 }
 
+/// How a step ended without an error.
+enum Step {
+    Done,
+    /// A signal came while there was nothing to compute: the model is that of the step before.
+    Interrupted,
+}
+
 /// One optimizer step: its micro-batches as the pipeline has them ready.
 fn step(
     trainer: &mut Trainer,
     data: &mut Pipeline,
     progress: &mut Progress,
-) -> Result<(), TrainError> {
+    signals: &Signals,
+) -> Result<Step, TrainError> {
     trainer.begin_step();
     for _ in 0..trainer.micro_batches() {
-        let (batch, wait) = timed(|| data.next());
+        let from = Instant::now();
+        // A store may keep data waiting for minutes, and the machine may be taken away meanwhile.
+        while !data.ready_within(LISTEN_EVERY) {
+            if signals.received() {
+                return Ok(Step::Interrupted);
+            }
+        }
+        let batch = data.next();
+        let wait = from.elapsed();
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
         progress.took(batch.n_samples, wait);
         trainer.accumulate(batch)?;
@@ -162,7 +192,7 @@ fn step(
         return Err(TrainError::BadStep(trainer.steps_done()));
     }
     trainer.finish_step(data.bad_rows());
-    Ok(())
+    Ok(Step::Done)
 }
 
 /// Saves what was done since the checkpoint at step `saved`, when data ends the run: the model is
@@ -192,10 +222,4 @@ fn open_data(config: &RunConfig, run: &Run, trainer: &Trainer) -> Result<Pipelin
         ..Options::default()
     };
     Ok(Pipeline::train(&config.data, &options)?)
-}
-
-fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
-    let from = Instant::now();
-    let value = f();
-    (value, from.elapsed())
 }

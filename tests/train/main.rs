@@ -3,6 +3,8 @@
 mod embed;
 mod refuse;
 mod resume;
+mod server;
+mod spot;
 mod support;
 
 use support::{DEVICE, Sandbox};

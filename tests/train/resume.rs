@@ -1,12 +1,11 @@
 //! A run that was killed, interrupted or left by its data goes on as if nothing had been.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
-use crate::support::{self, DEVICE, Outcome, Sandbox, run_lines};
+use crate::support::{self, DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
 
 /// Ten steps in one go, and five, a checkpoint, a kill −9, and five more, are the same to the bit.
 #[test]
@@ -181,18 +180,4 @@ fn another_runs_checkpoint_starts_a_new_folder_and_no_other() {
         "{}",
         went_on.text
     );
-}
-
-/// Waits until a run has logged `n` steps.
-fn wait_for_steps(run: &Path, n: usize) {
-    let metrics = run.join("metrics.jsonl");
-    let patience = Instant::now();
-    let logged = || std::fs::read_to_string(&metrics).unwrap_or_default();
-    while logged().lines().count() < n {
-        assert!(
-            patience.elapsed() < Duration::from_mins(2),
-            "{n} steps were not logged"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use understudy_pipelines::shard::{Kind, ShardSet};
@@ -174,4 +175,18 @@ pub(crate) fn run_lines(run: &Path) -> Vec<serde_json::Value> {
         .lines()
         .map(|line| serde_json::from_str(line).expect("a line of JSON"))
         .collect()
+}
+
+/// Waits until a run has logged `n` steps.
+pub(crate) fn wait_for_steps(run: &Path, n: usize) {
+    let metrics = run.join("metrics.jsonl");
+    let patience = Instant::now();
+    let logged = || std::fs::read_to_string(&metrics).unwrap_or_default();
+    while logged().lines().count() < n {
+        assert!(
+            patience.elapsed() < Duration::from_mins(2),
+            "{n} steps were not logged"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -19,8 +19,19 @@ pub(super) async fn choose(
     columns: &BTreeMap<String, String>,
 ) -> Result<ColumnMap> {
     let schema = match object.format {
-        ShardFormat::Parquet => twice(|| parquet::read_schema(object)).await?,
-        ShardFormat::Arrow => twice(|| arrow::read_schema(object)).await?,
+        ShardFormat::Parquet => {
+            twice(object, |object| async move {
+                parquet::read_schema(&object).await
+            })
+            .await?
+        }
+        ShardFormat::Arrow => {
+            twice(
+                object,
+                |object| async move { arrow::read_schema(&object).await },
+            )
+            .await?
+        }
     };
     let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
     maps.find(|map| map.fits(&schema)).ok_or_else(|| {
@@ -47,16 +58,19 @@ pub(super) enum Footer {
 }
 
 impl Footer {
+    /// Reads a file's footer; once more if it came damaged from afar.
     pub(super) async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
-        twice(|| async {
-            match object.format {
-                ShardFormat::Parquet => parquet::Footer::read(object, columns)
-                    .await
-                    .map(Self::Parquet),
-                ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
-            }
-        })
-        .await
+        let read = |object| async move { Self::read_once(&object, columns).await };
+        twice(object, read).await
+    }
+
+    async fn read_once(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        match object.format {
+            ShardFormat::Parquet => parquet::Footer::read(object, columns)
+                .await
+                .map(Self::Parquet),
+            ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
+        }
     }
 
     pub(super) fn groups(&self) -> &[Group] {

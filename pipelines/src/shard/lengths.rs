@@ -63,7 +63,9 @@ impl ShardSet {
             ));
         };
         let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
-        let batch = twice(|| footer.read_columns(&shard.object, indices.clone())).await?;
+        let (footer, indices) = (&footer, &indices);
+        let read = |object| async move { footer.read_columns(&object, indices.clone()).await };
+        let batch = twice(&shard.object, read).await?;
         let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
         let damaged = |reason: String| error(&reason);
         let lengths = numbers(&batch, place(length)).map_err(damaged)?;

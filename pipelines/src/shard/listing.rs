@@ -127,6 +127,7 @@ async fn by_manifest(location: Location) -> Result<Listing> {
             format,
             bytes: shard.bytes,
             e_tag: Arc::default(),
+            cached: true,
         })
     });
     Ok(Listing {
@@ -209,6 +210,7 @@ fn object(mut location: Location, path: String, format: ShardFormat, meta: Objec
                 .map(version)
                 .map_or_else(OnceLock::new, OnceLock::from),
         ),
+        cached: true,
     }
 }
 

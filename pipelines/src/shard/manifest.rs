@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fetch::twice;
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -93,11 +92,15 @@ impl Manifest {
 
     /// Reads the manifest at a place, `None` where there is none.
     pub(super) async fn read(at: &Location) -> Result<Option<Self>> {
-        twice(|| async {
+        let read = || async {
             let json = at.read().await?;
             json.map(|json| Self::from_json(&json, &at.url)).transpose()
-        })
-        .await
+        };
+        match read().await {
+            // It may have been damaged on its way.
+            Err(Error::Corrupt { .. }) if at.local.is_none() => read().await,
+            manifest => manifest,
+        }
     }
 
     /// Reads a manifest and checks that its numbers agree with each other.

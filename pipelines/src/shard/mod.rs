@@ -29,7 +29,7 @@ use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
-use fetch::{Object, twice};
+use fetch::Object;
 use footer::{Footer, Footers, choose};
 use rows::Classes;
 
@@ -257,33 +257,32 @@ impl ShardSet {
         hash.digest()
     }
 
-    /// Reads the mapped columns of one row group, with one ranged read where they lie together.
-    /// What comes damaged is read once more, with its footer, which may be what is damaged.
+    /// Reads the mapped columns of one row group, with one ranged read where they lie together; once
+    /// more if it came damaged from afar.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
-        twice(|| async {
-            let read = self.try_group(shard, group).await;
-            if matches!(read, Err(Error::Corrupt { .. })) {
+        let object = &self.shards[shard].object;
+        match self.read_group_of(object, shard, group).await {
+            Err(error @ Error::Corrupt { .. }) if object.is_remote() => {
+                tracing::warn!("{error}: it is read once more");
+                // Its footer may be what is damaged.
                 self.kept_footers().forget(shard);
+                self.read_group_afresh(shard, group).await
             }
-            read
-        })
-        .await
+            rows => rows,
+        }
     }
 
-    async fn try_group(&self, shard: usize, group: usize) -> Result<Rows> {
-        let footer = self.footer(shard).await?;
-        let object = &self.shards[shard].object;
+    /// Reads a row group past the cache, which may hold what was damaged on its way there.
+    pub(crate) async fn read_group_afresh(&self, shard: usize, group: usize) -> Result<Rows> {
+        let object = self.shards[shard].object.afresh();
+        self.read_group_of(&object, shard, group).await
+    }
+
+    async fn read_group_of(&self, object: &Object, shard: usize, group: usize) -> Result<Rows> {
+        let (footer, classes) = (self.footer(shard).await?, self.class_numbers.clone());
         match &*footer {
-            Footer::Parquet(footer) => {
-                footer
-                    .read_group(object, group, self.class_numbers.clone())
-                    .await
-            }
-            Footer::Arrow(footer) => {
-                footer
-                    .read_group(object, group, self.class_numbers.clone())
-                    .await
-            }
+            Footer::Parquet(footer) => footer.read_group(object, group, classes).await,
+            Footer::Arrow(footer) => footer.read_group(object, group, classes).await,
         }
     }
 

@@ -1,0 +1,171 @@
+//! Machines that are taken away, and stores that go away.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptions, write};
+
+use crate::server::Server;
+use crate::support::{DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
+
+const N_KILLS: usize = 20;
+const N_STEPS: usize = 63;
+const SET: [&str; 4] = [
+    "steps=63",
+    "train.log_every=1",
+    "train.save_every=2",
+    "data.max_bad_fraction=0.5",
+];
+
+/// Kill −9 at any moment, twenty times: the parameters at the end are those of the unbroken run, to
+/// the bit, over pictures of ten epochs of which one is damaged.
+#[test]
+fn twenty_kills_change_nothing() {
+    let sandbox = Sandbox::with_pictures(96);
+    sandbox.flip_a_bit(7);
+    let whole = sandbox.train("whole", DEVICE, &SET);
+    assert!(whole.status.success(), "{}", whole.text);
+
+    let seed = RandomState::new();
+    for i in 0..N_KILLS {
+        let mut child = sandbox
+            .train_command("broken", DEVICE, &SET)
+            .spawn()
+            .expect("started");
+        let draw = seed.hash_one(i);
+        let after_step = 1 + i * (N_STEPS - 3) / N_KILLS + (draw % 3) as usize;
+        println!("kill {i} at step {after_step} or later");
+        wait_for_steps(&sandbox.run("broken"), after_step);
+        // Somewhere in a step, a line or a checkpoint.
+        std::thread::sleep(Duration::from_micros((draw >> 8) % 40_000));
+        child.kill().expect("killed");
+        let status = child.wait().expect("gone");
+        assert_eq!(status.code(), None, "it ended before kill {i}");
+    }
+    let last = sandbox.train("broken", DEVICE, &SET);
+    assert!(last.status.success(), "{}", last.text);
+
+    for file in ["student", "teacher", "optimizer"] {
+        let name = format!("checkpoints/step-000000063/{file}.safetensors");
+        let [a, b] = ["whole", "broken"]
+            .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
+        assert!(a == b, "{file} differs after {N_KILLS} kills");
+    }
+    let [a, b] = ["whole", "broken"].map(|run| run_lines(&sandbox.run(run)));
+    assert_eq!(a.len(), N_STEPS);
+    for (step, (a, b)) in a.iter().zip(&b).enumerate() {
+        for key in ["step", "train/loss", "data/bad_samples"] {
+            assert_eq!(a[key], b[key], "{key} of line {step}");
+        }
+    }
+    assert_eq!(a.len(), b.len(), "a line for each step");
+}
+
+/// A store that is silent for longer than a machine has to live: the signal is heeded at once, and
+/// the run goes on from the step it was at.
+#[test]
+fn a_signal_is_heeded_while_data_is_waited_for() {
+    let sandbox = Sandbox::with_pictures(96);
+    let server = Server::start(sandbox.root());
+    write_small_groups(&sandbox);
+    let data = format!("data.train={}/groups/train", server.url());
+    let set = [
+        "train.log_every=1",
+        "steps=100000",
+        "data.window_chunks=1",
+        &data,
+    ];
+    let child = sandbox
+        .train_command("run", DEVICE, &set)
+        .spawn()
+        .expect("started");
+    wait_for_steps(&sandbox.run("run"), 2);
+    server.be_silent();
+    let done = wait_for_a_halt(&sandbox);
+    assert!(
+        Command::new("kill")
+            .arg(child.id().to_string())
+            .status()
+            .is_ok_and(|status| status.success())
+    );
+    let ended = child.wait_with_output().expect("ended");
+    assert_eq!(ended.status.code(), Some(130));
+    server.speak();
+    let more = format!("steps={}", done + 2);
+    let resumed = sandbox.train(
+        "run",
+        DEVICE,
+        &["train.log_every=1", "data.window_chunks=1", &more, &data],
+    );
+    assert!(resumed.status.success(), "{}", resumed.text);
+    let from = format!("going on from step {done}");
+    assert!(resumed.text.contains(&from), "{}", resumed.text);
+}
+
+/// A store that is gone for longer than `retry_for` ends the run with what it has learnt.
+#[test]
+fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
+    let sandbox = Sandbox::with_pictures(96);
+    let server = Server::start(sandbox.root());
+    write_small_groups(&sandbox);
+    let data = format!("data.train={}/groups/train", server.url());
+    let set = [
+        "data.window_chunks=1",
+        "train.log_every=1",
+        "train.save_every=1000000",
+        "steps=100000",
+        "data.retry_for=2s",
+        &data,
+    ];
+    let child = sandbox
+        .command("run", DEVICE, &set)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    wait_for_steps(&sandbox.run("run"), 2);
+    server.refuse();
+    let ended = Outcome::of(child.wait_with_output().expect("ended"));
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.text);
+    assert!(ended.text.contains("retry_for"), "{}", ended.text);
+    assert!(ended.text.contains("503"), "{}", ended.text);
+    let checkpoints = std::fs::read_dir(sandbox.run("run").join("checkpoints")).expect("saved");
+    assert_eq!(checkpoints.count(), 1, "{}", ended.text);
+}
+
+/// The sandbox's pictures in row groups of few rows, which come and go all the time.
+fn write_small_groups(sandbox: &Sandbox) {
+    let options = WriteOptions {
+        sources: vec![sandbox.root().join("set-pictures")],
+        to: sandbox.root().join("groups"),
+        columns: BTreeMap::new(),
+        labels: None,
+        recipe: Recipe::Image(ImageRecipe {
+            resize_short: None,
+            quality: 90,
+            encode: Encode::Keep,
+            check: Check::Header,
+        }),
+        shard_bytes: 1 << 30,
+        row_group_bytes: 4 << 10,
+        threads: 1,
+    };
+    write(&options, &mut |_| (), &AtomicBool::new(false)).expect("shards");
+}
+
+/// The steps done once no more come.
+fn wait_for_a_halt(sandbox: &Sandbox) -> usize {
+    let mut done = 0;
+    loop {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = run_lines(&sandbox.run("run")).len();
+        if now == done {
+            return done;
+        }
+        done = now;
+    }
+}
