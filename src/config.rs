@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{MaskConfig, Modality};
+use understudy_pipelines::store::Folder;
 
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::optim::OptimConfig;
@@ -92,6 +93,9 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A store did not give it.
+    #[error(transparent)]
+    Store(#[from] understudy_pipelines::Error),
     /// Not TOML, an unknown key or a wrong type: the parser's words, with line and caret.
     #[error("{path}:\n{reason}")]
     Parse {
@@ -142,6 +146,20 @@ impl RunConfig {
             source,
         })?;
         Self::parse(path, &text, assignments)
+    }
+
+    /// [`RunConfig::load`]s the file `name` of a folder, which may lie in a store.
+    pub fn load_in(
+        folder: &Folder,
+        name: &str,
+        assignments: &[String],
+    ) -> Result<Self, ConfigError> {
+        let path = PathBuf::from(folder.url_of(name));
+        let text = folder.read(name)?.ok_or_else(|| ConfigError::Io {
+            path: path.clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        Self::parse(&path, &String::from_utf8_lossy(&text), assignments)
     }
 
     /// As [`RunConfig::load`], from text; `path` is for messages.

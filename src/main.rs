@@ -1,6 +1,6 @@
 //! The binary `understudy`: train, evaluate, embed, look at the machine, see a demo.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use understudy::evaluate::{EvaluateError, RunEvaluateError};
 use understudy::pretrained::{PretrainedError, Whose};
 use understudy::train::{Ending, Resume, TrainError};
 use understudy_pipelines::budget::parse_bytes;
+use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
 use understudy_pipelines::write::resume::QUARANTINE_NAME;
 
@@ -46,16 +47,17 @@ enum Command {
 
 #[derive(Args)]
 struct Train {
-    /// The recipe, or the config.toml of a run to go on with.
-    config: PathBuf,
+    /// The recipe, or the config.toml of a run to go on with: a path or URL.
+    config: String,
     /// Change a value of the recipe, for example optim.lr=1e-4; may be given more than once.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The run's folder [default: runs/NAME-OF-THE-RECIPE]
-    #[arg(long)]
-    run: Option<PathBuf>,
+    /// The run's folder, a path or s3://bucket/…, gs://bucket/…, az://container/… [default:
+    /// runs/NAME-OF-THE-RECIPE]
+    #[arg(long, value_name = "URL")]
+    run: Option<String>,
     /// Go on from the newest checkpoint (auto), start (never), or go on from another run or checkpoint.
-    #[arg(long, default_value = "auto", value_name = "auto|never|DIR")]
+    #[arg(long, default_value = "auto", value_name = "auto|never|URL")]
     resume: String,
     /// auto, cpu, cuda, cuda:N or flex.
     #[arg(long, default_value = "auto")]
@@ -64,8 +66,8 @@ struct Train {
 
 #[derive(Args)]
 struct Evaluate {
-    /// A run, one of its checkpoints, or an imported model.
-    run: PathBuf,
+    /// A run, one of its checkpoints, or an imported model: a path or URL.
+    run: String,
     /// Whose weights [default: the teacher's, if there is one]
     #[arg(long)]
     weights: Option<Whose>,
@@ -88,8 +90,8 @@ struct Import {
 
 #[derive(Args)]
 struct Export {
-    /// A run, one of its checkpoints, or an imported model.
-    model: PathBuf,
+    /// A run, one of its checkpoints, or an imported model: a path or URL.
+    model: String,
     /// Where it goes: a new folder.
     #[arg(long)]
     to: PathBuf,
@@ -104,13 +106,13 @@ Each row has `row` (its number in SHARDS), `path` and `label` where SHARDS has t
 one vector per sample, with --frames a list of vectors. Bad samples are left out and listed in \
 TO/quarantine.jsonl. A run that was stopped or killed goes on with the same command.")]
 struct EmbedArgs {
-    /// A run, one of its checkpoints, or an imported model.
-    model: PathBuf,
+    /// A run, one of its checkpoints, or an imported model: a path or URL.
+    model: String,
     /// The set: a folder of shards, one shard, or a pattern.
     shards: String,
-    /// Folder of the features.
-    #[arg(long, value_name = "DIR", value_parser = local_folder)]
-    to: PathBuf,
+    /// Folder of the features: a path, or s3://bucket/…, gs://bucket/…, az://container/…
+    #[arg(long, value_name = "URL")]
+    to: String,
     /// Whose weights [default: the teacher's, if there is one]
     #[arg(long)]
     weights: Option<Whose>,
@@ -175,19 +177,29 @@ fn main() -> ExitCode {
 }
 
 fn train(args: &Train) -> anyhow::Result<ExitCode> {
-    let config = RunConfig::load(&args.config, &args.set)?;
-    let folder = args
-        .run
-        .clone()
-        .unwrap_or_else(|| default_run(&args.config));
+    let config = load_config(&args.config, &args.set)?;
+    let options = config.data.store_options();
+    let options = options.map_err(|reason| understudy_pipelines::Error::Config(vec![reason]))?;
+    let run = match &args.run {
+        Some(run) => run.clone(),
+        None => default_run(&args.config),
+    };
+    let run = Folder::open(&run, &options)?;
+    let resume = Resume::parse(&args.resume, &options)?;
     let device = understudy::device::open(&args.device)?;
-    let ending = understudy::train::train(
-        config,
-        &folder,
-        &Resume::from(args.resume.as_str()),
-        &device,
-    )?;
+    let ending = understudy::train::train(config, &run, &resume, &device)?;
     Ok(ending_code(ending))
+}
+
+/// A recipe here, or one in a store.
+fn load_config(place: &str, set: &[String]) -> anyhow::Result<RunConfig> {
+    match place.rsplit_once('/') {
+        Some((folder, name)) if place.contains("://") => {
+            let folder = Folder::open(folder, &StoreOptions::default())?;
+            Ok(RunConfig::load_in(&folder, name, set)?)
+        }
+        _ => Ok(RunConfig::load(Path::new(place), set)?),
+    }
 }
 
 fn ending_code(ending: Ending) -> ExitCode {
@@ -198,20 +210,24 @@ fn ending_code(ending: Ending) -> ExitCode {
 }
 
 /// `runs/NAME` for the recipe `configs/NAME.toml`; the run's own folder for a run's `config.toml`.
-fn default_run(config: &std::path::Path) -> PathBuf {
-    match (
-        config.file_stem().and_then(|stem| stem.to_str()),
-        config.parent(),
-    ) {
-        (Some("config"), Some(folder)) if folder.join("checkpoints").exists() => folder.to_owned(),
-        (Some(name), _) => PathBuf::from("runs").join(name),
-        (None, _) => PathBuf::from("runs/run"),
+fn default_run(config: &str) -> String {
+    if let Some((folder, "config.toml")) = config.rsplit_once('/')
+        && (folder.contains("://") || Path::new(folder).join("checkpoints").exists())
+    {
+        return folder.to_owned();
+    }
+    let stem = Path::new(config).file_stem().unwrap_or_default();
+    match stem.to_string_lossy().as_ref() {
+        "config" if Path::new("checkpoints").exists() => ".".to_owned(),
+        "" => "runs/run".to_owned(),
+        name => format!("runs/{name}"),
     }
 }
 
 fn evaluate(args: &Evaluate) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
-    let table = understudy::evaluate::run(&args.run, args.weights, &args.set, &device)?;
+    let run = Folder::open(&args.run, &StoreOptions::default())?;
+    let table = understudy::evaluate::run(&run, args.weights, &args.set, &device)?;
     print(&table.to_string())
 }
 
@@ -222,14 +238,15 @@ fn import(args: &Import) -> anyhow::Result<ExitCode> {
 }
 
 fn export(args: &Export) -> anyhow::Result<ExitCode> {
-    let exported = understudy::export::export(&args.model, args.weights, &args.to)?;
+    let model = Folder::open(&args.model, &StoreOptions::default())?;
+    let exported = understudy::export::export(&model, args.weights, &args.to)?;
     print(&format!("{}: {}", exported.path.display(), exported.hint))
 }
 
 fn embed(args: EmbedArgs) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
     let wanted = Embed {
-        model: args.model,
+        model: Folder::open(&args.model, &StoreOptions::default())?,
         shards: args.shards,
         to: args.to,
         whose: args.weights,
@@ -247,7 +264,7 @@ fn embed(args: EmbedArgs) -> anyhow::Result<ExitCode> {
             ExitCode::from(130),
         ),
     };
-    let (set, size) = (report.set.display(), HumanBytes(report.bytes));
+    let (set, size) = (report.set, HumanBytes(report.bytes));
     let bad = match report.quarantined {
         0 => String::new(),
         n => format!("\n  {n} bad samples left out: see {set}/{QUARANTINE_NAME}"),
@@ -257,17 +274,6 @@ fn embed(args: EmbedArgs) -> anyhow::Result<ExitCode> {
         report.rows, report.shards
     ))?;
     Ok(code)
-}
-
-/// A folder, or the `file://` URL of one.
-fn local_folder(text: &str) -> Result<PathBuf, String> {
-    match text.split_once("://") {
-        None => Ok(PathBuf::from(text)),
-        Some(("file", path)) => Ok(PathBuf::from(path)),
-        Some((scheme, _)) => Err(format!(
-            "writes to folders and file://, not yet to {scheme}://"
-        )),
-    }
 }
 
 fn doctor() -> anyhow::Result<ExitCode> {
@@ -306,8 +312,12 @@ fn report(error: &anyhow::Error) {
 
 /// 2 for bad usage or config, 3 for a run that diverged or collapsed, else 1.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage = error.is::<ConfigError>()
+    let usage = matches!(error.downcast_ref(), Some(config) if !matches!(config, ConfigError::Store(_)))
         || error.is::<DeviceError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(understudy_pipelines::Error::Config(_))
+        )
         || matches!(
             error.downcast_ref(),
             Some(

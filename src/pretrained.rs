@@ -3,10 +3,9 @@
 //! All three are a folder with `config.toml` and weights in safetensors. What was imported lacks
 //! the optimizer, and may lack a teacher and what turned the student's tokens into predictions.
 
-use std::path::{Path, PathBuf};
-
 use burn::module::Module;
 use burn::tensor::Device;
+use understudy_pipelines::store::Folder;
 
 use crate::config::{ConfigError, RunConfig};
 use crate::import::Tensors;
@@ -40,12 +39,15 @@ pub enum PretrainedError {
     Weights(#[from] WeightsError),
     /// It was imported from a file that has none.
     #[error("{0}: this model has no teacher; take --weights student")]
-    NoTeacher(PathBuf),
+    NoTeacher(String),
+    /// A store did not say what is there.
+    #[error(transparent)]
+    Store(#[from] understudy_pipelines::Error),
     /// Its tensors are not the model's.
     #[error("{path}: {source}")]
     Load {
         /// The checkpoint.
-        path: PathBuf,
+        path: String,
         /// Which tensor.
         source: LoadError,
     },
@@ -74,7 +76,7 @@ impl Whose {
 #[derive(Debug)]
 pub struct Pretrained {
     /// The folder itself: a checkpoint's or an imported model's.
-    pub path: PathBuf,
+    pub folder: Folder,
     /// Its config.
     pub config: RunConfig,
     /// Whose weights are taken.
@@ -82,24 +84,26 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Finds what `path` names. `set` changes values of its config; without a wish the weights are
-    /// the teacher's, or the student's where there is no teacher.
+    /// Finds what `folder` is: a model, or a run. `set` changes values of its config; without a wish
+    /// the weights are the teacher's, or the student's where there is no teacher.
     pub fn open(
-        path: &Path,
+        folder: &Folder,
         whose: Option<Whose>,
         set: &[String],
     ) -> Result<Self, PretrainedError> {
-        let path = find(path)?;
-        let config = RunConfig::load(&path.join("config.toml"), set)?;
-        let has_teacher = path.join(TEACHER).exists();
+        let folder = find(folder)?;
+        let config = RunConfig::load_in(&folder, "config.toml", set)?;
+        let has_teacher = folder.size(TEACHER)?.is_some();
         let whose = match whose {
-            Some(Whose::Teacher) if !has_teacher => return Err(PretrainedError::NoTeacher(path)),
+            Some(Whose::Teacher) if !has_teacher => {
+                return Err(PretrainedError::NoTeacher(folder.url()));
+            }
             Some(whose) => whose,
             None if has_teacher => Whose::Teacher,
             None => Whose::Student,
         };
         Ok(Self {
-            path,
+            folder,
             config,
             whose,
         })
@@ -108,9 +112,9 @@ impl Pretrained {
     /// All tensors. A teacher may share parts of its student, audio's extractor say: what the
     /// teacher has of its own takes the place of the student's.
     pub fn tensors(&self) -> Result<Tensors, PretrainedError> {
-        let mut tensors = weights::read(&self.path.join(STUDENT))?;
+        let mut tensors = weights::read_in(&self.folder, STUDENT)?;
         if self.whose == Whose::Teacher {
-            tensors.extend(weights::read(&self.path.join(TEACHER))?);
+            tensors.extend(weights::read_in(&self.folder, TEACHER)?);
         }
         Ok(tensors)
     }
@@ -120,18 +124,18 @@ impl Pretrained {
         let tensors = encoder_tensors(self.tensors()?);
         let empty = empty(self.config.model.encoder(), &tensors, device);
         params::load(empty, tensors).map_err(|source| PretrainedError::Load {
-            path: self.path.clone(),
+            path: self.folder.url(),
             source,
         })
     }
 }
 
-/// The folder with weights that `path` names: itself, or the newest checkpoint of the run there.
-pub fn find(path: &Path) -> Result<PathBuf, RunError> {
-    if path.join(STUDENT).exists() {
-        return Ok(path.to_owned());
+/// The folder with weights: `folder` itself, or the newest checkpoint of the run there.
+pub fn find(folder: &Folder) -> Result<Folder, RunError> {
+    if folder.size(STUDENT)?.is_some() {
+        return Ok(folder.clone());
     }
-    find_checkpoint(path)
+    find_checkpoint(folder)
 }
 
 /// Those below `encoder.`, without that prefix.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use understudy_pipelines::store::Folder;
 
 /// Why a file of tensors could not be written, read or used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum WeightsError {
         /// Its element type.
         found: String,
     },
+    /// A store did not give it.
+    #[error(transparent)]
+    Store(#[from] understudy_pipelines::Error),
     /// A parameter has no tensor.
     #[error("no tensor for `{0}`")]
     Missing(String),
@@ -78,7 +82,24 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
         path: path.to_owned(),
         source,
     })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| WeightsError::Damaged {
+    parse(path, &bytes)
+}
+
+/// [`read`]s the file `name` of a folder, which may lie in a store.
+pub fn read_in(folder: &Folder, name: &str) -> Result<BTreeMap<String, TensorData>, WeightsError> {
+    let path = PathBuf::from(folder.url_of(name));
+    match folder.read_large(name)? {
+        Some(bytes) => parse(&path, &bytes),
+        None => Err(WeightsError::Io {
+            path,
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
+/// `path` is for messages.
+fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, WeightsError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Damaged {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;

@@ -1,6 +1,6 @@
 //! `understudy demo`: from nothing to a trained encoder and what it is worth.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
@@ -38,12 +38,12 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
         "3/4  training data2vec 2.0: an encoder of {:.1} million parameters",
         n_params as f64 / 1e6
     );
-    if train(config, &run, &Resume::Auto, device)? == Ending::Interrupted {
+    if train(config, &run.as_path().into(), &Resume::Auto, device)? == Ending::Interrupted {
         return Ok(Ending::Interrupted);
     }
 
     tracing::info!("4/4  evaluating: k-NN and a linear probe on frozen features");
-    let table = evaluate::run(&run, None, &[], device)?;
+    let table = evaluate::run(&run.as_path().into(), None, &[], device)?;
     for line in table.to_string().lines() {
         tracing::info!("{line}");
     }
@@ -68,7 +68,7 @@ pub fn write_set(
         .with_context(|| format!("drawing pictures in {}", pictures.display()))?;
     let options = WriteOptions {
         sources: vec![pictures.to_owned()],
-        to: set.to_owned(),
+        to: path_of(set)?,
         columns: std::collections::BTreeMap::new(),
         labels: None,
         recipe: Recipe::Image(ImageRecipe {
@@ -86,7 +86,10 @@ pub fn write_set(
 }
 
 fn absolute(path: &Path) -> anyhow::Result<String> {
-    let path: PathBuf = std::path::absolute(path)?;
+    path_of(&std::path::absolute(path)?)
+}
+
+fn path_of(path: &Path) -> anyhow::Result<String> {
     path.to_str()
         .map(str::to_owned)
         .with_context(|| format!("{} is not UTF-8", path.display()))

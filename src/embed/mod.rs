@@ -6,13 +6,12 @@
 
 mod progress;
 
-use std::path::PathBuf;
-
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, WholeSet};
+use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
     FeatureOptions, FeatureReport, FeatureRows, FeatureSet, files_xxh3,
 };
@@ -28,11 +27,11 @@ use crate::signals::Signals;
 #[derive(Debug, Clone)]
 pub struct Embed {
     /// A run, one of its checkpoints, or an imported model.
-    pub model: PathBuf,
+    pub model: Folder,
     /// The set: a folder of shards, a shard, or a pattern.
     pub shards: String,
-    /// The folder of the features.
-    pub to: PathBuf,
+    /// The folder of the features, a path or URL.
+    pub to: String,
     /// Whose weights; without a wish the teacher's, if there is one.
     pub whose: Option<Whose>,
     /// Blocks that samples pass, from 0 to the encoder's depth; without it all of them and the
@@ -59,7 +58,7 @@ pub enum EmbedError {
     )]
     Layer {
         /// The model.
-        model: PathBuf,
+        model: String,
         /// What was asked for.
         layer: usize,
         /// Its blocks.
@@ -85,7 +84,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     crate::device::set_compute_threads(&config.threads);
     let depth = config.model.encoder().depth();
     if let Some(layer) = wanted.layer.filter(|layer| *layer > depth) {
-        let model = pretrained.path.clone();
+        let model = pretrained.folder.url();
         return Err(EmbedError::Layer {
             model,
             layer,
@@ -106,7 +105,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     let pass = Options {
         threads: config.threads.data.unwrap_or(1),
         bad_rows: features.bad_rows().to_vec(),
-        quarantine: Some(features.quarantine_path()),
+        quarantine: Some(features.quarantine_path().to_owned()),
         ..Options::default()
     };
     let mut progress = Progress::new(&wanted.to, n_rows, features.next_row());
@@ -179,10 +178,6 @@ fn feature_options(wanted: &Embed, pretrained: &Pretrained) -> Result<FeatureOpt
         Whose::Teacher => [STUDENT, TEACHER].as_slice(),
         Whose::Student => &[STUDENT],
     };
-    let files: Vec<PathBuf> = files
-        .iter()
-        .map(|name| pretrained.path.join(name))
-        .collect();
     let layer = wanted
         .layer
         .map_or("last".into(), |layer| layer.to_string());
@@ -194,15 +189,18 @@ fn feature_options(wanted: &Embed, pretrained: &Pretrained) -> Result<FeatureOpt
     let encoder = serde_json::to_string(&pretrained.config.model)
         .expect("a table of numbers and names becomes JSON");
     let settings = [
-        ("model_xxh3", files_xxh3(&files)?),
+        ("model_xxh3", files_xxh3(&pretrained.folder, files)?),
         ("encoder", encoder),
         ("weights", pretrained.whose.name().to_owned()),
         ("layer", layer),
         ("frames", frames.to_owned()),
         ("samples", samples(&pretrained.config.data)),
     ];
-    let model = std::path::absolute(&pretrained.path).unwrap_or_else(|_| pretrained.path.clone());
-    let about = [("model", model.display().to_string())];
+    let model = match pretrained.folder.local().map(std::path::absolute) {
+        Some(Ok(path)) => path.display().to_string(),
+        _ => pretrained.folder.url(),
+    };
+    let about = [("model", model)];
     let named = |(name, value): (&str, String)| (name.to_owned(), value);
     Ok(FeatureOptions {
         to: wanted.to.clone(),
@@ -228,6 +226,8 @@ fn samples(data: &DataConfig) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use burn::module::Module;
     use burn::tensor::TensorData;
 
@@ -252,9 +252,9 @@ mod tests {
             lengths: Some(vec![long, short]),
         };
         let wanted = |frames| Embed {
-            model: PathBuf::new(),
+            model: Path::new("").into(),
             shards: String::new(),
-            to: PathBuf::new(),
+            to: String::new(),
             whose: None,
             layer: None,
             frames,

@@ -1,6 +1,5 @@
 //! How far the pass over the set is.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,13 +10,14 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// A bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
     bar: ProgressBar,
-    to: PathBuf,
+    /// The set of features, a path or URL.
+    to: String,
     last_line: Instant,
 }
 
 impl Progress {
     /// Starts to count at row `from` of `n_rows`.
-    pub(super) fn new(to: &Path, n_rows: u64, from: u64) -> Self {
+    pub(super) fn new(to: &str, n_rows: u64, from: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(n_rows), ProgressDrawTarget::stderr());
         let style = "{bar:30} row {pos}/{len}, {per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(style) {
@@ -27,7 +27,7 @@ impl Progress {
         // The rate, and with it the time left, counts from here on.
         bar.reset_eta();
         if from > 0 {
-            tracing::info!("going on from row {from} in {}", to.display());
+            tracing::info!("going on from row {from} in {to}");
         }
         Self {
             bar,
@@ -44,7 +44,7 @@ impl Progress {
             let left = self.bar.eta().as_secs();
             tracing::info!(
                 "{}: row {row}/{}, {:.1} rows/s, {}:{:02} left",
-                self.to.display(),
+                self.to,
                 self.bar.length().unwrap_or_default(),
                 self.bar.per_sec(),
                 left / 60,

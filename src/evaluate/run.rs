@@ -1,10 +1,9 @@
 //! `understudy evaluate`: a run's encoder on the sets that its config names.
 
-use std::path::{Path, PathBuf};
-
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
+use understudy_pipelines::store::Folder;
 
 use super::{Encoder as Row, EvaluateError, Table, compare};
 use crate::batch;
@@ -22,14 +21,6 @@ pub enum RunEvaluateError {
     /// The sets.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
-    /// The table cannot be written.
-    #[error("{path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }
 
 /// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with
@@ -37,7 +28,7 @@ pub enum RunEvaluateError {
 ///
 /// `set` changes values of the run's config. The run may also be an imported model.
 pub fn run(
-    run: &Path,
+    run: &Folder,
     whose: Option<Whose>,
     set: &[String],
     device: &Device,
@@ -67,10 +58,9 @@ pub fn run(
     let threads = config.threads.data.unwrap_or(1);
     let kind = (&config.data, &config.model);
     let table = compare(kind, encoders, config.seed, threads, device)?;
-    let path = table_path(&pretrained.path, name);
-    table
-        .write(&path)
-        .map_err(|source| RunEvaluateError::Write { path, source })?;
+    if let Err(error) = write(&table, &pretrained) {
+        tracing::warn!("the table is not kept: {error}");
+    }
     Ok(table)
 }
 
@@ -84,14 +74,18 @@ fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media) -> Te
     Tensor::cat(vec![means, variances.sqrt()], 1)
 }
 
-/// `evaluate-step-N-WEIGHTS.json` in the run's folder: a checkpoint may be removed later.
-fn table_path(checkpoint: &Path, weights: &str) -> PathBuf {
-    let step = checkpoint
-        .file_name()
-        .map_or_else(|| "step".into(), |name| name.to_string_lossy().into_owned());
-    let run = match checkpoint.parent() {
-        Some(folder) if folder.ends_with("checkpoints") => folder.parent().unwrap_or(folder),
-        _ => checkpoint,
-    };
-    run.join(format!("evaluate-{step}-{weights}.json"))
+/// Writes `evaluate-step-N-WEIGHTS.json` to the run's folder: a checkpoint may be removed later.
+fn write(table: &Table, pretrained: &Pretrained) -> Result<(), understudy_pipelines::Error> {
+    let parent = pretrained.folder.parent();
+    let step = parent.as_ref().map_or("step", |(_, name)| name);
+    let name = format!("evaluate-{step}-{}.json", pretrained.whose.name());
+    let run = parent
+        .as_ref()
+        .and_then(|(parent, _)| match parent.parent() {
+            Some((run, folder)) if folder == "checkpoints" => Some(run),
+            _ => None,
+        });
+    run.as_ref()
+        .unwrap_or(&pretrained.folder)
+        .write(&name, table.to_json())
 }

@@ -42,7 +42,7 @@ pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
     let class = class(&model);
     let config = config(&model, &class)?;
     let processor = processor(&model.pretrained.config.data);
-    let came_with = model.pretrained.path.join(HUGGING_FACE);
+    let came_with = model.pretrained.folder.join(HUGGING_FACE);
 
     let mut tensors = model.tensors;
     // What only pre-training needs.
@@ -63,13 +63,12 @@ pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
         write_json(&to.join("preprocessor_config.json"), &processor)?;
     }
     // Labels' names, tokenizers and processors of an imported model are what they were.
-    if came_with.exists() {
-        for entry in fs::read_dir(&came_with).map_err(at(&came_with))? {
-            let path = entry.map_err(at(&came_with))?.path();
-            let name = path.file_name().unwrap_or_default();
-            if name != "config.json" {
-                fs::copy(&path, to.join(name)).map_err(at(&path))?;
-            }
+    for (name, _) in came_with.files()? {
+        if name != "config.json"
+            && let Some(bytes) = came_with.read(&name)?
+        {
+            let path = to.join(name);
+            fs::write(&path, bytes).map_err(at(&path))?;
         }
     }
     Ok(class)
@@ -137,15 +136,13 @@ fn their_name(class: &Class, ours: &str) -> Result<String, ExportError> {
 
 /// `config.json`: what the model came with, if it did, and its sizes.
 fn config(model: &Model, class: &Class) -> Result<Value, ExportError> {
-    let path = model.pretrained.path.join(HUGGING_FACE).join("config.json");
-    let mut config: Map<String, Value> = if path.exists() {
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
-        serde_json::from_str(&text).map_err(|error| ExportError::Config {
-            path: path.clone(),
+    let came_with = model.pretrained.folder.join(HUGGING_FACE);
+    let mut config: Map<String, Value> = match came_with.read("config.json")? {
+        Some(text) => serde_json::from_slice(&text).map_err(|error| ExportError::Config {
+            path: came_with.url_of("config.json"),
             reason: error.to_string(),
-        })?
-    } else {
-        Map::new()
+        })?,
+        None => Map::new(),
     };
     let heads = &model.heads;
     let (kind, sizes) = match encoder(model) {

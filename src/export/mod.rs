@@ -10,6 +10,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use understudy_pipelines::store::Folder;
+
 use crate::import::Tensors;
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::new_folder;
@@ -26,6 +28,9 @@ pub enum ExportError {
     /// A file of safetensors cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A store does not give a file.
+    #[error(transparent)]
+    Store(#[from] understudy_pipelines::Error),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -41,7 +46,7 @@ pub enum ExportError {
     #[error("{path}: {reason}")]
     Config {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// The parser's words.
         reason: String,
     },
@@ -69,21 +74,20 @@ struct Model {
 }
 
 /// Writes the model at `from` (a run, a checkpoint or an imported model) to the folder `to`.
-pub fn export(from: &Path, whose: Option<Whose>, to: &Path) -> Result<Exported, ExportError> {
+pub fn export(from: &Folder, whose: Option<Whose>, to: &Path) -> Result<Exported, ExportError> {
     if new_folder::is_taken(to).map_err(at(to))? {
         return Err(ExportError::Taken(to.to_owned()));
     }
     let pretrained = Pretrained::open(from, whose, &[])?;
     // What is not the config's is refused here, not by the tool that loads it later.
     pretrained.encoder(&burn::tensor::Device::flex())?;
-    let heads = pretrained.path.join(HEADS);
+    let heads = match pretrained.folder.size(HEADS)? {
+        Some(_) => weights::read_in(&pretrained.folder, HEADS)?,
+        None => Tensors::new(),
+    };
     let model = Model {
         tensors: pretrained.tensors()?,
-        heads: if heads.exists() {
-            weights::read(&heads)?
-        } else {
-            Tensors::new()
-        },
+        heads,
         pretrained,
     };
     let partial = new_folder::begin(to).map_err(at(to))?;

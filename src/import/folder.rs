@@ -114,7 +114,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
         }
         let teacher = model.teacher.as_ref().map(|_| Whose::Teacher);
         for whose in std::iter::once(Whose::Student).chain(teacher) {
-            Pretrained::open(&partial, Some(whose), &[])
+            Pretrained::open(&partial.as_path().into(), Some(whose), &[])
                 .and_then(|pretrained| pretrained.encoder(&Device::flex()))
                 .map_err(|error| ImportError::Tensors(Box::new(error)))?;
         }

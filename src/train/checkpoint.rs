@@ -2,15 +2,19 @@
 //!
 //! `checkpoints/step-000000500/` holds `student.safetensors`, `teacher.safetensors`,
 //! `optimizer.safetensors` (`NAME.m`, `NAME.v`), `config.toml` and `state.json`. The folder is
-//! written under another name, synced and renamed, so that it is there in full or not at all.
+//! written under another name, synced and renamed, so that it is there in full or not at all. In a
+//! store, where nothing can be renamed, `state.json` comes last: what lacks it is no checkpoint.
 
-use std::collections::BTreeMap;
+mod remote;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use understudy_pipelines::store::Folder;
 
 use crate::optim::Moments;
 use crate::weights::{self, WeightsError};
@@ -64,6 +68,21 @@ pub enum CheckpointError {
         /// Bytes that are free.
         free_bytes: u64,
     },
+    /// There is less room on this machine than a file takes on its way to the store.
+    #[error(
+        "{path}: a checkpoint's file of {needed_bytes} bytes passes through here and {free_bytes} are free; make room, or name a larger disk in TMPDIR"
+    )]
+    Passage {
+        /// The temporary folder.
+        path: PathBuf,
+        /// Bytes of the file.
+        needed_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
+    /// The store said no, or another writer has taken the run's lease.
+    #[error(transparent)]
+    Store(#[from] understudy_pipelines::Error),
     /// A value that is not a number would have been saved.
     #[error("{0} is not finite; nothing was saved")]
     NotFinite(String),
@@ -74,7 +93,7 @@ pub enum CheckpointError {
     #[error("{path}: not a checkpoint's state: {reason}")]
     State {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -86,8 +105,16 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.toml";
 const STATE: &str = "state.json";
 
-/// Writes `checkpoint` below `folder` and returns where.
-pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
+/// Tensors of a checkpoint by name, and the file that holds them.
+type Tensors<'a> = [(&'static str, &'a BTreeMap<String, TensorData>); 3];
+
+/// Writes `checkpoint` below `folder`. What goes to a store passes through `passage`, a folder of
+/// this machine, file by file.
+pub fn save(
+    folder: &Folder,
+    passage: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<(), CheckpointError> {
     let tensors = [
         (STUDENT, &checkpoint.student),
         (TEACHER, &checkpoint.teacher),
@@ -100,20 +127,33 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, Checkpoin
             }
         }
     }
+    match folder.local() {
+        Some(folder) => save_here(folder, &tensors, checkpoint),
+        None => remote::save(folder, passage, &tensors, checkpoint),
+    }
+}
+
+fn save_here(
+    folder: &Path,
+    tensors: &Tensors<'_>,
+    checkpoint: &Checkpoint,
+) -> Result<(), CheckpointError> {
     create_dir(folder)?;
-    let needed_bytes = tensors
-        .iter()
-        .flat_map(|(_, t)| t.values())
-        .map(|d| d.bytes().len() as u64)
-        .sum();
+    let needed_bytes = tensors.iter().map(|(_, tensors)| n_bytes(tensors)).sum();
     clear_partial(folder)?;
-    check_space(folder, needed_bytes)?;
+    if let Some(free_bytes) = too_little_space(folder, needed_bytes)? {
+        return Err(CheckpointError::Space {
+            path: folder.to_owned(),
+            needed_bytes,
+            free_bytes,
+        });
+    }
 
     let name = folder_name(checkpoint.state.step);
     let partial = folder.join(format!("{name}.partial"));
     let target = folder.join(name);
     create_dir(&partial)?;
-    let written = write_files(&partial, &tensors, checkpoint).and_then(|()| {
+    let written = write_files(&partial, tensors, checkpoint).and_then(|()| {
         // The same step again, after a resume: the same content.
         if target.exists() {
             fs::remove_dir_all(&target).map_err(at(&target))?;
@@ -121,17 +161,16 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, Checkpoin
         fs::rename(&partial, &target).map_err(at(&target))?;
         sync(folder)
     });
-    if let Err(error) = written {
+    if written.is_err() {
         // The error that matters is the first one; the next save clears what is left here.
         let _ = fs::remove_dir_all(&partial);
-        return Err(error);
     }
-    Ok(target)
+    written
 }
 
 fn write_files(
     partial: &Path,
-    tensors: &[(&str, &BTreeMap<String, TensorData>)],
+    tensors: &Tensors<'_>,
     checkpoint: &Checkpoint,
 ) -> Result<(), CheckpointError> {
     for (file, tensors) in tensors {
@@ -139,12 +178,7 @@ fn write_files(
         weights::write(&path, tensors)?;
         sync(&path)?;
     }
-    let state = serde_json::to_string_pretty(&checkpoint.state).map_err(|error| {
-        CheckpointError::State {
-            path: partial.join(STATE),
-            reason: error.to_string(),
-        }
-    })?;
+    let state = checkpoint.state.to_json();
     for (file, text) in [(CONFIG, &checkpoint.config), (STATE, &state)] {
         let path = partial.join(file);
         fs::write(&path, text).map_err(at(&path))?;
@@ -153,62 +187,88 @@ fn write_files(
     sync(partial)
 }
 
-/// Reads the checkpoint in `path`.
-pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let config_path = path.join(CONFIG);
+/// Reads the checkpoint in `folder`.
+pub fn load(folder: &Folder) -> Result<Checkpoint, CheckpointError> {
+    let text = |name: &str| {
+        let bytes = folder.read(name)?.ok_or_else(|| {
+            let path = PathBuf::from(folder.url_of(name));
+            at(&path)(io::ErrorKind::NotFound.into())
+        })?;
+        Ok::<_, CheckpointError>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let state = serde_json::from_str(&text(STATE)?).map_err(|error| CheckpointError::State {
+        path: folder.url_of(STATE),
+        reason: error.to_string(),
+    })?;
     Ok(Checkpoint {
-        state: load_state(path)?,
-        student: weights::read(&path.join(STUDENT))?,
-        teacher: weights::read(&path.join(TEACHER))?,
-        optimizer: weights::read(&path.join(OPTIMIZER))?,
-        config: fs::read_to_string(&config_path).map_err(at(&config_path))?,
+        state,
+        student: weights::read_in(folder, STUDENT)?,
+        teacher: weights::read_in(folder, TEACHER)?,
+        optimizer: weights::read_in(folder, OPTIMIZER)?,
+        config: text(CONFIG)?,
     })
 }
 
-/// Reads only `state.json` of the checkpoint in `path`.
-pub fn load_state(path: &Path) -> Result<State, CheckpointError> {
-    let path = path.join(STATE);
-    let text = fs::read_to_string(&path).map_err(at(&path))?;
-    serde_json::from_str(&text).map_err(|error| CheckpointError::State {
-        path,
-        reason: error.to_string(),
-    })
+/// Whether `folder` is a whole checkpoint.
+pub fn is_one(folder: &Folder) -> Result<bool, CheckpointError> {
+    Ok(folder.size(STATE)?.is_some())
 }
 
 /// The checkpoints below `folder`, oldest first, by step; half-written ones are not among them.
-pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-    let mut found = Vec::new();
+pub fn list(folder: &Folder) -> Result<Vec<(u64, Folder)>, CheckpointError> {
+    let steps = match folder.local() {
+        Some(folder) => list_here(folder)?,
+        None => remote::Listing::of(folder)?.whole(),
+    };
+    let located = |step| (step, folder.join(&folder_name(step)));
+    Ok(steps.into_iter().map(located).collect())
+}
+
+fn list_here(folder: &Path) -> Result<BTreeSet<u64>, CheckpointError> {
+    let mut found = BTreeSet::new();
     if !folder.exists() {
         return Ok(found);
     }
     for entry in fs::read_dir(folder).map_err(at(folder))? {
-        let path = entry.map_err(at(folder))?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if let Some(step) = name
-            .strip_prefix("step-")
-            .and_then(|step| step.parse().ok())
-        {
-            found.push((step, path));
-        }
+        let name = entry.map_err(at(folder))?.file_name();
+        found.extend(name.to_str().and_then(step_of));
     }
-    found.sort();
     Ok(found)
 }
 
 /// Removes all but the newest two and those whose step is a multiple of `keep_every_steps`.
-pub fn prune(folder: &Path, keep_every_steps: Option<u64>) -> Result<(), CheckpointError> {
-    let all = list(folder)?;
-    let n_old = all.len().saturating_sub(2);
-    for (step, path) in &all[..n_old] {
-        let kept = keep_every_steps.is_some_and(|every| step.is_multiple_of(every));
-        if !kept {
-            fs::remove_dir_all(path).map_err(at(path))?;
-        }
+pub fn prune(folder: &Folder, keep_every_steps: Option<u64>) -> Result<(), CheckpointError> {
+    if let Some(folder) = folder.local() {
+        return superseded(list_here(folder)?, keep_every_steps).try_for_each(|step| {
+            let path = folder.join(folder_name(step));
+            fs::remove_dir_all(&path).map_err(at(&path))
+        });
     }
-    Ok(())
+    let listing = remote::Listing::of(folder)?;
+    superseded(listing.whole(), keep_every_steps).try_for_each(|step| listing.remove(step))
+}
+
+/// Those that need not be kept.
+fn superseded(steps: BTreeSet<u64>, keep_every_steps: Option<u64>) -> impl Iterator<Item = u64> {
+    let n_old = steps.len().saturating_sub(2);
+    let kept = move |step: &u64| keep_every_steps.is_some_and(|every| step.is_multiple_of(every));
+    steps
+        .into_iter()
+        .take(n_old)
+        .filter(move |step| !kept(step))
+}
+
+impl State {
+    fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("strings and numbers always become JSON")
+    }
+}
+
+impl CheckpointError {
+    /// Whether another writer has taken over the run, so that this one must end.
+    pub(super) fn is_lost_lease(&self) -> bool {
+        matches!(self, Self::Store(understudy_pipelines::Error::Busy { .. }))
+    }
 }
 
 /// Optimizer moments as tensors of a checkpoint.
@@ -255,6 +315,14 @@ fn folder_name(step: u64) -> String {
     format!("step-{step:09}")
 }
 
+fn step_of(folder_name: &str) -> Option<u64> {
+    folder_name.strip_prefix("step-")?.parse().ok()
+}
+
+fn n_bytes(tensors: &BTreeMap<String, TensorData>) -> u64 {
+    tensors.values().map(|data| data.bytes().len() as u64).sum()
+}
+
 /// Removes what a process left that was killed while it saved.
 fn clear_partial(folder: &Path) -> Result<(), CheckpointError> {
     for entry in fs::read_dir(folder).map_err(at(folder))? {
@@ -269,18 +337,12 @@ fn clear_partial(folder: &Path) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), CheckpointError> {
+/// The bytes that are free in `folder`, if they are too few.
+fn too_little_space(folder: &Path, needed_bytes: u64) -> Result<Option<u64>, CheckpointError> {
     let stat = rustix::fs::statvfs(folder).map_err(|error| at(folder)(error.into()))?;
     let free_bytes = stat.f_bavail * stat.f_frsize;
     // A little room for the small files and the file system's own blocks.
-    if free_bytes < needed_bytes + (1 << 20) {
-        return Err(CheckpointError::Space {
-            path: folder.to_owned(),
-            needed_bytes,
-            free_bytes,
-        });
-    }
-    Ok(())
+    Ok((free_bytes < needed_bytes + (1 << 20)).then_some(free_bytes))
 }
 
 fn create_dir(path: &Path) -> Result<(), CheckpointError> {

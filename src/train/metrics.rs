@@ -1,10 +1,15 @@
 //! `metrics.jsonl`: one JSON object per logged step.
+//!
+//! Nothing can be appended to an object in a store. There the lines come in pieces, one before each
+//! checkpoint, named by its step: in the order of their names they are the one file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use understudy_pipelines::Error;
+use understudy_pipelines::store::Folder;
 
 /// One line. Names are `group/name`; times in seconds.
 #[derive(Debug, Clone, Serialize)]
@@ -49,41 +54,87 @@ pub(super) struct Metrics {
     pub bad_samples: usize,
 }
 
-/// The open file.
-pub(super) struct MetricsFile {
-    file: File,
+/// The lines of a run.
+pub(super) enum MetricsLog {
+    /// Of a run on this machine.
+    File(File),
+    /// Of a run in a store.
+    Pieces {
+        /// The pieces that are there.
+        folder: Folder,
+        /// Lines that are in none of them.
+        waiting: Vec<u8>,
+    },
 }
 
-impl MetricsFile {
-    /// Opens `path` to go on after `step`: lines of later steps, from before an interruption, go.
-    pub(super) fn open(path: &Path, step: u64) -> io::Result<Self> {
-        if path.exists() {
-            let mut kept = String::new();
-            for line in BufReader::new(File::open(path)?).lines() {
-                let line = line?;
-                // A line that is cut short was being written when the process ended.
-                let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else {
-                    continue;
-                };
-                if value["step"].as_u64().is_some_and(|at| at <= step) {
-                    kept.push_str(&line);
-                    kept.push('\n');
-                }
-            }
-            let partial = path.with_extension("jsonl.partial");
-            fs::write(&partial, kept)?;
-            fs::rename(&partial, path)?;
+impl MetricsLog {
+    /// Opens those of `run` to go on after `step`: lines of later steps, from before an
+    /// interruption, go.
+    pub(super) fn open(run: &Folder, step: u64) -> Result<Self, Error> {
+        if let Some(run) = run.local() {
+            let path = run.join("metrics.jsonl");
+            let file = open_file(&path, step);
+            let file = file.map_err(|source| Error::Io { path, source })?;
+            return Ok(Self::File(file));
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file })
+        let folder = run.join("metrics");
+        let pieces = folder.files()?.into_iter().map(|(name, _)| name);
+        let is_later = |name: &String| {
+            let of = name
+                .strip_prefix("step-")
+                .and_then(|name| name.strip_suffix(".jsonl"));
+            of.and_then(|of| of.parse::<u64>().ok())
+                .is_some_and(|of| of > step)
+        };
+        folder.remove(&pieces.filter(is_later).collect::<Vec<_>>())?;
+        let waiting = Vec::new();
+        Ok(Self::Pieces { folder, waiting })
     }
 
-    /// Appends one line.
+    /// Adds one line.
     pub(super) fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
-        let mut line = serde_json::to_string(metrics)?;
-        line.push('\n');
-        self.file.write_all(line.as_bytes())
+        let mut line = serde_json::to_vec(metrics)?;
+        line.push(b'\n');
+        match self {
+            Self::File(file) => file.write_all(&line),
+            Self::Pieces { waiting, .. } => {
+                waiting.extend(line);
+                Ok(())
+            }
+        }
     }
+
+    /// Brings the lines up to `step` to a store, if that is where the run lies.
+    pub(super) fn send(&mut self, step: u64) -> Result<(), Error> {
+        if let Self::Pieces { folder, waiting } = self
+            && !waiting.is_empty()
+        {
+            folder.write(&format!("step-{step:09}.jsonl"), waiting.clone())?;
+            waiting.clear();
+        }
+        Ok(())
+    }
+}
+
+fn open_file(path: &Path, step: u64) -> io::Result<File> {
+    if path.exists() {
+        let mut kept = String::new();
+        for line in BufReader::new(File::open(path)?).lines() {
+            let line = line?;
+            // A line that is cut short was being written when the process ended.
+            let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else {
+                continue;
+            };
+            if value["step"].as_u64().is_some_and(|at| at <= step) {
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        }
+        let partial = path.with_extension("jsonl.partial");
+        fs::write(&partial, kept)?;
+        fs::rename(&partial, path)?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 #[cfg(test)]
@@ -95,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st").expect("written");
-        drop(MetricsFile::open(&path, 2).expect("opened"));
+        drop(MetricsLog::open(&folder.path().into(), 2).expect("opened"));
         assert_eq!(
             fs::read_to_string(&path).expect("read"),
             "{\"step\":1}\n{\"step\":2}\n"

@@ -10,18 +10,18 @@ mod step;
 pub use guard::Failure;
 pub use run::{Resume, RunError, find_checkpoint};
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use understudy_pipelines::pipeline::{Options, Pipeline};
+use understudy_pipelines::store::Folder;
 
 use crate::batch::{self, VocabularyError};
 use crate::config::RunConfig;
 use crate::objective::MaskError;
 use crate::signals::Signals;
 use checkpoint::CheckpointError;
-use metrics::MetricsFile;
+use metrics::MetricsLog;
 use progress::Progress;
 use run::Run;
 use step::{StartError, Trainer};
@@ -71,20 +71,13 @@ pub enum TrainError {
     /// The last checkpoint of a run, or one that a signal asked for, could not be saved.
     #[error("{0}; the run's last good checkpoint is kept")]
     Save(#[from] CheckpointError),
-    /// `metrics.jsonl` cannot be written.
-    #[error("{path}: {source}")]
-    Metrics {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }
 
-/// Trains by `config` in the run `folder` on `device` (a plain one).
+/// Trains by `config` in the run `folder` on `device` (a plain one). It waits while a checkpoint goes
+/// to a store.
 pub fn train(
     mut config: RunConfig,
-    folder: &Path,
+    folder: &Folder,
     resume: &Resume,
     device: &Device,
 ) -> Result<Ending, TrainError> {
@@ -92,7 +85,7 @@ pub fn train(
     config.threads.resolve();
     crate::device::set_compute_threads(&config.threads);
     let mut trainer = match run.start(resume)? {
-        Some(path) => Trainer::resume(&config, &path, device)?,
+        Some(checkpoint) => Trainer::resume(&config, &checkpoint, device)?,
         None => Trainer::start(&config, device)?,
     };
     let mut data = open_data(&config, &run, &trainer)?;
@@ -102,13 +95,8 @@ pub fn train(
     // Before this there is nothing to save, and a signal ends the process as it always does.
     let signals = Signals::watch();
 
-    let path = folder.join("metrics.jsonl");
-    let at_metrics = |source| TrainError::Metrics {
-        path: path.clone(),
-        source,
-    };
-    let mut log = MetricsFile::open(&path, trainer.steps_done()).map_err(at_metrics)?;
-    let mut progress = Progress::new(&config, folder, trainer.steps_done());
+    let mut log = MetricsLog::open(folder, trainer.steps_done())?;
+    let mut progress = Progress::new(&config, folder.url(), trainer.steps_done());
 
     let mut saved = trainer.steps_done();
     while trainer.steps_done() < config.steps {
@@ -116,12 +104,14 @@ pub fn train(
             Ok(Step::Done) => {}
             Ok(Step::Interrupted) => {
                 if trainer.steps_done() != saved {
+                    send(&mut log, &run, trainer.steps_done());
                     trainer.save(&run)?;
                 }
                 progress.interrupted(trainer.steps_done());
                 return Ok(Ending::Interrupted);
             }
             Err(error) => {
+                send(&mut log, &run, trainer.steps_done());
                 keep(&trainer, &run, &config, saved);
                 return Err(error);
             }
@@ -133,19 +123,23 @@ pub fn train(
         let saves = must_save || done.is_multiple_of(config.train.save_every);
         if saves || done.is_multiple_of(config.train.log_every) {
             let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
-            guard::check(&config.guard, &metrics)?;
+            if let Err(failure) = guard::check(&config.guard, &metrics) {
+                send(&mut log, &run, done);
+                return Err(failure.into());
+            }
             progress.show(&metrics);
             if let Err(error) = log.write(&metrics) {
-                tracing::warn!("step {done}: {}: {error}; training goes on", path.display());
+                tracing::warn!("step {done}: the metrics: {error}; training goes on");
             }
         }
         if saves {
+            send(&mut log, &run, done);
             match trainer.save(&run) {
                 Ok(()) => saved = done,
                 Err(CheckpointError::NotFinite(name)) => {
                     return Err(Failure::Weights { step: done, name }.into());
                 }
-                Err(error) if must_save => return Err(error.into()),
+                Err(error) if must_save || error.is_lost_lease() => return Err(error.into()),
                 // The disk may have room again by the next one.
                 Err(error) => tracing::warn!("step {done}: {error}; training goes on"),
             }
@@ -195,6 +189,13 @@ fn step(
     Ok(Step::Done)
 }
 
+/// Brings what is known of the run so far, up to step `done`, to a run in a store.
+fn send(log: &mut MetricsLog, run: &Run, done: u64) {
+    if let Err(error) = log.send(done).and_then(|()| run.send_quarantine()) {
+        tracing::warn!("step {done}: not sent: {error}");
+    }
+}
+
 /// Saves what was done since the checkpoint at step `saved`, when data ends the run: the model is
 /// that of the last whole step.
 fn keep(trainer: &Trainer, run: &Run, config: &RunConfig, saved: u64) {
@@ -218,7 +219,7 @@ fn open_data(config: &RunConfig, run: &Run, trainer: &Trainer) -> Result<Pipelin
         start_step: trainer.steps_done(),
         bad_rows: trainer.bad_rows().to_vec(),
         threads: config.threads.data.unwrap_or(1),
-        quarantine: Some(run.folder.join("quarantine.jsonl")),
+        quarantine: Some(run.quarantine_path()),
         ..Options::default()
     };
     Ok(Pipeline::train(&config.data, &options)?)

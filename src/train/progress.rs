@@ -1,6 +1,5 @@
 //! What a person sees of a run, and the rates in its metrics.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,7 +11,8 @@ use crate::train::step::Reading;
 /// Live progress: a bar on a terminal, a line per logged step elsewhere.
 pub(super) struct Progress {
     bar: ProgressBar,
-    folder: PathBuf,
+    /// The run, as a person would write it.
+    folder: String,
     /// Samples since the last line of metrics.
     samples: u64,
     steps: u64,
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts to count at step `from`.
-    pub(super) fn new(config: &RunConfig, folder: &Path, from: u64) -> Self {
+    pub(super) fn new(config: &RunConfig, folder: String, from: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left");
         if let Ok(style) = style {
@@ -32,13 +32,13 @@ impl Progress {
         // The rate, and with it the time left, counts from here on.
         bar.reset_eta();
         if from > 0 {
-            tracing::info!("going on from step {from} in {}", folder.display());
+            tracing::info!("going on from step {from} in {folder}");
         } else {
-            tracing::info!("training in {}", folder.display());
+            tracing::info!("training in {folder}");
         }
         Self {
             bar,
-            folder: folder.to_owned(),
+            folder,
             samples: 0,
             steps: config.steps,
             since: Instant::now(),
@@ -105,17 +105,13 @@ impl Progress {
         self.bar.abandon();
         tracing::info!(
             "interrupted: saved step {step} in {}; the same command goes on from there",
-            self.folder.display()
+            self.folder
         );
     }
 
     /// Says that the run is done.
     pub(super) fn finished(&self) {
         self.bar.finish();
-        tracing::info!(
-            "finished: {} steps in {}",
-            self.steps,
-            self.folder.display()
-        );
+        tracing::info!("finished: {} steps in {}", self.steps, self.folder);
     }
 }

@@ -6,32 +6,41 @@
 //! runs/NAME/quarantine.jsonl   samples that were bad, with reasons
 //! runs/NAME/checkpoints/       step-NNNNNNNNN/
 //! ```
+//!
+//! The same in a store, but for `metrics/step-NNNNNNNNN.jsonl` in place of `metrics.jsonl`.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::cell::Cell;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use understudy_pipelines::Error as StoreError;
+use understudy_pipelines::store::{Folder, Lease, Scratch, StoreOptions};
 
 use crate::config::RunConfig;
 use crate::train::checkpoint::{self, CheckpointError};
 
+/// The list of bad samples.
+const QUARANTINE: &str = "quarantine.jsonl";
+
 /// What `--resume` asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Resume {
     /// Go on from the newest checkpoint of the run, or start if there is none.
     Auto,
     /// Start; refused where the run already has checkpoints.
     Never,
     /// Go on from this run or checkpoint.
-    From(PathBuf),
+    From(Folder),
 }
 
-impl From<&str> for Resume {
-    fn from(text: &str) -> Self {
-        match text {
+impl Resume {
+    /// `auto`, `never`, or a path or URL.
+    pub fn parse(text: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        Ok(match text {
             "auto" => Self::Auto,
             "never" => Self::Never,
-            path => Self::From(path.into()),
-        }
+            place => Self::From(Folder::open(place, options)?),
+        })
     }
 }
 
@@ -39,30 +48,32 @@ impl From<&str> for Resume {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The file system said no.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The file system or the store said no.
+    #[error(transparent)]
+    Store(StoreError),
     /// Another process writes this run.
-    #[error("{0}: another process is training this run; give this one its own folder with --run")]
-    Busy(PathBuf),
+    #[error(
+        "{url}: another process is training this run ({holder}); give this one its own folder with --run, or wait"
+    )]
+    Busy {
+        /// The run.
+        url: String,
+        /// Who trains it.
+        holder: String,
+    },
     /// `--resume never` on a run that has checkpoints.
     #[error(
         "{0}: this run has checkpoints already; go on with --resume auto, or choose another folder with --run"
     )]
-    Started(PathBuf),
+    Started(String),
     /// Nothing to go on from.
     #[error("{0}: no checkpoint here")]
-    NoCheckpoint(PathBuf),
+    NoCheckpoint(String),
     /// The run was made with a config that cannot be gone on from.
     #[error("{path}: cannot go on with another config (another run can, in its own folder: --run, and `init` to begin from this one's student); these keys differ:\n{}", .differences.join("\n"))]
     Incompatible {
         /// The checkpoint.
-        path: PathBuf,
+        path: String,
         /// `key: then → now`, one each.
         differences: Vec<String>,
     },
@@ -72,7 +83,7 @@ pub enum RunError {
     )]
     OtherData {
         /// The checkpoint.
-        path: PathBuf,
+        path: String,
         /// The set as it is now.
         url: String,
         /// Fingerprint in the checkpoint.
@@ -85,45 +96,94 @@ pub enum RunError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// An open run. The lock lasts as long as this value.
+/// An open run, of this process alone as long as this value lives.
 pub(super) struct Run {
     /// The run's folder.
-    pub folder: PathBuf,
-    _lock: File,
+    pub folder: Folder,
+    /// Where its files grow: there, or, if that is in a store, on this machine.
+    growing: PathBuf,
+    /// Bytes of the list of bad samples that the store has.
+    quarantine_sent: Cell<usize>,
+    lease: Lease,
+    _scratch: Option<Scratch>,
 }
 
 impl Run {
     /// Opens or makes the run in `folder`, for this process alone.
-    pub(super) fn open(folder: &Path) -> Result<Self, RunError> {
-        fs::create_dir_all(folder).map_err(at(folder))?;
-        let path = folder.join("lock");
-        let lock = File::create(&path).map_err(at(&path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                folder: folder.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(RunError::Busy(folder.to_owned())),
-            Err(TryLockError::Error(source)) => Err(at(&path)(source)),
+    pub(super) fn open(folder: &Folder) -> Result<Self, RunError> {
+        let lease = folder.lease("lock").map_err(RunError::from)?;
+        let scratch = match folder.local() {
+            Some(_) => None,
+            None => Some(Scratch::new()?),
+        };
+        let growing = match (folder.local(), &scratch) {
+            (Some(local), _) => local.to_owned(),
+            (None, Some(scratch)) => scratch.path().to_owned(),
+            (None, None) => unreachable!("made above"),
+        };
+        let run = Self {
+            folder: folder.clone(),
+            growing,
+            quarantine_sent: Cell::default(),
+            lease,
+            _scratch: scratch,
+        };
+        if folder.local().is_none()
+            && let Some(lines) = folder.read(QUARANTINE)?
+        {
+            let path = run.quarantine_path();
+            fs::write(&path, &lines).map_err(|source| StoreError::Io { path, source })?;
+            run.quarantine_sent.set(lines.len());
         }
+        Ok(run)
     }
 
     /// Where its checkpoints lie.
-    pub(super) fn checkpoints(&self) -> PathBuf {
+    pub(super) fn checkpoints(&self) -> Folder {
         self.folder.join("checkpoints")
     }
 
+    /// Through which files go that end in a store; of a run on this machine none does.
+    pub(super) fn passage(&self) -> &Path {
+        &self.growing
+    }
+
+    /// Where bad samples are listed.
+    pub(super) fn quarantine_path(&self) -> PathBuf {
+        self.growing.join(QUARANTINE)
+    }
+
+    /// Whether this process may still write the run.
+    pub(super) fn check_lease(&self) -> Result<(), StoreError> {
+        self.lease.check()
+    }
+
+    /// Brings the list of bad samples to a run in a store, if it grew.
+    pub(super) fn send_quarantine(&self) -> Result<(), StoreError> {
+        let path = self.quarantine_path();
+        if self.folder.local().is_some() || !path.exists() {
+            return Ok(());
+        }
+        let lines = fs::read(&path).map_err(|source| StoreError::Io { path, source })?;
+        let n_bytes = lines.len();
+        if n_bytes > self.quarantine_sent.get() {
+            self.folder.write(QUARANTINE, lines)?;
+            self.quarantine_sent.set(n_bytes);
+        }
+        Ok(())
+    }
+
     /// The checkpoint to go on from, if any.
-    pub(super) fn start(&self, resume: &Resume) -> Result<Option<PathBuf>, RunError> {
+    pub(super) fn start(&self, resume: &Resume) -> Result<Option<Folder>, RunError> {
         let own = newest(&self.checkpoints())?;
         match (resume, own) {
             (Resume::Auto, own) => Ok(own),
             (Resume::Never, None) => Ok(None),
-            (Resume::Never, Some(_)) => Err(RunError::Started(self.folder.clone())),
+            (Resume::Never, Some(_)) => Err(RunError::Started(self.folder.url())),
             // Saving below newer checkpoints would mix two histories in one folder.
-            (Resume::From(path), own) => match (find_checkpoint(path)?, own) {
-                (from, Some(own)) if !same_file(&from, &own) => {
-                    Err(RunError::Started(self.folder.clone()))
+            (Resume::From(folder), own) => match (find_checkpoint(folder)?, own) {
+                (from, Some(own)) if !is_same(&from, &own) => {
+                    Err(RunError::Started(self.folder.url()))
                 }
                 (from, _) => Ok(Some(from)),
             },
@@ -132,25 +192,40 @@ impl Run {
 
     /// Stores the resolved config.
     pub(super) fn write_config(&self, config: &RunConfig) -> Result<(), RunError> {
-        let path = self.folder.join("config.toml");
-        fs::write(&path, config.to_toml()).map_err(at(&path))
+        Ok(self.folder.write("config.toml", config.to_toml())?)
     }
 }
 
-/// The checkpoint that `path` names: itself, or the newest of the run there.
-pub fn find_checkpoint(path: &Path) -> Result<PathBuf, RunError> {
-    if path.join("state.json").exists() {
-        return Ok(path.to_owned());
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy { url, holder } => Self::Busy { url, holder },
+            error => Self::Store(error),
+        }
     }
-    newest(&path.join("checkpoints"))?.ok_or_else(|| RunError::NoCheckpoint(path.to_owned()))
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// The checkpoint that `folder` is, or the newest of the run there.
+pub fn find_checkpoint(folder: &Folder) -> Result<Folder, RunError> {
+    if checkpoint::is_one(folder)? {
+        return Ok(folder.clone());
+    }
+    newest(&folder.join("checkpoints"))?.ok_or_else(|| RunError::NoCheckpoint(folder.url()))
 }
 
-fn newest(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
-    Ok(checkpoint::list(folder)?.pop().map(|(_, path)| path))
+fn is_same(a: &Folder, b: &Folder) -> bool {
+    match (a.local(), b.local()) {
+        (Some(a), Some(b)) => {
+            matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+        }
+        _ => a.url().trim_end_matches('/') == b.url().trim_end_matches('/'),
+    }
+}
+
+fn newest(checkpoints: &Folder) -> Result<Option<Folder>, CheckpointError> {
+    Ok(checkpoint::list(checkpoints)?
+        .pop()
+        .map(|(_, folder)| folder))
 }
 
 /// Keys that may differ between a run and what goes on from it: none of them changes what a step
@@ -174,9 +249,9 @@ const FREE: [&str; 12] = [
 /// bit for bit.
 const WARNED: [&str; 3] = ["steps", "threads", "train.micro_batches"];
 
-/// Compares the config of the checkpoint at `path` with the one to go on with. Returns warnings.
+/// Compares the config of `checkpoint` with the one to go on with. Returns warnings.
 pub(super) fn compare(
-    path: &Path,
+    checkpoint: &Folder,
     then: &RunConfig,
     now: &RunConfig,
 ) -> Result<Vec<String>, RunError> {
@@ -201,7 +276,7 @@ pub(super) fn compare(
         Ok(warnings)
     } else {
         Err(RunError::Incompatible {
-            path: path.to_owned(),
+            path: checkpoint.url(),
             differences,
         })
     }
@@ -243,11 +318,4 @@ fn flatten(config: &RunConfig) -> std::collections::BTreeMap<String, String> {
     let table = toml::Value::try_from(config).expect("a config holds only what TOML can say");
     walk("", &table, &mut out);
     out
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
-    move |source| RunError::Io {
-        path: path.to_owned(),
-        source,
-    }
 }

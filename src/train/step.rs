@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
+use understudy_pipelines::store::{Folder, StoreOptions};
 
 use crate::batch;
 use crate::config::{ConfigError, RunConfig};
@@ -24,7 +25,7 @@ pub(super) struct Trainer {
     optim: AdamW,
     state: State,
     /// The checkpoint this process went on from.
-    resumed: Option<std::path::PathBuf>,
+    resumed: Option<Folder>,
     sums: Sums,
     latest: Option<Latest>,
 }
@@ -85,10 +86,13 @@ pub enum StartError {
     #[error("{path}: {source}")]
     Load {
         /// The checkpoint.
-        path: std::path::PathBuf,
+        path: String,
         /// Which tensor.
         source: LoadError,
     },
+    /// What `init` names cannot be a folder.
+    #[error("init: {0}")]
+    Init(understudy_pipelines::Error),
     /// Its optimizer state is not the model's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -103,19 +107,24 @@ impl Trainer {
     pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
         let objective = match &config.init {
             None => Data2Vec::initialised(config.model.clone(), config.seed, device),
-            Some(path) => {
-                let path = pretrained::find(Path::new(path))?;
-                let mut tensors = weights::read(&path.join(pretrained::STUDENT))?;
+            Some(place) => {
+                let options = StoreOptions::default();
+                let folder = Folder::open(place, &options).map_err(StartError::Init)?;
+                let folder = pretrained::find(&folder)?;
+                let mut tensors = weights::read_in(&folder, pretrained::STUDENT)?;
                 if tensors.keys().all(|name| is_of_encoder(name)) {
-                    tracing::info!("{}: no prediction head; it starts by seed", path.display());
+                    tracing::info!("{}: no prediction head; it starts by seed", folder.url());
                     let model = config.model.clone();
                     let fresh = Data2Vec::initialised(model, config.seed, device).student;
                     let heads = params::collect(&fresh).into_iter();
                     tensors.extend(heads.filter(|(name, _)| !is_of_encoder(name)));
                 }
                 let student = Data2Vec::new(config.model.clone(), device).student;
-                let student = params::load(student, tensors)
-                    .map_err(|source| StartError::Load { path, source })?;
+                let student =
+                    params::load(student, tensors).map_err(|source| StartError::Load {
+                        path: folder.url(),
+                        source,
+                    })?;
                 Data2Vec::from_student(config.model.clone(), student)
             }
         };
@@ -135,10 +144,10 @@ impl Trainer {
         })
     }
 
-    /// A run's continuation from the checkpoint at `path`.
+    /// A run's continuation from a checkpoint.
     pub(super) fn resume(
         config: &RunConfig,
-        path: &Path,
+        from: &Folder,
         device: &Device,
     ) -> Result<Self, StartError> {
         let Checkpoint {
@@ -147,9 +156,9 @@ impl Trainer {
             teacher,
             optimizer,
             config: then,
-        } = checkpoint::load(path)?;
-        let then = RunConfig::parse(&path.join("config.toml"), &then, &[])?;
-        for difference in run::compare(path, &then, config)? {
+        } = checkpoint::load(from)?;
+        let then = RunConfig::parse(Path::new(&from.url_of("config.toml")), &then, &[])?;
+        for difference in run::compare(from, &then, config)? {
             tracing::warn!(
                 "going on with another setting, numbers will not be the same bit for bit: {difference}"
             );
@@ -158,7 +167,7 @@ impl Trainer {
         let moments = checkpoint::tensors_to_moments(optimizer, &names, device)?;
         let objective = Data2Vec::new(config.model.clone(), device);
         let at_path = |source| StartError::Load {
-            path: path.to_owned(),
+            path: from.url(),
             source,
         };
         let objective = Data2Vec {
@@ -172,7 +181,7 @@ impl Trainer {
             objective,
             optim: AdamW::resume(config.optim, state.step, moments),
             state,
-            resumed: Some(path.to_owned()),
+            resumed: Some(from.clone()),
             sums: Sums::default(),
             latest: None,
         })
@@ -181,11 +190,11 @@ impl Trainer {
     /// Ties the run to its data: refused where the checkpoint was made on other data.
     pub(super) fn bind_data(&mut self, fingerprint: u64, url: &str) -> Result<(), StartError> {
         let now = format!("{fingerprint:016x}");
-        if let Some(path) = &self.resumed
+        if let Some(from) = &self.resumed
             && self.state.data_fingerprint != now
         {
             return Err(RunError::OtherData {
-                path: path.clone(),
+                path: from.url(),
                 url: url.to_owned(),
                 then: self.state.data_fingerprint.clone(),
                 now,
@@ -342,6 +351,7 @@ impl Trainer {
 
     /// Saves a checkpoint and removes those that need not be kept.
     pub(super) fn save(&self, run: &Run) -> Result<(), CheckpointError> {
+        run.check_lease()?;
         let folder = run.checkpoints();
         let checkpoint = Checkpoint {
             state: self.state.clone(),
@@ -350,7 +360,7 @@ impl Trainer {
             optimizer: checkpoint::moments_to_tensors(self.optim.moments()),
             config: self.config.to_toml(),
         };
-        checkpoint::save(&folder, &checkpoint)?;
+        checkpoint::save(&folder, run.passage(), &checkpoint)?;
         if let Err(error) = checkpoint::prune(&folder, self.config.train.keep_every_steps) {
             tracing::warn!("an old checkpoint stays: {error}");
         }

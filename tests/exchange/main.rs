@@ -101,7 +101,7 @@ fn a_hugging_face_model_comes_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let [model, back] = ["model", "back"].map(|name| folder.path().join(name));
         import(&case, &model).unwrap();
-        export(&model, None, &back).unwrap();
+        export(&model.as_path().into(), None, &back).unwrap();
 
         let before = tensors(&case.join("model.safetensors"));
         let after = tensors(&back.join("model.safetensors"));
@@ -146,16 +146,19 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
             return;
         }
         import(&file, &model).unwrap();
-        let student = Pretrained::open(&model, Some(Whose::Student), &[]).unwrap();
+        let student = Pretrained::open(&model.as_path().into(), Some(Whose::Student), &[]).unwrap();
         let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
         assert_eq!(
-            Pretrained::open(&model, None, &[]).unwrap().whose == Whose::Teacher,
+            Pretrained::open(&model.as_path().into(), None, &[])
+                .unwrap()
+                .whose
+                == Whose::Teacher,
             is_fairseq,
             "{}",
             case.display()
         );
         let config = student.config.model.clone();
-        let exported = export(&model, Some(Whose::Student), &out).unwrap();
+        let exported = export(&model.as_path().into(), Some(Whose::Student), &out).unwrap();
         match config {
             ModelConfig::Data2vec1(_) => {
                 let (class, input, media) = an_input(config.encoder());
@@ -290,7 +293,9 @@ fn a_folder_with_something_in_it_is_left_alone() {
     assert!(error.contains("not empty"), "{error}");
     let model = folder.path().join("model");
     import(&case, &model).unwrap();
-    let error = export(&model, None, folder.path()).unwrap_err().to_string();
+    let error = export(&model.as_path().into(), None, folder.path())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not empty"), "{error}");
     assert_eq!(fs::read(folder.path().join("mine")).unwrap(), b"precious");
 }

@@ -108,7 +108,7 @@ fn expected(
     encode: impl Fn(&Encoder, &Pretrained, &Media) -> Vec<f32>,
 ) -> (Vec<f32>, Vec<i64>) {
     let device = understudy::device::open(DEVICE).expect("a device");
-    let model = Pretrained::open(&sandbox.run("run"), None, &[]).expect("a run");
+    let model = Pretrained::open(&sandbox.run("run").as_path().into(), None, &[]).expect("a run");
     let encoder = model.encoder(&device).expect("an encoder");
     let data = &model.config.data;
     let pass = Pipeline::evaluate(data, &data.train, 50, &Options::default()).expect("a pass");
@@ -328,7 +328,7 @@ fn rows_without_labels_are_embedded_and_not_evaluated() {
     let set = sandbox.root().join("unlabelled");
     let options = WriteOptions {
         sources: vec![class.expect("a class").expect("an entry").path()],
-        to: set.clone(),
+        to: set.display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
         recipe: Recipe::Image(ImageRecipe {

@@ -1,7 +1,9 @@
 //! The binary trains, stops, goes on, refuses and embeds, on shards and checkpoints as users have them.
 
 mod embed;
+mod lab;
 mod refuse;
+mod remote;
 mod resume;
 mod server;
 mod spot;

@@ -127,7 +127,11 @@ impl Sandbox {
         self.folder.path()
     }
 
+    /// The folder of a run, or its URL if the name is one.
     pub(crate) fn run(&self, name: &str) -> PathBuf {
+        if name.contains("://") {
+            return name.into();
+        }
         self.root().join(name)
     }
 

@@ -20,17 +20,10 @@ pub(super) async fn choose(
 ) -> Result<ColumnMap> {
     let schema = match object.format {
         ShardFormat::Parquet => {
-            twice(object, |object| async move {
-                parquet::read_schema(&object).await
-            })
-            .await?
+            twice(|again| async move { parquet::read_schema(&object.way(again)).await }).await?
         }
         ShardFormat::Arrow => {
-            twice(
-                object,
-                |object| async move { arrow::read_schema(&object).await },
-            )
-            .await?
+            twice(|again| async move { arrow::read_schema(&object.way(again)).await }).await?
         }
     };
     let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
@@ -58,19 +51,19 @@ pub(super) enum Footer {
 }
 
 impl Footer {
-    /// Reads a file's footer; once more if it came damaged from afar.
+    /// Reads a file's footer.
     pub(super) async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
-        let read = |object| async move { Self::read_once(&object, columns).await };
-        twice(object, read).await
-    }
-
-    async fn read_once(object: &Object, columns: &ColumnMap) -> Result<Self> {
         match object.format {
             ShardFormat::Parquet => parquet::Footer::read(object, columns)
                 .await
                 .map(Self::Parquet),
             ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
         }
+    }
+
+    /// Reads a file's footer; once more if it comes damaged.
+    pub(super) async fn read_twice(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        twice(|again| async move { Self::read(&object.way(again), columns).await }).await
     }
 
     pub(super) fn groups(&self) -> &[Group] {

@@ -49,7 +49,7 @@ impl ShardSet {
             column: column.to_owned(),
             reason: reason.to_owned(),
         };
-        let footer = self.footer(shard_idx).await?;
+        let footer = self.footer(&shard.object, shard_idx).await?;
         let Footer::Parquet(footer) = &*footer else {
             return Err(error(
                 "lengths are read from Parquet shards alone: write the set again with `shards \
@@ -63,9 +63,11 @@ impl ShardSet {
             ));
         };
         let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
-        let (footer, indices) = (&footer, &indices);
-        let read = |object| async move { footer.read_columns(&object, indices.clone()).await };
-        let batch = twice(&shard.object, read).await?;
+        let read = |again: bool| {
+            let (footer, indices) = (&footer, indices.clone());
+            async move { footer.read_columns(&shard.object.way(again), indices).await }
+        };
+        let batch = twice(read).await?;
         let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
         let damaged = |reason: String| error(&reason);
         let lengths = numbers(&batch, place(length)).map_err(damaged)?;

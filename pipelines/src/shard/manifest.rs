@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fetch::twice;
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -92,15 +93,11 @@ impl Manifest {
 
     /// Reads the manifest at a place, `None` where there is none.
     pub(super) async fn read(at: &Location) -> Result<Option<Self>> {
-        let read = || async {
+        twice(|_again| async {
             let json = at.read().await?;
             json.map(|json| Self::from_json(&json, &at.url)).transpose()
-        };
-        match read().await {
-            // It may have been damaged on its way.
-            Err(Error::Corrupt { .. }) if at.local.is_none() => read().await,
-            manifest => manifest,
-        }
+        })
+        .await
     }
 
     /// Reads a manifest and checks that its numbers agree with each other.

@@ -10,9 +10,12 @@
 
 mod aws_profile;
 mod cache;
+mod folder;
 mod hedge;
 mod hub;
+mod lease;
 mod open;
+mod scratch;
 mod steady;
 mod wire;
 
@@ -25,6 +28,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 pub use self::cache::CacheOptions;
 pub(crate) use self::cache::{Cache, Key};
+pub use self::folder::Folder;
+pub use self::lease::Lease;
+pub use self::scratch::Scratch;
 pub(crate) use self::steady::Words;
 pub use self::wire::{Traffic, TrafficCounts};
 use crate::{Error, Result};

@@ -5,10 +5,8 @@
 //! The pass over the source lists bad samples in the set's quarantine file, and is ahead of what is
 //! written: lines of rows that come again are dropped when a run goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,14 +20,12 @@ use serde::{Deserialize, Serialize};
 use understudy_schemas::FEATURES;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::lease::Lease;
-use super::resume::{
-    BadSamples, Note, Notes, QUARANTINE_NAME, Settings, State, read_if_there, remove,
-};
+use super::resume::{BadSamples, Note, Notes, QUARANTINE_NAME, Settings, State, read_if_there};
 use super::writer::ShardWriter;
 use super::{End, refuse_nesting};
 use crate::batch::{Key, SampleId};
 use crate::shard::{Manifest, ShardSet};
+use crate::store::{Folder, StoreOptions};
 use crate::{Error, Result};
 
 /// Size at which a row group is closed, in bytes of features.
@@ -38,8 +34,8 @@ const GROUP_BYTES: u64 = 8 << 20;
 /// What is written, and where.
 #[derive(Debug, Clone)]
 pub struct FeatureOptions {
-    /// The folder of the set.
-    pub to: PathBuf,
+    /// The folder of the set, a path or URL.
+    pub to: String,
     /// The source, as it was named.
     pub source: String,
     /// Numbers of a vector, D.
@@ -70,8 +66,8 @@ pub struct FeatureRows<'a> {
 /// What is in a set of features.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeatureReport {
-    /// The set's folder.
-    pub set: PathBuf,
+    /// The set's folder, a path or URL.
+    pub set: String,
     /// Rows written.
     pub rows: u64,
     /// Bytes of all shards.
@@ -104,8 +100,6 @@ pub struct FeatureWriter {
     group: Group,
     next_row: u64,
     bad_rows: Vec<u64>,
-    to: PathBuf,
-    _lease: Lease,
 }
 
 impl FeatureSet {
@@ -117,9 +111,9 @@ impl FeatureSet {
     /// other settings, which are named; [`Error::Busy`] where another process writes it.
     pub fn open(options: &FeatureOptions, source: &ShardSet) -> Result<Self> {
         let url = options.source.trim_start_matches("file://");
-        refuse_nesting(&options.to, &[PathBuf::from(url)])?;
-        let notes = Notes::open(&options.to)?;
-        let lease = Lease::take(&notes.lease_path(), &options.to)?;
+        let to = Folder::open(&options.to, &StoreOptions::default())?;
+        refuse_nesting(&to, &[PathBuf::from(url)])?;
+        let notes = Notes::open(&to)?;
         let fingerprint = format!("{:016x}", source.fingerprint());
         let mut job = FeatureJob {
             schema: FEATURES.name.clone(),
@@ -129,12 +123,12 @@ impl FeatureSet {
             .insert("source_fingerprint".into(), fingerprint);
         let finished = match notes.begin(&job, shard_name)? {
             State::Finished(manifest) => {
-                let report = report(&options.to, &notes, &manifest, End::AlreadyThere)?;
+                let report = report(&notes, &manifest, End::AlreadyThere)?;
                 return Ok(Self::Finished(report));
             }
             State::Begun(finished) => finished,
         };
-        remove_from(&options.to, finished.len())?;
+        remove_from(&to, finished.len())?;
         let next_row = finished.last().map_or(0, |note| note.next_sample);
         let bad_rows = keep_bad_rows(&notes, source, next_row)?;
         let about = options.about(&job);
@@ -155,8 +149,6 @@ impl FeatureSet {
             group: Group::default(),
             next_row,
             bad_rows,
-            to: options.to.clone(),
-            _lease: lease,
         })))
     }
 }
@@ -184,7 +176,7 @@ impl FeatureWriter {
     }
 
     /// Where the pass over the source is to list bad samples.
-    pub fn quarantine_path(&self) -> PathBuf {
+    pub fn quarantine_path(&self) -> &Path {
         self.notes.quarantine_path()
     }
 
@@ -212,7 +204,7 @@ impl FeatureWriter {
     /// Ends the shard here: the next run goes on with [`Self::next_row`].
     pub fn interrupt(mut self) -> Result<FeatureReport> {
         self.close_shard()?;
-        report(&self.to, &self.notes, &self.manifest(), End::Interrupted)
+        report(&self.notes, &self.manifest(), End::Interrupted)
     }
 
     /// Ends the last shard and writes the manifest, after which the set is whole.
@@ -220,7 +212,7 @@ impl FeatureWriter {
         self.close_shard()?;
         let manifest = self.manifest();
         self.notes.finish(&manifest)?;
-        report(&self.to, &self.notes, &manifest, End::Written)
+        report(&self.notes, &manifest, End::Written)
     }
 
     fn close_group(&mut self) -> Result<()> {
@@ -364,7 +356,7 @@ struct Line {
 /// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
 fn keep_bad_rows(notes: &Notes, source: &ShardSet, next_row: u64) -> Result<Vec<u64>> {
     let path = notes.quarantine_path();
-    let Some(text) = read_if_there(&path)? else {
+    let Some(text) = read_if_there(path)? else {
         return Ok(Vec::new());
     };
     let row_of = |line: &str| {
@@ -383,59 +375,48 @@ fn keep_bad_rows(notes: &Notes, source: &ShardSet, next_row: u64) -> Result<Vec<
             let _ = writeln!(kept, "{line}");
         }
     }
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     if rows.is_empty() {
-        remove(&path)?;
+        std::fs::remove_file(path).map_err(io)?;
     } else {
-        notes.write_file(QUARANTINE_NAME, kept.as_bytes(), &path)?;
+        let temporary = notes.temporary(QUARANTINE_NAME);
+        std::fs::write(&temporary, kept).map_err(io)?;
+        std::fs::rename(&temporary, path).map_err(io)?;
     }
     Ok(rows)
 }
 
-/// XXH3-64 of the files' bytes, one behind the other: 16 hexadecimal digits.
-pub fn files_xxh3(paths: &[PathBuf]) -> Result<String> {
+/// XXH3-64 of the bytes of a folder's files, one behind the other: 16 hexadecimal digits.
+pub fn files_xxh3(folder: &Folder, names: &[&str]) -> Result<String> {
     let mut hash = Xxh3::new();
-    for path in paths {
-        add_file(&mut hash, path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
+    for name in names {
+        hash.update(&folder.read_large(name)?.unwrap_or_default());
     }
     Ok(format!("{:016x}", hash.digest()))
 }
 
-fn add_file(hash: &mut Xxh3, path: &Path) -> std::io::Result<()> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    loop {
-        let bytes = file.fill_buf()?;
-        let n = bytes.len();
-        if n == 0 {
-            return Ok(());
-        }
-        hash.update(bytes);
-        file.consume(n);
-    }
-}
-
 /// Removes shards from number `i` on that no run vouches for any more.
-fn remove_from(set: &Path, i: usize) -> Result<()> {
-    let unnoted = (i..).map(|i| set.join(shard_name(i)));
-    for path in unnoted.take_while(|path| path.exists()) {
-        remove(&path)?;
-    }
-    Ok(())
+fn remove_from(set: &Folder, i: usize) -> Result<()> {
+    let there: BTreeSet<String> = set.files()?.into_iter().map(|(name, _)| name).collect();
+    let unnoted = (i..).map(shard_name);
+    let unnoted: Vec<_> = unnoted.take_while(|name| there.contains(name)).collect();
+    set.remove(&unnoted)
 }
 
 fn shard_name(i: usize) -> String {
     format!("features-{i:05}.parquet")
 }
 
-fn report(set: &Path, notes: &Notes, manifest: &Manifest, end: End) -> Result<FeatureReport> {
+fn report(notes: &Notes, manifest: &Manifest, end: End) -> Result<FeatureReport> {
     Ok(FeatureReport {
-        set: set.to_owned(),
+        set: notes.set().url(),
         rows: manifest.rows,
         bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
         shards: manifest.shards.len(),
-        quarantined: BadSamples::count(&notes.quarantine_path())?,
+        quarantined: BadSamples::count(notes.quarantine_path())?,
         end,
     })
 }

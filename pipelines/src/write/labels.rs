@@ -8,6 +8,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 use crate::shard::{MANIFEST_NAME, Manifest};
+use crate::store::{Folder, StoreOptions};
 use crate::{Error, Result, SampleError};
 
 /// More distinct names than this are texts, not classes (`ImageNet`-21k has 21,841).
@@ -189,21 +190,19 @@ impl Labels {
 }
 
 /// The class list of another set: of its manifest, or of a Parquet file's metadata.
-pub(crate) fn read_classes(from: &Path) -> Result<Vec<String>> {
-    let fault =
-        |reason: &str| Error::Config(vec![format!("--labels {}: {reason}", from.display())]);
-    let manifest = from.join(MANIFEST_NAME);
-    if manifest.is_file() {
-        let io = |source| Error::Io {
-            path: manifest.clone(),
-            source,
-        };
-        let json = std::fs::read(&manifest).map_err(io)?;
-        return Manifest::from_json(&json, &manifest.display().to_string())?
+pub(crate) fn read_classes(from: &str) -> Result<Vec<String>> {
+    let fault = |reason: &str| Error::Config(vec![format!("--labels {from}: {reason}")]);
+    let set = Folder::open(from, &StoreOptions::default())?;
+    let is_file = set.local().is_some_and(Path::is_file);
+    if !is_file && let Some(json) = set.read(MANIFEST_NAME)? {
+        return Manifest::from_json(&json, &set.url_of(MANIFEST_NAME))?
             .classes
             .ok_or_else(|| fault("this set has no class names"));
     }
-    let file = first_parquet(from).ok_or_else(|| fault("no manifest.json and no Parquet file"))?;
+    let Some(local) = set.local() else {
+        return Err(fault("no manifest.json"));
+    };
+    let file = first_parquet(local).ok_or_else(|| fault("no manifest.json and no Parquet file"))?;
     let io = |source| Error::Io {
         path: file.clone(),
         source,

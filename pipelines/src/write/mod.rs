@@ -20,7 +20,6 @@ mod discover;
 pub mod features;
 mod files;
 mod labels;
-mod lease;
 mod pack;
 mod picture;
 mod recipe;
@@ -48,14 +47,14 @@ use understudy_schemas::Vocabulary;
 use self::discover::{ColumnMap, discover};
 use self::files::ORDER_SEED;
 use self::labels::{Labels, SeenLabels};
-use self::lease::Lease;
 use self::pack::Packer;
 pub use self::recipe::{AudioRecipe, Break, Check, Encode, ImageRecipe, Recipe, TokenRecipe};
-use self::resume::{BadSamples, Job, Notes, State};
+use self::resume::{BadSamples, Job, Notes, QUARANTINE_NAME, State};
 use self::set::SetWriter;
 use self::source::{Source, Survey};
 use self::stream::{Work, stream};
 use crate::shard::Manifest;
+use crate::store::{Folder, StoreOptions};
 use crate::tokenize::Tokenizer;
 use crate::{Error, Result};
 
@@ -64,12 +63,12 @@ use crate::{Error, Result};
 pub struct WriteOptions {
     /// Folders, tars, tables, texts, Parquet or Arrow files, or folders of these.
     pub sources: Vec<PathBuf>,
-    /// The folder of the set, or of the sets `train` and `val`.
-    pub to: PathBuf,
+    /// The folder of the set, or of the sets `train` and `val`: a path or URL.
+    pub to: String,
     /// Our name of a column (see [`Recipe::columns`]) → the source's; an empty name leaves it out.
     pub columns: ColumnMap,
-    /// Another set, whose class list is used.
-    pub labels: Option<PathBuf>,
+    /// Another set, a path or URL, whose class list is used.
+    pub labels: Option<String>,
     /// What becomes of each sample.
     pub recipe: Recipe,
     /// Size at which a shard is closed, in bytes.
@@ -81,10 +80,10 @@ pub struct WriteOptions {
 }
 
 /// How far a run is.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
+#[derive(Debug, Clone)]
+pub struct Progress {
     /// The set that is being written.
-    pub set: &'a Path,
+    pub set: String,
     /// Samples consumed, those of an earlier run included.
     pub done: u64,
     /// Samples of the source.
@@ -98,8 +97,8 @@ pub struct Progress<'a> {
 /// What became of one set.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The set's folder.
-    pub set: PathBuf,
+    /// The set's folder, a path or URL.
+    pub set: String,
     /// Rows written.
     pub rows: u64,
     /// Bytes of all shards.
@@ -133,7 +132,7 @@ pub enum End {
 
 /// One set and what the first pass found in it.
 struct Part {
-    folder: PathBuf,
+    folder: Folder,
     /// Shards are `<stem>-00000.parquet`.
     stem: &'static str,
     sources: Vec<Source>,
@@ -147,14 +146,15 @@ pub fn write(
     progress: &mut dyn FnMut(Progress),
     stop: &AtomicBool,
 ) -> Result<Vec<Report>> {
-    refuse_nesting(&options.to, &options.sources)?;
+    let to = Folder::open(&options.to, &StoreOptions::default())?;
+    refuse_nesting(&to, &options.sources)?;
     let mut parts = Vec::new();
     for (name, sources) in discover(
         &options.sources,
         options.recipe.modality(),
         &options.columns,
     )? {
-        let folder = name.map_or_else(|| options.to.clone(), |name| options.to.join(name));
+        let folder = name.map_or_else(|| to.clone(), |name| to.join(name));
         let mut survey = Survey::default();
         for source in &sources {
             source.survey(&mut survey)?;
@@ -175,7 +175,7 @@ pub fn write(
     }
     let seen = SeenLabels::joined(parts.iter().map(|part| &part.survey.labels));
     let given = match &options.labels {
-        Some(from) => Some((from.display().to_string(), labels::read_classes(from)?)),
+        Some(from) => Some((from.clone(), labels::read_classes(from)?)),
         None => None,
     };
     let labels = match options.recipe {
@@ -218,7 +218,6 @@ fn write_set(
 ) -> Result<Report> {
     let start = Instant::now();
     let notes = Notes::open(&part.folder)?;
-    let _lease = Lease::take(&notes.lease_path(), &part.folder)?;
     let schema = options.recipe.schema();
     let vocabulary = tokens.map(|(_, vocabulary)| vocabulary);
     let job = Job {
@@ -236,7 +235,7 @@ fn write_set(
     };
     let finished = match notes.begin(&job, |i| part.shard_name(i))? {
         State::Finished(manifest) => {
-            let quarantined = BadSamples::count(&notes.quarantine_path())?;
+            let quarantined = BadSamples::count(notes.quarantine_path())?;
             return Ok(part.report(&manifest, quarantined, start, End::AlreadyThere));
         }
         State::Begun(finished) => finished,
@@ -271,10 +270,11 @@ fn write_set(
             set.finish()?;
             let manifest = set.manifest(labels);
             if manifest.rows == 0 {
+                notes.send_quarantine()?;
                 let reason = format!(
                     "none of its {} samples is good; {} says why",
                     part.survey.samples,
-                    notes.quarantine_path().display()
+                    notes.set().url_of(QUARANTINE_NAME)
                 );
                 return Err(Error::Source {
                     path: options.sources[0].clone(),
@@ -331,7 +331,7 @@ impl Part {
 
     fn report(&self, manifest: &Manifest, quarantined: u64, start: Instant, end: End) -> Report {
         Report {
-            set: self.folder.clone(),
+            set: self.folder.url(),
             rows: manifest.rows,
             bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
             shards: manifest.shards.len(),
@@ -346,7 +346,10 @@ impl Part {
 }
 
 /// Shards inside their own source would be a part of it at the next run.
-fn refuse_nesting(to: &Path, sources: &[PathBuf]) -> Result<()> {
+fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
+    let Some(to) = to.local() else {
+        return Ok(());
+    };
     let inside = real_path(to);
     for source in sources {
         if inside.starts_with(real_path(source)) {

@@ -9,9 +9,11 @@
 //! - `job.json`: the settings and the source's fingerprint; a run with others is refused.
 //! - `lease.json`: who writes.
 //! - `<shard>.json`: one per finished shard, written after the shard has its name.
-//! - `<shard>.tmp`: the shard that is being written.
+//! - `<shard>.tmp`: the shard that is being written. That of a set in a store grows in a temporary
+//!   folder of this machine, as does the list of bad samples, and goes up when it is complete.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,10 +22,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use understudy_schemas::Vocabulary;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::recipe::Recipe;
 use super::row::BadSample;
 use crate::shard::{MANIFEST_NAME, Manifest, ManifestShard};
+use crate::store::{Folder, Lease, Scratch};
 use crate::{Error, Result};
 
 /// The file of bad samples, beside the shards.
@@ -77,11 +81,19 @@ pub(crate) struct Note {
     pub(crate) shard: ManifestShard,
 }
 
-/// The folder of a set and the notes in it.
+/// The folder of a set and the notes in it, for one writer.
 #[derive(Debug)]
 pub(crate) struct Notes {
-    set: PathBuf,
-    notes: PathBuf,
+    set: Folder,
+    folder: Folder,
+    /// Where files are until they are complete: with the notes, or on this machine.
+    staging: PathBuf,
+    /// The list of bad samples as it grows: in the set, or on this machine.
+    quarantine: PathBuf,
+    /// Of a set in a store: hash of the list as the store has it.
+    quarantine_sent: Cell<Option<u64>>,
+    lease: Lease,
+    _scratch: Option<Scratch>,
 }
 
 /// How far a set is.
@@ -93,36 +105,62 @@ pub(crate) enum State {
 }
 
 impl Notes {
-    /// Makes the folders. Refuses a folder with shards that no run of ours has noted.
-    pub(crate) fn open(set: &Path) -> Result<Self> {
+    /// Begins to write the set, for this process alone. Refuses a folder with shards that no run of
+    /// ours has noted.
+    pub(crate) fn open(set: &Folder) -> Result<Self> {
         let notes = set.join(NOTES_FOLDER);
-        if !notes.join("job.json").exists() && holds_shards(set) {
+        if notes.read("job.json")?.is_none() && holds_shards(set)? {
             return Err(Error::Config(vec![format!(
                 "--to {}: holds shards that this command did not write; choose another folder",
-                set.display()
+                set.url()
             )]));
         }
-        fs::create_dir_all(&notes).map_err(|source| Error::Io {
-            path: notes.clone(),
-            source,
-        })?;
-        Ok(Self {
-            set: set.to_owned(),
-            notes,
-        })
+        let lease = set.lease(&format!("{NOTES_FOLDER}/lease.json"))?;
+        let scratch = match set.local() {
+            Some(_) => None,
+            None => Some(Scratch::new()?),
+        };
+        let (staging, quarantine) = match (set.local(), &scratch) {
+            (Some(set), _) => (set.join(NOTES_FOLDER), set.join(QUARANTINE_NAME)),
+            (None, Some(scratch)) => {
+                let quarantine = scratch.path().join(QUARANTINE_NAME);
+                if let Some(lines) = set.read(QUARANTINE_NAME)? {
+                    let written = fs::write(&quarantine, lines);
+                    written.map_err(|source| Error::Io {
+                        path: quarantine.clone(),
+                        source,
+                    })?;
+                }
+                (scratch.path().to_owned(), quarantine)
+            }
+            (None, None) => unreachable!("made above"),
+        };
+        let this = Self {
+            set: set.clone(),
+            folder: notes,
+            staging,
+            quarantine,
+            quarantine_sent: Cell::default(),
+            lease,
+            _scratch: scratch,
+        };
+        this.quarantine_sent.set(this.quarantine_hash()?);
+        Ok(this)
     }
 
-    pub(crate) fn lease_path(&self) -> PathBuf {
-        self.notes.join("lease.json")
+    /// The folder of the set.
+    pub(crate) fn set(&self) -> &Folder {
+        &self.set
     }
 
-    pub(crate) fn quarantine_path(&self) -> PathBuf {
-        self.set.join(QUARANTINE_NAME)
+    /// The list of bad samples as it grows.
+    pub(crate) fn quarantine_path(&self) -> &Path {
+        &self.quarantine
     }
 
     /// Where the shard is written until it is complete.
     pub(crate) fn temporary(&self, shard: &str) -> PathBuf {
-        self.notes.join(format!("{shard}.tmp"))
+        self.staging.join(format!("{shard}.tmp"))
     }
 
     /// Finds how far an earlier run came, and notes the job if there was none.
@@ -131,112 +169,110 @@ impl Notes {
         job: &J,
         shard_name: impl Fn(usize) -> String,
     ) -> Result<State> {
-        let job_path = self.notes.join("job.json");
-        match read_if_there(&job_path)? {
-            None => self.write_json("job.json", job)?,
+        match self.folder.read("job.json")? {
+            None => self.write_note("job.json", job)?,
             Some(text) => {
-                let earlier: J = parse(&job_path, &text)?;
+                let earlier: J = parse(&self.folder.url_of("job.json"), &text)?;
                 let differences = earlier.differences(job);
                 if !differences.is_empty() {
                     return Err(Error::Config(vec![format!(
                         "--to {}: was begun with another {}; give the same command to go on, or \
                          choose another folder",
-                        self.set.display(),
+                        self.set.url(),
                         differences.join(" and another ")
                     )]));
                 }
             }
         }
-        let manifest = self.set.join(MANIFEST_NAME);
-        if let Some(json) = read_if_there(&manifest)? {
-            let whole = Manifest::from_json(&json, &manifest.display().to_string())?;
-            let Some(lost) = whole.shards.iter().find(|shard| !self.is_whole(shard)) else {
+        let noted = self.folder.files()?.into_iter().map(|(name, _)| name);
+        let noted: BTreeSet<String> = noted.collect();
+        let notes = (0..).map(|i| note_name(&shard_name(i)));
+        let notes: Vec<String> = notes.take_while(|name| noted.contains(name)).collect();
+        let files: BTreeMap<String, u64> = self.set.files()?.into_iter().collect();
+        let is_whole = |shard: &ManifestShard| files.get(&shard.path) == Some(&shard.bytes);
+        if let Some(json) = self.set.read(MANIFEST_NAME)? {
+            let whole = Manifest::from_json(&json, &self.set.url_of(MANIFEST_NAME))?;
+            let Some(lost) = whole.shards.iter().find(|shard| !is_whole(shard)) else {
+                // A writer may be killed while it removes them.
+                let notes = notes_of(&whole).filter(|note| noted.contains(note));
+                self.folder.remove(&notes.collect::<Vec<_>>())?;
                 return Ok(State::Finished(whole));
             };
             tracing::warn!(
                 "{} is not as it was written: the set is written again",
                 lost.path
             );
-            remove(&manifest)?;
+            self.set.remove(&[MANIFEST_NAME.to_owned()])?;
         }
-        let quarantine = fs::metadata(self.quarantine_path()).map_or(0, |file| file.len());
+        let quarantine = fs::metadata(&self.quarantine).map_or(0, |file| file.len());
         let mut finished = Vec::new();
-        let mut trusted = true;
-        loop {
-            let name = shard_name(finished.len());
-            let path = self.notes.join(format!("{name}.json"));
-            let Some(text) = read_if_there(&path)? else {
-                break;
-            };
-            let note: Note = parse(&path, &text)?;
-            if !self.is_whole(&note.shard) || note.quarantine_bytes > quarantine {
+        for (name, text) in notes.iter().zip(self.folder.read_all(&notes)?) {
+            let note: Note = parse(&self.folder.url_of(name), &text.unwrap_or_default())?;
+            if !is_whole(&note.shard) || note.quarantine_bytes > quarantine {
                 tracing::warn!(
-                    "{name} or {QUARANTINE_NAME} is not as it was written: it and the shards \
-                     after it are written again"
+                    "{} or {QUARANTINE_NAME} is not as it was written: it and the shards after it \
+                     are written again",
+                    note.shard.path
                 );
-                trusted = false;
                 break;
             }
             finished.push(note);
         }
-        if !trusted {
-            // A note of a later shard would be believed once the shards before it are there again.
-            for i in finished.len().. {
-                let path = self.notes.join(format!("{}.json", shard_name(i)));
-                if !path.exists() {
-                    break;
-                }
-                remove(&path)?;
-            }
-        }
+        // A note of a later shard would be believed once the shards before it are there again.
+        self.folder.remove(&notes[finished.len()..])?;
         Ok(State::Begun(finished))
-    }
-
-    /// Whether a shard lies there with the size that it was written with.
-    fn is_whole(&self, shard: &ManifestShard) -> bool {
-        fs::metadata(self.set.join(&shard.path)).is_ok_and(|file| file.len() == shard.bytes)
     }
 
     /// Gives a complete shard its name and notes it.
     pub(crate) fn commit(&self, note: &Note) -> Result<()> {
         let name = &note.shard.path;
-        let to = self.set.join(name);
-        fs::rename(self.temporary(name), &to).map_err(|source| Error::Io { path: to, source })?;
-        self.write_json(&format!("{name}.json"), note)
+        self.lease.check()?;
+        self.send_quarantine()?;
+        self.set.take_file(name, &self.temporary(name))?;
+        self.write_note(&note_name(name), note)
     }
 
     /// Writes the manifest, after which the set is whole, and removes the shards' notes.
     pub(crate) fn finish(&self, manifest: &Manifest) -> Result<()> {
-        self.write_file(
-            MANIFEST_NAME,
-            &manifest.to_json(),
-            &self.set.join(MANIFEST_NAME),
-        )?;
-        for shard in &manifest.shards {
-            remove(&self.notes.join(format!("{}.json", shard.path)))?;
+        self.lease.check()?;
+        self.send_quarantine()?;
+        self.set.write(MANIFEST_NAME, manifest.to_json())?;
+        self.folder.remove(&notes_of(manifest).collect::<Vec<_>>())
+    }
+
+    fn write_note(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let json = serde_json::to_vec(value).expect("strings and numbers always become JSON");
+        self.folder.write(name, json)
+    }
+
+    /// Brings the list of bad samples to a set in a store, if it changed.
+    pub(crate) fn send_quarantine(&self) -> Result<()> {
+        if self.set.local().is_some() {
+            return Ok(());
+        }
+        let hash = self.quarantine_hash()?;
+        if hash != self.quarantine_sent.get() {
+            match read_if_there(&self.quarantine)? {
+                Some(lines) => self.set.write(QUARANTINE_NAME, lines)?,
+                None => self.set.remove(&[QUARANTINE_NAME.to_owned()])?,
+            }
+            self.quarantine_sent.set(hash);
         }
         Ok(())
     }
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let json = serde_json::to_vec(value).expect("strings and numbers always become JSON");
-        self.write_file(name, &json, &self.notes.join(name))
+    /// Hash of the list of bad samples, or `None` where there is none.
+    fn quarantine_hash(&self) -> Result<Option<u64>> {
+        Ok(read_if_there(&self.quarantine)?.map(|lines| xxh3_64(&lines)))
     }
+}
 
-    /// The file is there whole or not at all.
-    pub(crate) fn write_file(&self, name: &str, bytes: &[u8], to: &Path) -> Result<()> {
-        let temporary = self.notes.join(format!("{name}.tmp"));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, to)
-        };
-        write().map_err(|source| Error::Io {
-            path: to.to_owned(),
-            source,
-        })
-    }
+fn note_name(shard: &str) -> String {
+    format!("{shard}.json")
+}
+
+fn notes_of(manifest: &Manifest) -> impl Iterator<Item = String> {
+    manifest.shards.iter().map(|shard| note_name(&shard.path))
 }
 
 /// The file of bad samples while a set is written.
@@ -347,25 +383,12 @@ impl Settings for Job {
     }
 }
 
-pub(crate) fn remove(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn holds_shards(set: &Path) -> bool {
-    let files = fs::read_dir(set)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    files.into_iter().any(|path| {
-        path.file_name().is_some_and(|name| name == MANIFEST_NAME)
-            || path
-                .extension()
-                .is_some_and(|end| end == "parquet" || end == "arrow")
-    })
+fn holds_shards(set: &Folder) -> Result<bool> {
+    let is_of_set = |name: &str| {
+        let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+        name == MANIFEST_NAME || end == "parquet" || end == "arrow"
+    };
+    Ok(set.files()?.iter().any(|(name, _)| is_of_set(name)))
 }
 
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -379,9 +402,9 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(path: &Path, json: &[u8]) -> Result<T> {
+fn parse<T: for<'a> Deserialize<'a>>(url: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| Error::Corrupt {
-        shard: path.display().to_string(),
+        shard: url.to_owned(),
         reason: format!("{error}; remove the set's folder and write it again"),
     })
 }

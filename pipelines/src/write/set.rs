@@ -41,7 +41,7 @@ impl<'a> SetWriter<'a> {
     ) -> Result<Self> {
         let last = finished.last();
         let (bytes, count) = last.map_or((0, 0), |note| (note.quarantine_bytes, note.quarantined));
-        let bad = BadSamples::resume(notes.quarantine_path(), bytes, count)?;
+        let bad = BadSamples::resume(notes.quarantine_path().to_owned(), bytes, count)?;
         let next_sample = last.map_or(0, |note| note.next_sample);
         let skip_rows = last.map_or(0, |note| note.rows_of_next);
         if let (Some(packer), Some(note)) = (&mut packer, last) {
@@ -156,9 +156,9 @@ impl<'a> SetWriter<'a> {
         Manifest::new(&schema.name, schema.version, classes, shards)
     }
 
-    pub(super) fn progress(&self) -> Progress<'_> {
+    pub(super) fn progress(&self) -> Progress {
         Progress {
-            set: &self.part.folder,
+            set: self.notes.set().url(),
             done: self.next_sample,
             total: self.part.survey.samples,
             bytes: self.finished.iter().map(|note| note.shard.bytes).sum(),

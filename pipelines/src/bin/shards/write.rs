@@ -53,20 +53,24 @@ Bad samples (no picture, truncated, empty, blank, not UTF-8, over a limit, label
 listed with reasons in TO/quarantine.jsonl, and the run goes on. A class that --labels does not have \
 stops it at once.
 
-A run that was killed or ran out of space goes on with the same command; nothing is written twice.")]
+A run that was killed or ran out of space goes on with the same command; nothing is written twice.
+
+--to a store: shards are first written to the system's temporary folder, which needs room for one of \
+them (TMPDIR names another), and sent when they are complete; any machine can go on with the rest. \
+Credentials come from the environment.")]
 pub(crate) struct Args {
     /// Folders, tars, lists, tables, texts, Parquet or Arrow files, or folders of these.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// Folder of the set.
+    /// Folder of the set: a path, or s3://bucket/…, gs://bucket/…, az://container/…
     #[arg(long, value_name = "URL")]
     to: String,
     /// What the samples are.
     #[arg(long, value_enum, default_value = "image")]
     schema: SchemaName,
-    /// Use the class list of another set (a folder of shards or a Parquet file).
+    /// Use the class list of another set (a folder of shards, here or at a URL, or a Parquet file).
     #[arg(long, value_name = "FROM")]
-    labels: Option<PathBuf>,
+    labels: Option<String>,
     /// Names in the source, `image=img,label=fine_label`; of a tar the extensions; `label=` for none.
     /// Ours are image, label; audio, transcript, speaker, label; text, `text_b`, label, score.
     #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = columns::parse)]
@@ -180,23 +184,13 @@ impl Args {
         if self.shard_bytes < self.row_group_bytes {
             faults.push("--shard-bytes: is smaller than --row-group-bytes".to_owned());
         }
-        let to = match self.to.split_once("://") {
-            None => PathBuf::from(&self.to),
-            Some(("file", path)) => PathBuf::from(path),
-            Some((scheme, _)) => {
-                faults.push(format!(
-                    "--to: writes to folders and file://, not yet to {scheme}://"
-                ));
-                PathBuf::new()
-            }
-        };
         if !faults.is_empty() {
             return Err(Error::Config(faults));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(WriteOptions {
             sources: self.sources.clone(),
-            to,
+            to: self.to.clone(),
             columns: self.columns.iter().cloned().collect(),
             labels: self.labels.clone(),
             recipe,
@@ -312,7 +306,7 @@ impl Display {
                 self.bar.set_position(progress.done);
                 self.bar.reset_eta();
             }
-            self.bar.set_prefix(progress.set.display().to_string());
+            self.bar.set_prefix(progress.set);
             self.bar.set_message(bad);
             self.bar.set_position(progress.done);
         } else if self.last_line.elapsed() >= LINE_EVERY {
@@ -325,8 +319,7 @@ impl Display {
                 ..
             } = progress;
             say(&format!(
-                "{}: {done}/{total} samples, {} in shards{bad}",
-                set.display(),
+                "{set}: {done}/{total} samples, {} in shards{bad}",
                 HumanBytes(bytes)
             ));
         }
@@ -334,7 +327,7 @@ impl Display {
 }
 
 fn print(report: &Report) {
-    let set = report.set.display();
+    let set = &report.set;
     let size = HumanBytes(report.bytes);
     let classes = report
         .classes
@@ -373,14 +366,14 @@ fn print_next(reports: &[Report], to: &str) {
     let named = |name: &str| {
         reports
             .iter()
-            .find(|r| r.set.ends_with(name))
-            .map(|r| r.set.display())
+            .find(|r| r.set.rsplit('/').next() == Some(name))
+            .map(|r| r.set.clone())
     };
     say("next:");
     for report in reports {
-        say(&format!("  shards verify {}", report.set.display()));
+        say(&format!("  shards verify {}", report.set));
     }
-    let train = named("train").map_or_else(|| to.to_owned(), |set| set.to_string());
+    let train = named("train").unwrap_or_else(|| to.to_owned());
     let val = named("val").map_or(String::new(), |set| format!(" --set data.val={set}"));
     say(&format!(
         "  understudy train CONFIG --set data.train={train}{val}"

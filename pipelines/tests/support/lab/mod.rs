@@ -13,6 +13,7 @@ pub(crate) mod azurite;
 pub(crate) mod gcs;
 pub(crate) mod http;
 pub(crate) mod hub;
+pub(crate) mod inside;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod reader;

@@ -1,0 +1,302 @@
+//! The same checks on a folder of this machine and on one in a store.
+
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path as ObjectPath;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, UploadPart,
+};
+
+use super::*;
+
+/// A folder in a store of this process.
+pub(crate) fn in_memory() -> Folder {
+    let set = location("some/set");
+    Remote::open(set, &StoreOptions::default()).unwrap().into()
+}
+
+fn location(path: &str) -> Location {
+    Location {
+        store: Arc::new(InMemory::new()),
+        prefix: ObjectPath::from(path),
+        url: format!("memory://{path}"),
+        local: None,
+        traffic: Arc::default(),
+        lists: true,
+        cache: None,
+    }
+}
+
+fn local(folder: &Path) -> Folder {
+    Folder::open(
+        folder.join("set").to_str().unwrap(),
+        &StoreOptions::default(),
+    )
+    .unwrap()
+}
+
+fn check(folder: &Folder, scratch: &Path) {
+    assert_eq!(folder.files().unwrap(), []);
+    assert_eq!(folder.tree().unwrap(), []);
+    assert_eq!(folder.read("a.json").unwrap(), None);
+    assert_eq!(folder.size("a.json").unwrap(), None);
+
+    folder.write("a.json", "first").unwrap();
+    folder.write("a.json", "again").unwrap();
+    folder.write(".write/job.json", "{}").unwrap();
+    for name in ["empty", "a.json"] {
+        folder.write("empty", "").unwrap();
+        let whole = folder.read(name).unwrap();
+        assert!(
+            whole.is_some() && whole == folder.read_large(name).unwrap(),
+            "{name}"
+        );
+    }
+    assert_eq!(folder.read_large("none").unwrap(), None);
+    folder.remove(&["empty".to_owned()]).unwrap();
+    let shard = scratch.join("shard.tmp");
+    fs::write(&shard, "a shard").unwrap();
+    folder.take_file("shard-0.parquet", &shard).unwrap();
+    assert!(!shard.exists(), "it was moved");
+
+    let named = |name: &str, bytes| (name.to_owned(), bytes);
+    let files = [named("a.json", 5), named("shard-0.parquet", 7)];
+    assert_eq!(folder.files().unwrap(), files);
+    assert_eq!(
+        folder.join(".write").files().unwrap(),
+        [named("job.json", 2)]
+    );
+    let tree: Vec<_> = std::iter::once(named(".write/job.json", 2))
+        .chain(files)
+        .collect();
+    assert_eq!(folder.tree().unwrap(), tree);
+
+    let paths = ["shard-0.parquet", "none", "a.json"].map(str::to_owned);
+    let read = folder.read_all(&paths).unwrap();
+    let expected = [Some("a shard"), None, Some("again")];
+    assert_eq!(read, expected.map(|text| text.map(Bytes::from)));
+    assert_eq!(folder.size("shard-0.parquet").unwrap(), Some(7));
+
+    folder.remove(&paths).unwrap();
+    assert_eq!(folder.tree().unwrap(), [named(".write/job.json", 2)]);
+}
+
+#[test]
+fn what_is_written_is_read_and_listed() {
+    let temporary = tempfile::tempdir().unwrap();
+    check(&local(temporary.path()), temporary.path());
+    check(&in_memory(), temporary.path());
+}
+
+#[test]
+fn names_are_as_a_person_would_write_them() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("set/train/a.json");
+    let set = local(temporary.path());
+    assert_eq!(set.join("train").url_of("a.json"), path.to_str().unwrap());
+    let set = in_memory();
+    assert_eq!(
+        set.join("train").url_of("a.json"),
+        "memory://some/set/train/a.json"
+    );
+}
+
+#[test]
+fn a_folder_lies_in_its_parent() {
+    let temporary = tempfile::tempdir().unwrap();
+    for set in [local(temporary.path()), in_memory()] {
+        set.write("a.json", "{}").unwrap();
+        let (parent, name) = set.join("train").parent().unwrap();
+        assert_eq!((parent.url(), name), (set.url(), "train".to_owned()));
+        assert!(parent.size("a.json").unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_large_file_goes_up_in_parts_and_is_the_same() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("large");
+    // Six parts, the last one short: more than are under way at once.
+    let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    let bytes: Vec<u8> = (0..(5 * (16 << 20) + 1000) / 8).flat_map(word).collect();
+    fs::write(&file, &bytes).unwrap();
+    let set = in_memory();
+    set.take_file("large", &file).unwrap();
+    assert!(!file.exists());
+    assert!(set.read("large").unwrap().unwrap() == bytes);
+    assert!(set.read_large("large").unwrap().unwrap() == bytes);
+}
+
+/// A store whose first uploads break, and that takes nothing under a condition.
+#[derive(Debug)]
+struct Fragile {
+    inner: InMemory,
+    /// Uploads that will break: at a part, or when they are completed.
+    breaks: Mutex<Vec<Break>>,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Break {
+    Part(usize),
+    Completion,
+}
+
+#[derive(Debug)]
+struct FragileUpload {
+    inner: Box<dyn MultipartUpload>,
+    breaks: Option<Break>,
+    n_parts: usize,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl MultipartUpload for FragileUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.n_parts += 1;
+        if self.breaks == Some(Break::Part(self.n_parts)) {
+            return futures::future::ready(Err(full())).boxed();
+        }
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> object_store::Result<PutResult> {
+        if self.breaks == Some(Break::Completion) {
+            return Err(full());
+        }
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        self.aborted.fetch_add(1, Relaxed);
+        self.inner.abort().await
+    }
+}
+
+impl std::fmt::Display for Fragile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Fragile {
+    async fn put_opts(
+        &self,
+        path: &ObjectPath,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        assert_eq!(options.mode, PutMode::Overwrite, "a condition on {path}");
+        self.inner.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &ObjectPath,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        Ok(Box::new(FragileUpload {
+            inner: self.inner.put_multipart_opts(path, options).await?,
+            breaks: self.breaks.lock().unwrap().pop(),
+            n_parts: 0,
+            aborted: self.aborted.clone(),
+        }))
+    }
+
+    async fn get_opts(
+        &self,
+        path: &ObjectPath,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<ObjectPath>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(
+        &self,
+        prefix: Option<&ObjectPath>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(
+        &self,
+        prefix: Option<&ObjectPath>,
+    ) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &ObjectPath,
+        to: &ObjectPath,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn full() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "test",
+        source: "full".into(),
+    }
+}
+
+/// Sends a file of three parts to a store where uploads break so; how it ended, what is there, and
+/// how many uploads were aborted.
+fn send(breaks: &[Break], retry_for: Duration) -> (Result<()>, Option<usize>, usize) {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("file");
+    fs::write(&file, vec![7; 40 << 20]).unwrap();
+    let aborted = Arc::new(AtomicUsize::new(0));
+    let store = Fragile {
+        inner: InMemory::new(),
+        breaks: Mutex::new(breaks.to_vec()),
+        aborted: aborted.clone(),
+    };
+    let location = Location {
+        store: Arc::new(store),
+        ..location("set")
+    };
+    let options = StoreOptions {
+        retry_for,
+        ..StoreOptions::default()
+    };
+    let set: Folder = Remote::open(location, &options).unwrap().into();
+    set.write("small", "small").unwrap();
+    let taken = set.take_file("large", &file);
+    assert_eq!(
+        taken.is_err(),
+        file.exists(),
+        "it stays where it was not taken"
+    );
+    let there = set.read("large").unwrap().map(|bytes| bytes.len());
+    (taken, there, aborted.load(Relaxed))
+}
+
+#[test]
+fn a_broken_upload_is_aborted_and_begins_anew() {
+    let breaks = [Break::Part(2), Break::Completion];
+    let (taken, there, aborted) = send(&breaks, Duration::from_mins(1));
+    taken.unwrap();
+    assert_eq!((there, aborted), (Some(40 << 20), 2));
+
+    let (taken, there, aborted) = send(&breaks, Duration::ZERO);
+    assert!(taken.unwrap_err().to_string().contains("full"));
+    assert_eq!((there, aborted), (None, 1));
+}
