@@ -3,12 +3,17 @@
 //! It finishes with exactly the right batches, or it stops with a clear error; it never gives other
 //! data, never is silent for more than ten seconds, never dies.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::CacheConfig;
 
 use crate::sets::{BUCKET, FOLDER, Set, config_of, put_to_seaweed, read_meanwhile, s3_environment};
-use crate::support::lab::alone::alone;
+use crate::support::lab::alone::{alone, is_alone};
+use crate::support::lab::http::serve_folder;
+use crate::support::lab::hub::{self, Hub};
 use crate::support::lab::proxy::{Fault, Line, Proxy, When};
 use crate::support::lab::reader::{Outcome, Reading};
 use crate::support::lab::seaweed::Seaweed;
@@ -226,6 +231,132 @@ impl Lab {
             ..Line::default()
         });
     }
+}
+
+#[test]
+fn a_cache_that_is_full_or_damaged_costs_time_alone() {
+    alone(
+        "faults::a_cache_that_is_full_or_damaged_costs_time_alone",
+        || {
+            let Some(mut lab) = Lab::new() else {
+                return;
+            };
+            let folder = tempfile::tempdir().expect("a folder");
+            let config = DataConfig {
+                cache: Some(CacheConfig {
+                    folder: folder.path().to_owned(),
+                    size: "64MiB".to_owned(),
+                }),
+                ..lab.config()
+            };
+            let n_reads = |lab: &mut Lab, what: &str| {
+                let before = lab.proxy.counts().reads;
+                let reading = lab.read_as(what, &config, |_, _| {});
+                assert_eq!(reading.outcome, lab.set.expected, "{what}: {reading:?}");
+                lab.proxy.counts().reads - before
+            };
+            let first = n_reads(&mut lab, "a cache, empty at first");
+            let second = n_reads(&mut lab, "the same cache, full");
+            assert!(
+                second * 4 < first,
+                "{second} reads after {first}: it kept nothing"
+            );
+            let n_damaged = damage(folder.path());
+            assert!(n_damaged > 50, "{n_damaged} entries: this tests nothing");
+            let third = n_reads(&mut lab, "one bit of each cache entry turned over");
+            assert!(
+                third * 2 > first,
+                "{third} reads after {first}: damage was taken for data"
+            );
+
+            let small = tempfile::tempdir().expect("a folder");
+            let mut mount = Command::new("mount");
+            mount
+                .args(["-t", "tmpfs", "-o", "size=200k", "tmpfs"])
+                .arg(small.path());
+            if !is_alone() || !mount.status().is_ok_and(|status| status.success()) {
+                println!("note: no small file system here: a full disk is not tried");
+                return;
+            }
+            let config = DataConfig {
+                cache: Some(CacheConfig {
+                    folder: small.path().to_owned(),
+                    size: "64MiB".to_owned(),
+                }),
+                ..lab.config()
+            };
+            let reading = lab.read_as("the cache's disk full", &config, |_, _| {});
+            assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+            let told = |line: &String| line.contains("space left");
+            assert!(
+                reading.warnings.iter().any(told),
+                "nobody was told: {reading:?}"
+            );
+        },
+    );
+}
+
+/// Turns over one bit in the middle of each file below a folder; how many there were.
+fn damage(folder: &Path) -> usize {
+    let entries = walkdir::WalkDir::new(folder).into_iter();
+    let files = entries
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| {
+            entry.file_type().is_file() && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+        });
+    files
+        .map(|file| {
+            let mut bytes = std::fs::read(file.path()).expect("an entry");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            std::fs::write(file.path(), bytes).expect("written");
+        })
+        .count()
+}
+
+/// The same client reads from web servers and the Hub: the faults that differ by protocol.
+#[test]
+fn web_servers_and_the_hub() {
+    alone("faults::web_servers_and_the_hub", || {
+        let set = Set::new();
+        let files = set.files().into_iter().collect();
+        let hub = Hub::start(files, 20);
+        let of_hub = Proxy::start("127.0.0.1:0", hub.address).expect("a port");
+        let environment = [
+            ("HF_ENDPOINT", format!("http://{}", of_hub.address)),
+            ("HF_TOKEN", hub::TOKEN.to_owned()),
+        ];
+        let web = serve_folder(set.folder.path());
+        let of_web = Proxy::start("127.0.0.1:0", web).expect("a port");
+        let faults = [
+            Fault::SlowDown,
+            Fault::Reset,
+            Fault::Truncate,
+            Fault::Flip,
+        ];
+        let hub_url = format!("hf://datasets/{}", hub::REPOSITORY);
+        let web_url = format!("http://{}", of_web.address);
+        for (url, proxy) in [(hub_url, of_hub), (web_url, of_web)] {
+            for fault in faults {
+                proxy.set_fault(Some((fault, every(4, 1))));
+                let config = DataConfig {
+                    retry_for: RETRY_FOR.to_owned(),
+                    ..config_of(&url)
+                };
+                let before = proxy.counts().faults;
+                let reading = read_meanwhile(&config, &environment, |_| {});
+                assert_eq!(
+                    reading.outcome, set.expected,
+                    "{url} {fault:?}: {reading:?}"
+                );
+                assert!(
+                    proxy.counts().faults > before,
+                    "{url} {fault:?}: it did not happen"
+                );
+            }
+        }
+        assert!(!hub.token_has_leaked(), "the other host was sent the token");
+    });
 }
 
 #[test]
