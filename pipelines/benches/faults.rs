@@ -16,6 +16,7 @@ mod proxy;
 
 use std::io::BufRead;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use proxy::{Counts, Fault, Line, Proxy, When};
@@ -24,16 +25,17 @@ use understudy_pipelines::batch::Media;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::Xxh3;
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| arg != "--bench")
         .collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["proxy", target] => proxy(target),
-        ["read", config] => read(Path::new(config)),
+        ["read", config] => return read(Path::new(config)),
         _ => println!("usage: faults proxy HOST:PORT | faults read CONFIG"),
     }
+    ExitCode::SUCCESS
 }
 
 fn proxy(target: &str) {
@@ -96,16 +98,19 @@ fn obey(proxy: &Proxy, line: &str) {
     }
 }
 
-fn read(config: &Path) {
+fn read(config: &Path) -> ExitCode {
     let log = tracing_subscriber::fmt().with_ansi(false);
     log.with_max_level(tracing::Level::WARN)
         .with_writer(std::io::stderr)
         .init();
     match try_read(config) {
-        Ok(report) => println!("{report}"),
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!("{error}");
-            std::process::exit(1);
+            ExitCode::FAILURE
         }
     }
 }

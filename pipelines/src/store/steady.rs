@@ -204,7 +204,7 @@ impl Steady {
                 ..waiting
             };
             // The last attempt is made when patience ends.
-            let sleep = tokio::time::sleep(pause.min(patience - waited));
+            let sleep = tokio::time::sleep(pause.min(patience.saturating_sub(waited)));
             shared.saying(waiting, sleep).await;
             last = Some(words);
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -10,13 +10,13 @@ use std::time::Duration;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::CacheConfig;
 
+use crate::lab::alone::{alone, is_alone};
+use crate::lab::http::serve_folder;
+use crate::lab::hub::{self, Hub};
+use crate::lab::proxy::{Fault, Line, Proxy, When};
+use crate::lab::reader::{Outcome, Reading};
+use crate::lab::seaweed::Seaweed;
 use crate::sets::{BUCKET, FOLDER, Set, config_of, put_to_seaweed, read_meanwhile, s3_environment};
-use crate::support::lab::alone::{alone, is_alone};
-use crate::support::lab::http::serve_folder;
-use crate::support::lab::hub::{self, Hub};
-use crate::support::lab::proxy::{Fault, Line, Proxy, When};
-use crate::support::lab::reader::{Outcome, Reading};
-use crate::support::lab::seaweed::Seaweed;
 
 /// A wait that nobody is told of may take no longer, with a second for the machine.
 const LONGEST_SILENCE: Duration = Duration::from_secs(11);
@@ -28,9 +28,6 @@ struct Lab {
     proxy: Proxy,
     table: Vec<String>,
 }
-
-/// One reader's patience.
-const RETRY_FOR: &str = "20s";
 
 impl Lab {
     fn new() -> Option<Self> {
@@ -45,16 +42,9 @@ impl Lab {
         })
     }
 
-    fn config(&self) -> DataConfig {
-        DataConfig {
-            retry_for: RETRY_FOR.to_owned(),
-            ..config_of(&format!("s3://{BUCKET}/{FOLDER}"))
-        }
-    }
-
     /// Reads the set through the proxy while something happens, and notes what came of it.
     fn read(&mut self, what: &str, meanwhile: impl FnMut(&mut Seaweed, usize)) -> Reading {
-        let config = self.config();
+        let config = patient(&format!("s3://{BUCKET}/{FOLDER}"));
         self.read_as(what, &config, meanwhile)
     }
 
@@ -107,6 +97,14 @@ impl Lab {
             self.proxy.counts().faults > before + 1,
             "{what}: it did not happen"
         );
+    }
+}
+
+/// The set at `url`, with a store that is waited for.
+fn patient(url: &str) -> DataConfig {
+    DataConfig {
+        retry_for: "20s".to_owned(),
+        ..config_of(url)
     }
 }
 
@@ -247,7 +245,7 @@ fn a_cache_that_is_full_or_damaged_costs_time_alone() {
                     folder: folder.path().to_owned(),
                     size: "64MiB".to_owned(),
                 }),
-                ..lab.config()
+                ..patient(&format!("s3://{BUCKET}/{FOLDER}"))
             };
             let n_reads = |lab: &mut Lab, what: &str| {
                 let before = lab.proxy.counts().reads;
@@ -283,7 +281,7 @@ fn a_cache_that_is_full_or_damaged_costs_time_alone() {
                     folder: small.path().to_owned(),
                     size: "64MiB".to_owned(),
                 }),
-                ..lab.config()
+                ..patient(&format!("s3://{BUCKET}/{FOLDER}"))
             };
             let reading = lab.read_as("the cache's disk full", &config, |_, _| {});
             assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
@@ -328,21 +326,13 @@ fn web_servers_and_the_hub() {
         ];
         let web = serve_folder(set.folder.path());
         let of_web = Proxy::start("127.0.0.1:0", web).expect("a port");
-        let faults = [
-            Fault::SlowDown,
-            Fault::Reset,
-            Fault::Truncate,
-            Fault::Flip,
-        ];
+        let faults = [Fault::SlowDown, Fault::Reset, Fault::Truncate, Fault::Flip];
         let hub_url = format!("hf://datasets/{}", hub::REPOSITORY);
         let web_url = format!("http://{}", of_web.address);
         for (url, proxy) in [(hub_url, of_hub), (web_url, of_web)] {
             for fault in faults {
                 proxy.set_fault(Some((fault, every(4, 1))));
-                let config = DataConfig {
-                    retry_for: RETRY_FOR.to_owned(),
-                    ..config_of(&url)
-                };
+                let config = patient(&url);
                 let before = proxy.counts().faults;
                 let reading = read_meanwhile(&config, &environment, |_| {});
                 assert_eq!(
@@ -367,7 +357,7 @@ fn an_outage_ends_in_a_clear_error() {
         };
         let impatient = DataConfig {
             retry_for: "12s".to_owned(),
-            ..lab.config()
+            ..patient(&format!("s3://{BUCKET}/{FOLDER}"))
         };
         lab.slow_down();
         let reading = lab.read_as("server killed for good", &impatient, |store, n| {
