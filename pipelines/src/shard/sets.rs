@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Group, Kind, Length, Rows, Shard, ShardSet, Vocabulary};
+use crate::store::TrafficCounts;
 use crate::{Error, Result};
 
 /// One or several sets, read as one: their rows, shards and row groups are numbered set after set.
@@ -124,6 +125,14 @@ impl Sets {
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         let shards = self.sets.iter().flat_map(|set| &set.shards);
         shards.flat_map(|shard| &shard.groups)
+    }
+
+    /// What went over the wire for all of them, and what caches saved.
+    pub fn traffic(&self) -> TrafficCounts {
+        let counts = self.sets.iter().map(|set| set.location.traffic());
+        counts.fold(TrafficCounts::default(), |sum, one| {
+            sum.with(one, |a, b| a + b)
+        })
     }
 
     /// Reads one row group, see [`ShardSet::read_group`].

@@ -142,6 +142,17 @@ impl Location {
         })
     }
 
+    /// What went over the wire and what the cache saved, so far.
+    pub fn traffic(&self) -> TrafficCounts {
+        let counts = self.cache.as_ref().map(|cache| cache.hits_and_misses());
+        let (cache_hits, cache_misses) = counts.unwrap_or_default();
+        TrafficCounts {
+            cache_hits,
+            cache_misses,
+            ..self.traffic.counts()
+        }
+    }
+
     /// The object or folder at `relative` below this one, with `/` between folders.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {

@@ -15,6 +15,7 @@ mod laboratory;
 mod reading;
 mod refusals;
 mod sets;
+mod verdict;
 
 /// The process of [`lab::reader::watch`]; nothing to do in any other.
 #[test]
