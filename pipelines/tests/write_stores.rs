@@ -1,4 +1,5 @@
 //! `shards write` to stores: the same set as on this machine, whatever happens on the way.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod corpus;
 #[path = "support/lab/mod.rs"]
@@ -206,7 +207,7 @@ fn train_and_val_become_two_sets() {
             let set = format!("{bucket}/sets/{split}");
             let out = run(shards("inspect").arg(&set), 0);
             assert!(
-                out.contains('8') && out.contains("x") && out.contains("y"),
+                out.contains('8') && out.contains('x') && out.contains('y'),
                 "{out}"
             );
         }

@@ -189,12 +189,12 @@ fn write_files(
 
 /// Reads the checkpoint in `folder`.
 pub fn load(folder: &Folder) -> Result<Checkpoint, CheckpointError> {
-    let text = |name: &str| match folder.read(name)? {
-        Some(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
-        None => {
+    let text = |name: &str| {
+        let bytes = folder.read(name)?.ok_or_else(|| {
             let path = PathBuf::from(folder.url_of(name));
-            Err(at(&path)(io::ErrorKind::NotFound.into()))
-        }
+            at(&path)(io::ErrorKind::NotFound.into())
+        })?;
+        Ok::<_, CheckpointError>(String::from_utf8_lossy(&bytes).into_owned())
     };
     let state = serde_json::from_str(&text(STATE)?).map_err(|error| CheckpointError::State {
         path: folder.url_of(STATE),
@@ -238,16 +238,14 @@ fn list_here(folder: &Path) -> Result<BTreeSet<u64>, CheckpointError> {
 
 /// Removes all but the newest two and those whose step is a multiple of `keep_every_steps`.
 pub fn prune(folder: &Folder, keep_every_steps: Option<u64>) -> Result<(), CheckpointError> {
-    match folder.local() {
-        Some(folder) => superseded(list_here(folder)?, keep_every_steps).try_for_each(|step| {
+    if let Some(folder) = folder.local() {
+        return superseded(list_here(folder)?, keep_every_steps).try_for_each(|step| {
             let path = folder.join(folder_name(step));
             fs::remove_dir_all(&path).map_err(at(&path))
-        }),
-        None => {
-            let listing = remote::Listing::of(folder)?;
-            superseded(listing.whole(), keep_every_steps).try_for_each(|step| listing.remove(step))
-        }
+        });
     }
+    let listing = remote::Listing::of(folder)?;
+    superseded(listing.whole(), keep_every_steps).try_for_each(|step| listing.remove(step))
 }
 
 /// Those that need not be kept.

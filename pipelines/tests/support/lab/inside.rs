@@ -27,7 +27,7 @@ pub(crate) fn in_s3(name: &str, test: impl FnOnce(&str)) {
                 ];
                 again(name, &store);
             }
-            Err(reason) => println!("skipped: {reason}"),
+            Err(reason) => skip(&reason),
         },
     });
 }
@@ -48,9 +48,14 @@ pub(crate) fn in_azure(name: &str, test: impl FnOnce(&str)) {
                 ];
                 again(name, &store);
             }
-            Err(reason) => println!("skipped: {reason}"),
+            Err(reason) => skip(&reason),
         },
     });
+}
+
+#[expect(clippy::print_stdout, reason = "why a test is skipped")]
+fn skip(reason: &str) {
+    println!("skipped: {reason}");
 }
 
 fn again(name: &str, store: &[(&str, &str)]) {
