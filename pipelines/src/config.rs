@@ -4,14 +4,14 @@ mod mask;
 mod media;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
-use crate::store::StoreOptions;
+use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 
 /// Where samples come from and what becomes of them: the table `[data]`.
@@ -50,6 +50,9 @@ pub struct DataConfig {
     /// `"15min"`.
     #[serde(default = "default_retry_for")]
     pub retry_for: String,
+    /// Where ranges of remote shards are kept, so that the next epoch need not fetch them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheConfig>,
     /// Share of bad samples at which the run stops.
     pub max_bad_fraction: f64,
     /// What one sample may cost.
@@ -66,6 +69,17 @@ pub struct DataConfig {
     pub text: Option<TextConfig>,
     /// Which positions the student does not see.
     pub mask: MaskConfig,
+}
+
+/// A folder of ranges on a local disk. Processes may share it; it never grows beyond its size, and
+/// what it did not write it does not touch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// The folder.
+    pub folder: PathBuf,
+    /// How much it may hold, for example `"200GiB"`.
+    pub size: String,
 }
 
 fn default_retry_for() -> String {
@@ -113,7 +127,7 @@ impl DataConfig {
     ///
     /// # Errors
     ///
-    /// What is wrong with `retry_for`.
+    /// What is wrong with `retry_for` or `cache`.
     pub fn store_options(&self) -> Result<StoreOptions, String> {
         let retry_for = humantime::parse_duration(&self.retry_for).map_err(|error| {
             format!(
@@ -121,8 +135,18 @@ impl DataConfig {
                 self.retry_for
             )
         })?;
+        let cache = match &self.cache {
+            None => None,
+            Some(CacheConfig { folder, size }) => {
+                let bytes = crate::budget::parse_bytes(size);
+                let bytes = bytes.map_err(|reason| format!("data.cache.size: {reason}"))?;
+                let folder = folder.clone();
+                Some(CacheOptions { folder, bytes })
+            }
+        };
         Ok(StoreOptions {
             retry_for,
+            cache,
             ..StoreOptions::default()
         })
     }

@@ -230,8 +230,9 @@ fn newest(checkpoints: &Folder) -> Result<Option<Folder>, CheckpointError> {
 
 /// Keys that may differ between a run and what goes on from it: none of them changes what a step
 /// computes, but for those of [`WARNED`].
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "init",
+    "data.cache",
     "data.retry_for",
     "data.train", // A copied set resumes: the fingerprint decides.
     "data.val",

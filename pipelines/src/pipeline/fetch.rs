@@ -165,7 +165,7 @@ impl Fetcher {
         group.n_running -= 1;
         if group.n_running == 0 && matches!(group.rows, State::Stale) {
             group.rows = State::Reading;
-            self.reader.start(key);
+            self.reader.start(key, true);
         }
     }
 
@@ -300,7 +300,7 @@ impl Fetcher {
         lane.held_bytes += self.reader.group_bytes(key);
         let reader = &self.reader;
         let group = self.groups.entry(key).or_insert_with(|| {
-            reader.start(key);
+            reader.start(key, false);
             Group {
                 rows: State::Reading,
                 n_lanes: 0,
@@ -390,7 +390,7 @@ impl Reader {
         self.set.shards[shard as usize].groups[group as usize].memory
     }
 
-    fn start(&self, key: GroupKey) {
+    fn start(&self, key: GroupKey, afresh: bool) {
         let (set, events) = (Arc::clone(&self.set), self.events.clone());
         let (recorder, permits) = (Arc::clone(&self.recorder), Arc::clone(&self.permits));
         let bytes = self.group_bytes(key);
@@ -401,8 +401,14 @@ impl Reader {
             recorder.reads.change(1);
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
-            let read = std::panic::AssertUnwindSafe(set.read_group(shard, group));
-            let result = match read.catch_unwind().await {
+            let read = async {
+                if afresh {
+                    set.read_group_afresh(shard, group).await
+                } else {
+                    set.read_group(shard, group).await
+                }
+            };
+            let result = match std::panic::AssertUnwindSafe(read).catch_unwind().await {
                 Ok(result) => result.map(Arc::new),
                 Err(panic) => Err(panic_error("read", panic.as_ref())),
             };

@@ -34,6 +34,7 @@ fn set(folder: &Path) -> DataConfig {
         window_chunks: 2,
         memory: "16MiB".into(),
         retry_for: "15min".to_owned(),
+        cache: None,
         max_bad_fraction: 0.0,
         limits: Limits::default(),
         image: Some(ImageConfig {

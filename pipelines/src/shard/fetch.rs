@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStore};
 
 use super::ShardFormat;
-use crate::store::Location;
+use crate::store::{Key, Location};
 use crate::{Error, Result};
 
 /// Ranges with less than this between them are read as one: a request costs more than the gap.
@@ -29,9 +29,24 @@ pub(super) struct Object {
     /// Its version: of the listing, or of the first read where there was no listing. All reads must
     /// be of the same.
     pub(super) e_tag: Arc<OnceLock<String>>,
+    /// Whether what the cache keeps of it may serve.
+    pub(super) cached: bool,
 }
 
 impl Object {
+    /// The same, read from the store itself: what came before was damaged somewhere on its way.
+    pub(super) fn afresh(&self) -> Self {
+        Self {
+            cached: false,
+            ..self.clone()
+        }
+    }
+
+    /// Whether bytes come a long way, so that damage need not be the file's own.
+    pub(super) fn is_remote(&self) -> bool {
+        self.location.local.is_none()
+    }
+
     /// Reads one range; all of it comes, or an error.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         if range.end > self.bytes || range.start > range.end {
@@ -45,16 +60,42 @@ impl Object {
         }
         let n_pieces = (range.end - range.start).div_ceil(MAX_PIECE);
         if n_pieces == 1 {
-            return self.read_piece(range).await;
+            return self.piece(range).await;
         }
         let piece = |i| range.start + (range.end - range.start) * i / n_pieces;
-        let pieces = (0..n_pieces).map(|i| self.read_piece(piece(i)..piece(i + 1)));
+        let pieces = (0..n_pieces).map(|i| self.piece(piece(i)..piece(i + 1)));
         let mut whole = Vec::with_capacity((range.end - range.start) as usize);
         let mut pieces = futures::stream::iter(pieces).buffered(PIECES_AT_ONCE);
         while let Some(piece) = pieces.try_next().await? {
             whole.extend_from_slice(&piece);
         }
         Ok(whole.into())
+    }
+
+    /// From the cache, or from the store and then into the cache.
+    async fn piece(&self, range: Range<u64>) -> Result<Bytes> {
+        let Some(cache) = &self.location.cache else {
+            return self.read_piece(range).await;
+        };
+        // An object whose version is not known yet, or that has none, cannot be found again.
+        let key = |e_tag: &String| Key::new(&self.location.url, e_tag, &range);
+        if let (true, Some(key)) = (self.cached, self.e_tag.get().map(key)) {
+            let cache = Arc::clone(cache);
+            let found = tokio::task::spawn_blocking(move || cache.get(key)).await;
+            if let Ok(Some(bytes)) = found {
+                return Ok(bytes);
+            }
+        }
+        let bytes = self.read_piece(range.clone()).await?;
+        if let Some(key) = self.e_tag.get().map(key) {
+            let (cache, bytes) = (Arc::clone(cache), bytes.clone());
+            let kept = tokio::task::spawn_blocking(move || cache.put(key, &bytes)).await;
+            debug_assert!(
+                kept.is_ok(),
+                "a cache that cannot be written does not panic"
+            );
+        }
+        Ok(bytes)
     }
 
     async fn read_piece(&self, range: Range<u64>) -> Result<Bytes> {

@@ -47,7 +47,17 @@ pub(super) enum Footer {
 }
 
 impl Footer {
+    /// Reads a file's footer; once more if it came damaged from afar.
     pub(super) async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        match Self::read_once(object, columns).await {
+            Err(Error::Corrupt { .. }) if object.is_remote() => {
+                Self::read_once(&object.afresh(), columns).await
+            }
+            footer => footer,
+        }
+    }
+
+    async fn read_once(object: &Object, columns: &ColumnMap) -> Result<Self> {
         match object.format {
             ShardFormat::Parquet => parquet::Footer::read(object, columns)
                 .await

@@ -129,6 +129,7 @@ async fn by_manifest(location: Location) -> Result<Listing> {
             format,
             bytes: shard.bytes,
             e_tag: Arc::default(),
+            cached: true,
         })
     });
     Ok(Listing {
@@ -206,6 +207,7 @@ fn object(mut location: Location, path: String, format: ShardFormat, meta: Objec
         format,
         bytes: meta.size,
         e_tag: Arc::new(meta.e_tag.map_or_else(OnceLock::new, OnceLock::from)),
+        cached: true,
     }
 }
 

@@ -257,21 +257,29 @@ impl ShardSet {
         hash.digest()
     }
 
-    /// Reads the mapped columns of one row group, with one ranged read where they lie together.
+    /// Reads the mapped columns of one row group, with one ranged read where they lie together; once
+    /// more if it came damaged from afar.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
-        let footer = self.footer(shard).await?;
         let object = &self.shards[shard].object;
+        match self.read_group_of(object, shard, group).await {
+            Err(Error::Corrupt { .. }) if object.is_remote() => {
+                self.read_group_afresh(shard, group).await
+            }
+            rows => rows,
+        }
+    }
+
+    /// Reads a row group past the cache, which may hold what was damaged on its way there.
+    pub(crate) async fn read_group_afresh(&self, shard: usize, group: usize) -> Result<Rows> {
+        let object = self.shards[shard].object.afresh();
+        self.read_group_of(&object, shard, group).await
+    }
+
+    async fn read_group_of(&self, object: &Object, shard: usize, group: usize) -> Result<Rows> {
+        let (footer, classes) = (self.footer(shard).await?, self.class_numbers.clone());
         match &*footer {
-            Footer::Parquet(footer) => {
-                footer
-                    .read_group(object, group, self.class_numbers.clone())
-                    .await
-            }
-            Footer::Arrow(footer) => {
-                footer
-                    .read_group(object, group, self.class_numbers.clone())
-                    .await
-            }
+            Footer::Parquet(footer) => footer.read_group(object, group, classes).await,
+            Footer::Arrow(footer) => footer.read_group(object, group, classes).await,
         }
     }
 

@@ -9,6 +9,7 @@
 //! the files where each ecosystem keeps them, never from a recipe, and are never printed.
 
 mod aws_profile;
+mod cache;
 mod folder;
 mod hedge;
 mod hub;
@@ -25,6 +26,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+pub use self::cache::CacheOptions;
+pub(crate) use self::cache::{Cache, Key};
 pub use self::folder::Folder;
 pub use self::lease::Lease;
 pub use self::scratch::Scratch;
@@ -39,6 +42,8 @@ pub struct StoreOptions {
     pub retry_for: Duration,
     /// How long nothing may move on a request before it is given up and repeated.
     pub stall_after: Duration,
+    /// Where ranges of remote objects are kept.
+    pub cache: Option<CacheOptions>,
 }
 
 impl Default for StoreOptions {
@@ -46,6 +51,7 @@ impl Default for StoreOptions {
         Self {
             retry_for: Duration::from_mins(15),
             stall_after: Duration::from_secs(8),
+            cache: None,
         }
     }
 }
@@ -65,6 +71,8 @@ pub struct Location {
     pub traffic: Arc<Traffic>,
     /// Whether the store can say what a folder holds; web servers cannot.
     pub lists: bool,
+    /// Where ranges of it are kept.
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 impl Location {
@@ -91,6 +99,16 @@ impl Location {
             && scheme != "file"
         {
             let opened = open::open(url_or_path, scheme, options)?;
+            let cache = match &options.cache {
+                None => None,
+                Some(cache) => {
+                    let io = |source| Error::Io {
+                        path: cache.folder.clone(),
+                        source,
+                    };
+                    Some(Cache::open(cache.clone()).map_err(io)?)
+                }
+            };
             return Ok(Self {
                 store: opened.store,
                 prefix: opened.prefix,
@@ -98,6 +116,7 @@ impl Location {
                 local: None,
                 traffic: opened.traffic,
                 lists: opened.lists,
+                cache,
             });
         }
         let path = open::local_path(url_or_path)?;
@@ -119,6 +138,7 @@ impl Location {
             local: Some(absolute),
             traffic: Arc::default(),
             lists: true,
+            cache: None,
         })
     }
 
@@ -136,6 +156,7 @@ impl Location {
             local,
             traffic: self.traffic.clone(),
             lists: self.lists,
+            cache: self.cache.clone(),
         }
     }
 

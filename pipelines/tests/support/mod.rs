@@ -130,6 +130,7 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
         window_chunks: 2,
         memory: "64MiB".into(),
         retry_for: "15min".into(),
+        cache: None,
         max_bad_fraction: 0.1,
         limits: Limits::default(),
         image: Some(ImageConfig {

@@ -30,6 +30,7 @@ fn location(path: &str) -> Location {
         local: None,
         traffic: Arc::default(),
         lists: true,
+        cache: None,
     }
 }
 
