@@ -141,7 +141,7 @@ fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
 fn write_small_groups(sandbox: &Sandbox) {
     let options = WriteOptions {
         sources: vec![sandbox.root().join("set-pictures")],
-        to: sandbox.root().join("groups"),
+        to: sandbox.root().join("groups").display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
         recipe: Recipe::Image(ImageRecipe {
