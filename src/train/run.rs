@@ -112,12 +112,11 @@ impl Run {
     /// Opens or makes the run in `folder`, for this process alone.
     pub(super) fn open(folder: &Folder) -> Result<Self, RunError> {
         let lease = folder.lease("lock")?;
-        let (growing, scratch) = match folder.local() {
-            Some(local) => (local.to_owned(), None),
-            None => {
-                let scratch = Scratch::new()?;
-                (scratch.path().to_owned(), Some(scratch))
-            }
+        let (growing, scratch) = if let Some(local) = folder.local() {
+            (local.to_owned(), None)
+        } else {
+            let scratch = Scratch::new()?;
+            (scratch.path().to_owned(), Some(scratch))
         };
         let run = Self {
             folder: folder.clone(),

@@ -199,7 +199,8 @@ impl Remote {
                 .prefix_match(&self.location.prefix)?
                 .collect();
             let path: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
-            Some((path.join("/"), object.size))
+            // Some stores list a folder itself, as an empty object.
+            (!path.is_empty()).then(|| (path.join("/"), object.size))
         };
         Ok(objects.into_iter().filter_map(below).collect())
     }
