@@ -390,7 +390,7 @@ impl Reader {
         self.set.shards[shard as usize].groups[group as usize].memory
     }
 
-    fn start(&self, key: GroupKey, afresh: bool) {
+    fn start(&self, key: GroupKey, again: bool) {
         let (set, events) = (Arc::clone(&self.set), self.events.clone());
         let (recorder, permits) = (Arc::clone(&self.recorder), Arc::clone(&self.permits));
         let bytes = self.group_bytes(key);
@@ -402,8 +402,8 @@ impl Reader {
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
             let read = async {
-                if afresh {
-                    set.read_group_afresh(shard, group).await
+                if again {
+                    set.read_group_way(shard, group, again).await
                 } else {
                     set.read_group(shard, group).await
                 }

@@ -1,5 +1,6 @@
 //! Ranged reads of one object, checked against the version that was listed.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -34,17 +35,15 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The same, read from the store itself: what came before was damaged somewhere on its way.
-    pub(super) fn afresh(&self) -> Self {
-        Self {
+    /// The same; `again` read from the store itself, for what the cache holds may be damaged.
+    pub(super) fn way(&self, again: bool) -> Cow<'_, Self> {
+        if !again {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
             cached: false,
             ..self.clone()
-        }
-    }
-
-    /// Whether bytes come a long way, so that damage need not be the file's own.
-    pub(super) fn is_remote(&self) -> bool {
-        self.location.local.is_none()
+        })
     }
 
     /// Reads one range; all of it comes, or an error.
@@ -110,7 +109,7 @@ impl Object {
                 .store
                 .get_opts(&self.location.prefix, options)
                 .await?;
-            let e_tag = found.meta.e_tag.clone();
+            let e_tag = found.meta.e_tag.as_deref().map(version);
             Ok((e_tag, found.bytes().await?))
         };
         let (e_tag, bytes) = read.await.map_err(|source| self.location.error(source))?;
@@ -142,6 +141,23 @@ impl Object {
             reason,
         }
     }
+}
+
+/// Reads once more (`again`), then past the cache, what came damaged: what happened on the way does
+/// not happen again, and what is damaged in the store stays so.
+pub(super) async fn twice<T, F: Future<Output = Result<T>>>(read: impl Fn(bool) -> F) -> Result<T> {
+    match read(false).await {
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::warn!("{error}: it is read once more");
+            read(true).await
+        }
+        settled => settled,
+    }
+}
+
+/// An ETag without its quotation marks: Azure and Google leave them out in listings.
+pub(super) fn version(e_tag: &str) -> String {
+    e_tag.trim_matches('"').to_owned()
 }
 
 /// The parts of a file that were read.

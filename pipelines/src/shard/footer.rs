@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Vocabulary;
 use super::columns::ColumnMap;
-use super::fetch::Object;
+use super::fetch::{Object, twice};
 use super::{Group, Kind, ShardFormat, arrow, parquet};
 use crate::{Error, Result};
 
@@ -19,8 +19,12 @@ pub(super) async fn choose(
     columns: &BTreeMap<String, String>,
 ) -> Result<ColumnMap> {
     let schema = match object.format {
-        ShardFormat::Parquet => parquet::read_schema(object).await?,
-        ShardFormat::Arrow => arrow::read_schema(object).await?,
+        ShardFormat::Parquet => {
+            twice(|again| async move { parquet::read_schema(&object.way(again)).await }).await?
+        }
+        ShardFormat::Arrow => {
+            twice(|again| async move { arrow::read_schema(&object.way(again)).await }).await?
+        }
     };
     let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
     maps.find(|map| map.fits(&schema)).ok_or_else(|| {
@@ -47,23 +51,19 @@ pub(super) enum Footer {
 }
 
 impl Footer {
-    /// Reads a file's footer; once more if it came damaged from afar.
+    /// Reads a file's footer.
     pub(super) async fn read(object: &Object, columns: &ColumnMap) -> Result<Self> {
-        match Self::read_once(object, columns).await {
-            Err(Error::Corrupt { .. }) if object.is_remote() => {
-                Self::read_once(&object.afresh(), columns).await
-            }
-            footer => footer,
-        }
-    }
-
-    async fn read_once(object: &Object, columns: &ColumnMap) -> Result<Self> {
         match object.format {
             ShardFormat::Parquet => parquet::Footer::read(object, columns)
                 .await
                 .map(Self::Parquet),
             ShardFormat::Arrow => arrow::Footer::read(object, columns).await.map(Self::Arrow),
         }
+    }
+
+    /// Reads a file's footer; once more if it comes damaged.
+    pub(super) async fn read_twice(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        twice(|again| async move { Self::read(&object.way(again), columns).await }).await
     }
 
     pub(super) fn groups(&self) -> &[Group] {
@@ -128,6 +128,13 @@ impl Footers {
         let (used, footer) = self.kept.get_mut(&shard)?;
         *used = self.clock;
         Some(footer.clone())
+    }
+
+    /// Lets go of a footer that may be damaged.
+    pub(super) fn forget(&mut self, shard: usize) {
+        if let Some((_, footer)) = self.kept.remove(&shard) {
+            self.bytes -= footer.memory();
+        }
     }
 
     pub(super) fn keep(&mut self, shard: usize, footer: Arc<Footer>) {

@@ -5,6 +5,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use futures::{StreamExt, TryStreamExt};
 
+use super::fetch::twice;
 use super::footer::Footer;
 use super::{FOOTERS_AT_ONCE, ShardSet};
 use crate::{Error, Result};
@@ -48,7 +49,7 @@ impl ShardSet {
             column: column.to_owned(),
             reason: reason.to_owned(),
         };
-        let footer = self.footer(shard_idx).await?;
+        let footer = self.footer(&shard.object, shard_idx).await?;
         let Footer::Parquet(footer) = &*footer else {
             return Err(error(
                 "lengths are read from Parquet shards alone: write the set again with `shards \
@@ -62,7 +63,11 @@ impl ShardSet {
             ));
         };
         let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
-        let batch = footer.read_columns(&shard.object, indices).await?;
+        let read = |again: bool| {
+            let (footer, indices) = (&footer, indices.clone());
+            async move { footer.read_columns(&shard.object.way(again), indices).await }
+        };
+        let batch = twice(read).await?;
         let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
         let damaged = |reason: String| error(&reason);
         let lengths = numbers(&batch, place(length)).map_err(damaged)?;

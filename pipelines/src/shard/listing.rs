@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::fetch::Object;
+use super::fetch::{Object, version};
 use super::{MANIFEST_NAME, Manifest, ShardFormat};
 use crate::store::{Location, StoreOptions};
 use crate::write::resume::JOB_PATH as UNFINISHED;
@@ -60,7 +60,7 @@ async fn file_or_folder(location: Location) -> Result<Listing> {
 async fn folder(location: Location) -> Result<Listing> {
     let (objects, sets) = below(&location).await?;
     let manifest_at = location.join(MANIFEST_NAME);
-    let Some(json) = manifest_at.read().await? else {
+    let Some(manifest) = Manifest::read(&manifest_at).await? else {
         if objects.is_empty() {
             return Err(nothing(
                 &location,
@@ -78,7 +78,6 @@ async fn folder(location: Location) -> Result<Listing> {
             manifest: None,
         });
     };
-    let manifest = Manifest::from_json(&json, &manifest_at.url)?;
     // Other files may lie there, left over from an interrupted write: the manifest decides.
     let corrupt = |reason| Error::Corrupt {
         shard: manifest_at.url.clone(),
@@ -110,14 +109,13 @@ async fn folder(location: Location) -> Result<Listing> {
 /// The shards of a manifest, where nothing but the manifest tells what is there.
 async fn by_manifest(location: Location) -> Result<Listing> {
     let manifest_at = location.join(MANIFEST_NAME);
-    let Some(json) = manifest_at.read().await? else {
+    let Some(manifest) = Manifest::read(&manifest_at).await? else {
         let reason = format!(
             "there is no {MANIFEST_NAME}, and a web server does not say what a folder holds: name \
              one file, or put the set there with its manifest"
         );
         return Err(nothing(&location, &reason));
     };
-    let manifest = Manifest::from_json(&json, &manifest_at.url)?;
     let objects = manifest.shards.iter().map(|shard| {
         let format = format_of(&shard.path).ok_or_else(|| Error::Corrupt {
             shard: manifest_at.url.clone(),
@@ -206,7 +204,12 @@ fn object(mut location: Location, path: String, format: ShardFormat, meta: Objec
         path,
         format,
         bytes: meta.size,
-        e_tag: Arc::new(meta.e_tag.map_or_else(OnceLock::new, OnceLock::from)),
+        e_tag: Arc::new(
+            meta.e_tag
+                .as_deref()
+                .map(version)
+                .map_or_else(OnceLock::new, OnceLock::from),
+        ),
         cached: true,
     }
 }

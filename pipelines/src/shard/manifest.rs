@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fetch::twice;
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// The manifest's name, beside the shards.
@@ -87,6 +89,15 @@ impl Manifest {
             serde_json::to_vec_pretty(self).expect("strings and numbers always become JSON");
         json.push(b'\n');
         json
+    }
+
+    /// Reads the manifest at a place, `None` where there is none.
+    pub(super) async fn read(at: &Location) -> Result<Option<Self>> {
+        twice(|_again| async {
+            let json = at.read().await?;
+            json.map(|json| Self::from_json(&json, &at.url)).transpose()
+        })
+        .await
     }
 
     /// Reads a manifest and checks that its numbers agree with each other.

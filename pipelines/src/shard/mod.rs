@@ -14,7 +14,7 @@ mod rows;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
@@ -29,7 +29,7 @@ use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
-use fetch::Object;
+use fetch::{Object, twice};
 use footer::{Footer, Footers, choose};
 use rows::Classes;
 
@@ -154,7 +154,7 @@ impl ShardSet {
             // much larger its groups are in memory than in the file.
             let mut growth = 1.0;
             if let Some(object) = objects.first() {
-                let footer = Footer::read(object, &columns).await?;
+                let footer = Footer::read_twice(object, &columns).await?;
                 growth = footer
                     .groups()
                     .iter()
@@ -174,7 +174,9 @@ impl ShardSet {
                 shard.check(footer.groups())?;
             }
         } else {
-            let reads = objects.iter().map(|object| Footer::read(object, &columns));
+            let reads = objects
+                .iter()
+                .map(|object| Footer::read_twice(object, &columns));
             let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
             while let Some(footer) = reads.try_next().await? {
                 let object = &objects[shards.len()];
@@ -257,30 +259,32 @@ impl ShardSet {
         hash.digest()
     }
 
-    /// Reads the mapped columns of one row group, with one ranged read where they lie together; once
-    /// more if it came damaged from afar.
+    /// Reads the mapped columns of one row group, with one ranged read where they lie together.
+    /// What comes damaged is read once more, with its footer, which may be what is damaged.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
-        let object = &self.shards[shard].object;
-        match self.read_group_of(object, shard, group).await {
-            Err(Error::Corrupt { .. }) if object.is_remote() => {
-                self.read_group_afresh(shard, group).await
-            }
-            rows => rows,
-        }
+        twice(|again| self.read_group_way(shard, group, again)).await
     }
 
-    /// Reads a row group past the cache, which may hold what was damaged on its way there.
-    pub(crate) async fn read_group_afresh(&self, shard: usize, group: usize) -> Result<Rows> {
-        let object = self.shards[shard].object.afresh();
-        self.read_group_of(&object, shard, group).await
-    }
-
-    async fn read_group_of(&self, object: &Object, shard: usize, group: usize) -> Result<Rows> {
-        let (footer, classes) = (self.footer(shard).await?, self.class_numbers.clone());
-        match &*footer {
+    /// Reads a row group; `again` past the cache, which may hold what was damaged on its way there.
+    pub(crate) async fn read_group_way(
+        &self,
+        shard: usize,
+        group: usize,
+        again: bool,
+    ) -> Result<Rows> {
+        let object = &*self.shards[shard].object.way(again);
+        let (footer, classes) = (
+            self.footer(object, shard).await?,
+            self.class_numbers.clone(),
+        );
+        let read = match &*footer {
             Footer::Parquet(footer) => footer.read_group(object, group, classes).await,
             Footer::Arrow(footer) => footer.read_group(object, group, classes).await,
+        };
+        if matches!(read, Err(Error::Corrupt { .. })) {
+            self.kept_footers().forget(shard);
         }
+        read
     }
 
     /// The set's manifest, read again; `None` where there is none, or the set is a single file.
@@ -292,22 +296,22 @@ impl ShardSet {
         {
             return Ok(None);
         }
-        let at = self.location.join(MANIFEST_NAME);
-        let json = at.read().await?;
-        json.map(|json| Manifest::from_json(&json, &at.url))
-            .transpose()
+        Manifest::read(&self.location.join(MANIFEST_NAME)).await
     }
 
-    async fn footer(&self, shard_idx: usize) -> Result<Arc<Footer>> {
-        let kept = || self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(footer) = kept().get(shard_idx) {
+    async fn footer(&self, object: &Object, shard_idx: usize) -> Result<Arc<Footer>> {
+        if let Some(footer) = self.kept_footers().get(shard_idx) {
             return Ok(footer);
         }
         let shard = &self.shards[shard_idx];
-        let footer = Arc::new(Footer::read(&shard.object, &self.columns).await?);
+        let footer = Arc::new(Footer::read(object, &self.columns).await?);
         shard.check(footer.groups())?;
-        kept().keep(shard_idx, footer.clone());
+        self.kept_footers().keep(shard_idx, footer.clone());
         Ok(footer)
+    }
+
+    fn kept_footers(&self) -> MutexGuard<'_, Footers> {
+        self.footers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -195,7 +195,10 @@ impl Repository {
         }
         let code = header(response.headers(), "x-error-code");
         let words = header(response.headers(), "x-error-message");
-        let words = words.or_else(|| code.clone()).unwrap_or_default();
+        let mut words = words.or_else(|| code.clone()).unwrap_or_default();
+        if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+            words.push_str("; there is no token: set HF_TOKEN, or sign in with `hf auth login`");
+        }
         let mut at = url;
         at.set_query(None); // There the signature of a target stands.
         let (path, refusal) = (

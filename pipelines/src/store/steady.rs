@@ -59,6 +59,15 @@ struct Shared {
     reads: Reads,
 }
 
+/// What is waited for, and what the store said the last time.
+#[derive(Debug, Clone, Copy)]
+struct Waiting<'a> {
+    what: &'a str,
+    path: Option<&'a Path>,
+    since: Instant,
+    last: Option<&'a str>,
+}
+
 /// Why an operation was given up.
 #[derive(Debug, thiserror::Error)]
 #[error("tried for {:.0} s, as long as retry_for allows; the last time: {}", .waited.as_secs_f64(), Words(.source))]
@@ -158,14 +167,13 @@ impl Steady {
         let mut pause = FIRST_PAUSE;
         let mut last: Option<String> = None;
         loop {
-            let mut running = std::pin::pin!(attempt());
-            let result = loop {
-                let say_in = SAY_AFTER.saturating_sub(start.elapsed());
-                match tokio::time::timeout(say_in.max(Duration::from_secs(1)), &mut running).await {
-                    Ok(result) => break result,
-                    Err(_) => shared.say_waiting(what, path, start, last.as_deref()),
-                }
+            let waiting = Waiting {
+                what,
+                path,
+                since: start,
+                last: last.as_deref(),
             };
+            let result = shared.saying(waiting, attempt()).await;
             let error = match result {
                 Err(error) if may_pass(&error) => error,
                 settled => {
@@ -180,7 +188,7 @@ impl Steady {
                 shared.retry_for.min(STRANGER_FOR)
             };
             let waited = start.elapsed();
-            if waited + pause > patience {
+            if waited >= patience {
                 return Err(Error::Generic {
                     store: "store",
                     source: Box::new(GaveUp {
@@ -190,9 +198,15 @@ impl Steady {
                 });
             }
             shared.traffic.repeats.fetch_add(1, Relaxed);
-            last = Some(Words(&error).to_string());
-            shared.say_waiting(what, path, start, last.as_deref());
-            tokio::time::sleep(pause).await;
+            let words = Words(&error).to_string();
+            let waiting = Waiting {
+                last: Some(&words),
+                ..waiting
+            };
+            // The last attempt is made when patience ends.
+            let sleep = tokio::time::sleep(pause.min(patience - waited));
+            shared.saying(waiting, sleep).await;
+            last = Some(words);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -230,9 +244,22 @@ impl Steady {
 }
 
 impl Shared {
+    /// Says that something is waited for, as long as it is.
+    async fn saying<T>(&self, waiting: Waiting<'_>, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let say_in = SAY_AFTER.saturating_sub(waiting.since.elapsed());
+            match tokio::time::timeout(say_in.max(Duration::from_secs(1)), &mut future).await {
+                Ok(result) => return result,
+                Err(_) => self.say(waiting),
+            }
+        }
+    }
+
     /// Says it if this wait is long enough, and it was not said just now.
-    fn say_waiting(&self, what: &str, path: Option<&Path>, start: Instant, last: Option<&str>) {
-        if start.elapsed() < SAY_AFTER {
+    fn say(&self, waiting: Waiting<'_>) {
+        let waited = waiting.since.elapsed();
+        if waited < SAY_AFTER {
             return;
         }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,13 +267,16 @@ impl Shared {
             return;
         }
         *said = Some(Instant::now());
-        let path = path.map_or_else(String::new, |path| format!(" ({path})"));
+        let path = waiting
+            .path
+            .map_or_else(String::new, |path| format!(" ({path})"));
         tracing::warn!(
-            "{}: waiting for {what}{path} for {:.0} s, {:.0} s at most (retry_for): {}",
+            "{}: waiting for {}{path} for {:.0} s, {:.0} s at most (retry_for): {}",
             self.url,
-            start.elapsed().as_secs_f64(),
+            waiting.what,
+            waited.as_secs_f64(),
             self.retry_for.as_secs_f64(),
-            last.unwrap_or("no answer yet"),
+            waiting.last.unwrap_or("no answer yet"),
         );
     }
 

@@ -13,7 +13,7 @@ use understudy_pipelines::shard::{MANIFEST_NAME, Manifest, ManifestGroup, Manife
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::lab::azurite::{self, Azurite};
-use crate::support::lab::reader::{self, Outcome, Reading, watch};
+use crate::support::lab::reader::{self, Digest, Outcome, Reading, watch};
 use crate::support::lab::seaweed::{self, Seaweed};
 use crate::support::{config, rows, write_set};
 
@@ -24,8 +24,8 @@ pub(crate) const FOLDER: &str = "deep/pictures";
 /// 400 pictures in four shards of 25 row groups, with a manifest.
 pub(crate) struct Set {
     pub(crate) folder: tempfile::TempDir,
-    /// What reading it gives: the hash of its training steps, and all of it.
-    pub(crate) trained: Option<String>,
+    /// What reading it gives: the training steps, and all of it.
+    pub(crate) trained: Option<Digest>,
     pub(crate) expected: Outcome,
 }
 
@@ -40,6 +40,14 @@ impl Set {
             folder,
             trained: Some(trained),
             expected,
+        }
+    }
+
+    /// The hash of all that reading it gives, but for labels.
+    pub(crate) fn media(&self) -> Option<String> {
+        match &self.expected {
+            Outcome::Finished(digest) => Some(digest.media.clone()),
+            _ => None,
         }
     }
 

@@ -29,9 +29,11 @@ pub(crate) enum Fault {
     Stall(Duration),
     /// Half the body, then an orderly end, under the `Content-Length` of the whole.
     Truncate,
-    /// The whole body, with one bit of one byte turned over, drawn from the read's number; each
-    /// range meets it once, as what happens on the way does not happen again.
+    /// The whole body, with one bit turned over in its middle. Each range meets it once: what
+    /// happens on the way does not happen again.
     Flip,
+    /// The same at a place that is drawn from the read's number.
+    FlipAnywhere,
 }
 
 /// Which reads of objects meet the fault.
@@ -195,7 +197,7 @@ impl Shared {
             fault.filter(|&fault| {
                 let range = || format!("{} {:?}", request.first_line(), request.value("range"));
                 when.is_some_and(|when| when.names(read))
-                    && (fault != Fault::Flip || lock(&self.flipped).insert(range()))
+                    && (!fault.happens_once() || lock(&self.flipped).insert(range()))
             })
         } else {
             None
@@ -235,7 +237,7 @@ impl Shared {
         to_client.write_all(&answer.bytes)?;
         let body = answer.body_of_answer(request);
         let strikes_at = match (body, fault) {
-            (Body::Bytes(bytes @ 1..), Some(Fault::Flip)) => mixed(read) % bytes,
+            (Body::Bytes(bytes @ 1..), Some(Fault::FlipAnywhere)) => mixed(read) % bytes,
             (Body::Bytes(bytes), _) => bytes / 2,
             (Body::Chunks | Body::UntilEnd, _) => 0,
         };
@@ -250,7 +252,7 @@ impl Shared {
             };
             let mut client = client;
             match fault {
-                Fault::Flip => {
+                Fault::Flip | Fault::FlipAnywhere => {
                     part[at as usize] ^= 1 << (mixed(read) >> 61);
                     Ok(())
                 }
@@ -292,6 +294,10 @@ impl Shared {
 }
 
 impl Fault {
+    fn happens_once(self) -> bool {
+        matches!(self, Self::Flip | Self::FlipAnywhere)
+    }
+
     /// What the client gets in place of the store's answer.
     fn refusal(self) -> Option<String> {
         let (status, header, code) = match self {

@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -22,8 +23,8 @@ const HANGS_AFTER: Duration = Duration::from_secs(60);
 /// What became of a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// An epoch of training steps and a pass, and what they were: a hash of all batches in order.
-    Finished(String),
+    /// An epoch of training steps and a pass, and what they were: hashes of all batches in order.
+    Finished(Digest),
     /// It ended with an error, in its words.
     Stopped(String),
     /// It died, or panicked.
@@ -32,12 +33,20 @@ pub(crate) enum Outcome {
     Hung,
 }
 
+/// Hashes of batches in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Digest {
+    /// Of samples, pixels and masks.
+    pub(crate) media: String,
+    pub(crate) labels: String,
+}
+
 /// What a reader did.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) outcome: Outcome,
     /// The hash of the training steps, if they came to their end.
-    pub(crate) trained: Option<String>,
+    pub(crate) trained: Option<Digest>,
     /// The longest time without a batch or a word.
     pub(crate) longest_silence: Duration,
     pub(crate) took: Duration,
@@ -60,27 +69,28 @@ pub(crate) fn read() -> bool {
         let said = writeln!(out, "{line}").and_then(|()| out.flush());
         said.expect("somebody listens");
     };
+    let json = |digest: &Digest| serde_json::to_string(digest).expect("JSON");
     let ended = train(&config, |batch| say(&format!("batch {}", batch.step))).and_then(|trained| {
-        say(&format!("trained {trained}"));
+        say(&format!("trained {}", json(&trained)));
         let passed = pass(&config, |batch| say(&format!("batch {}", batch.step)))?;
-        Ok(format!("{trained}{passed}"))
+        Ok(trained.then(&passed))
     });
     match ended {
-        Ok(digest) => say(&format!("finished {digest}")),
+        Ok(digest) => say(&format!("finished {}", json(&digest))),
         Err(error) => say(&format!("stopped {}", error.to_string().replace('\n', " "))),
     }
     true
 }
 
 /// The training steps of about one epoch; a hash of what came.
-fn train(config: &DataConfig, mut got: impl FnMut(&Batch)) -> understudy_pipelines::Result<String> {
+fn train(config: &DataConfig, mut got: impl FnMut(&Batch)) -> understudy_pipelines::Result<Digest> {
     let mut batches = Pipeline::train(config, &options())?;
     let n_steps = batches.rows() / config.batch.expect("a number of samples") as u64;
     hash(batches.by_ref().take(n_steps as usize), &mut got)
 }
 
 /// A pass over all rows; a hash of what came.
-fn pass(config: &DataConfig, mut got: impl FnMut(&Batch)) -> understudy_pipelines::Result<String> {
+fn pass(config: &DataConfig, mut got: impl FnMut(&Batch)) -> understudy_pipelines::Result<Digest> {
     hash(
         Pipeline::evaluate(config, &config.train, 16, &options())?,
         &mut got,
@@ -97,36 +107,45 @@ fn options() -> Options {
 fn hash(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     got: &mut impl FnMut(&Batch),
-) -> understudy_pipelines::Result<String> {
-    let mut digest = Xxh3::new();
+) -> understudy_pipelines::Result<Digest> {
+    let (mut media, mut labels) = (Xxh3::new(), Xxh3::new());
     for batch in batches {
         let batch = batch?;
-        add(&mut digest, &batch);
+        let Media::Images { pixels, .. } = &batch.media else {
+            panic!("not a batch of pictures");
+        };
+        media.update(pixels);
+        media.update(&batch.masks);
+        for sample in &batch.samples {
+            media.update(&sample.row.to_le_bytes());
+        }
+        for label in &batch.labels {
+            labels.update(&label.to_le_bytes());
+        }
         got(&batch);
     }
-    Ok(format!("{:016x}", digest.digest()))
+    Ok(Digest {
+        media: format!("{:016x}", media.digest()),
+        labels: format!("{:016x}", labels.digest()),
+    })
 }
 
-fn add(digest: &mut Xxh3, batch: &Batch) {
-    let Media::Images { pixels, .. } = &batch.media else {
-        panic!("not a batch of pictures");
-    };
-    digest.update(pixels);
-    digest.update(&batch.masks);
-    for label in &batch.labels {
-        digest.update(&label.to_le_bytes());
-    }
-    for sample in &batch.samples {
-        digest.update(&sample.row.to_le_bytes());
+impl Digest {
+    /// One after the other.
+    fn then(&self, next: &Self) -> Self {
+        Self {
+            media: format!("{}{}", self.media, next.media),
+            labels: format!("{}{}", self.labels, next.labels),
+        }
     }
 }
 
 /// What the same reading gives without a store, a process and a watch: the hash of the training
 /// steps, and the outcome.
-pub(crate) fn expected(config: &DataConfig) -> (String, Outcome) {
+pub(crate) fn expected(config: &DataConfig) -> (Digest, Outcome) {
     let trained = train(config, |_| {}).expect("a local set");
     let passed = pass(config, |_| {}).expect("a local set");
-    let outcome = Outcome::Finished(format!("{trained}{passed}"));
+    let outcome = Outcome::Finished(trained.then(&passed));
     (trained, outcome)
 }
 
@@ -187,8 +206,10 @@ pub(crate) fn watch(
                     meanwhile(n_batches);
                     last = Instant::now();
                 }
-                Some(("trained", digest)) => trained = Some(digest.to_owned()),
-                Some(("finished", digest)) => outcome = Some(Outcome::Finished(digest.to_owned())),
+                Some(("trained", digest)) => trained = serde_json::from_str(digest).ok(),
+                Some(("finished", digest)) => {
+                    outcome = serde_json::from_str(digest).ok().map(Outcome::Finished);
+                }
                 Some(("stopped", error)) => outcome = Some(Outcome::Stopped(error.to_owned())),
                 // The words of the test harness.
                 _ => {}
