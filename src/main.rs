@@ -321,7 +321,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             error.downcast_ref(),
             Some(
                 RunEvaluateError::Pretrained(PretrainedError::Config(_))
-                    | RunEvaluateError::Evaluate(EvaluateError::NoVal)
+                    | RunEvaluateError::Evaluate(EvaluateError::NoVal | EvaluateError::Mix)
             )
         )
         || matches!(

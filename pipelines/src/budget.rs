@@ -63,6 +63,33 @@ pub(crate) struct Needs {
     pub(crate) n_lanes: u64,
 }
 
+impl Needs {
+    /// The least `memory` that is enough.
+    pub(crate) fn least_bytes(&self) -> u64 {
+        let windows_bytes = self.window_bytes.saturating_mul(self.n_lanes);
+        self.batches_bytes().saturating_add(windows_bytes) + 1
+    }
+
+    /// The least `memory` that holds two windows of each lane, keeps all threads busy and leaves a
+    /// quarter to decode with.
+    pub(crate) fn ahead_bytes(&self) -> u64 {
+        let more_samples = self.n_samples.saturating_sub(self.least_samples);
+        let samples_bytes = more_samples.saturating_mul(self.sample_bytes);
+        let windows_bytes = self.window_bytes.saturating_mul(2 * self.n_lanes);
+        let rest = (windows_bytes / 3)
+            .saturating_mul(4)
+            .saturating_add(samples_bytes);
+        // Waiting samples may take an eighth.
+        self.batches_bytes()
+            .saturating_add(rest.max(8 * samples_bytes))
+    }
+
+    fn batches_bytes(&self) -> u64 {
+        let batches_bytes = self.part_bytes.saturating_mul(self.n_parts);
+        batches_bytes.saturating_add(self.sample_bytes.saturating_mul(self.least_samples))
+    }
+}
+
 /// The four shares of `memory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
@@ -93,13 +120,16 @@ impl Shares {
                     "the size of a step (`batch`), the prefetch, or the number of masks; or use more parts per step",
                 )
             })?;
-        // Waiting samples may take an eighth; the least must fit in any case.
+        // Waiting samples may take an eighth, and half of what windows leave; the least must fit in
+        // any case.
+        let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
+        let samples_bytes =
+            (after_batches / 8).min(after_batches.saturating_sub(least_windows) / 2);
         let least = needs.least_samples;
-        let n_samples = (after_batches / 8 / needs.sample_bytes.max(1))
-            .clamp(least, needs.n_samples.max(least));
+        let n_samples =
+            (samples_bytes / needs.sample_bytes.max(1)).clamp(least, needs.n_samples.max(least));
         let rest = after_batches.saturating_sub((n_samples - least) * needs.sample_bytes);
 
-        let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
         if rest <= least_windows {
             return Err(short(
                 format!(

@@ -2,6 +2,7 @@
 
 mod mask;
 mod media;
+mod train;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
+pub use self::train::{MixedSet, TrainSets};
 use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 
@@ -21,8 +23,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The training set: a folder or file of shards, as a path or URL.
-    pub train: String,
+    /// The training set: a folder or file of shards, as a path or URL. Or a list of several with
+    /// their shares, `[[data.train]]`.
+    pub train: TrainSets,
     /// The validation set, for `understudy evaluate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
@@ -196,6 +199,7 @@ impl DataConfig {
         if let Err(reason) = crate::budget::parse_bytes(&self.memory) {
             check(false, format!("data.memory: {reason}"));
         }
+        problems.extend(self.train.problems());
         problems.extend(self.store_options().err());
         problems.extend(self.step_problems());
         let Some(modality) = self.modality() else {

@@ -32,17 +32,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
-use self::collate::Collator;
-use self::fetch::{GroupKey, Windows};
+use self::fetch::{GroupKey, Source};
 pub use self::pass::WholeSet;
-pub use self::start::plan;
-use self::start::{Opened, Pass, check, start};
+use self::start::{Opened, Pass, check, collator, largest_groups_bytes, start};
+pub use self::start::{Planned, plan};
 use self::work::{Outcome, Task, Work};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
 use crate::quarantine::BadRowList;
-use crate::shard::{Rows, ShardSet};
+use crate::shard::{Rows, Sets};
 use crate::stats::{Recorder, Stats};
 use crate::tokenize::Specials;
 use crate::{Error, Result};
@@ -92,7 +91,8 @@ impl Default for Options {
 /// reads that they are at.
 #[derive(Debug)]
 pub struct Pipeline {
-    set: Arc<ShardSet>,
+    sets: Arc<Sets>,
+    fingerprint: u64,
     specials: Option<Specials>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
@@ -114,7 +114,7 @@ enum Event {
     },
     /// A row has left the CPU pool.
     Sample {
-        lane_idx: usize,
+        stream_idx: usize,
         number: u64,
         outcome: Outcome,
     },
@@ -155,57 +155,46 @@ impl Pipeline {
                 options.parts_per_step
             )]));
         }
-        let lanes = plan
-            .lanes(
-                first_lane..first_lane + n_lanes,
-                options.start_step,
-                &bad_rows,
-            )?
-            .into_iter()
-            .map(|stream| Box::new(stream.map(|window| window.slots)) as Windows)
+        let sets = opened.sets.sets().iter();
+        let largest: Vec<u64> = sets
+            .map(|set| largest_groups_bytes(set, config.window_chunks))
             .collect();
-        let largest_window_bytes = opened.largest_groups_bytes(config.window_chunks);
-        let lane_share = plan.lane_share();
-        let most_lane_samples = match (lane_share, plan.costs()) {
-            (StepSize::Samples(samples), _) => samples,
-            (StepSize::Cost(share), costs) => {
-                let shortest = costs.map_or(1, Costs::shortest);
-                (share / u64::from(shortest)).min(plan.n_planned()) as usize
-            }
-        };
-        let mean_lane_samples = match (lane_share, plan.costs()) {
+        let lanes = first_lane..first_lane + n_lanes;
+        let sources = plan
+            .lanes(lanes.clone(), options.start_step, &bad_rows)?
+            .into_iter()
+            .zip(largest.iter().cycle())
+            .map(|(stream, &largest_window_bytes)| Source {
+                windows: Box::new(stream.map(|window| window.slots)),
+                largest_window_bytes,
+            })
+            .collect();
+        let n_planned = (0..plan.mix().n_sets()).map(|set| plan.n_planned_of(set));
+        let mean_lane_samples = match (plan.lane_share(), plan.costs()) {
             (StepSize::Samples(samples), _) => samples as u64,
             (StepSize::Cost(share), costs) => share / costs.map_or(1, Costs::mean),
         };
         let n_good_before = options.start_step * config.lanes as u64 * mean_lane_samples;
         let Opened {
-            set,
+            sets,
             recipe,
             runtime,
+            fingerprint,
         } = opened;
-        let collator = Collator {
-            recipe: Arc::new(recipe),
-            mask: Some(config.mask),
-            seed: config.seed,
-            lane_share,
-            most_lane_samples,
-            lanes_per_part: n_lanes / options.parts_per_step,
-            n_parts: options.parts_per_step,
-            next_step: options.start_step,
-            next_part: 0,
-        };
+        let collator = collator(config, options, &Arc::new(recipe), &plan);
         let bad_rows = BadRowList::new(&options.bad_rows);
         let pass = Pass {
+            mix: plan.mix().clone(),
             lanes,
-            n_planned: plan.n_planned(),
+            sources,
+            n_planned: n_planned.collect(),
             n_good_before,
             collator,
-            largest_window_bytes,
             bad_rows,
             evaluate: false,
             keyed: false,
         };
-        start((set, runtime), pass, config, options, sample)
+        start((sets, fingerprint, runtime), pass, config, options, sample)
     }
 
     /// Starts one pass over the set at `url`, each good row once and in the order of the files, with
@@ -248,14 +237,16 @@ impl Pipeline {
         }
     }
 
-    /// Identifies the set's rows, see [`ShardSet::fingerprint`]: a run resumes on no other.
+    /// Identifies the rows of the set, see [`ShardSet::fingerprint`](crate::shard::ShardSet::fingerprint);
+    /// of a mix, those of all its sets and their shares. A run resumes on no other.
     pub fn fingerprint(&self) -> u64 {
-        self.set.fingerprint()
+        self.fingerprint
     }
 
-    /// Names of the classes, in the order of the labels' numbers.
+    /// Names of the classes, in the order of the labels' numbers; of a mix, where all sets have the
+    /// same.
     pub fn classes(&self) -> Option<&[String]> {
-        self.set.classes.as_deref()
+        self.sets.classes()
     }
 
     /// What the ids of texts mean, as a set of tokens or the vocabulary of the recipe says; `None`
@@ -264,9 +255,9 @@ impl Pipeline {
         self.specials
     }
 
-    /// Rows of the set, bad ones included.
+    /// Rows of all sets, bad ones included.
     pub fn rows(&self) -> u64 {
-        self.set.rows
+        self.sets.rows()
     }
 
     /// What has been done so far.

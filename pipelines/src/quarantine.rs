@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::plan::Slot;
-use crate::shard::ShardSet;
+use crate::shard::Sets;
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
@@ -21,12 +21,12 @@ pub const JUDGED_SAMPLES: u64 = 1000;
 /// The bad rows whose turn has come, in the order of the batches.
 #[derive(Debug)]
 pub(crate) struct BadLog {
-    pub(crate) set: Arc<ShardSet>,
+    pub(crate) sets: Arc<Sets>,
     pub(crate) rows: BadRowList,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) max_bad_fraction: f64,
-    /// Rows of the set that an epoch takes.
-    pub(crate) n_planned: u64,
+    /// Rows that an epoch of each set takes, in the order of the sets.
+    pub(crate) n_planned: Vec<u64>,
     pub(crate) n_failed: u64,
     /// Good samples of the steps before this process began.
     pub(crate) n_good_before: u64,
@@ -64,22 +64,30 @@ impl BadLog {
         if !rows.insert(slot.row) {
             return Ok(()); // It was handed out twice before its fault was known.
         }
-        let none_left = rows.len() as u64 >= self.n_planned;
+        let none_left = self.is_hopeless(&rows);
         drop(rows);
-        let shard = &self.set.shards[slot.shard as usize];
-        let row = slot.row - shard.first_row;
-        tracing::warn!(shard = shard.path, row, %reason, "bad sample");
+        let (set, shard, row) = self.sets.place(slot.shard as usize, slot.row);
+        let set = &set.location.url;
+        tracing::warn!(set, shard = shard.path, row, %reason, "bad sample");
         if let Some(quarantine) = &mut self.quarantine {
-            quarantine.add(&shard.path, row, reason)?;
+            quarantine.add(set, &shard.path, row, reason)?;
         }
         recorder.bad_samples.fetch_add(1, Relaxed);
         self.n_failed += 1;
-        self.last = format!("row {row} of {}: {reason}", shard.path);
+        self.last = format!("row {row} of {} of {set}: {reason}", shard.path);
         self.judge(recorder)?;
         if none_left {
             return Err(self.too_many(recorder));
         }
         Ok(())
+    }
+
+    /// Whether some set has no good row: a lane would look for one for ever.
+    pub(crate) fn is_hopeless(&self, bad: &BTreeSet<u64>) -> bool {
+        let sets = || self.sets.set_rows().zip(&self.n_planned);
+        // The first look is quick, and enough as long as few rows are bad.
+        sets().any(|(_, &n_planned)| n_planned <= bad.len() as u64)
+            && sets().any(|(rows, &n_planned)| n_planned <= bad.range(rows).count() as u64)
     }
 
     /// An error if there are too many, those of before a resume included.
@@ -95,7 +103,8 @@ impl BadLog {
         self.n_failed + self.n_good_before + recorder.samples.load(Relaxed)
     }
 
-    fn too_many(&self, recorder: &Recorder) -> Error {
+    /// The error of too many.
+    pub(crate) fn too_many(&self, recorder: &Recorder) -> Error {
         Error::TooManyBadSamples {
             failed: self.n_failed,
             seen: self.n_seen(recorder),
@@ -117,6 +126,8 @@ pub(crate) struct Quarantine {
 /// One line of the file.
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
+    /// Where the set lies.
+    set: &'a str,
     /// Path of the shard, relative to the set.
     shard: &'a str,
     /// Row within the shard, from 0.
@@ -134,8 +145,15 @@ impl Quarantine {
     }
 
     /// Writes one line and hands it to the system at once, so that a killed run keeps it.
-    pub(crate) fn add(&mut self, shard: &str, row: u64, reason: &SampleError) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        set: &str,
+        shard: &str,
+        row: u64,
+        reason: &SampleError,
+    ) -> Result<()> {
         let entry = Entry {
+            set,
             shard,
             row,
             reason: reason.to_string(),
@@ -173,14 +191,14 @@ mod tests {
         let mut untouched = Quarantine::new(&path);
         assert!(!path.exists());
         untouched
-            .add("train-00000.parquet", 7, &SampleError::Empty)
+            .add("data", "train-00000.parquet", 7, &SampleError::Empty)
             .expect("written");
         let reason = SampleError::Hash {
             expected: 1,
             found: 2,
         };
         Quarantine::new(&path)
-            .add("a \"b\".parquet", 8, &reason)
+            .add("data", "a \"b\".parquet", 8, &reason)
             .expect("written");
 
         let text = std::fs::read_to_string(&path).expect("a file");
@@ -189,6 +207,7 @@ mod tests {
             .map(|line| serde_json::from_str(line).expect("JSON"))
             .collect();
         assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["set"], "data");
         assert_eq!(lines[0]["row"], 7);
         assert_eq!(lines[1]["shard"], "a \"b\".parquet");
         assert!(
@@ -204,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut quarantine = Quarantine::new(folder.path());
         let error = quarantine
-            .add("a.parquet", 0, &SampleError::Empty)
+            .add("data", "a.parquet", 0, &SampleError::Empty)
             .expect_err("a folder");
         assert!(
             error

@@ -165,8 +165,8 @@ fn a_wrong_hash_is_believed_only_after_a_second_read() {
     // One row group: it is read once, and once more for both wrong hashes.
     for (name, n_reads, n_rows) in [("good", 1, 20), ("bad", 2, 18)] {
         let config = config(&folder.path().join(name));
-        let mut pass =
-            Pipeline::evaluate(&config, &config.train, 10, &options(0, 1)).expect("a set");
+        let mut pass = Pipeline::evaluate(&config, &config.train.to_string(), 10, &options(0, 1))
+            .expect("a set");
         let n_samples: usize = pass
             .by_ref()
             .map(|batch| batch.expect("a batch").n_samples)
@@ -241,7 +241,7 @@ fn a_label_that_is_null_is_a_bad_sample_where_labels_are_used() {
         quarantine: Some(quarantine.clone()),
         ..options(0, 1)
     };
-    let pass = Pipeline::evaluate(&config, &config.train, 8, &options).expect("a pass");
+    let pass = Pipeline::evaluate(&config, &config.train.to_string(), 8, &options).expect("a pass");
     let batches: Vec<Batch> = pass.map(|batch| batch.expect("a batch")).collect();
     assert_eq!(rows_of(&batches).len(), 19);
     assert!(quarantined(&quarantine)[0].2.starts_with("label"));

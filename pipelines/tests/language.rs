@@ -344,7 +344,8 @@ fn evaluation_takes_the_beginnings_of_texts_and_pairs() {
         threads: 2,
         ..Options::default()
     };
-    let mut pass = Pipeline::evaluate(&config, &config.train, 4, &options).expect("a pass");
+    let mut pass =
+        Pipeline::evaluate(&config, &config.train.to_string(), 4, &options).expect("a pass");
     let batch = pass.next().expect("a batch").expect("a batch");
     let (n_tokens, tokens, student, lengths) = text(&batch);
     assert_eq!((n_tokens, lengths), (24, &[7, 24, 24, 6][..]));
@@ -359,7 +360,7 @@ fn evaluation_takes_the_beginnings_of_texts_and_pairs() {
     assert_eq!(row(3), pair("a", "b"));
     assert!(pass.next().is_none());
 
-    let inspection = inspect(&config.train, &config.columns, 1).expect("a set");
+    let inspection = inspect(&config.train.to_string(), &config.columns, 1).expect("a set");
     assert!(inspection.samples[0].contains("\"short\""), "{inspection}");
 }
 

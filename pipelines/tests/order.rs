@@ -165,7 +165,8 @@ fn a_pass_gives_each_row_once_in_order() {
             threads,
             ..options(rank, world)
         };
-        let pipeline = Pipeline::evaluate(&config, &config.train, 16, &options).expect("a pass");
+        let pipeline =
+            Pipeline::evaluate(&config, &config.train.to_string(), 16, &options).expect("a pass");
         pipeline.map(|batch| batch.expect("a batch")).collect()
     };
     let whole = pass(1, 0, 1);

@@ -266,7 +266,7 @@ fn evaluation_pads_whole_recordings_and_labels_them() {
         threads: 2,
         ..Options::default()
     };
-    let pass = Pipeline::evaluate(&config, &config.train, 7, &options).expect("a pass");
+    let pass = Pipeline::evaluate(&config, &config.train.to_string(), 7, &options).expect("a pass");
     let mut row = 0;
     for batch in pass {
         let batch = batch.expect("a batch");
@@ -325,9 +325,10 @@ fn lanes_are_not_joined_and_memory_is_kept() {
 #[test]
 fn the_commands_know_recordings() {
     let (_folder, config) = set();
-    let (set, plan) = pipeline::plan(&config).expect("a plan");
-    let report = Report::new(&set, &plan).expect("a report");
-    let cost = report.cost.expect("a plan by cost");
+    let planned = pipeline::plan(&config).expect("a plan");
+    let plan = &planned.plan;
+    let report = Report::new(&planned.sets, plan, planned.memory).expect("a report");
+    let cost = report.cost.as_ref().expect("a plan by cost");
     assert_eq!(cost.lane_share, SHARE);
     assert_eq!(cost.left_out, N_ROWS as u64 - plan.n_planned());
     assert!(cost.used_share > 0.6 && cost.used_share <= 1.0, "{cost:?}");
@@ -335,10 +336,20 @@ fn the_commands_know_recordings() {
         cost.padding_share > 0.0 && cost.padding_share < 0.3,
         "{cost:?}"
     );
-    assert!(cost.balance > 0.7 && cost.balance <= 1.0, "{cost:?}");
+    let worlds: Vec<usize> = cost.balance.iter().map(|&(world, _)| world).collect();
+    assert_eq!(worlds, [2, 4]);
+    for &(_, balance) in &cost.balance {
+        assert!(balance > 0.7 && balance <= 1.0, "{cost:?}");
+    }
+    // Two ranks share the windows that one holds; with what the report asks for, they start.
+    let [one, two, four] = report.memory[..] else {
+        panic!("{:?}", report.memory);
+    };
+    assert!(one.least_bytes > two.least_bytes && two.least_bytes > four.least_bytes);
+    assert!(one.ahead_bytes > one.least_bytes);
     assert!(report.to_string().contains("padding adds"), "{report}");
 
-    let inspection = inspect(&config.train, &config.columns, 2).expect("a set");
+    let inspection = inspect(&config.train.to_string(), &config.columns, 2).expect("a set");
     assert_eq!(inspection.rows, N_ROWS as u64);
     assert!(inspection.samples[0].contains("8000 Hz"), "{inspection}");
 
@@ -346,7 +357,7 @@ fn the_commands_know_recordings() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut found = |problem: understudy_pipelines::verify::Problem| problems.push(problem.reason);
     let done = verify(
-        &config.train,
+        &config.train.to_string(),
         &config.columns,
         &mut found,
         &mut |_, _| (),

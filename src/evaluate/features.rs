@@ -60,20 +60,21 @@ pub fn split(
     threads: usize,
     mut encode: impl FnMut(Batch) -> Tensor<2>,
 ) -> Result<Split, EvaluateError> {
+    let train_url = data.train.one().ok_or(EvaluateError::Mix)?;
     let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
     let options = Options {
         threads,
         ..Options::default()
     };
-    let train = Pipeline::evaluate(data, &data.train, batch_size(data), &options)?;
+    let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
-    for (url, specials) in [(&*data.train, train.specials()), (val_url, val.specials())] {
+    for (url, specials) in [(train_url, train.specials()), (val_url, val.specials())] {
         batch::check_vocabulary(model, url, specials)?;
     }
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
     let [train_classes, val_classes] = &classes;
     check_classes(
-        &data.train,
+        train_url,
         train_classes.as_deref(),
         val_url,
         val_classes.as_deref(),
@@ -83,7 +84,7 @@ pub fn split(
         .or(val_classes.as_ref())
         .map(Vec::len);
 
-    let train = collect(train, &data.train, n_named, &mut encode)?;
+    let train = collect(train, train_url, n_named, &mut encode)?;
     let val = collect(val, val_url, n_named, &mut encode)?;
     // Without names the labels themselves say how many classes there are.
     let largest = || train.labels.iter().chain(&val.labels).max();

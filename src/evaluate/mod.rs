@@ -67,6 +67,11 @@ pub enum EvaluateError {
          (--set data.val=URL)"
     )]
     NoVal,
+    /// There are several sets to fit to.
+    #[error(
+        "data.train: a mix of sets; evaluation fits to one labelled set (--set data.train=URL)"
+    )]
+    Mix,
     /// The set was written without labels.
     #[error(
         "{url}: no labels; write it from class folders, or name its label column: \

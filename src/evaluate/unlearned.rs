@@ -90,7 +90,8 @@ fn bag_of(data: &DataConfig, threads: usize) -> Result<BagOfWords, EvaluateError
         ..Options::default()
     };
     let mut bag = BagOfWords::default();
-    for batch in Pipeline::evaluate(data, &data.train, TEXTS, &options)? {
+    let url = data.train.one().ok_or(EvaluateError::Mix)?;
+    for batch in Pipeline::evaluate(data, url, TEXTS, &options)? {
         let batch = batch?;
         own_tokens(&batch).for_each(|text| bag.count(text));
     }

@@ -89,8 +89,9 @@ pub fn train(
         None => Trainer::start(&config, device)?,
     };
     let mut data = open_data(&config, &run, &trainer)?;
-    batch::check_vocabulary(&config.model, &config.data.train, data.specials())?;
-    trainer.bind_data(data.fingerprint(), &config.data.train)?;
+    let train = config.data.train.to_string();
+    batch::check_vocabulary(&config.model, &train, data.specials())?;
+    trainer.bind_data(data.fingerprint(), &train)?;
     run.write_config(&config)?;
     // Before this there is nothing to save, and a signal ends the process as it always does.
     let signals = Signals::watch();

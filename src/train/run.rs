@@ -231,7 +231,7 @@ const FREE: [&str; 12] = [
     "init",
     "data.cache",
     "data.retry_for",
-    "data.train", // A copied set resumes: the fingerprint decides.
+    "data.train", // A copied set resumes: the fingerprint decides. See also `is_place_of_a_set`.
     "data.val",
     "data.memory",
     "data.limits",
@@ -258,7 +258,7 @@ pub(super) fn compare(
     let keys: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
     for key in keys {
         let (a, b) = (then.get(key), now.get(key));
-        if a == b || within(key, &FREE) {
+        if a == b || within(key, &FREE) || is_place_of_a_set(key) {
             continue;
         }
         let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "not set".to_owned());
@@ -277,6 +277,11 @@ pub(super) fn compare(
             differences,
         })
     }
+}
+
+/// Where a set of a mix lies: copies of them all resume, in the same order.
+fn is_place_of_a_set(key: &str) -> bool {
+    key.starts_with("data.train[") && key.ends_with("].set")
 }
 
 fn within(key: &str, list: &[&str]) -> bool {
@@ -304,6 +309,11 @@ fn flatten(config: &RunConfig) -> std::collections::BTreeMap<String, String> {
                         format!("{prefix}.{key}")
                     };
                     walk(&key, value, out);
+                }
+            }
+            toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+                for (i, item) in items.iter().enumerate() {
+                    walk(&format!("{prefix}[{i}]"), item, out);
                 }
             }
             value => {

@@ -111,7 +111,8 @@ fn expected(
     let model = Pretrained::open(&sandbox.run("run").as_path().into(), None, &[]).expect("a run");
     let encoder = model.encoder(&device).expect("an encoder");
     let data = &model.config.data;
-    let pass = Pipeline::evaluate(data, &data.train, 50, &Options::default()).expect("a pass");
+    let pass =
+        Pipeline::evaluate(data, &data.train.to_string(), 50, &Options::default()).expect("a pass");
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     for batch in pass {
         let batch = batch.expect("a batch");

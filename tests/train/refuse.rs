@@ -41,6 +41,47 @@ fn going_on_with_another_config_or_other_data_is_refused() {
 }
 
 #[test]
+fn a_mix_goes_on_with_copies_of_its_sets_and_its_own_shares_alone() {
+    let sandbox = Sandbox::with_pictures(96);
+    let sets = [sandbox.copy_set("a"), sandbox.write_pictures("b", 80)];
+    let mix = |sets: &[std::path::PathBuf; 2], weight: &str| {
+        let [a, b] = sets.each_ref().map(|set| set.display().to_string());
+        format!(r#"data.train=[{{set="{a}", weight=2.0}}, {{set="{b}", weight={weight}}}]"#)
+    };
+    let first = sandbox.train("run", DEVICE, &["steps=3", &mix(&sets, "1.0")]);
+    assert!(first.status.success(), "{}", first.text);
+
+    let other = sandbox.train("run", DEVICE, &["steps=4", &mix(&sets, "3.0")]);
+    assert_eq!(other.status.code(), Some(1));
+    let named = "data.train[1].weight: 1.0 → 3.0";
+    assert!(other.text.contains(named), "{}", other.text);
+    let one = format!("data.train={}", sets[0].display());
+    let other = sandbox.train("run", DEVICE, &["steps=4", &one]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        other.text.contains("data.train[0].weight"),
+        "{}",
+        other.text
+    );
+    let swapped = [sets[1].clone(), sets[1].clone()];
+    let other = sandbox.train("run", DEVICE, &["steps=4", &mix(&swapped, "1.0")]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(other.text.contains("other data"), "{}", other.text);
+
+    let copies = [sandbox.copy_set("c"), sets[1].clone()];
+    let resumed = sandbox.train("run", DEVICE, &["steps=4", &mix(&copies, "1.0")]);
+    assert!(resumed.status.success(), "{}", resumed.text);
+    // Evaluation fits to one set.
+    let judged = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))
+        .arg("evaluate")
+        .arg(sandbox.run("run"))
+        .output();
+    let judged = support::Outcome::of(judged.expect("run"));
+    assert_eq!(judged.status.code(), Some(2), "{}", judged.text);
+    assert!(judged.text.contains("data.train: a mix"), "{}", judged.text);
+}
+
+#[test]
 fn a_second_process_on_the_same_run_is_refused() {
     let sandbox = Sandbox::with_pictures(96);
     let mut child = sandbox

@@ -1,6 +1,7 @@
 //! What a table `[data]` may say.
 
 use super::*;
+use crate::plan::Share;
 
 const REST: &str = r#"
 train = "train"
@@ -95,4 +96,72 @@ fn all_mistakes_of_a_table_are_told() {
     ] {
         assert!(said.contains(key), "{key} in {said}");
     }
+}
+
+#[test]
+fn a_mix_is_a_list_of_sets_and_shares() {
+    let rest = REST.replace("train = \"train\"\n", "");
+    let read = |train: &str| {
+        let text = [&rest, "batch_tokens = 2048\n", TEXT, BERT, train].concat();
+        toml::from_str::<DataConfig>(&text)
+    };
+    let mixed = read("[[train]]\nset = \"a\"\nweight = 3\n[[train]]\nset = \"b\"\nweight = 0.5\n")
+        .expect("a mix");
+    assert_eq!(mixed.problems(), [""; 0]);
+    assert_eq!(mixed.train.urls(), ["a", "b"]);
+    assert_eq!(mixed.train.one(), None);
+    assert_eq!(
+        mixed.train.shares(),
+        [Share::Weight(3.0), Share::Weight(0.5)]
+    );
+    let again: DataConfig =
+        toml::from_str(&toml::to_string(&mixed).expect("TOML")).expect("as it was written");
+    assert_eq!(again, mixed);
+    let passes = read("[[train]]\nset = \"a\"\npasses = 2.0\n").expect("a mix");
+    assert_eq!(passes.train.shares(), [Share::Passes(2.0)]);
+
+    let problems = |train: &str| read(train).expect("a list").problems().join("\n");
+    for (train, said) in [
+        (
+            "[[train]]\nset = \"a\"\n",
+            "data.train[0]: give either `weight` or `passes` of a",
+        ),
+        (
+            "[[train]]\nset = \"a\"\nweight = 1\npasses = 1\n",
+            "data.train[0]: give either `weight` or `passes` of a",
+        ),
+        (
+            "[[train]]\nset = \"a\"\nweight = 0\n",
+            "data.train[0].weight: must be above 0, is 0",
+        ),
+        (
+            "[[train]]\nset = \"a\"\npasses = -1\n",
+            "data.train[0].passes: must be above 0, is -1",
+        ),
+        (
+            "[[train]]\nset = \"a\"\npasses = 1\n[[train]]\nset = \"b\"\nweight = 1\n",
+            "data.train: `weight` and `passes` cannot be compared",
+        ),
+    ] {
+        assert!(problems(train).contains(said), "{}", problems(train));
+    }
+    let none = REST.replace("\"train\"", "[]") + "batch_tokens = 2048\n" + TEXT + BERT;
+    let none: DataConfig = toml::from_str(&none).expect("a list");
+    assert_eq!(none.problems(), ["data.train: a mix of no sets"]);
+
+    // What is wrong, and where.
+    let error = read("[[train]]\nset = \"a\"\nwieght = 1\n").expect_err("a slip");
+    let error = error.to_string();
+    assert!(
+        error.contains("unknown field `wieght`") && error.contains("^^^^"),
+        "{error}"
+    );
+    let error =
+        toml::from_str::<DataConfig>(&REST.replace("\"train\"", "7")).expect_err("a number");
+    assert!(
+        error
+            .to_string()
+            .contains("the path or URL of a set, or a list"),
+        "{error}"
+    );
 }

@@ -28,6 +28,14 @@ pub(crate) struct Collator {
     pub(crate) next_part: usize,
 }
 
+/// A place in a step: the lane of this rank, and the samples of its share that come before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) lane_idx: usize,
+    pub(crate) step: u64,
+    pub(crate) n_before: usize,
+}
+
 /// A batch that is being filled.
 pub(crate) struct Filling {
     batch: Batch,
@@ -177,21 +185,20 @@ impl Collator {
 }
 
 impl Filling {
-    /// The lane of this rank whose sample comes next; none if the batch is full. A batch by cost is
+    /// Where the sample that comes next is taken from; none if the batch is full. A batch by cost is
     /// never full: its lane's plan says where it ends.
-    pub(crate) fn lane_idx(&self) -> Option<usize> {
-        match self.lane_share {
-            StepSize::Samples(share) => {
-                let wants_more = self.batch.n_samples < self.n_lanes * share;
-                wants_more.then(|| self.first_lane + self.batch.n_samples / share)
-            }
-            StepSize::Cost(_) => Some(self.first_lane),
-        }
-    }
-
-    /// The step that it is a part of.
-    pub(crate) fn step(&self) -> u64 {
-        self.batch.step
+    pub(crate) fn next(&self) -> Option<Place> {
+        let n_samples = self.batch.n_samples;
+        let (lane_idx, n_before) = match self.lane_share {
+            StepSize::Samples(share) if n_samples == self.n_lanes * share => return None,
+            StepSize::Samples(share) => (self.first_lane + n_samples / share, n_samples % share),
+            StepSize::Cost(_) => (self.first_lane, n_samples),
+        };
+        Some(Place {
+            lane_idx,
+            step: self.batch.step,
+            n_before,
+        })
     }
 
     /// Puts one sample at the end; true if it was copied out and need not be held.

@@ -1,18 +1,18 @@
 //! Row groups: which to hold, when to read them, when to let go.
 //!
-//! A lane walks from window to window. Its current window and the next one are loaded; their row
-//! groups are read in the order of first use and let go as soon as their last row is done. Lanes
-//! that use the same group share one copy.
+//! What one lane takes of one set is a *stream*, which walks from window to window. Its current
+//! window and the next one are loaded; their row groups are read in the order of first use and let
+//! go as soon as their last row is done. Streams that use the same group share one copy.
 //!
 //! # Why this cannot get stuck
 //!
-//! A group is read only if, after it, what is left of the share still lets every lane go on to
-//! hold one largest window (the banker's rule): `held + claims ≤ share`, where a lane's claim is
+//! A group is read only if, after it, what is left of the share still lets every stream go on to
+//! hold one largest window (the banker's rule): `held + claims ≤ share`, where a stream's claim is
 //! what it lacks of a largest window. At the start that holds, because `held` is 0 and
-//! [`Shares::divide`](crate::budget::Shares::divide) made the share that large. A lane that needs
+//! [`Shares::divide`](crate::budget::Shares::divide) made the share that large. A stream that needs
 //! a group of its current window holds nothing else once its running samples are done, and they
 //! end by themselves; so that group lies within its claim and can always be had. Groups that
-//! several lanes share are counted once for each, which errs on the safe side.
+//! several streams share are counted once for each, which errs on the safe side.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::{Event, panic_error};
 use crate::plan::Slot;
-use crate::shard::{Rows, ShardSet};
+use crate::shard::{Rows, Sets};
 use crate::stats::Recorder;
 
 /// Reads of a disk under way at once.
@@ -40,7 +40,14 @@ pub(crate) type GroupKey = (u32, u32);
 /// The slots of one window after another.
 pub(crate) type Windows = Box<dyn Iterator<Item = Vec<Slot>> + Send>;
 
-/// What a lane has for the CPU pool.
+/// What one lane takes of one set.
+pub(crate) struct Source {
+    pub(crate) windows: Windows,
+    /// The most that the row groups of one window take.
+    pub(crate) largest_window_bytes: u64,
+}
+
+/// What a stream has for the CPU pool.
 pub(crate) enum Next {
     /// The next row, and the group that it lies in.
     Slot(Slot, Arc<Rows>),
@@ -50,19 +57,18 @@ pub(crate) enum Next {
     End,
 }
 
-/// The row groups of all the lanes of a rank.
+/// The row groups of all the streams of a rank.
 pub(crate) struct Fetcher {
     share_bytes: u64,
-    largest_window_bytes: u64,
-    lanes: Vec<Lane>,
+    streams: Vec<Stream>,
     groups: BTreeMap<GroupKey, Group>,
     reader: Reader,
-    /// Something changed that may let a lane load or read more.
+    /// Something changed that may let a stream load or read more.
     changed: bool,
 }
 
-struct Lane {
-    windows: Windows,
+struct Stream {
+    source: Source,
     /// Loaded and not yet handed out.
     slots: VecDeque<Slot>,
     last_window_len: usize,
@@ -76,8 +82,8 @@ struct Lane {
 
 struct Group {
     rows: State,
-    /// Lanes that hold it.
-    n_lanes: usize,
+    /// Streams that hold it.
+    n_streams: usize,
     /// Samples of it with the CPU pool.
     n_running: usize,
     read_again: bool,
@@ -91,68 +97,62 @@ enum State {
 }
 
 impl Fetcher {
-    pub(crate) fn new(
-        lanes: Vec<Windows>,
-        share_bytes: u64,
-        largest_window_bytes: u64,
-        reader: Reader,
-    ) -> Self {
-        let lanes = lanes.into_iter().map(Lane::new).collect();
+    pub(crate) fn new(sources: Vec<Source>, share_bytes: u64, reader: Reader) -> Self {
+        let streams = sources.into_iter().map(Stream::new).collect();
         let groups = BTreeMap::new();
         Self {
             share_bytes,
-            largest_window_bytes,
-            lanes,
+            streams,
             groups,
             reader,
             changed: true,
         }
     }
 
-    /// Hands out the next row of a lane, stepping over those known to be bad.
-    pub(crate) fn next(&mut self, lane_idx: usize, bad: &BTreeSet<u64>) -> Next {
+    /// Hands out the next row of a stream, stepping over those known to be bad.
+    pub(crate) fn next(&mut self, stream_idx: usize, bad: &BTreeSet<u64>) -> Next {
         loop {
-            let lane = &mut self.lanes[lane_idx];
-            let Some(&slot) = lane.slots.front() else {
-                return if lane.ended { Next::End } else { Next::Wait };
+            let stream = &mut self.streams[stream_idx];
+            let Some(&slot) = stream.slots.front() else {
+                return if stream.ended { Next::End } else { Next::Wait };
             };
             let key = (slot.shard, slot.group);
             if bad.contains(&slot.row) {
                 // Its group may not be held yet; then it is not wanted for this row any more.
-                lane.take_front(&mut self.changed);
-                self.done(lane_idx, key);
+                stream.take_front(&mut self.changed);
+                self.done(stream_idx, key);
                 continue;
             }
-            if lane.wanted.contains(&key) {
+            if stream.wanted.contains(&key) {
                 return Next::Wait;
             }
             let group = self
                 .groups
                 .get_mut(&key)
-                .expect("a lane's group that is not wanted is held");
+                .expect("a stream's group that is not wanted is held");
             let State::Ready(rows) = &group.rows else {
                 return Next::Wait;
             };
             let rows = Arc::clone(rows);
             group.n_running += 1;
-            lane.take_front(&mut self.changed);
+            stream.take_front(&mut self.changed);
             return Next::Slot(slot, rows);
         }
     }
 
     /// The step of the next row that is not known to be bad, in a plan by cost; `None` at the end.
-    pub(crate) fn next_step(&mut self, lane_idx: usize, bad: &BTreeSet<u64>) -> Option<u64> {
+    pub(crate) fn next_step(&mut self, stream_idx: usize, bad: &BTreeSet<u64>) -> Option<u64> {
         loop {
-            let lane = &mut self.lanes[lane_idx];
-            let n_before = lane.slots.len();
-            lane.load(bad);
-            self.changed |= lane.slots.len() > n_before;
-            let slot = *lane.slots.front()?;
+            let stream = &mut self.streams[stream_idx];
+            let n_before = stream.slots.len();
+            stream.load(bad);
+            self.changed |= stream.slots.len() > n_before;
+            let slot = *stream.slots.front()?;
             if !bad.contains(&slot.row) {
                 return Some(slot.step);
             }
-            lane.take_front(&mut self.changed);
-            self.done(lane_idx, (slot.shard, slot.group));
+            stream.take_front(&mut self.changed);
+            self.done(stream_idx, (slot.shard, slot.group));
         }
     }
 
@@ -169,10 +169,10 @@ impl Fetcher {
         }
     }
 
-    /// A lane is through with a row; with the last one of a group the lane lets go of it.
-    pub(crate) fn done(&mut self, lane_idx: usize, key: GroupKey) {
-        let lane = &mut self.lanes[lane_idx];
-        let open = lane
+    /// A stream is through with a row; with the last one of a group the stream lets go of it.
+    pub(crate) fn done(&mut self, stream_idx: usize, key: GroupKey) {
+        let stream = &mut self.streams[stream_idx];
+        let open = stream
             .open
             .get_mut(&key)
             .expect("a row that was loaded is open");
@@ -180,19 +180,19 @@ impl Fetcher {
         if *open > 0 {
             return;
         }
-        lane.open.remove(&key);
+        stream.open.remove(&key);
         self.changed = true;
-        if let Some(position) = lane.wanted.iter().position(|wanted| *wanted == key) {
-            lane.wanted.remove(position);
+        if let Some(position) = stream.wanted.iter().position(|wanted| *wanted == key) {
+            stream.wanted.remove(position);
             return;
         }
-        lane.held_bytes -= self.reader.group_bytes(key);
+        stream.held_bytes -= self.reader.group_bytes(key);
         let group = self
             .groups
             .get_mut(&key)
-            .expect("a lane's group that is not wanted is held");
-        group.n_lanes -= 1;
-        if group.n_lanes == 0 && !matches!(group.rows, State::Reading) {
+            .expect("a stream's group that is not wanted is held");
+        group.n_streams -= 1;
+        if group.n_streams == 0 && !matches!(group.rows, State::Reading) {
             self.groups.remove(&key);
         }
     }
@@ -222,7 +222,7 @@ impl Fetcher {
             .groups
             .get_mut(&key)
             .expect("a group stays until its read has ended");
-        if group.n_lanes == 0 {
+        if group.n_streams == 0 {
             // All its rows turned out bad while it was read.
             self.groups.remove(&key);
         } else {
@@ -256,13 +256,13 @@ impl Fetcher {
         let mut full = false;
         loop {
             let mut started = false;
-            for lane_idx in 0..self.lanes.len() {
-                self.lanes[lane_idx].load(bad);
-                let Some(&key) = self.lanes[lane_idx].wanted.front() else {
+            for stream_idx in 0..self.streams.len() {
+                self.streams[stream_idx].load(bad);
+                let Some(&key) = self.streams[stream_idx].wanted.front() else {
                     continue;
                 };
-                if self.may_hold(lane_idx, self.reader.group_bytes(key)) {
-                    self.hold(lane_idx, key);
+                if self.may_hold(stream_idx, self.reader.group_bytes(key)) {
+                    self.hold(stream_idx, key);
                     started = true;
                 } else {
                     full = true;
@@ -281,41 +281,41 @@ impl Fetcher {
     }
 
     /// The banker's rule of the module's documentation.
-    fn may_hold(&self, lane_idx: usize, bytes: u64) -> bool {
+    fn may_hold(&self, stream_idx: usize, bytes: u64) -> bool {
         let held_and_claimed: u64 = self
-            .lanes
+            .streams
             .iter()
             .enumerate()
-            .map(|(idx, lane)| {
-                let held_bytes = lane.held_bytes + if idx == lane_idx { bytes } else { 0 };
-                held_bytes.max(self.largest_window_bytes)
+            .map(|(idx, stream)| {
+                let held_bytes = stream.held_bytes + if idx == stream_idx { bytes } else { 0 };
+                held_bytes.max(stream.source.largest_window_bytes)
             })
             .sum();
         held_and_claimed <= self.share_bytes
     }
 
-    fn hold(&mut self, lane_idx: usize, key: GroupKey) {
-        let lane = &mut self.lanes[lane_idx];
-        lane.wanted.pop_front();
-        lane.held_bytes += self.reader.group_bytes(key);
+    fn hold(&mut self, stream_idx: usize, key: GroupKey) {
+        let stream = &mut self.streams[stream_idx];
+        stream.wanted.pop_front();
+        stream.held_bytes += self.reader.group_bytes(key);
         let reader = &self.reader;
         let group = self.groups.entry(key).or_insert_with(|| {
             reader.start(key, false);
             Group {
                 rows: State::Reading,
-                n_lanes: 0,
+                n_streams: 0,
                 n_running: 0,
                 read_again: false,
             }
         });
-        group.n_lanes += 1;
+        group.n_streams += 1;
     }
 }
 
-impl Lane {
-    fn new(windows: Windows) -> Self {
+impl Stream {
+    fn new(source: Source) -> Self {
         Self {
-            windows,
+            source,
             slots: VecDeque::new(),
             last_window_len: 0,
             wanted: VecDeque::new(),
@@ -328,7 +328,7 @@ impl Lane {
     /// Loads the next window once the last one loaded is in use.
     fn load(&mut self, bad: &BTreeSet<u64>) {
         while !self.ended && self.slots.len() <= self.last_window_len {
-            let Some(window) = self.windows.next() else {
+            let Some(window) = self.source.windows.next() else {
                 self.ended = true;
                 return;
             };
@@ -357,7 +357,7 @@ impl Lane {
 
 /// Starts reads on the I/O threads; they end as [`Event::Group`].
 pub(crate) struct Reader {
-    pub(crate) set: Arc<ShardSet>,
+    pub(crate) sets: Arc<Sets>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) events: Sender<Event>,
     pub(crate) recorder: Arc<Recorder>,
@@ -366,18 +366,20 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(
-        set: Arc<ShardSet>,
+        sets: Arc<Sets>,
         runtime: tokio::runtime::Handle,
         events: Sender<Event>,
         recorder: Arc<Recorder>,
     ) -> Self {
-        let max_reads = match set.location.local {
-            Some(_) => MAX_LOCAL_READS,
-            None => MAX_STORE_READS,
+        let is_local = sets.sets().iter().all(|set| set.location.local.is_some());
+        let max_reads = if is_local {
+            MAX_LOCAL_READS
+        } else {
+            MAX_STORE_READS
         };
         let permits = Arc::new(Semaphore::new(max_reads));
         Self {
-            set,
+            sets,
             runtime,
             events,
             recorder,
@@ -387,11 +389,11 @@ impl Reader {
 
     /// What holding a group takes, and reading it.
     fn group_bytes(&self, (shard, group): GroupKey) -> u64 {
-        self.set.shards[shard as usize].groups[group as usize].memory
+        self.sets.shard(shard as usize).groups[group as usize].memory
     }
 
     fn start(&self, key: GroupKey, again: bool) {
-        let (set, events) = (Arc::clone(&self.set), self.events.clone());
+        let (sets, events) = (Arc::clone(&self.sets), self.events.clone());
         let (recorder, permits) = (Arc::clone(&self.recorder), Arc::clone(&self.permits));
         let bytes = self.group_bytes(key);
         self.runtime.spawn(async move {
@@ -401,14 +403,8 @@ impl Reader {
             recorder.reads.change(1);
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
-            let read = async {
-                if again {
-                    set.read_group_way(shard, group, again).await
-                } else {
-                    set.read_group(shard, group).await
-                }
-            };
-            let result = match std::panic::AssertUnwindSafe(read).catch_unwind().await {
+            let read = std::panic::AssertUnwindSafe(sets.read_group(shard, group, again));
+            let result = match read.catch_unwind().await {
                 Ok(result) => result.map(Arc::new),
                 Err(panic) => Err(panic_error("read", panic.as_ref())),
             };

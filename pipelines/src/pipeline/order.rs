@@ -6,10 +6,12 @@
 //! `credits`.
 //!
 //! A sample's crop and mask depend on its row alone, not on its place. So a bad row costs nothing
-//! but itself: its lane's next row is handed out, and all behind it move up by one. In a plan by cost
-//! nothing stands in for it: its lane's share of the step is one sample short.
+//! but itself: its stream's next row is handed out, and all behind it move up by one. (A *stream* is
+//! what one lane takes of one set; the lane's turns go around its streams as the mix says.) In a plan
+//! by cost nothing stands in for it: its lane's share of the step is one sample short.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -17,20 +19,20 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
-use super::collate::{Collator, Filling};
+use super::collate::{Collator, Filling, Place};
 use super::fetch::{Fetcher, GroupKey, Next};
 use super::work::{Outcome, Sample, Task};
 use crate::batch::{Batch, SampleId};
 use crate::config::StepSize;
-use crate::plan::Slot;
+use crate::plan::{Mix, Slot};
 use crate::quarantine::BadLog;
 use crate::stats::{Recorder, WaitFor};
-use crate::{Result, SampleError};
+use crate::{Error, Result, SampleError};
 
 /// State of the order thread.
 pub(crate) struct Order {
     pub(crate) fetcher: Fetcher,
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) streams: Vec<Stream>,
     pub(crate) turns: Turns,
     pub(crate) collator: Collator,
     pub(crate) filling: Option<Filling>,
@@ -39,7 +41,7 @@ pub(crate) struct Order {
     /// Samples that may be with the pool or wait for their place, and those that are.
     pub(crate) n_samples: usize,
     pub(crate) in_flight: usize,
-    /// Lanes that lost a sample to a bad row: they come before all others, and keep its place
+    /// Streams that lost a sample to a bad row: they come before all others, and keep its place
     /// among the samples in flight.
     pub(crate) replacing: VecDeque<usize>,
     /// Samples whose group is being read again.
@@ -54,9 +56,9 @@ pub(crate) struct Order {
     pub(crate) ended: bool,
 }
 
-/// The rows of one lane that were handed out and have not been put into a batch.
+/// The rows of one stream that were handed out and have not been put into a batch.
 #[derive(Default)]
-pub(crate) struct Lane {
+pub(crate) struct Stream {
     rows: VecDeque<(Slot, State)>,
     /// Number of the first of them.
     first_number: u64,
@@ -70,9 +72,18 @@ enum State {
     Bad(SampleError),
 }
 
-/// Whose turn it is: each lane in turn, for its share of a step.
+impl State {
+    /// Whether the row has left the pool for good.
+    fn is_settled(&self) -> bool {
+        matches!(self, Self::Good(_) | Self::Bad(_))
+    }
+}
+
+/// Whose turn it is: each lane in turn, for its share of a step, from the sets as the mix says.
 pub(crate) struct Turns {
-    pub(crate) n_lanes: usize,
+    pub(crate) mix: Mix,
+    /// This rank's lanes, among all.
+    pub(crate) lanes: Range<usize>,
     pub(crate) lane_share: StepSize,
     pub(crate) lane_idx: usize,
     /// Samples that the lane has had of its share, in a plan by count.
@@ -81,6 +92,33 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
+    /// The stream that one of this rank's lanes takes a unit from: a sample of its share of a step,
+    /// or in a plan by cost all of it.
+    fn stream_of(
+        &self,
+        Place {
+            lane_idx,
+            step,
+            n_before,
+        }: Place,
+    ) -> usize {
+        let unit = match self.lane_share {
+            StepSize::Samples(share) => step * share as u64 + n_before as u64,
+            StepSize::Cost(_) => step,
+        };
+        let set = self.mix.set_of(self.lanes.start + lane_idx, unit);
+        lane_idx * self.mix.n_sets() + set
+    }
+
+    /// The stream whose turn it is.
+    fn stream(&self) -> usize {
+        self.stream_of(Place {
+            lane_idx: self.lane_idx,
+            step: self.step,
+            n_before: self.n_taken,
+        })
+    }
+
     /// A sample of the lane's share was handed out.
     fn took(&mut self) {
         self.n_taken += 1;
@@ -92,7 +130,7 @@ impl Turns {
     fn next_lane(&mut self) {
         self.n_taken = 0;
         self.lane_idx += 1;
-        if self.lane_idx == self.n_lanes {
+        if self.lane_idx == self.lanes.len() {
             self.lane_idx = 0;
             self.step += 1;
         }
@@ -115,9 +153,9 @@ impl Order {
                 return Ok(());
             }
             let had_ended = self.ended;
-            if self.bad.len() as u64 >= self.log.n_planned {
-                if self.in_flight == 0 {
-                    return self.give_up();
+            if self.log.is_hopeless(&self.bad) {
+                if self.streams.iter().all(Stream::is_settled) {
+                    return Err(self.give_up());
                 }
             } else {
                 self.fetcher.advance(&self.bad);
@@ -146,26 +184,32 @@ impl Order {
         }
     }
 
-    /// All rows of the set are bad: the last one noted ends the run.
-    fn give_up(&mut self) -> Result<()> {
-        for (slot, state) in self.lanes.iter_mut().flat_map(|lane| lane.rows.drain(..)) {
-            if let State::Bad(error) = state {
-                self.log.add(&slot, &error, &self.recorder)?;
+    /// All rows of a set are bad: they are noted, whether their turn has come or not.
+    fn give_up(&mut self) -> Error {
+        for (slot, state) in self
+            .streams
+            .iter_mut()
+            .flat_map(|stream| stream.rows.drain(..))
+        {
+            if let State::Bad(error) = state
+                && let Err(error) = self.log.add(&slot, &error, &self.recorder)
+            {
+                return error;
             }
         }
-        Ok(())
+        self.log.too_many(&self.recorder)
     }
 
     fn take(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Group { key, result } => {
                 self.fetcher.arrived(key, result?);
-                for (lane_idx, number) in self.retries.remove(&key).unwrap_or_default() {
-                    let (slot, state) = self.lanes[lane_idx].row(number);
+                for (stream_idx, number) in self.retries.remove(&key).unwrap_or_default() {
+                    let (slot, state) = self.streams[stream_idx].row(number);
                     *state = State::Running;
                     let (slot, rows) = (*slot, self.fetcher.retry(key));
                     self.send(Task {
-                        lane_idx,
+                        stream_idx,
                         number,
                         slot,
                         rows,
@@ -173,10 +217,10 @@ impl Order {
                 }
             }
             Event::Sample {
-                lane_idx,
+                stream_idx,
                 number,
                 outcome,
-            } => self.settle(lane_idx, number, outcome)?,
+            } => self.settle(stream_idx, number, outcome)?,
             Event::Returned => self.credits += 1,
             Event::Stop => unreachable!("handled where events are received"),
         }
@@ -184,8 +228,8 @@ impl Order {
     }
 
     /// A sample has left the pool.
-    fn settle(&mut self, lane_idx: usize, number: u64, outcome: Outcome) -> Result<()> {
-        let (slot, state) = self.lanes[lane_idx].row(number);
+    fn settle(&mut self, stream_idx: usize, number: u64, outcome: Outcome) -> Result<()> {
+        let (slot, state) = self.streams[stream_idx].row(number);
         let slot = *slot;
         let key = (slot.shard, slot.group);
         match outcome {
@@ -196,7 +240,7 @@ impl Order {
                 self.retries
                     .entry(key)
                     .or_default()
-                    .push((lane_idx, number));
+                    .push((stream_idx, number));
                 self.fetcher.ran(key);
                 return Ok(());
             }
@@ -206,12 +250,12 @@ impl Order {
                 self.in_flight -= 1;
                 self.recorder.in_flight.change(-1);
                 if let StepSize::Samples(_) = self.turns.lane_share {
-                    self.replacing.push_back(lane_idx);
+                    self.replacing.push_back(stream_idx);
                 }
             }
         }
         self.fetcher.ran(key);
-        self.fetcher.done(lane_idx, key);
+        self.fetcher.done(stream_idx, key);
         Ok(())
     }
 
@@ -222,16 +266,13 @@ impl Order {
         }
         if let StepSize::Cost(_) = self.turns.lane_share {
             // A lane may have nothing left of a step: then the next one has its turn.
-            while self.starts_after(self.turns.lane_idx, self.turns.step) {
+            while self.starts_after(self.turns.stream(), self.turns.step) {
                 self.turns.next_lane();
             }
         }
-        let lane_idx = self
-            .replacing
-            .front()
-            .copied()
-            .unwrap_or(self.turns.lane_idx);
-        let (slot, rows) = match self.fetcher.next(lane_idx, &self.bad) {
+        let replacing = self.replacing.front().copied();
+        let stream_idx = replacing.unwrap_or_else(|| self.turns.stream());
+        let (slot, rows) = match self.fetcher.next(stream_idx, &self.bad) {
             Next::Slot(slot, rows) => (slot, rows),
             Next::Wait => return false,
             Next::End => {
@@ -244,11 +285,11 @@ impl Order {
         }
         self.in_flight += 1;
         self.recorder.in_flight.change(1);
-        let lane = &mut self.lanes[lane_idx];
-        let number = lane.first_number + lane.rows.len() as u64;
-        lane.rows.push_back((slot, State::Running));
+        let stream = &mut self.streams[stream_idx];
+        let number = stream.first_number + stream.rows.len() as u64;
+        stream.rows.push_back((slot, State::Running));
         self.send(Task {
-            lane_idx,
+            stream_idx,
             number,
             slot,
             rows,
@@ -256,9 +297,9 @@ impl Order {
         true
     }
 
-    /// Whether all that a lane has not handed out yet belongs to later steps, in a plan by cost.
-    fn starts_after(&mut self, lane_idx: usize, step: u64) -> bool {
-        let next = self.fetcher.next_step(lane_idx, &self.bad);
+    /// Whether all that a stream has not handed out yet belongs to later steps, in a plan by cost.
+    fn starts_after(&mut self, stream_idx: usize, step: u64) -> bool {
+        let next = self.fetcher.next_step(stream_idx, &self.bad);
         next.is_some_and(|next| next > step)
     }
 
@@ -301,29 +342,33 @@ impl Order {
 
     /// The pass has ended and all its samples are in batches.
     fn nothing_left(&self) -> bool {
-        self.ended && self.lanes.iter().all(|lane| lane.rows.is_empty())
+        self.ended && self.streams.iter().all(|stream| stream.rows.is_empty())
     }
 
     /// Moves samples into a batch until it is full or the next sample is not there yet.
     fn fill(&mut self, filling: &mut Filling) -> Result<bool> {
-        while let Some(lane_idx) = filling.lane_idx() {
+        while let Some(place) = filling.next() {
+            let stream_idx = self.turns.stream_of(place);
             if let StepSize::Cost(_) = self.turns.lane_share {
-                let is_over = match self.lanes[lane_idx].rows.front() {
-                    Some((slot, _)) => slot.step > filling.step(),
-                    None => self.starts_after(lane_idx, filling.step()),
+                let is_over = match self.streams[stream_idx].rows.front() {
+                    Some((slot, _)) => slot.step > place.step,
+                    None => {
+                        !self.log.is_hopeless(&self.bad)
+                            && self.starts_after(stream_idx, place.step)
+                    }
                 };
                 if is_over {
                     return Ok(true);
                 }
             }
-            let lane = &mut self.lanes[lane_idx];
-            if !lane.is_front_settled() {
+            let stream = &mut self.streams[stream_idx];
+            if !stream.is_front_settled() {
                 return Ok(false);
             }
-            let Some((slot, state)) = lane.rows.pop_front() else {
+            let Some((slot, state)) = stream.rows.pop_front() else {
                 return Ok(false);
             };
-            lane.first_number += 1;
+            stream.first_number += 1;
             match state {
                 State::Good(sample) => {
                     let id = SampleId {
@@ -350,10 +395,10 @@ impl Order {
 
     /// What the next batch is waiting for.
     fn waits_for(&self) -> WaitFor {
-        let Some(lane_idx) = self.filling.as_ref().and_then(Filling::lane_idx) else {
+        let Some(place) = self.filling.as_ref().and_then(Filling::next) else {
             return WaitFor::Trainer;
         };
-        match self.lanes[lane_idx].rows.front() {
+        match self.streams[self.turns.stream_of(place)].rows.front() {
             Some((_, State::Rereading)) => WaitFor::Storage,
             None if self.in_flight < self.n_samples => WaitFor::Storage,
             _ => WaitFor::Cpu,
@@ -361,10 +406,17 @@ impl Order {
     }
 }
 
-impl Lane {
+impl Stream {
     /// Whether the first row has left the pool.
     fn is_front_settled(&self) -> bool {
-        matches!(self.rows.front(), Some((_, State::Good(_) | State::Bad(_))))
+        self.rows
+            .front()
+            .is_some_and(|(_, state)| state.is_settled())
+    }
+
+    /// Whether all rows have.
+    fn is_settled(&self) -> bool {
+        self.rows.iter().all(|(_, state)| state.is_settled())
     }
 
     fn row(&mut self, number: u64) -> &mut (Slot, State) {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::collate::Collator;
-use super::start::{Opened, Pass, check, start};
+use super::fetch::Source;
+use super::start::{Opened, Pass, check, largest_groups_bytes, start};
 use super::work::Work;
 use super::{Options, Pipeline};
 use crate::Result;
 use crate::config::{DataConfig, StepSize};
-use crate::plan::{Layout, Slot, file_order};
+use crate::plan::{Layout, Mix, Slot, file_order};
 use crate::quarantine::BadRowList;
 use crate::shard::ShardSet;
 use crate::tokenize::Specials;
@@ -38,7 +39,7 @@ impl WholeSet {
             ..Options::default()
         };
         check(&config, &options)?;
-        let mut opened = Opened::open(url, &config)?;
+        let mut opened = Opened::open(&url.to_owned().into(), &config)?;
         opened.take_whole_recordings()?;
         Ok(Self {
             opened,
@@ -49,7 +50,7 @@ impl WholeSet {
 
     /// The set.
     pub fn set(&self) -> &ShardSet {
-        &self.opened.set
+        &self.opened.sets.sets()[0]
     }
 
     /// What the ids of texts mean; `None` for other media.
@@ -97,13 +98,14 @@ impl WholeSet {
         let Options { rank, world, .. } = options;
         let is_mine =
             move |slot: &Slot| slot.row >= first_row && slot.row as usize / batch % world == rank;
-        let windows = file_order(&Layout::of(&opened.set))
+        let windows = file_order(&Layout::of(&opened.sets.sets()[0]))
             .map(move |window| window.slots.into_iter().filter(is_mine).collect());
-        let largest_window_bytes = opened.largest_groups_bytes(1);
+        let largest_window_bytes = largest_groups_bytes(&opened.sets.sets()[0], 1);
         let Opened {
-            set,
+            sets,
             recipe,
             runtime,
+            fingerprint,
         } = opened;
         let collator = Collator {
             recipe: Arc::new(recipe),
@@ -118,15 +120,25 @@ impl WholeSet {
         };
         let bad_rows = BadRowList::new(&options.bad_rows);
         let pass = Pass {
-            lanes: vec![Box::new(windows)],
-            n_planned: set.rows,
+            sources: vec![Source {
+                windows: Box::new(windows),
+                largest_window_bytes,
+            }],
+            mix: Mix::single(1),
+            lanes: 0..1,
+            n_planned: vec![sets.rows()],
             n_good_before: first_row.saturating_sub(bad_rows.rows().len() as u64),
-            largest_window_bytes,
             collator,
             bad_rows,
             evaluate: true,
             keyed,
         };
-        start((set, runtime), pass, &config, &options, Work::sample)
+        start(
+            (sets, fingerprint, runtime),
+            pass,
+            &config,
+            &options,
+            Work::sample,
+        )
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::config::{AudioConfig, DataConfig, ImageConfig, Modality, StepSize};
 use crate::mask::bert;
-use crate::shard::{Kind, Length, ShardSet, Vocabulary};
+use crate::shard::{Kind, Length, Sets, Vocabulary};
 use crate::tokenize::{Specials, Tokenizer};
 use crate::{Error, Result};
 
@@ -38,10 +38,11 @@ pub(crate) fn kinds(modality: Modality) -> &'static [Kind] {
 }
 
 impl Recipe {
-    /// The recipe for the rows of an open set.
-    pub(crate) fn of(config: &DataConfig, set: &ShardSet) -> Result<Self> {
+    /// The recipe for the rows of open sets.
+    pub(crate) fn of(config: &DataConfig, sets: &Sets) -> Result<Self> {
+        let url = &sets.sets()[0].location.url;
         let refuse = |problem: String| Err(Error::Config(vec![problem]));
-        match (config.modality(), &set.tokenizer) {
+        match (config.modality(), sets.tokenizer()) {
             (Some(Modality::Image(image)), _) => Ok(Self::Image(image.clone())),
             (Some(Modality::Audio(audio)), _) => Ok(Self::Audio {
                 config: audio.clone(),
@@ -50,8 +51,8 @@ impl Recipe {
             (Some(Modality::Text(text)), Some(info)) => {
                 if text.max_tokens < info.block_tokens as usize {
                     return refuse(format!(
-                        "data.text.max_tokens: {}, but the blocks of {} have {} tokens",
-                        text.max_tokens, set.location.url, info.block_tokens
+                        "data.text.max_tokens: {}, but the blocks of {url} have {} tokens",
+                        text.max_tokens, info.block_tokens
                     ));
                 }
                 Ok(Self::Tokens(info.clone()))
@@ -62,8 +63,7 @@ impl Recipe {
                     tokenizer: Box::new(Tokenizer::open(path.as_ref())?),
                 }),
                 None => refuse(format!(
-                    "data.text.tokenizer: {} holds raw text, which needs a vocabulary",
-                    set.location.url
+                    "data.text.tokenizer: {url} holds raw text, which needs a vocabulary"
                 )),
             },
             (None, _) => Err(Error::Config(config.problems())),
@@ -75,7 +75,7 @@ impl Recipe {
         matches!(self, Self::Image(_) | Self::Tokens(_))
     }
 
-    /// What a step takes of this set: tokens in blocks of one size are counted by the block.
+    /// What a step takes: tokens in blocks of one size are counted by the block.
     pub(crate) fn step(&self, step: StepSize, lanes: usize) -> StepSize {
         match (self, step) {
             (Self::Tokens(info), StepSize::Cost(tokens)) => {
@@ -83,6 +83,15 @@ impl Recipe {
                 StepSize::Samples(per_lane * lanes)
             }
             _ => step,
+        }
+    }
+
+    /// The most that a row costs in a plan.
+    pub(crate) fn most_cost(&self) -> u32 {
+        match self {
+            Self::Audio { config, .. } => config.max_frames as u32,
+            Self::Text { max_tokens, .. } => *max_tokens as u32,
+            Self::Image(_) | Self::Tokens(_) => 1,
         }
     }
 

@@ -23,7 +23,7 @@ fn set(folder: &Path) -> DataConfig {
     }
     writer.close().expect("a footer");
     DataConfig {
-        train: folder.display().to_string(),
+        train: folder.display().to_string().into(),
         val: None,
         columns: BTreeMap::new(),
         seed: 1,
@@ -105,7 +105,7 @@ fn a_panic_of_the_order_thread_comes_out_as_an_error() {
     let pipeline = Pipeline::train_with(&config, &options(1), |_, _| blank()).expect("a set");
     let events = pipeline.events.clone();
     let stray = Event::Sample {
-        lane_idx: 9,
+        stream_idx: 9,
         number: 0,
         outcome: blank(),
     };
@@ -148,7 +148,7 @@ fn an_evaluation_pass_ends_its_threads_by_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = set(folder.path());
     config.max_bad_fraction = 1.0;
-    let url = config.train.clone();
+    let url = config.train.to_string();
     // No row is a picture: the pass ends with the last one.
     let mut pass = Pipeline::evaluate(&config, &url, 8, &options(2)).expect("a set");
     let error = pass.next().expect("an answer").expect_err("no good row");

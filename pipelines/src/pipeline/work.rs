@@ -18,14 +18,14 @@ use crate::budget::DecodeShare;
 use crate::config::{Limits, MaskConfig};
 use crate::plan::Slot;
 use crate::rng::SampleKey;
-use crate::shard::{Rows, ShardSet};
+use crate::shard::{Rows, Sets};
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
 /// One row to work on. Tasks do not depend on each other.
 pub(crate) struct Task {
-    /// The lane, and the number of the row in it: where the outcome belongs.
-    pub(crate) lane_idx: usize,
+    /// The stream, and the number of the row in it: where the outcome belongs.
+    pub(crate) stream_idx: usize,
     pub(crate) number: u64,
     pub(crate) slot: Slot,
     pub(crate) rows: Arc<Rows>,
@@ -114,7 +114,7 @@ fn start(whole: usize, n: usize, place: u64) -> usize {
 
 /// What the pool needs to know to work on a row.
 pub(crate) struct Work {
-    pub(crate) set: Arc<ShardSet>,
+    pub(crate) sets: Arc<Sets>,
     pub(crate) recipe: Arc<Recipe>,
     pub(crate) mask: MaskConfig,
     pub(crate) seed: u64,
@@ -178,8 +178,7 @@ impl Work {
 
     /// A row's place, for messages.
     fn place(&self, task: &Task) -> String {
-        let shard = &self.set.shards[task.slot.shard as usize];
-        let row = task.slot.row - shard.first_row;
+        let (_, shard, row) = self.sets.place(task.slot.shard as usize, task.slot.row);
         format!("row {row} of {}", shard.path)
     }
 }
@@ -218,7 +217,7 @@ fn run(task: Task, events: &Sender<Event>, work: &impl Fn(&Task) -> Outcome) -> 
     let outcome = catch_unwind(AssertUnwindSafe(|| work(&task)))
         .unwrap_or_else(|panic| Outcome::Failed(panic_error("decode", panic.as_ref())));
     let Task {
-        lane_idx,
+        stream_idx,
         number,
         rows,
         ..
@@ -226,7 +225,7 @@ fn run(task: Task, events: &Sender<Event>, work: &impl Fn(&Task) -> Outcome) -> 
     // The group must be free by the time that the event says so.
     drop(rows);
     let event = Event::Sample {
-        lane_idx,
+        stream_idx,
         number,
         outcome,
     };

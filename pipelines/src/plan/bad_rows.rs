@@ -10,11 +10,6 @@ pub struct BadRows {
 }
 
 impl BadRows {
-    /// Whether none is known.
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// Whether a row is known to be bad.
     pub fn contains(&self, row: u64) -> bool {
         self.rows.binary_search(&row).is_ok()

@@ -4,26 +4,60 @@
 //! costs its number of samples times its longest, as the reference counts a batch, so what padding
 //! adds is paid for; and neighbours in length make that little.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::rng::Rng;
 
-/// What each row of a set costs: frames at the recipe's rate, or tokens. 4 bytes per row.
+/// What each row costs: frames at the recipe's rate, or tokens. 2 bytes per row; cheap to clone.
+///
+/// Where rows may cost more than 65,535, costs are rounded up to a multiple that 2 bytes can count:
+/// frames of 20 s at 16 kHz to 5, a third of a millisecond.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Costs {
-    rows: Vec<u32>,
+    /// In units of `unit`.
+    rows: Arc<Vec<u16>>,
+    unit: u32,
+    most: u32,
     n_planned: u64,
+    sum: u64,
     shortest: u32,
     longest: u32,
 }
 
 impl Costs {
-    /// The costs of all rows in the order of the set; rows of cost 0 are left out of the plan.
-    pub fn new(rows: Vec<u32>) -> Self {
-        let planned = rows.iter().copied().filter(|&cost| cost > 0);
+    /// The costs of all rows, set after set; rows of cost 0 are left out of the plan.
+    pub fn new(rows: &[u32]) -> Self {
+        let mut costs = Self::empty(rows.iter().copied().max().unwrap_or(0));
+        rows.iter().for_each(|&cost| costs.push(cost));
+        costs
+    }
+
+    /// Of no rows yet, each of which costs `most` at most.
+    pub fn empty(most: u32) -> Self {
         Self {
-            n_planned: planned.clone().count() as u64,
-            shortest: planned.clone().min().unwrap_or(0),
-            longest: planned.max().unwrap_or(0),
-            rows,
+            rows: Arc::default(),
+            unit: most.div_ceil(u16::MAX.into()).max(1),
+            most,
+            n_planned: 0,
+            sum: 0,
+            shortest: 0,
+            longest: 0,
+        }
+    }
+
+    /// Adds the next row, of no more than the most.
+    pub fn push(&mut self, cost: u32) {
+        Arc::make_mut(&mut self.rows).push(cost.div_ceil(self.unit) as u16);
+        if cost > 0 {
+            let cost = self.of(self.len() - 1);
+            self.shortest = match self.n_planned {
+                0 => cost,
+                _ => self.shortest.min(cost),
+            };
+            self.longest = self.longest.max(cost);
+            self.n_planned += 1;
+            self.sum += u64::from(cost);
         }
     }
 
@@ -44,23 +78,27 @@ impl Costs {
 
     /// What a row in the plan costs on average, at least 1.
     pub fn mean(&self) -> u64 {
-        let sum = self.sum(0..self.len());
-        sum.checked_div(self.n_planned).unwrap_or(1).max(1)
+        self.sum.checked_div(self.n_planned).unwrap_or(1).max(1)
     }
 
-    /// Rows of the set, those left out included.
+    /// Those of some rows that are in the plan.
+    pub(super) fn n_planned_in(&self, rows: &Range<u64>) -> u64 {
+        let rows = &self.rows[rows.start as usize..rows.end as usize];
+        rows.iter().filter(|&&cost| cost > 0).count() as u64
+    }
+
+    /// All rows, those left out included.
     pub(super) fn len(&self) -> u64 {
         self.rows.len() as u64
     }
 
     /// What a row costs; 0 if it is left out.
     pub fn of(&self, row: u64) -> u32 {
-        self.rows[row as usize]
+        (u32::from(self.rows[row as usize]) * self.unit).min(self.most)
     }
 
-    pub(super) fn sum(&self, rows: std::ops::Range<u64>) -> u64 {
-        let rows = &self.rows[rows.start as usize..rows.end as usize];
-        rows.iter().map(|&cost| u64::from(cost)).sum()
+    pub(super) fn sum(&self, rows: Range<u64>) -> u64 {
+        rows.map(|row| u64::from(self.of(row))).sum()
     }
 }
 
@@ -174,6 +212,20 @@ mod tests {
                 start += n;
             }
         }
+    }
+
+    #[test]
+    fn long_rows_are_counted_in_coarser_steps() {
+        let costs = Costs::new(&[0, 1, 319_998, 320_000, 6]);
+        let found: Vec<u32> = (0..5).map(|row| costs.of(row)).collect();
+        assert_eq!(found, [0, 5, 320_000, 320_000, 10]);
+        assert_eq!(
+            (costs.n_planned(), costs.shortest(), costs.longest()),
+            (4, 5, 320_000)
+        );
+        assert_eq!(costs.mean(), (5 + 320_000 + 320_000 + 10) / 4);
+        let short = Costs::new(&[65_535, 3]);
+        assert_eq!((short.of(0), short.of(1)), (65_535, 3));
     }
 
     #[test]

@@ -1,246 +1,125 @@
-//! One lane's endless stream of windows, from any step on.
+//! The endless streams of windows of the lanes, from any step on.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::permutation::{EpochOrder, runs_rng, window_order};
+use super::set::{SetOrder, Stand};
 use super::{BadRows, Plan, Slot, Window, WindowGroup, cost, layout};
 use crate::config::StepSize;
 use crate::{Error, Result};
 
-/// One lane's endless stream of windows.
+/// The endless stream of windows that one lane takes of one set.
 ///
-/// The slots of its windows, one after another, are the lane's samples from the step on that it
-/// was made for. In a plan by count every [`Plan::lane_share`] good ones make a step; in one by
-/// cost each slot says which step it belongs to. Known bad rows are left out. Looking ahead is
-/// cheap: a window takes 48 bytes per slot and no I/O.
+/// The slots of its windows, one after another, are the lane's samples of that set from the step on
+/// that it was made for. In a plan by count, [`Plan::mix`] says which of the samples of a step are of
+/// this set; in one by cost each slot says which step it belongs to. Known bad rows are left out.
+/// Looking ahead is cheap: a window takes 48 bytes per slot and no I/O.
 #[derive(Debug)]
 pub struct LaneStream {
     plan: Plan,
     lane: usize,
+    set: usize,
     bad: Arc<BadRows>,
     order: Arc<EpochOrder>,
     /// The window of the lane's slice that comes next.
     window: usize,
     /// What was taken of that window before: good rows, or runs in a plan by cost.
     taken: u64,
-    /// In a plan by cost, the step that the next run belongs to.
+    /// In a plan by cost, the first step that the next run may belong to.
     next_step: u64,
 }
 
-/// Where a lane stands: the epoch, the window of its slice, and what was taken of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RunPlace {
-    epoch: u64,
-    window: usize,
-    taken: u64,
-}
-
 impl Plan {
-    /// The streams of `lanes` from `step` on, where `bad` holds the bad rows that were met before.
+    /// The streams of `lanes` from `step` on, where `bad` holds the bad rows that were met before:
+    /// lane by lane, and for each lane set by set.
     ///
-    /// Costs arithmetic and the order of one epoch; with bad rows the orders of all epochs before
-    /// it (25 ms each for a million row groups), one at a time; by cost also the sorted lengths of
-    /// their rows. Nothing is read.
+    /// Costs arithmetic and the order of one epoch of each set; with bad rows the orders of all
+    /// epochs before it (25 ms each for a million row groups), one at a time; by cost also the
+    /// sorted lengths of their rows. Nothing is read.
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyBadSamples`] if every row is bad.
+    /// [`Error::TooManyBadSamples`] if every row of a set is bad.
     pub fn lanes(&self, lanes: Range<usize>, step: u64, bad: &BadRows) -> Result<Vec<LaneStream>> {
-        let rows = self.0.layout.rows();
-        let n_planned = self.n_planned();
-        let n_bad = match self.costs() {
-            None => bad.count_in(0..rows),
-            Some(costs) => {
-                let known = bad.in_range(0..rows);
-                known.filter(|&row| costs.of(row) > 0).count() as u64
-            }
-        };
-        if n_bad == n_planned {
-            return Err(Error::TooManyBadSamples {
-                failed: n_planned,
-                seen: n_planned,
-                limit: 1.0,
-                last: "every row of the set is bad".into(),
-            });
-        }
+        self.check_bad_rows(bad)?;
         let bad = Arc::new(bad.clone());
-        let share = match self.lane_share() {
-            StepSize::Samples(samples) => samples as u64,
-            StepSize::Cost(share) => {
-                let places = self.run_places(lanes.clone(), step, share);
-                let streams = lanes.zip(places);
-                return Ok(streams
-                    .map(|(lane, place)| LaneStream {
-                        plan: self.clone(),
-                        lane,
-                        bad: bad.clone(),
-                        order: self.order(place.epoch),
-                        window: place.window,
-                        taken: place.taken,
-                        next_step: step,
-                    })
-                    .collect());
-            }
-        };
-        let target = step * share;
-        let places = if bad.is_empty() {
-            lanes.clone().map(|lane| self.place(lane, target)).collect()
-        } else {
-            self.places_past_bad_rows(lanes.clone(), target, &bad)
-        };
-        let streams = lanes.zip(places);
-        Ok(streams
-            .map(|(lane, place)| LaneStream::new(self, lane, &bad, place))
-            .collect())
-    }
-
-    /// Where lanes stand after `step` steps by cost: bad rows do not move them.
-    fn run_places(&self, lanes: Range<usize>, step: u64, share: u64) -> Vec<RunPlace> {
-        let mut left = vec![step; lanes.len()];
-        let mut places = vec![None; lanes.len()];
-        for epoch in 0.. {
-            let order = self.order(epoch);
-            for ((lane, left), place) in lanes.clone().zip(&mut left).zip(&mut places) {
-                if place.is_some() {
-                    continue;
+        let stands = self.0.sets.iter().enumerate().map(|(index, set)| {
+            // What the lanes have had of this set.
+            let before = |n_units: u64| -> Vec<u64> {
+                let counts = lanes
+                    .clone()
+                    .map(|lane| self.0.mix.count(index, lane, n_units));
+                counts.collect()
+            };
+            match (self.lane_share(), self.costs()) {
+                (StepSize::Cost(share), Some(costs)) => {
+                    set.stands_by_cost(lanes.clone(), &before(step), costs, share)
                 }
-                let slice = self.slice_of(lane, epoch);
-                for window in 0..self.n_windows(&order, slice) {
-                    let n_runs = self.n_runs(&order, slice, window, share);
-                    if *left < n_runs {
-                        let taken = *left;
-                        *place = Some(RunPlace {
-                            epoch,
-                            window,
-                            taken,
-                        });
-                        break;
-                    }
-                    *left -= n_runs;
-                }
+                _ => set.stands(lanes.clone(), &before(self.units(step)), &bad),
             }
-            if places.iter().all(Option::is_some) {
-                break;
+        });
+        let stands: Vec<Vec<Stand>> = stands.collect();
+        let mut streams = Vec::with_capacity(lanes.len() * self.0.sets.len());
+        for (lane_idx, lane) in lanes.enumerate() {
+            for (set, stands) in stands.iter().enumerate() {
+                let Stand {
+                    epoch,
+                    window,
+                    taken,
+                } = stands[lane_idx];
+                streams.push(LaneStream {
+                    plan: self.clone(),
+                    lane,
+                    set,
+                    bad: bad.clone(),
+                    order: self.0.sets[set].order(epoch),
+                    window,
+                    taken,
+                    next_step: step,
+                });
             }
         }
-        places.into_iter().flatten().collect()
+        Ok(streams)
     }
 
-    /// Steps that a window of a slice is good for.
-    fn n_runs(&self, order: &EpochOrder, slice: usize, window: usize, share: u64) -> u64 {
-        let costs = self.costs().expect("a plan by cost");
-        let rows = self.window_pieces(order, slice, window).flatten();
-        let mut costs: Vec<u32> = rows
-            .map(|row| costs.of(row))
-            .filter(|&cost| cost > 0)
-            .collect();
-        costs.sort_unstable();
-        cost::n_runs(&costs, share) as u64
-    }
-
-    /// Where a lane stands after `target` samples: the epoch, and the samples taken of it.
-    fn place(&self, lane: usize, target: u64) -> (u64, u64) {
-        // In as many epochs as there are lanes, a lane walks each slice once.
-        let rows = self.0.layout.rows();
-        let mut epoch = target / rows * self.0.config.lanes as u64;
-        let mut taken = target % rows;
-        loop {
-            let in_epoch = self.slice_rows(self.slice_of(lane, epoch));
-            if taken < in_epoch {
-                return (epoch, taken);
-            }
-            taken -= in_epoch;
-            epoch += 1;
-        }
-    }
-
-    /// The same for many lanes, each past the bad rows of its slices.
-    fn places_past_bad_rows(
-        &self,
-        lanes: Range<usize>,
-        target: u64,
-        bad: &BadRows,
-    ) -> Vec<(u64, u64)> {
-        let mut left = vec![target; lanes.len()];
-        let mut places = vec![None; lanes.len()];
-        for epoch in 0.. {
-            let bad_of_slice = self.bad_of_slices(epoch, bad);
-            for ((lane, left), place) in lanes.clone().zip(&mut left).zip(&mut places) {
-                let slice = self.slice_of(lane, epoch);
-                let in_epoch = self.slice_rows(slice) - bad_of_slice[slice];
-                if place.is_none() {
-                    if *left < in_epoch {
-                        *place = Some((epoch, *left));
-                    } else {
-                        *left -= in_epoch;
-                    }
-                }
-            }
-            if places.iter().all(Option::is_some) {
-                break;
+    /// No set may be without a good row: the lanes would look for one for ever.
+    fn check_bad_rows(&self, bad: &BadRows) -> Result<()> {
+        let n_sets = self.0.sets.len();
+        for (index, set) in self.0.sets.iter().enumerate() {
+            let known = bad.in_range(set.rows.clone());
+            let n_bad = match self.costs() {
+                None => known.count() as u64,
+                Some(costs) => known.filter(|&row| costs.of(row) > 0).count() as u64,
+            };
+            if n_bad == set.n_planned {
+                let last = match n_sets {
+                    1 => "every row of the set is bad".to_owned(),
+                    _ => format!("every row of set {} of the mix is bad", index + 1),
+                };
+                return Err(Error::TooManyBadSamples {
+                    failed: n_bad,
+                    seen: n_bad,
+                    limit: 1.0,
+                    last,
+                });
             }
         }
-        places.into_iter().flatten().collect()
-    }
-
-    /// How many bad rows lie in each slice of an epoch.
-    fn bad_of_slices(&self, epoch: u64, bad: &BadRows) -> Vec<u64> {
-        let (chunks, n_slices) = (&self.0.chunks, self.0.config.lanes);
-        let total = self.0.layout.rows();
-        let mut has_bad = vec![false; chunks.len()];
-        for row in bad.in_range(0..total) {
-            has_bad[chunks.of_row(row) as usize] = true;
-        }
-        let order = EpochOrder::new(chunks, self.0.config.seed, epoch, n_slices);
-        let mut n_bad = vec![0; n_slices];
-        let mut passed = 0;
-        for &chunk in order.chunks() {
-            let rows = chunks.rows(chunk);
-            if has_bad[chunk as usize] {
-                for row in bad.in_range(rows.clone()) {
-                    n_bad[layout::part_of(passed + row - rows.start, total, n_slices as u64)] += 1;
-                }
-            }
-            passed += rows.end - rows.start;
-        }
-        n_bad
+        Ok(())
     }
 }
 
 impl LaneStream {
-    fn new(plan: &Plan, lane: usize, bad: &Arc<BadRows>, (epoch, taken): (u64, u64)) -> Self {
-        let (plan, bad, order) = (plan.clone(), bad.clone(), plan.order(epoch));
-        let mut stream = Self {
-            plan,
-            lane,
-            bad,
-            order,
-            window: 0,
-            taken,
-            next_step: 0,
-        };
-        loop {
-            let slice = stream.plan.slice_of(lane, epoch);
-            let pieces = stream
-                .plan
-                .window_pieces(&stream.order, slice, stream.window);
-            let good: u64 = pieces
-                .map(|rows| rows.end - rows.start - stream.bad.count_in(rows))
-                .sum();
-            if stream.taken < good {
-                return stream;
-            }
-            stream.taken -= good;
-            stream.window += 1;
-        }
+    fn set(&self) -> &SetOrder {
+        &self.plan.0.sets[self.set]
     }
 
     /// The rows of the window that comes next, past those that are bad or taken, and their steps.
     fn rows(&mut self, slice: usize) -> Vec<(u64, u64)> {
         let plan = self.plan.clone();
-        let (seed, epoch) = (plan.0.config.seed, self.order.epoch);
-        let pieces = plan.window_pieces(&self.order, slice, self.window);
+        let set = &plan.0.sets[self.set];
+        let (seed, epoch) = (set.seed, self.order.epoch);
+        let pieces = set.window_pieces(&self.order, slice, self.window);
         let rows: Vec<u64> = pieces.flatten().collect();
         let order = window_order(rows.len(), seed, epoch, slice, self.window);
         let shuffled = order.into_iter().map(|at| rows[at as usize]);
@@ -250,12 +129,14 @@ impl LaneStream {
                 let shuffled: Vec<u64> = shuffled.collect();
                 let mut rng = runs_rng(seed, epoch, slice, self.window);
                 let runs = cost::runs(&shuffled, costs, share, &mut rng);
-                let left = runs.get(taken..).unwrap_or_default();
-                let first_step = self.next_step;
-                self.next_step += left.len() as u64;
-                let steps = left.iter().zip(first_step..);
-                let rows = steps.flat_map(|(run, step)| run.iter().map(move |&row| (row, step)));
-                rows.filter(|&(row, _)| !self.bad.contains(row)).collect()
+                let left = runs.into_iter().skip(taken);
+                let with_steps = left.flat_map(|run| {
+                    let step = self.take_step();
+                    run.into_iter().map(move |row| (row, step))
+                });
+                let rows: Vec<(u64, u64)> = with_steps.collect();
+                let good = rows.into_iter().filter(|&(row, _)| !self.bad.contains(row));
+                good.collect()
             }
             _ => shuffled
                 .filter(|&row| !self.bad.contains(row))
@@ -263,6 +144,15 @@ impl LaneStream {
                 .map(|row| (row, 0))
                 .collect(),
         }
+    }
+
+    /// The next of the lane's steps that is of this set, in a plan by cost.
+    fn take_step(&mut self) -> u64 {
+        while self.plan.0.mix.set_of(self.lane, self.next_step) != self.set {
+            self.next_step += 1;
+        }
+        self.next_step += 1;
+        self.next_step - 1
     }
 
     /// The slots of the window that comes next, and the groups that they lie in.
@@ -310,9 +200,9 @@ impl Iterator for LaneStream {
     fn next(&mut self) -> Option<Window> {
         loop {
             let epoch = self.order.epoch;
-            let slice = self.plan.slice_of(self.lane, epoch);
-            if self.window == self.plan.n_windows(&self.order, slice) {
-                self.order = self.plan.order(epoch + 1);
+            let slice = self.set().slice_of(self.lane, epoch);
+            if self.window == self.set().n_windows(&self.order, slice) {
+                self.order = self.set().order(epoch + 1);
                 self.window = 0;
                 continue;
             }

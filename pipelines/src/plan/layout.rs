@@ -8,19 +8,23 @@ use crate::shard::ShardSet;
 /// Fewer row groups per lane than this, and groups are cut into runs of rows.
 const MIN_CHUNKS_PER_LANE: u64 = 4;
 
-/// Which row lies where: all that a plan needs to know of a set. 8 bytes per row group.
+/// Which row lies where: all that a plan needs to know of its sets. 8 bytes per row group.
+///
+/// Rows, row groups and shards are numbered set after set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// First row of each group, then the number of rows: `[n_groups + 1]`.
     group_starts: Vec<u64>,
     /// First group of each shard, then the number of groups: `[n_shards + 1]`.
     shard_starts: Vec<u64>,
+    /// First group of each set, then the number of groups: `[n_sets + 1]`.
+    set_starts: Vec<usize>,
 }
 
 /// Where one row lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Shard of the set.
+    /// Shard of the plan's sets.
     pub shard: u32,
     /// Row group of the shard.
     pub group: u32,
@@ -29,7 +33,7 @@ pub struct Place {
 }
 
 impl Layout {
-    /// The layout of shards with these rows per row group.
+    /// The layout of one set of shards with these rows per row group.
     pub fn new<'a>(shards: impl IntoIterator<Item = &'a [u64]>) -> Self {
         let mut group_starts = vec![0];
         let mut shard_starts = vec![0];
@@ -41,10 +45,37 @@ impl Layout {
             }));
             shard_starts.push(group_starts.len() as u64 - 1);
         }
+        let set_starts = vec![0, group_starts.len() - 1];
         Self {
             group_starts,
             shard_starts,
+            set_starts,
         }
+    }
+
+    /// The layout of several sets together, one after another.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn joined(sets: impl IntoIterator<Item = Layout>) -> Self {
+        let mut sets = sets.into_iter();
+        let mut all = sets.next().expect("at least one set");
+        for set in sets {
+            let (rows, n_groups) = (all.rows(), all.n_groups());
+            let moved = |starts: &[u64], by: u64| {
+                starts[1..]
+                    .iter()
+                    .map(move |at| at + by)
+                    .collect::<Vec<_>>()
+            };
+            all.group_starts.extend(moved(&set.group_starts, rows));
+            all.shard_starts
+                .extend(moved(&set.shard_starts, n_groups as u64));
+            all.set_starts
+                .extend(set.set_starts[1..].iter().map(|at| at + n_groups));
+        }
+        all
     }
 
     /// The layout of an open set.
@@ -57,33 +88,49 @@ impl Layout {
         Self::new(groups.iter().map(Vec::as_slice))
     }
 
-    /// Rows of the set.
+    /// Rows of all sets.
     pub fn rows(&self) -> u64 {
         self.group_starts[self.n_groups()]
     }
 
-    /// Row groups of the set, empty ones included.
+    /// Sets.
+    pub fn n_sets(&self) -> usize {
+        self.set_starts.len() - 1
+    }
+
+    /// The rows of the `set`-th set.
+    pub fn set_rows(&self, set: usize) -> Range<u64> {
+        let groups = self.set_groups(set);
+        self.group_starts[groups.start]..self.group_starts[groups.end]
+    }
+
+    /// The row groups of the `set`-th set.
+    pub fn set_groups(&self, set: usize) -> Range<usize> {
+        self.set_starts[set]..self.set_starts[set + 1]
+    }
+
+    /// Row groups of all sets, empty ones included.
     pub fn n_groups(&self) -> usize {
         self.group_starts.len() - 1
     }
 
-    /// Shards of the set, empty ones included.
+    /// Shards of all sets, empty ones included.
     pub fn n_shards(&self) -> usize {
         self.shard_starts.len() - 1
     }
 
-    /// The rows of the `group`-th row group of the set.
+    /// The rows of the `group`-th row group of all.
     pub fn group_rows(&self, group: usize) -> Range<u64> {
         self.group_starts[group]..self.group_starts[group + 1]
     }
 
-    /// Number of the row group, in the whole set, that holds `row`.
+    /// Number of the row group, among those of all sets, that holds `row`.
     pub fn group_of(&self, row: u64) -> usize {
         // Empty groups start where the next one does: the last start is the group with the row.
         self.group_starts.partition_point(|&start| start <= row) - 1
     }
 
-    /// Shard and row group of the `group`-th row group of the set.
+    /// The shard that the `group`-th row group of all lies in, and its number there.
     pub fn shard_of(&self, group: usize) -> (u32, u32) {
         let shard = self
             .shard_starts
@@ -107,44 +154,42 @@ impl Layout {
     }
 }
 
-/// The units that an epoch's order permutes: row groups, or runs of their rows.
+/// The units that an epoch's order permutes: row groups of one set, or runs of their rows.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    /// First row of each chunk, then the number of rows: `[n_chunks + 1]`.
+    /// First row of each chunk, then the end of the set: `[n_chunks + 1]`.
     starts: Vec<u64>,
     /// What each row costs, and what each chunk does: `[n_chunks]`. Without them a row costs 1.
     costs: Option<(Costs, Vec<u64>)>,
 }
 
 impl Chunks {
-    /// The row groups of `layout`, or runs of their rows where there are fewer than four groups
-    /// per lane. No chunk is empty.
-    pub(super) fn new(layout: &Layout, lanes: usize, costs: Option<Costs>) -> Self {
+    /// The row groups of a set, or runs of their rows where there are fewer than four groups per
+    /// lane. No chunk is empty.
+    pub(super) fn new(layout: &Layout, set: usize, lanes: usize, costs: Option<&Costs>) -> Self {
         let wanted = MIN_CHUNKS_PER_LANE * lanes as u64;
-        let groups = layout.group_starts.windows(2).map(|ends| ends[0]..ends[1]);
+        let set_rows = layout.set_rows(set);
+        let set_groups = layout.set_groups(set);
+        let n_set_groups = set_groups.len();
+        let groups = set_groups.map(|group| layout.group_rows(group));
         let groups = groups.filter(|rows| !rows.is_empty());
         let longest = match groups.clone().count() as u64 {
-            n_groups if n_groups < wanted => (layout.rows() / wanted).max(1),
+            n_groups if n_groups < wanted => ((set_rows.end - set_rows.start) / wanted).max(1),
             _ => u64::MAX,
         };
-        let mut starts = Vec::with_capacity(layout.n_groups() + 1);
+        let mut starts = Vec::with_capacity(n_set_groups + 1);
         for rows in groups {
             let n_rows = rows.end - rows.start;
             let n_runs = n_rows.div_ceil(longest);
             starts.extend((0..n_runs).map(|run| rows.start + part(run, n_rows, n_runs)));
         }
-        starts.push(layout.rows());
+        starts.push(set_rows.end);
         let costs = costs.map(|costs| {
             let chunks = starts.windows(2).map(|ends| costs.sum(ends[0]..ends[1]));
             let chunks = chunks.collect();
-            (costs, chunks)
+            (costs.clone(), chunks)
         });
         Self { starts, costs }
-    }
-
-    /// What each row costs, in a plan by cost.
-    pub(super) fn costs(&self) -> Option<&Costs> {
-        self.costs.as_ref().map(|(costs, _)| costs)
     }
 
     /// What all rows of a chunk cost: their number, in a plan by count.
@@ -248,13 +293,13 @@ mod tests {
     #[test]
     fn groups_are_cut_only_when_there_are_few() {
         let many = Layout::new([&[5, 0, 1, 2, 2, 9][..]]);
-        let chunks = Chunks::new(&many, 1, None);
+        let chunks = Chunks::new(&many, 0, 1, None);
         let all: Vec<_> = (0..chunks.len() as u32)
             .map(|chunk| chunks.rows(chunk))
             .collect();
         assert_eq!(all, [0..5, 5..6, 6..8, 8..10, 10..19]);
         let few = Layout::new([&[10, 3][..]]);
-        let chunks = Chunks::new(&few, 1, None);
+        let chunks = Chunks::new(&few, 0, 1, None);
         let all: Vec<_> = (0..chunks.len() as u32)
             .map(|chunk| chunks.rows(chunk))
             .collect();

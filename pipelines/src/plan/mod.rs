@@ -24,32 +24,37 @@
 //! one step (`cost.rs`), which come in random order. The number of a window's runs depends on the
 //! lengths of its rows alone, so the place of step `k` is arithmetic on lengths; it does not depend
 //! on bad rows, which leave their run short.
+//!
+//! **Mixes.** Several sets have an order each, as if each were alone, but that its lanes take only
+//! their share of a step from it: [`Mix`] says which set each sample of a lane is of (each run, in a
+//! plan by cost), by arithmetic. Epochs are the sets' own, and all that holds for one set holds for
+//! each of them. Rows and shards are numbered set after set, so that every row has one number; a bad
+//! one is replaced by the next good row of its own set.
 
 mod bad_rows;
 mod cost;
 mod lanes;
 mod layout;
+mod mix;
 mod permutation;
 mod report;
+mod set;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub use bad_rows::BadRows;
 pub use cost::Costs;
 pub use lanes::LaneStream;
 pub use layout::{Layout, Place};
-pub use report::{CostReport, Report};
+pub use mix::{Mix, Share};
+pub use report::{CostReport, RankMemory, Report, SetReport};
 
 use crate::config::StepSize;
 use crate::{DataConfig, Error, Result};
-use layout::Chunks;
-use permutation::EpochOrder;
-
-/// Orders of this many epochs are kept: lanes are in two at most, and fetch ahead of that.
-const KEPT_EPOCHS: usize = 4;
+use set::SetOrder;
 
 /// What an order depends on beside the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,19 +94,20 @@ pub struct Plan(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    chunks: Chunks,
+    costs: Option<Costs>,
+    sets: Vec<SetOrder>,
+    mix: Mix,
     config: PlanConfig,
-    orders: Mutex<Vec<Arc<EpochOrder>>>,
 }
 
 /// One sample's place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot {
-    /// Epoch.
+    /// Epoch of its set.
     pub epoch: u64,
-    /// Number of the row in the whole set.
+    /// Number of the row, among those of all sets.
     pub row: u64,
-    /// Shard of the set.
+    /// Shard, among those of all sets.
     pub shard: u32,
     /// Row group of the shard.
     pub group: u32,
@@ -127,7 +133,7 @@ pub struct Window {
 /// A row group that a window needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowGroup {
-    /// Shard of the set.
+    /// Shard, among those of all sets.
     pub shard: u32,
     /// Row group of the shard.
     pub group: u32,
@@ -136,7 +142,7 @@ pub struct WindowGroup {
 }
 
 impl Plan {
-    /// Plans the order of a set with this layout; `costs` are needed where steps have a cost, and
+    /// Plans the order of one set with this layout; `costs` are needed where steps have a cost, and
     /// leave out rows where they have none.
     ///
     /// # Errors
@@ -148,52 +154,56 @@ impl Plan {
     ///
     /// If steps have a cost and there are no `costs`, or not one for each row.
     pub fn new(layout: Layout, config: PlanConfig, costs: Option<Costs>) -> Result<Self> {
+        Self::mixed(layout, config, costs, &[Share::Weight(1.0)])
+    }
+
+    /// Plans the order of a mix of sets: one share, above 0, for each set of the layout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::new`], for each set.
+    ///
+    /// # Panics
+    ///
+    /// As [`Plan::new`], and if there is not one share for each set.
+    pub fn mixed(
+        layout: Layout,
+        config: PlanConfig,
+        costs: Option<Costs>,
+        shares: &[Share],
+    ) -> Result<Self> {
+        assert_eq!(shares.len(), layout.n_sets(), "one share for each set");
         let costs = match config.step {
             StepSize::Samples(_) => None,
             StepSize::Cost(_) => Some(costs.expect("steps by cost need costs")),
         };
-        let mut problems = Vec::new();
-        let lanes = config.lanes;
-        if layout.rows() == 0 {
-            problems.push("data.train: the set has no rows to plan".to_owned());
-        }
-        if let Some(costs) = &costs {
-            assert_eq!(costs.len(), layout.rows(), "one cost for each row");
-            if costs.n_planned() == 0 && layout.rows() > 0 {
-                problems.push("data.train: every row is too short to be planned".to_owned());
-            }
-        }
-        match config.step {
-            StepSize::Samples(batch) => {
-                if lanes == 0 || batch == 0 || !batch.is_multiple_of(lanes) {
-                    problems.push(format!(
-                        "data.lanes: {lanes} does not divide data.batch = {batch}"
-                    ));
-                }
-            }
-            StepSize::Cost(cost) => {
-                let longest = costs.as_ref().map_or(0, Costs::longest);
-                let share = cost / lanes.max(1) as u64;
-                if lanes == 0 || share < longest.into() {
-                    problems.push(format!(
-                        "data.lanes: {lanes} lanes take {share} each of a step, less than the \
-                         longest sample, {longest}"
-                    ));
-                }
-            }
-        }
-        if config.window_chunks == 0 {
-            problems.push("data.window_chunks: must be at least 1".to_owned());
-        }
+        let problems = problems(&layout, &config, costs.as_ref());
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        let chunks = Chunks::new(&layout, config.lanes, costs);
+        let sets = 0..layout.n_sets();
+        let sets: Vec<SetOrder> = sets
+            .map(|set| SetOrder::new(&layout, set, &config, costs.as_ref()))
+            .collect();
+        let weights: Vec<f64> = shares
+            .iter()
+            .zip(&sets)
+            .map(|(share, set)| match share {
+                Share::Weight(weight) => *weight,
+                Share::Passes(passes) => {
+                    let size = costs
+                        .as_ref()
+                        .map_or(set.n_planned, |costs| costs.sum(set.rows.clone()));
+                    passes * size as f64
+                }
+            })
+            .collect();
         Ok(Self(Arc::new(Inner {
+            mix: Mix::new(&weights, config.lanes),
             layout,
-            chunks,
+            costs,
+            sets,
             config,
-            orders: Mutex::default(),
         })))
     }
 
@@ -208,12 +218,30 @@ impl Plan {
 
     /// What each row costs, in a plan by cost.
     pub fn costs(&self) -> Option<&Costs> {
-        self.0.chunks.costs()
+        self.0.costs.as_ref()
     }
 
-    /// Rows that an epoch takes: all, but for those that a plan by cost leaves out.
+    /// Which set each unit of a lane comes from: each sample, or in a plan by cost each step.
+    pub fn mix(&self) -> &Mix {
+        &self.0.mix
+    }
+
+    /// Units that a lane gives to `steps` steps.
+    pub(crate) fn units(&self, steps: u64) -> u64 {
+        match self.lane_share() {
+            StepSize::Samples(samples) => steps * samples as u64,
+            StepSize::Cost(_) => steps,
+        }
+    }
+
+    /// Rows that one epoch of each set takes: all, but for those that a plan by cost leaves out.
     pub fn n_planned(&self) -> u64 {
-        self.costs().map_or(self.0.layout.rows(), Costs::n_planned)
+        self.0.sets.iter().map(|set| set.n_planned).sum()
+    }
+
+    /// Rows that an epoch of one set takes.
+    pub fn n_planned_of(&self, set: usize) -> u64 {
+        self.0.sets[set].n_planned
     }
 
     /// The settings it was made with.
@@ -226,60 +254,62 @@ impl Plan {
         &self.0.layout
     }
 
-    /// Number of chunks that an epoch permutes.
+    /// Number of chunks that an epoch permutes, of all sets.
     pub fn n_chunks(&self) -> usize {
-        self.0.chunks.len()
+        self.0.sets.iter().map(|set| set.chunks.len()).sum()
     }
 
-    /// Whether row groups are cut into runs, each read by the lanes that hold a run of it.
+    /// Whether row groups of some set are cut into runs, each read by the lanes that hold a run of
+    /// it.
     pub fn cuts_groups(&self) -> bool {
-        self.n_chunks() > self.0.layout.n_groups()
+        let layout = &self.0.layout;
+        let mut sets = self.0.sets.iter().enumerate();
+        sets.any(|(set, order)| order.chunks.len() > layout.set_groups(set).len())
     }
+}
 
-    fn slice_of(&self, lane: usize, epoch: u64) -> usize {
-        let lanes = self.0.config.lanes as u64;
-        ((lane as u64 + epoch % lanes) % lanes) as usize
+/// What cannot work.
+fn problems(layout: &Layout, config: &PlanConfig, costs: Option<&Costs>) -> Vec<String> {
+    let mut problems = Vec::new();
+    let lanes = config.lanes;
+    if let Some(costs) = costs {
+        assert_eq!(costs.len(), layout.rows(), "one cost for each row");
     }
-
-    fn slice_rows(&self, slice: usize) -> u64 {
-        let (slice, rows, lanes) = (
-            slice as u64,
-            self.0.layout.rows(),
-            self.0.config.lanes as u64,
-        );
-        layout::part(slice + 1, rows, lanes) - layout::part(slice, rows, lanes)
-    }
-
-    /// Windows of a slice: as few as `window_chunks` allows, of nearly as many pieces each.
-    fn n_windows(&self, order: &EpochOrder, slice: usize) -> usize {
-        order.n_pieces(slice).div_ceil(self.0.config.window_chunks)
-    }
-
-    /// The pieces of one window, as ranges of rows, in the order of the slice.
-    fn window_pieces(
-        &self,
-        order: &EpochOrder,
-        slice: usize,
-        window: usize,
-    ) -> impl Iterator<Item = std::ops::Range<u64>> {
-        let (n_pieces, n_windows) = (order.n_pieces(slice), self.n_windows(order, slice));
-        let pieces = window * n_pieces / n_windows..(window + 1) * n_pieces / n_windows;
-        pieces.map(move |piece| order.piece(&self.0.chunks, slice, piece))
-    }
-
-    fn order(&self, epoch: u64) -> Arc<EpochOrder> {
-        let mut orders = self.0.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(order) = orders.iter().find(|order| order.epoch == epoch) {
-            return order.clone();
+    for set in 0..layout.n_sets() {
+        let rows = layout.set_rows(set);
+        let key = match layout.n_sets() {
+            1 => "data.train".to_owned(),
+            _ => format!("data.train[{set}]"),
+        };
+        if rows.is_empty() {
+            problems.push(format!("{key}: the set has no rows to plan"));
+        } else if costs.is_some_and(|costs| costs.n_planned_in(&rows) == 0) {
+            problems.push(format!("{key}: every row is too short to be planned"));
         }
-        let Inner { chunks, config, .. } = &*self.0;
-        let order = Arc::new(EpochOrder::new(chunks, config.seed, epoch, config.lanes));
-        if orders.len() == KEPT_EPOCHS {
-            orders.remove(0);
-        }
-        orders.push(order.clone());
-        order
     }
+    match config.step {
+        StepSize::Samples(batch) => {
+            if lanes == 0 || batch == 0 || !batch.is_multiple_of(lanes) {
+                problems.push(format!(
+                    "data.lanes: {lanes} does not divide data.batch = {batch}"
+                ));
+            }
+        }
+        StepSize::Cost(cost) => {
+            let longest = costs.map_or(0, Costs::longest);
+            let share = cost / lanes.max(1) as u64;
+            if lanes == 0 || share < longest.into() {
+                problems.push(format!(
+                    "data.lanes: {lanes} lanes take {share} each of a step, less than the longest \
+                     sample, {longest}"
+                ));
+            }
+        }
+    }
+    if config.window_chunks == 0 {
+        problems.push("data.window_chunks: must be at least 1".to_owned());
+    }
+    problems
 }
 
 /// One finite pass in file order, each row once: a window for each row group that has rows.

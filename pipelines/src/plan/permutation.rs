@@ -165,7 +165,7 @@ mod tests {
         ) {
             let layout = Layout::new([groups.as_slice()]);
             prop_assume!(layout.rows() > 0);
-            let chunks = Chunks::new(&layout, lanes, None);
+            let chunks = Chunks::new(&layout, 0, lanes, None);
             let order = EpochOrder::new(&chunks, 1, epoch, lanes);
             let mut seen = Vec::new();
             for slice in 0..lanes {

@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::Group;
 use super::Vocabulary;
 use super::columns::{ColumnMap, Columns};
-use super::fetch::{Fetched, Object};
+use super::fetch::{Fetched, Object, n_requests};
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
@@ -347,6 +347,7 @@ impl Part {
             rows: self.rows,
             bytes,
             fetch_bytes: bytes,
+            requests: n_requests(&[self.range()]),
             memory: bytes
                 .saturating_add(self.decompressed)
                 .saturating_add(self.rows.saturating_mul(ROW_BYTES)),

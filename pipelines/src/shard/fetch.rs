@@ -198,6 +198,14 @@ pub(super) fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     joined
 }
 
+/// Requests that reading these ranges takes.
+pub(super) fn n_requests(ranges: &[Range<u64>]) -> u32 {
+    let each = ranges
+        .iter()
+        .map(|range| (range.end - range.start).div_ceil(MAX_PIECE));
+    each.sum::<u64>() as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,20 +25,19 @@ impl ShardSet {
         self.has_lengths
     }
 
-    /// What `cost` makes of each row's length, in the order of the set. All footers are read, and
-    /// the columns of lengths; 4 bytes a row stay.
+    /// Hands the length of each row to `each`, in the order of the set. All footers are read, and
+    /// the columns of lengths, some shards at a time.
     ///
     /// # Errors
     ///
     /// [`Error::Schema`] in a set without lengths, or where one is null or less than 0.
-    pub async fn read_costs(&self, cost: impl Fn(Length) -> u32) -> Result<Vec<u32>> {
-        let mut costs = Vec::with_capacity(self.rows as usize);
+    pub async fn read_lengths(&self, mut each: impl FnMut(Length)) -> Result<()> {
         let reads = (0..self.shards.len()).map(|shard| self.lengths_of(shard));
         let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
         while let Some(lengths) = reads.try_next().await? {
-            costs.extend(lengths.into_iter().map(&cost));
+            lengths.into_iter().for_each(&mut each);
         }
-        Ok(costs)
+        Ok(())
     }
 
     async fn lengths_of(&self, shard_idx: usize) -> Result<Vec<Length>> {

@@ -10,6 +10,7 @@ mod listing;
 pub mod manifest;
 mod parquet;
 mod rows;
+mod sets;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +24,14 @@ pub use kind::{Kind, own_tokens};
 pub use lengths::Length;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use rows::Rows;
+pub use sets::Sets;
 pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 
 use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
-use fetch::{Object, twice};
+use fetch::{Object, n_requests, twice};
 use footer::{Footer, Footers, choose};
 use rows::Classes;
 
@@ -91,6 +93,8 @@ pub struct Group {
     pub bytes: u64,
     /// Bytes that reading it fetches; with a manifest, at most.
     pub fetch_bytes: u64,
+    /// Requests for them; with a manifest, about.
+    pub requests: u32,
     /// Memory that reading it takes at most, as far as is known before: fetched and decoded bytes.
     pub memory: u64,
 }
@@ -262,17 +266,21 @@ impl ShardSet {
     /// Reads the mapped columns of one row group, with one ranged read where they lie together.
     /// What comes damaged is read once more, with its footer, which may be what is damaged.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
-        twice(|again| self.read_group_way(shard, group, again)).await
+        let object = &self.shards[shard].object;
+        twice(|again| async move {
+            let object = object.way(again);
+            self.read_group_of(&object, shard, group).await
+        })
+        .await
     }
 
-    /// Reads a row group; `again` past the cache, which may hold what was damaged on its way there.
-    pub(crate) async fn read_group_way(
-        &self,
-        shard: usize,
-        group: usize,
-        again: bool,
-    ) -> Result<Rows> {
-        let object = &*self.shards[shard].object.way(again);
+    /// Reads a row group past the cache, which may hold what was damaged on its way there.
+    pub(crate) async fn read_group_again(&self, shard: usize, group: usize) -> Result<Rows> {
+        let object = self.shards[shard].object.way(true);
+        self.read_group_of(&object, shard, group).await
+    }
+
+    async fn read_group_of(&self, object: &Object, shard: usize, group: usize) -> Result<Rows> {
         let (footer, classes) = (
             self.footer(object, shard).await?,
             self.class_numbers.clone(),
@@ -374,6 +382,7 @@ impl Group {
             rows,
             bytes,
             fetch_bytes: bytes,
+            requests: n_requests(&[0..bytes]),
             memory: (bytes as f64 * growth) as u64 + rows * rows::ROW_BYTES,
         }
     }

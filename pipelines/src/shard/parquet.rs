@@ -22,7 +22,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::Group;
 use super::Vocabulary;
 use super::columns::{ColumnMap, Columns, as_views};
-use super::fetch::{Fetched, Object, coalesce};
+use super::fetch::{Fetched, Object, coalesce, n_requests};
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
@@ -263,6 +263,7 @@ fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) ->
         rows,
         bytes,
         fetch_bytes,
+        requests: n_requests(&fetched),
         memory: decoded_bytes.checked_add(fetch_bytes)?,
     })
 }

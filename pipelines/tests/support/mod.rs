@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod lab;
+pub(crate) mod mixes;
 pub(crate) mod sets;
 
 use std::collections::BTreeMap;
@@ -119,7 +120,7 @@ fn record_batch(rows: &[Row]) -> RecordBatch {
 /// Small crops and masks from the set in `folder`: 8 samples a step in 4 lanes.
 pub(crate) fn config(folder: &Path) -> DataConfig {
     DataConfig {
-        train: folder.display().to_string(),
+        train: folder.display().to_string().into(),
         val: None,
         columns: BTreeMap::new(),
         seed: 7,

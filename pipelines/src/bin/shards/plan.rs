@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::pipeline::{self, Planned};
 use understudy_pipelines::plan::Report;
-use understudy_pipelines::{DataConfig, pipeline};
 
 /// Arguments of `shards plan`.
 #[derive(Debug, clap::Args)]
@@ -16,8 +17,13 @@ pub(crate) struct Args {
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = DataConfig::read(&args.config)?;
-    let (set, plan) = pipeline::plan(&config)?;
-    println!("{}", Report::new(&set, &plan)?);
-    println!("fingerprint {:016x}", set.fingerprint());
+    let Planned {
+        sets,
+        plan,
+        fingerprint,
+        memory,
+    } = pipeline::plan(&config)?;
+    println!("{}", Report::new(&sets, &plan, memory)?);
+    println!("fingerprint {fingerprint:016x}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::plan::{Costs, Slot};
 
 /// How well steps by cost use what they are given, measured over the same steps as the shuffle.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct CostReport {
     /// What a lane may take of each step: frames or tokens.
     pub lane_share: u64,
@@ -13,9 +13,9 @@ pub struct CostReport {
     pub used_share: f64,
     /// What padding (or the crop to the shortest) adds to what the samples cost, as a share.
     pub padding_share: f64,
-    /// What lanes take of a step on average, as a share of what the largest of them takes: ranks
-    /// wait for each other for the rest.
-    pub balance: f64,
+    /// For each number of ranks that divides the lanes, from two on: what ranks take of a step on
+    /// average, as a share of what the largest of them takes. They wait for each other for the rest.
+    pub balance: Vec<(usize, f64)>,
 }
 
 /// What one lane takes of one step, without and with padding.
@@ -35,32 +35,47 @@ impl LaneCost {
 }
 
 /// Sums over the steps of a plan by cost.
-#[derive(Default)]
 pub(super) struct CostSums {
     plain: u64,
     padded: u64,
-    /// The largest lane's cost of each step, times the number of lanes.
-    largest: u64,
+    /// By number of ranks: the largest rank's cost of each step, times that number.
+    largest: Vec<(usize, u64)>,
     n_lane_steps: u64,
 }
 
 impl CostSums {
+    pub(super) fn new(lanes: usize) -> Self {
+        let worlds = (2..=lanes).filter(|world| lanes.is_multiple_of(*world));
+        Self {
+            plain: 0,
+            padded: 0,
+            largest: worlds.map(|world| (world, 0)).collect(),
+            n_lane_steps: 0,
+        }
+    }
+
     pub(super) fn add(&mut self, lanes: &[LaneCost]) {
-        let n_lanes = lanes.len() as u64;
         self.plain += lanes.iter().map(|lane| lane.plain).sum::<u64>();
         self.padded += lanes.iter().map(|lane| lane.padded).sum::<u64>();
-        self.largest += n_lanes * lanes.iter().map(|lane| lane.padded).max().unwrap_or(0);
-        self.n_lane_steps += n_lanes;
+        for (world, largest) in &mut self.largest {
+            let ranks = lanes.chunks(lanes.len() / *world);
+            let ranks = ranks.map(|lanes| lanes.iter().map(|lane| lane.padded).sum::<u64>());
+            *largest += *world as u64 * ranks.max().unwrap_or(0);
+        }
+        self.n_lane_steps += lanes.len() as u64;
     }
 
     pub(super) fn report(&self, lane_share: u64, left_out: u64) -> CostReport {
         let padded = self.padded as f64;
+        let balance = self.largest.iter();
         CostReport {
             lane_share,
             left_out,
             used_share: padded / (self.n_lane_steps * lane_share) as f64,
             padding_share: padded / self.plain as f64 - 1.0,
-            balance: padded / self.largest as f64,
+            balance: balance
+                .map(|&(world, largest)| (world, padded / largest as f64))
+                .collect(),
         }
     }
 }

@@ -9,7 +9,7 @@ fn by_cost(shards: &[Vec<u64>], seed: u64, lanes: usize, share: u64, window: usi
         short @ 0..4 => u32::from(row == 0) * (1 + short as u32),
         cost => cost as u32,
     };
-    let costs = Costs::new((0..layout.rows()).map(cost).collect());
+    let costs = Costs::new(&(0..layout.rows()).map(cost).collect::<Vec<_>>());
     let config = PlanConfig {
         seed,
         lanes,
@@ -128,11 +128,13 @@ proptest! {
     #[test]
     fn the_step_is_the_same_for_any_number_of_ranks(
         shards in layouts(), seed: u64, share in 63_u64..300, step in 0_u64..30,
+        world in 1_usize..17, lanes_per_rank in 1_usize..4,
     ) {
-        let plan = by_cost(&shards, seed, 6, share, 2);
+        let lanes = world * lanes_per_rank;
+        let plan = by_cost(&shards, seed, lanes, share, 2);
         let none = BadRows::default();
         let of_rank = |world: usize| -> Vec<Vec<(u64, u64)>> {
-            let carried = 6 / world;
+            let carried = lanes / world;
             (0..world).flat_map(|rank| {
                 let lanes = plan.lanes(rank * carried..(rank + 1) * carried, step, &none).expect("rows");
                 lanes.into_iter().map(|lane| {
@@ -142,9 +144,7 @@ proptest! {
             }).collect()
         };
         let one = of_rank(1);
-        for world in [2, 3, 6] {
-            prop_assert_eq!(&of_rank(world), &one);
-        }
+        prop_assert_eq!(&of_rank(world), &one);
     }
 }
 
@@ -175,7 +175,7 @@ fn lengths_that_no_lane_can_hold_are_refused() {
     };
     let plan = |costs: Vec<u32>| {
         let layout = Layout::new([&[costs.len() as u64][..]]);
-        let error = Plan::new(layout, config, Some(Costs::new(costs)));
+        let error = Plan::new(layout, config, Some(Costs::new(&costs)));
         error.expect_err("cannot work").to_string()
     };
     let text = plan(vec![10, 51]);

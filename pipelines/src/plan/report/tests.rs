@@ -1,0 +1,90 @@
+//! Reports of small sets.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+
+use super::*;
+use crate::plan::{Layout, PlanConfig};
+use crate::shard::{Kind, ShardSet};
+
+/// The report on shards of a hundred pictures of 100 bytes, in row groups of ten.
+fn report(n_shards: usize, lanes: usize, window_chunks: usize) -> Report {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for shard in 0..n_shards {
+        let pictures = BinaryArray::from_iter_values((0..100_u8).map(|row| [row; 100]));
+        let batch = RecordBatch::try_from_iter([("image", Arc::new(pictures) as ArrayRef)]);
+        let batch = batch.expect("one column");
+        let path = folder.path().join(format!("{shard:02}.parquet"));
+        let file = std::fs::File::create(path).expect("a file");
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(false)
+            .set_max_row_group_row_count(Some(10))
+            .build();
+        let writer = ArrowWriter::try_new(file, batch.schema(), Some(properties));
+        let mut writer = writer.expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+    }
+    let url = folder.path().to_str().expect("UTF-8");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let set = runtime
+        .block_on(ShardSet::open(url, &[Kind::Image], &[].into()))
+        .expect("a set");
+    let config = PlanConfig {
+        seed: 1,
+        lanes,
+        step: StepSize::Samples(8 * lanes),
+        window_chunks,
+    };
+    let plan = Plan::new(Layout::of(&set), config, None).expect("a plan");
+    Report::new(&set.into(), &plan, Vec::new()).expect("a report")
+}
+
+#[test]
+fn whole_groups_are_read_once_and_cut_ones_again() {
+    let whole = report(8, 2, 4);
+    let set = &whole.sets[0];
+    assert_eq!((set.rows, set.groups, set.chunks), (800, 80, 80));
+    assert!(!set.cuts_groups());
+    assert!(set.bytes > 80_000 && whole.cache_bytes() == set.bytes);
+    // 80 groups in two slices of equal rows: none is cut.
+    assert_eq!((set.epoch_requests, set.epoch_bytes), (80, set.bytes));
+    assert!(whole.bytes_per_sample() > 100.0 && whole.bytes_per_sample() < 200.0);
+    assert!((whole.requests_per_sample() - 0.1).abs() < 1e-9);
+    assert!(set.windows_bytes > 2 * 4 * 1000 && set.windows_bytes < 2 * 4 * 10_000);
+    // 10 groups over 8 lanes: runs of rows, read by every lane that has one.
+    let cut = report(1, 8, 4);
+    assert!(cut.sets[0].cuts_groups() && cut.sets[0].chunks >= 32);
+    let extra = cut.sets[0].extra_share();
+    assert!(extra > 0.5, "{extra}");
+    assert!(cut.to_string().contains("runs of row groups"), "{cut}");
+}
+
+#[test]
+fn wider_windows_shuffle_better_and_cost_memory() {
+    let (narrow, wide) = (report(8, 1, 1), report(8, 1, 16));
+    assert!(
+        narrow.neighbour_group_prob > 0.85,
+        "{}",
+        narrow.neighbour_group_prob
+    );
+    assert!(
+        wide.neighbour_group_prob < 0.1,
+        "{}",
+        wide.neighbour_group_prob
+    );
+    assert!(
+        wide.neighbour_shard_prob < 0.3,
+        "{}",
+        wide.neighbour_shard_prob
+    );
+    assert!(wide.shards_per_batch > narrow.shards_per_batch + 1.0);
+    assert!(wide.sets[0].windows_bytes > 10 * narrow.sets[0].windows_bytes);
+    assert!((wide.ideal_shard_prob - 1.0 / 8.0).abs() < 1e-9);
+    assert!((wide.sets[0].steps_per_epoch - 100.0).abs() < 1e-9);
+}

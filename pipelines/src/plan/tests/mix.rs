@@ -1,0 +1,293 @@
+//! What every mix must keep, for any sets, shares, lanes and bad rows, by count and by cost.
+
+use super::*;
+
+/// Layouts of one to three sets, and their weights.
+fn sets() -> impl Strategy<Value = Vec<(Vec<Vec<u64>>, f64)>> {
+    let weight = prop_oneof![Just(1.0), 0.05_f64..20.0];
+    prop::collection::vec((layouts(), weight), 1..4)
+}
+
+/// A plan of steps of four samples a lane, or of so much cost that a lane takes a few; rows cost
+/// between 1 and 60, and one in sixteen is too short.
+fn mixed(sets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) -> Plan {
+    let layouts = sets
+        .iter()
+        .map(|(shards, _)| Layout::new(shards.iter().map(Vec::as_slice)));
+    let layout = Layout::joined(layouts);
+    let first_rows: Vec<u64> = (0..sets.len())
+        .map(|set| layout.set_rows(set).start)
+        .collect();
+    let cost = |row: u64| match row.wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed) >> 58 {
+        // No set is left out as a whole.
+        short @ 0..4 => u32::from(first_rows.contains(&row)) * (1 + short as u32),
+        cost => cost as u32,
+    };
+    let costs = Costs::new(&(0..layout.rows()).map(cost).collect::<Vec<_>>());
+    let step = match by_cost {
+        false => StepSize::Samples(4 * lanes),
+        true => StepSize::Cost(150 * lanes as u64),
+    };
+    let config = PlanConfig {
+        seed,
+        lanes,
+        step,
+        window_chunks: 3,
+    };
+    let shares: Vec<Share> = sets
+        .iter()
+        .map(|(_, weight)| Share::Weight(*weight))
+        .collect();
+    Plan::mixed(layout, config, by_cost.then_some(costs), &shares).expect("a plan that can work")
+}
+
+/// What ranks take together of the steps `steps`, step by step and lane by lane, when they know of
+/// some bad rows from before and meet the others.
+fn steps_of(
+    plan: &Plan,
+    world: usize,
+    steps: Range<u64>,
+    known: &BadRows,
+    bad: &BadRows,
+) -> Vec<Vec<Vec<(u64, u64)>>> {
+    let n_sets = plan.mix().n_sets();
+    let n_lanes = plan.config().lanes / world;
+    let streams = (0..world).flat_map(|rank| {
+        let lanes = plan.lanes(rank * n_lanes..(rank + 1) * n_lanes, steps.start, known);
+        lanes.expect("good rows")
+    });
+    let slots = streams.map(|stream| {
+        let slots = stream.flat_map(|window| window.slots);
+        slots.filter(|slot| !bad.contains(slot.row)).peekable()
+    });
+    let mut slots: Vec<_> = slots.collect();
+    let lane_step = |step: u64, lane: usize, streams: &mut [std::iter::Peekable<_>]| {
+        let units = plan.units(step)..plan.units(step + 1);
+        let taken = units.flat_map(|unit| {
+            let stream: &mut std::iter::Peekable<_> = &mut streams[plan.mix().set_of(lane, unit)];
+            let slots: Vec<Slot> = match plan.lane_share() {
+                StepSize::Samples(_) => stream.next().into_iter().collect(),
+                StepSize::Cost(_) => {
+                    std::iter::from_fn(|| stream.next_if(|slot: &Slot| slot.step == step)).collect()
+                }
+            };
+            slots
+        });
+        places(&taken.collect::<Vec<_>>())
+    };
+    steps
+        .map(|step| {
+            let lanes = slots.chunks_mut(n_sets).enumerate();
+            lanes
+                .map(|(lane, streams)| lane_step(step, lane, streams))
+                .collect()
+        })
+        .collect()
+}
+
+fn set_of(plan: &Plan, row: u64) -> usize {
+    let layout = plan.layout();
+    let mut sets = 0..layout.n_sets();
+    sets.find(|&set| layout.set_rows(set).contains(&row))
+        .expect("a row of some set")
+}
+
+fn all_planned(plan: &Plan) -> Vec<u64> {
+    let rows = 0..plan.layout().rows();
+    match plan.costs() {
+        None => rows.collect(),
+        Some(costs) => rows.filter(|&row| costs.of(row) > 0).collect(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_row_comes_once_in_every_epoch_of_its_set(
+        sets in sets(), seed: u64, lanes in 1_usize..6, by_cost: bool,
+    ) {
+        let plan = mixed(&sets, seed, lanes, by_cost);
+        let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let streams = plan.lanes(0..lanes, 0, &BadRows::default()).expect("good rows");
+        for (index, stream) in streams.into_iter().enumerate() {
+            let rows = plan.layout().set_rows(index % sets.len());
+            for window in stream.take_while(|window| window.epoch < 2) {
+                for slot in &window.slots {
+                    prop_assert!(rows.contains(&slot.row));
+                    let Place { shard, group, row_in_group } = plan.layout().place(slot.row);
+                    prop_assert_eq!((slot.shard, slot.group, slot.row_in_group), (shard, group, row_in_group));
+                    seen.entry(window.epoch).or_default().push(slot.row);
+                }
+            }
+        }
+        for rows in seen.values_mut() {
+            rows.sort_unstable();
+            prop_assert_eq!(&*rows, &all_planned(&plan));
+        }
+        // And so they do when the steps take them: none is left out of an epoch that has gone by.
+        let mut taken: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        let none = BadRows::default();
+        for place in steps_of(&plan, 1, 0..30, &none, &none).into_iter().flatten().flatten() {
+            *taken.entry(place).or_default() += 1;
+        }
+        prop_assert!(taken.values().all(|&times| times == 1));
+    }
+
+    #[test]
+    fn a_step_is_the_same_for_any_number_of_ranks(
+        sets in sets(), seed: u64, world in 1_usize..17, lanes_per_rank in 1_usize..4,
+        step in 0_u64..60, by_cost: bool,
+    ) {
+        let plan = mixed(&sets, seed, world * lanes_per_rank, by_cost);
+        let none = BadRows::default();
+        let one = steps_of(&plan, 1, step..step + 3, &none, &none);
+        prop_assert_eq!(steps_of(&plan, world, step..step + 3, &none, &none), one);
+    }
+
+    #[test]
+    fn a_step_is_found_as_it_is_walked_to(
+        sets in sets(), seed: u64, lanes in 1_usize..5, by_cost: bool,
+        step in 0_u64..40, again in 0_u64..20,
+        bad in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let plan = mixed(&sets, seed, lanes, by_cost);
+        let rows = plan.layout().rows();
+        let bad: BadRows = bad.iter().map(|row| row.index(rows as usize) as u64).collect();
+        let n_good = |set: usize| {
+            let rows = plan.layout().set_rows(set);
+            all_planned(&plan).into_iter().filter(|row| rows.contains(row) && !bad.contains(*row)).count()
+        };
+        prop_assume!((0..sets.len()).all(|set| n_good(set) > 0));
+        let none = BadRows::default();
+        let unbroken = steps_of(&plan, 1, 0..step + again + 8, &none, &bad);
+        for stop in [step, step + again] {
+            let rest = &unbroken[stop as usize..stop as usize + 8];
+            // All bad rows are known, those that were only fetched ahead too.
+            prop_assert_eq!(steps_of(&plan, 1, stop..stop + 8, &bad, &bad), rest);
+            // Only those that come before are known.
+            let met = met_before(&plan, stop, &bad);
+            prop_assert_eq!(steps_of(&plan, 1, stop..stop + 8, &met, &bad), rest);
+        }
+    }
+
+    #[test]
+    fn every_lane_has_its_share_of_each_set(
+        sets in sets(), seed: u64, lanes in 1_usize..9, n_steps in 1_u64..60, by_cost: bool,
+    ) {
+        let plan = mixed(&sets, seed, lanes, by_cost);
+        let none = BadRows::default();
+        let steps = steps_of(&plan, 1, 0..n_steps, &none, &none);
+        let n_units = plan.units(n_steps) as f64;
+        let allowed = f64::from(sets.len().next_power_of_two().trailing_zeros()) + 1e-3;
+        for lane in 0..lanes {
+            for set in 0..sets.len() {
+                let of_lane = steps.iter().map(|lanes| &lanes[lane]);
+                let n = if by_cost {
+                    // Each step of a lane is of one set, and never empty.
+                    of_lane.filter(|rows| rows.iter().all(|&(_, row)| set_of(&plan, row) == set)).count()
+                } else {
+                    of_lane.flatten().filter(|&&(_, row)| set_of(&plan, row) == set).count()
+                };
+                let wanted = plan.mix().share(set) * n_units;
+                prop_assert!((n as f64 - wanted).abs() <= allowed, "{n} of {wanted}");
+            }
+        }
+        if by_cost {
+            for rows in steps.iter().flatten() {
+                prop_assert!(!rows.is_empty());
+                let costs = plan.costs().expect("costs");
+                let longest = rows.iter().map(|&(_, row)| u64::from(costs.of(row))).max();
+                prop_assert!(longest.expect("a row") * rows.len() as u64 <= 150);
+            }
+        }
+    }
+}
+
+/// The bad rows that lanes meet before `step`.
+fn met_before(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
+    let none = BadRows::default();
+    let taken = steps_of(plan, 1, 0..step, &none, bad);
+    let n_sets = plan.mix().n_sets();
+    let lanes = plan.config().lanes;
+    let streams = plan.lanes(0..lanes, 0, &none).expect("good rows");
+    let mut met = Vec::new();
+    for (index, stream) in streams.into_iter().enumerate() {
+        let (lane, set) = (index / n_sets, index % n_sets);
+        // All that comes before the last good row taken of this stream.
+        let of_lane = taken.iter().flat_map(|lanes| &lanes[lane]);
+        let mut left = of_lane
+            .filter(|&&(_, row)| set_of(plan, row) == set)
+            .count();
+        let mut slots = stream.flat_map(|window| window.slots);
+        while left > 0 {
+            let row = slots.next().expect("endless").row;
+            if bad.contains(row) {
+                met.push(row);
+            } else {
+                left -= 1;
+            }
+        }
+    }
+    met.into_iter().collect()
+}
+
+#[test]
+fn passes_are_epochs_of_each_set() {
+    let layout = Layout::joined(
+        [vec![10_u64; 30], vec![10; 10]].map(|groups| Layout::new([groups.as_slice()])),
+    );
+    let config = PlanConfig {
+        seed: 3,
+        lanes: 2,
+        step: StepSize::Samples(12),
+        window_chunks: 2,
+    };
+    let shares = [Share::Passes(1.0), Share::Passes(3.0)];
+    let plan = Plan::mixed(layout, config, None, &shares).expect("a plan");
+    // One epoch of 300 rows beside three of 100: 50 steps of 12.
+    let none = BadRows::default();
+    let mut times = vec![0; 400];
+    for (_, row) in steps_of(&plan, 1, 0..50, &none, &none)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        times[row as usize] += 1;
+    }
+    // Lanes cross the ends of epochs at different steps, two of a lane's samples apart at most.
+    let n_of_first: u64 = times[..300].iter().sum();
+    assert!((298..=302).contains(&n_of_first), "{n_of_first}");
+    assert!(times[..300].iter().filter(|&&n| n == 1).count() >= 296);
+    assert!(times[300..].iter().filter(|&&n| n == 3).count() >= 96);
+}
+
+#[test]
+fn sets_of_one_shape_are_not_shuffled_alike() {
+    let sets = vec![(vec![vec![5; 40]], 1.0); 2];
+    let plan = mixed(&sets, 1, 1, false);
+    let none = BadRows::default();
+    let steps = steps_of(&plan, 1, 0..50, &none, &none);
+    let rows = |set: usize| -> Vec<u64> {
+        let rows = steps.iter().flatten().flatten().map(|&(_, row)| row);
+        rows.filter(|&row| set_of(&plan, row) == set)
+            .map(|row| row % 200)
+            .collect()
+    };
+    assert_ne!(rows(0), rows(1));
+}
+
+#[test]
+fn a_set_without_a_good_row_is_refused() {
+    let sets = vec![(vec![vec![3]], 1.0), (vec![vec![2]], 1.0)];
+    let plan = mixed(&sets, 1, 1, false);
+    let bad: BadRows = [3, 4].into_iter().collect();
+    let error = plan
+        .lanes(0..1, 0, &bad)
+        .expect_err("nothing good")
+        .to_string();
+    assert!(
+        error.contains("every row of set 2 of the mix is bad"),
+        "{error}"
+    );
+}

@@ -1,0 +1,93 @@
+//! Sets to be mixed, with bad rows in each.
+
+use std::path::Path;
+
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::{AudioConfig, MaskConfig, MixedSet, TrainSets};
+
+use super::sets::{audio_rows, sound, wav, write_shard};
+use super::{Row, config, picture, write_set};
+
+/// Rows of the sets of [`pictures`] and of [`recordings`], and those of all that are bad.
+pub(crate) const N_PICTURES: [usize; 2] = [120, 50];
+pub(crate) const BAD_PICTURES: [u64; 4] = [3, 77, 125, 160];
+pub(crate) const N_RECORDINGS: [usize; 2] = [160, 90];
+pub(crate) const BAD_RECORDINGS: [u64; 3] = [20, 161, 200];
+
+const RATE_HZ: u32 = 8000;
+
+pub(crate) fn weighted(sets: &[(String, f64)]) -> TrainSets {
+    let sets = sets.iter().map(|(set, weight)| MixedSet {
+        set: set.clone(),
+        weight: Some(*weight),
+        passes: None,
+    });
+    TrainSets::Mix(sets.collect())
+}
+
+/// `a` three times as often as `b`, in lanes of two samples a step.
+pub(crate) fn pictures(folder: &Path, lanes: usize) -> DataConfig {
+    let mut row = 0;
+    for (name, n_rows) in ["a", "b"].into_iter().zip(N_PICTURES) {
+        let rows: Vec<Row> = (0..n_rows)
+            .map(|i| {
+                row += 1;
+                if BAD_PICTURES.contains(&(row - 1)) {
+                    Row::new(format!("not a picture {row}").into_bytes(), 0)
+                } else {
+                    Row::new(picture(row as u32, 24 + i as u32 % 5, 20), i as i64 % 3)
+                }
+            })
+            .collect();
+        write_set(&folder.join(name), &rows, 7, 5);
+    }
+    let place = |name: &str| folder.join(name).display().to_string();
+    DataConfig {
+        train: weighted(&[(place("a"), 3.0), (place("b"), 1.0)]),
+        lanes,
+        batch: Some(2 * lanes),
+        ..config(folder)
+    }
+}
+
+/// As often as each other, in lanes of 4,000 frames a step. Some are too short.
+pub(crate) fn recordings(folder: &Path, lanes: usize) -> DataConfig {
+    let mut row = 0;
+    for (name, n_rows) in ["a", "b"].into_iter().zip(N_RECORDINGS) {
+        let lengths: Vec<i64> = (0..n_rows).map(|i| 300 + i as i64 * 733 % 2000).collect();
+        let recordings: Vec<Vec<u8>> = lengths
+            .iter()
+            .map(|&n_frames| {
+                row += 1;
+                if BAD_RECORDINGS.contains(&(row - 1)) {
+                    b"not a recording".to_vec()
+                } else {
+                    wav(&sound(row as usize, n_frames as usize), RATE_HZ)
+                }
+            })
+            .collect();
+        let rows = audio_rows(&recordings, &lengths, RATE_HZ as i32);
+        write_shard(&folder.join(name).join("0.parquet"), &rows, 4);
+    }
+    let place = |name: &str| folder.join(name).display().to_string();
+    DataConfig {
+        train: weighted(&[(place("a"), 1.0), (place("b"), 1.0)]),
+        lanes,
+        batch: None,
+        batch_seconds: Some(lanes as f64 * 4000.0 / f64::from(RATE_HZ)),
+        image: None,
+        audio: Some(AudioConfig {
+            sample_rate_hz: RATE_HZ,
+            min_frames: 400,
+            max_frames: 1600,
+            normalize_eps: 1e-5,
+            window_frames: 40,
+            hop_frames: 32,
+        }),
+        mask: MaskConfig::Spans {
+            prob: 0.65,
+            length: 5,
+        },
+        ..config(folder)
+    }
+}
