@@ -113,8 +113,14 @@ impl Sets {
         (set, shard, row - self.first_rows[set_idx] - shard.first_row)
     }
 
+    /// What went over the wire for all of them, and what caches saved.
     pub fn traffic(&self) -> TrafficCounts {
+        let counts = self.all.iter().map(|set| set.location.traffic());
         counts.fold(TrafficCounts::default(), |sum, one| {
+            sum.with(one, |a, b| a + b)
+        })
+    }
+
     /// Reads one row group, see [`ShardSet::read_group`].
     ///
     /// # Errors
