@@ -85,7 +85,7 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
         .expect("started");
     wait_for_steps(&sandbox.run("run"), 2);
     server.be_silent();
-    let done = wait_for_a_halt(&sandbox);
+    wait_for_a_halt(&sandbox);
     assert!(
         Command::new("kill")
             .arg(child.id().to_string())
@@ -94,6 +94,7 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
     );
     let ended = child.wait_with_output().expect("ended");
     assert_eq!(ended.status.code(), Some(130));
+    let done = run_lines(&sandbox.run("run")).len();
     server.speak();
     let more = format!("steps={}", done + 2);
     let resumed = sandbox.train(
@@ -157,14 +158,14 @@ fn write_small_groups(sandbox: &Sandbox) {
     write(&options, &mut |_| (), &AtomicBool::new(false)).expect("shards");
 }
 
-/// The steps done once no more come.
-fn wait_for_a_halt(sandbox: &Sandbox) -> usize {
+/// Until no more steps come.
+fn wait_for_a_halt(sandbox: &Sandbox) {
     let mut done = 0;
     loop {
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(3));
         let now = run_lines(&sandbox.run("run")).len();
         if now == done {
-            return done;
+            return;
         }
         done = now;
     }

@@ -12,7 +12,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,25 @@ struct Shared {
     traffic: Arc<Traffic>,
     /// When waiting was last said; none while all goes well.
     said: Mutex<Option<Instant>>,
+    /// Operations that have failed and are tried again.
+    n_failing: AtomicUsize,
     reads: Reads,
+}
+
+/// An operation that is tried again.
+struct Failing<'a>(&'a Shared);
+
+impl<'a> Failing<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.n_failing.fetch_add(1, Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.n_failing.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What is waited for, and what the store said the last time.
@@ -152,6 +170,7 @@ impl Steady {
                 retry_for,
                 traffic,
                 said: Mutex::default(),
+                n_failing: AtomicUsize::new(0),
                 reads: Reads::default(),
             }),
         }
@@ -168,6 +187,7 @@ impl Steady {
         let start = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut last: Option<String> = None;
+        let mut failing = None;
         loop {
             let waiting = Waiting {
                 what,
@@ -179,6 +199,7 @@ impl Steady {
             let error = match result {
                 Err(error) if may_pass(&error) => error,
                 settled => {
+                    drop(failing);
                     shared.answered();
                     return settled;
                 }
@@ -199,6 +220,7 @@ impl Steady {
                     }),
                 });
             }
+            failing.get_or_insert_with(|| Failing::new(shared));
             shared.traffic.repeats.fetch_add(1, Relaxed);
             let words = Words(&error).to_string();
             let waiting = Waiting {
@@ -283,6 +305,9 @@ impl Shared {
     }
 
     fn answered(&self) {
+        if self.n_failing.load(Relaxed) > 0 {
+            return; // Other operations still wait.
+        }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.take().is_some() {
             tracing::warn!("{}: answers again", self.url);
