@@ -140,6 +140,22 @@ impl fmt::Display for Report {
                 "{name:<11} {capacity:>9} {occupied:>8.0} % {full_secs:>8.2} {empty_secs:>13.2}"
             )?;
         }
+        let traffic = &stats.traffic;
+        if traffic.requests > 0 {
+            writeln!(
+                f,
+                "\n{} requests, {:.1} MB; {} refused, {} fell silent, {} operations tried again, \
+                 {} reads sent twice; cache: {} of {} ranges",
+                traffic.requests,
+                traffic.bytes as f64 / 1e6,
+                traffic.refusals,
+                traffic.silences,
+                traffic.repeats,
+                traffic.hedges,
+                traffic.cache_hits,
+                traffic.cache_hits + traffic.cache_misses,
+            )?;
+        }
         write!(f, "\n{}", self.verdict)
     }
 }

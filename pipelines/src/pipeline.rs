@@ -262,7 +262,10 @@ impl Pipeline {
 
     /// What has been done so far.
     pub fn stats(&self) -> Stats {
-        self.recorder.snapshot()
+        Stats {
+            traffic: self.sets.traffic(),
+            ..self.recorder.snapshot()
+        }
     }
 
     /// The bad rows met so far, sorted: at least those that the batches handed out stepped over.

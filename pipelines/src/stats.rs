@@ -4,6 +4,8 @@ mod record;
 
 use serde::Serialize;
 
+use crate::store::TrafficCounts;
+
 pub(crate) use record::{Recorder, WaitFor};
 
 /// What a pipeline has done since it started.
@@ -19,6 +21,8 @@ pub struct Stats {
     pub batches: u64,
     /// Bytes of row groups fetched.
     pub bytes_read: u64,
+    /// What went over the wire; nothing for local sets.
+    pub traffic: TrafficCounts,
     /// Threads of the CPU pool.
     pub n_threads: usize,
     /// Cores of this machine.
@@ -98,20 +102,25 @@ impl Stats {
         let elapsed_secs = self.elapsed_secs.max(wait_secs);
         let faster = |without_secs: f64| elapsed_secs / (elapsed_secs - without_secs).max(1e-3);
         let storage_feeds = elapsed_secs / self.reading_secs().clamp(1e-6, elapsed_secs);
+        let storage_could_feed = if storage_feeds < 100.0 {
+            format!("{storage_feeds:.1}×")
+        } else {
+            "over 100×".to_owned()
+        };
 
         if trainer_secs >= cpu_secs && trainer_secs >= storage_secs {
             return format!(
                 "trainer-bound: {:.0} % of the wait was for the trainer to take a batch; the \
-                 pipeline could feed {:.1}×, storage {storage_feeds:.1}×",
+                 pipeline could feed {:.1}×, storage {storage_could_feed}",
                 share(trainer_secs),
                 faster(trainer_secs),
             );
         }
         if storage_secs >= cpu_secs {
             return format!(
-                "storage-bound: reading row groups {:.0} % of the wait; storage that keeps up, or \
-                 more `memory` to read ahead, would give up to +{:.0} %",
+                "storage-bound: reading row groups {:.0} % of the wait; {} would give up to +{:.0} %",
                 share(storage_secs),
+                self.storage_advice(),
                 100.0 * (faster(storage_secs) - 1.0),
             );
         }
@@ -125,8 +134,8 @@ impl Stats {
             }
         }
         let work = match slowest.name {
-            "decode" => "image decode",
-            "transform" => "crop, flip and colour",
+            "decode" => "decoding",
+            "transform" => "crops, resampling and colours",
             _ => "drawing masks",
         };
         let one_more = if self.n_threads < self.n_cores {
@@ -137,11 +146,77 @@ impl Stats {
         let gain = faster(cpu_secs / (self.n_threads + 1) as f64).min(storage_feeds);
         format!(
             "{}-bound: {work} {:.0} % of the wait; one more {one_more} would give +{:.0} %; \
-             storage could feed {storage_feeds:.1}×",
+             storage could feed {storage_could_feed}",
             slowest.name,
             share(cpu_secs) * slowest.busy_secs / busy_secs.max(1e-9),
             100.0 * (gain - 1.0),
         )
+    }
+
+    /// What has happened since an earlier moment of the same pipeline; medians and percentiles are
+    /// still those of all of it.
+    #[must_use]
+    pub fn since(&self, earlier: &Stats) -> Stats {
+        let mut now = self.clone();
+        now.elapsed_secs -= earlier.elapsed_secs;
+        now.samples -= earlier.samples;
+        now.bad_samples -= earlier.bad_samples;
+        now.batches -= earlier.batches;
+        now.bytes_read -= earlier.bytes_read;
+        now.traffic = now.traffic.with(earlier.traffic, u64::saturating_sub);
+        for (now, earlier) in now.stages.iter_mut().zip(&earlier.stages) {
+            now.count -= earlier.count;
+            now.failures -= earlier.failures;
+            now.busy_secs -= earlier.busy_secs;
+        }
+        let elapsed_secs = now.elapsed_secs.max(1e-9);
+        for (now, then) in now.queues.iter_mut().zip(&earlier.queues) {
+            let level_secs =
+                now.mean_len * self.elapsed_secs - then.mean_len * earlier.elapsed_secs;
+            now.mean_len = level_secs / elapsed_secs;
+            now.full_secs -= then.full_secs;
+            now.empty_secs -= then.empty_secs;
+        }
+        now.waits.storage_secs -= earlier.waits.storage_secs;
+        now.waits.cpu_secs -= earlier.waits.cpu_secs;
+        now.waits.trainer_secs -= earlier.waits.trainer_secs;
+        now
+    }
+
+    /// What would help a pipeline that waits for storage.
+    fn storage_advice(&self) -> String {
+        let TrafficCounts {
+            requests,
+            bytes,
+            refusals,
+            silences,
+            cache_misses,
+            ..
+        } = self.traffic;
+        let groups = self.queues.iter().find(|queue| queue.name == "row groups");
+        if requests == 0 {
+            return "a disk that keeps up, or more `memory` to read ahead,".to_owned();
+        }
+        if refusals * 50 > requests {
+            return format!(
+                "the store refuses {:.0} % of the requests (429, 503): fewer readers or a higher quota",
+                100.0 * refusals as f64 / requests as f64
+            );
+        }
+        if silences * 100 > requests {
+            return format!(
+                "{silences} of {requests} requests fell silent and were repeated: a better way to the store"
+            );
+        }
+        if groups.is_some_and(|groups| groups.full_secs > 0.5 * self.waits.storage_secs) {
+            return "`memory` was full and nothing more was asked for: more of it".to_owned();
+        }
+        let megabytes = bytes as f64 / 1e6 / self.elapsed_secs.max(1e-9);
+        let cache = match cache_misses {
+            0 => ", or `data.cache` from the second epoch on,",
+            _ => ", or the next epoch from the cache,",
+        };
+        format!("the store gives {megabytes:.1} MB/s: a faster one, or a faster way to it{cache}")
     }
 
     fn stage(&self, name: &str) -> &StageStats {
@@ -174,10 +249,17 @@ mod tests {
             bad_samples: 0,
             batches: 10,
             bytes_read: 1000,
+            traffic: TrafficCounts::default(),
             n_threads: 2,
             n_cores: 2,
             stages: stages.into(),
-            queues: vec![],
+            queues: vec![QueueStats {
+                name: "row groups",
+                capacity: 100,
+                mean_len: 50.0,
+                full_secs: 0.0,
+                empty_secs: 0.0,
+            }],
             waits,
         }
     }
@@ -200,7 +282,7 @@ mod tests {
         };
         assert_eq!(
             stats(waits, BUSY).verdict(),
-            "decode-bound: image decode 76 % of the wait; one more core would give +43 %; \
+            "decode-bound: decoding 76 % of the wait; one more core would give +43 %; \
              storage could feed 4.0×"
         );
         // Storage can feed no more than a quarter above: that caps the gain.
@@ -211,6 +293,48 @@ mod tests {
                 .verdict()
                 .contains("one more core would give +25 %")
         );
+    }
+
+    #[test]
+    fn what_ails_a_store_is_told() {
+        let waits = Waits {
+            storage_secs: 5.0,
+            cpu_secs: 1.0,
+            trainer_secs: 0.0,
+        };
+        let mut stats = stats(waits, BUSY);
+        assert!(stats.verdict().contains("a disk that keeps up"));
+        stats.traffic.requests = 100;
+        stats.traffic.bytes = 50_000_000;
+        assert!(
+            stats.verdict().contains("gives 5.0 MB/s"),
+            "{}",
+            stats.verdict()
+        );
+        stats.queues[0].full_secs = 4.0;
+        assert!(stats.verdict().contains("`memory` was full"));
+        stats.traffic.silences = 2;
+        assert!(stats.verdict().contains("2 of 100 requests fell silent"));
+        stats.traffic.refusals = 10;
+        assert!(stats.verdict().contains("refuses 10 % of the requests"));
+    }
+
+    #[test]
+    fn a_verdict_of_now_forgets_what_was_before() {
+        let before = Waits {
+            storage_secs: 9.0,
+            cpu_secs: 0.5,
+            trainer_secs: 0.0,
+        };
+        let then = stats(before, BUSY);
+        let mut now = then.clone();
+        now.elapsed_secs = 20.0;
+        now.samples = 300;
+        now.waits.trainer_secs = 8.0;
+        assert!(now.verdict().starts_with("storage-bound"));
+        let since = now.since(&then);
+        assert_eq!((since.elapsed_secs, since.samples), (10.0, 200));
+        assert!(since.verdict().starts_with("trainer-bound: 100 %"));
     }
 
     #[test]

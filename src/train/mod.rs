@@ -145,6 +145,9 @@ pub fn train(
                 Err(error) => tracing::warn!("step {done}: {error}; training goes on"),
             }
         }
+        if saves {
+            progress.say_limit(data.stats());
+        }
         if interrupted && done < config.steps {
             progress.interrupted(done);
             return Ok(Ending::Interrupted);

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use understudy_pipelines::stats::Stats;
+
 use crate::config::RunConfig;
 use crate::train::metrics::Metrics;
 use crate::train::step::Reading;
@@ -18,6 +20,8 @@ pub(super) struct Progress {
     steps: u64,
     since: Instant,
     waited: Duration,
+    /// The data's counts at the last verdict.
+    data: Option<Stats>,
 }
 
 impl Progress {
@@ -43,6 +47,7 @@ impl Progress {
             steps: config.steps,
             since: Instant::now(),
             waited: Duration::ZERO,
+            data: None,
         }
     }
 
@@ -97,6 +102,21 @@ impl Progress {
                 left / 60,
                 left % 60
             );
+        }
+    }
+
+    /// Says what has limited the run since this was last said.
+    pub(super) fn say_limit(&mut self, data: Stats) {
+        let since = match &self.data {
+            Some(earlier) => data.since(earlier),
+            None => data.clone(),
+        };
+        let verdict = since.verdict();
+        self.data = Some(data);
+        if self.bar.is_hidden() {
+            tracing::info!("{verdict}");
+        } else {
+            self.bar.println(verdict);
         }
     }
 

@@ -155,7 +155,7 @@ pub(super) async fn twice<T, F: Future<Output = Result<T>>>(read: impl Fn(bool) 
     }
 }
 
-/// An ETag without its quotation marks: Azure and Google leave them out in listings.
+/// An `ETag` without its quotation marks: Azure and Google leave them out in listings.
 pub(super) fn version(e_tag: &str) -> String {
     e_tag.trim_matches('"').to_owned()
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Length, Rows, Shard, ShardSet, Vocabulary};
+use crate::store::TrafficCounts;
 use crate::{Error, Result};
 
 /// One or several sets, read as one: their rows, shards and row groups are numbered set after set.
@@ -110,6 +111,14 @@ impl Sets {
         let set = &self.all[set_idx];
         let shard = &set.shards[shard];
         (set, shard, row - self.first_rows[set_idx] - shard.first_row)
+    }
+
+    /// What went over the wire for all of them, and what caches saved.
+    pub fn traffic(&self) -> TrafficCounts {
+        let counts = self.all.iter().map(|set| set.location.traffic());
+        counts.fold(TrafficCounts::default(), |sum, one| {
+            sum.with(one, |a, b| a + b)
+        })
     }
 
     /// Reads one row group, see [`ShardSet::read_group`].

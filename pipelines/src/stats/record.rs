@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{QueueStats, StageStats, Stats, Waits};
+use crate::store::TrafficCounts;
 
 /// All counters of one pipeline, shared by its threads.
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl Recorder {
             bad_samples: self.bad_samples.load(Relaxed),
             batches: self.batches.load(Relaxed),
             bytes_read: self.bytes_read.load(Relaxed),
+            traffic: TrafficCounts::default(),
             n_threads: self.n_threads,
             n_cores: std::thread::available_parallelism().map_or(1, usize::from),
             stages,

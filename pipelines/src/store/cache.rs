@@ -50,17 +50,16 @@ pub(crate) struct Cache {
     n_written: AtomicU64,
     /// Until when nothing is written.
     rests_until: Mutex<Option<Instant>>,
-    pub(crate) counts: CacheCounts,
+    counts: CacheCounts,
 }
 
 /// What a cache did.
 #[derive(Debug, Default)]
-pub(crate) struct CacheCounts {
-    pub(crate) hits: AtomicU64,
-    pub(crate) hit_bytes: AtomicU64,
-    pub(crate) misses: AtomicU64,
-    pub(crate) damaged: AtomicU64,
-    pub(crate) evicted: AtomicU64,
+struct CacheCounts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    damaged: AtomicU64,
+    evicted: AtomicU64,
 }
 
 /// The name of an entry.
@@ -118,14 +117,9 @@ impl Cache {
         };
         let counts = &self.counts;
         match &entry {
-            Some(bytes) => {
-                counts.hits.fetch_add(1, Relaxed);
-                counts.hit_bytes.fetch_add(bytes.len() as u64, Relaxed);
-            }
-            None => {
-                counts.misses.fetch_add(1, Relaxed);
-            }
-        }
+            Some(_) => counts.hits.fetch_add(1, Relaxed),
+            None => counts.misses.fetch_add(1, Relaxed),
+        };
         entry
     }
 
@@ -156,6 +150,11 @@ impl Cache {
                 .unwrap_or_else(PoisonError::into_inner);
             *until = Some(Instant::now() + REST);
         }
+    }
+
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
+        let CacheCounts { hits, misses, .. } = &self.counts;
+        (hits.load(Relaxed), misses.load(Relaxed))
     }
 
     fn path(&self, key: Key) -> PathBuf {

@@ -159,7 +159,14 @@ impl Repository {
                 Err(Error::NotFound { .. }) => return Ok(Vec::new()),
                 response => response?,
             };
-            next = next_page(response.headers()).and_then(|link| url.join(&link).ok());
+            if let Some(link) = next_page(response.headers()) {
+                // Behind a mirror the Hub may name itself: its pages are the mirror's too.
+                let page = url.join(&link).map_err(generic)?;
+                let mut own = url.clone();
+                own.set_path(page.path());
+                own.set_query(page.query());
+                next = Some(own);
+            }
             let json = response.into_body().bytes().await.map_err(generic)?;
             let entries: Vec<Entry> = serde_json::from_slice(&json).map_err(generic)?;
             for entry in entries.into_iter().filter(|entry| entry.r#type == "file") {

@@ -29,6 +29,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 pub use self::cache::CacheOptions;
 pub(crate) use self::cache::{Cache, Key};
 pub use self::folder::Folder;
+#[cfg(test)]
+pub(crate) use self::folder::tests::in_memory;
 pub use self::lease::Lease;
 pub use self::scratch::Scratch;
 pub(crate) use self::steady::Words;
@@ -140,6 +142,17 @@ impl Location {
             lists: true,
             cache: None,
         })
+    }
+
+    /// What went over the wire and what the cache saved, so far.
+    pub fn traffic(&self) -> TrafficCounts {
+        let counts = self.cache.as_ref().map(|cache| cache.hits_and_misses());
+        let (cache_hits, cache_misses) = counts.unwrap_or_default();
+        TrafficCounts {
+            cache_hits,
+            cache_misses,
+            ..self.traffic.counts()
+        }
     }
 
     /// The object or folder at `relative` below this one, with `/` between folders.

@@ -97,12 +97,17 @@ impl fmt::Display for Words<'_> {
         if let Some(gave_up) = causes(self.0).find_map(<dyn StdError>::downcast_ref::<GaveUp>) {
             return write!(f, "{gave_up}");
         }
-        if let Some(http) = causes(self.0).find_map(<dyn StdError>::downcast_ref::<HttpError>) {
-            let words: Vec<String> = causes(http).map(ToString::to_string).collect();
-            return f.write_str(&words.join(": "));
-        }
-        let innermost = causes(self.0).last().map(ToString::to_string);
-        let text = innermost.unwrap_or_else(|| self.0.to_string());
+        let http = causes(self.0).find_map(<dyn StdError>::downcast_ref::<HttpError>);
+        let text = match http {
+            Some(http) => {
+                let words: Vec<String> = causes(http).map(ToString::to_string).collect();
+                words.join(": ")
+            }
+            None => {
+                let innermost = causes(self.0).last().map(ToString::to_string);
+                innermost.unwrap_or_else(|| self.0.to_string())
+            }
+        };
         let text = text.trim_start_matches("Server returned non-2xx status code: ");
         let Some((status, xml)) = text
             .split_once("<?xml")
@@ -204,7 +209,7 @@ impl Steady {
                 ..waiting
             };
             // The last attempt is made when patience ends.
-            let sleep = tokio::time::sleep(pause.min(patience - waited));
+            let sleep = tokio::time::sleep(pause.min(patience.saturating_sub(waited)));
             shared.saying(waiting, sleep).await;
             last = Some(words);
             pause = (pause * 2).min(LONGEST_PAUSE);

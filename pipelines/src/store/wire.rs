@@ -64,6 +64,27 @@ pub struct TrafficCounts {
     pub repeats: u64,
     /// Reads sent a second time because the first was slow.
     pub hedges: u64,
+    /// Ranges that the local cache had.
+    pub cache_hits: u64,
+    /// Ranges that it did not have.
+    pub cache_misses: u64,
+}
+
+impl TrafficCounts {
+    /// Combines two counts, number by number.
+    #[must_use]
+    pub(crate) fn with(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            requests: f(self.requests, other.requests),
+            bytes: f(self.bytes, other.bytes),
+            refusals: f(self.refusals, other.refusals),
+            silences: f(self.silences, other.silences),
+            repeats: f(self.repeats, other.repeats),
+            hedges: f(self.hedges, other.hedges),
+            cache_hits: f(self.cache_hits, other.cache_hits),
+            cache_misses: f(self.cache_misses, other.cache_misses),
+        }
+    }
 }
 
 impl Traffic {
@@ -76,6 +97,8 @@ impl Traffic {
             silences: self.silences.load(Relaxed),
             repeats: self.repeats.load(Relaxed),
             hedges: self.hedges.load(Relaxed),
+            cache_hits: 0,
+            cache_misses: 0,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::support::lab::http::serve_folder;
-use crate::support::lab::proxy::{Counts, Fault, Line, Proxy, When};
+use crate::lab::http::serve_folder;
+use crate::lab::proxy::{Counts, Fault, Line, Proxy, When};
 
 const ALWAYS: When = When::Every {
     every: 1,

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::lab::alone::alone;
+use crate::lab::gcs::Gcs;
+use crate::lab::http::serve_folder;
+use crate::lab::hub::{self, Hub};
+use crate::lab::reader::Outcome;
+use crate::lab::seaweed;
 use crate::sets::{
     BUCKET, FOLDER, Set, azure_environment, config_of, put_to_seaweed, read, read_meanwhile,
     s3_environment, said_if_missing,
 };
-use crate::support::lab::alone::alone;
-use crate::support::lab::gcs::Gcs;
-use crate::support::lab::http::serve_folder;
-use crate::support::lab::hub::{self, Hub};
-use crate::support::lab::reader::Outcome;
-use crate::support::lab::seaweed;
 
 #[test]
 fn s3() {
@@ -83,7 +83,7 @@ fn google() {
             return;
         };
         let key_file = buckets.path().join("key.json");
-        std::fs::write(&key_file, server.credentials(server.address())).expect("written");
+        std::fs::write(&key_file, Gcs::credentials(server.address())).expect("written");
         let environment = [
             ("GOOGLE_SERVICE_ACCOUNT", key_file.display().to_string()),
             ("GOOGLE_ALLOW_HTTP", "true".to_owned()),

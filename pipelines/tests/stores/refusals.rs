@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use understudy_pipelines::DataConfig;
 
+use crate::lab::alone::{alone, is_alone};
+use crate::lab::http::serve_folder;
+use crate::lab::hub::{self, Hub};
+use crate::lab::reader::{Outcome, Reading};
 use crate::sets::{
     BUCKET, FOLDER, Set, azure_environment, config_of, read, read_meanwhile, s3_environment,
 };
-use crate::support::lab::alone::{alone, is_alone};
-use crate::support::lab::http::serve_folder;
-use crate::support::lab::hub::{self, Hub};
-use crate::support::lab::reader::{Outcome, Reading};
 
 /// The reader stopped, and its words have all of these.
 #[track_caller]
@@ -37,7 +37,7 @@ fn with(
 ) -> Vec<(&'static str, String)> {
     let mut changed = environment.to_vec();
     let at = changed.iter().position(|(known, _)| *known == name);
-    changed[at.expect("one of them")].1 = value.to_owned();
+    value.clone_into(&mut changed[at.expect("one of them")].1);
     changed
 }
 

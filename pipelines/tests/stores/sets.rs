@@ -12,9 +12,9 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::shard::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::lab::azurite::{self, Azurite};
-use crate::support::lab::reader::{self, Digest, Outcome, Reading, watch};
-use crate::support::lab::seaweed::{self, Seaweed};
+use crate::lab::azurite::{self, Azurite};
+use crate::lab::reader::{self, Digest, Outcome, Reading, watch};
+use crate::lab::seaweed::{self, Seaweed};
 use crate::support::{config, rows, write_set};
 
 /// The bucket or container, and the set's folder in it.
@@ -82,7 +82,7 @@ impl Set {
         let store = MicrosoftAzureBuilder::new()
             .with_account(azurite::ACCOUNT)
             .with_access_key(azurite::KEY)
-            .with_endpoint(server.endpoint(server.address()))
+            .with_endpoint(Azurite::endpoint(server.address()))
             .with_allow_http(true)
             .with_container_name(BUCKET);
         install_crypto();
@@ -124,7 +124,10 @@ pub(crate) fn azure_environment(server: &Azurite) -> Vec<(&'static str, String)>
     vec![
         ("AZURE_STORAGE_ACCOUNT_NAME", azurite::ACCOUNT.to_owned()),
         ("AZURE_STORAGE_ACCOUNT_KEY", azurite::KEY.to_owned()),
-        ("AZURE_STORAGE_ENDPOINT", server.endpoint(server.address())),
+        (
+            "AZURE_STORAGE_ENDPOINT",
+            Azurite::endpoint(server.address()),
+        ),
     ]
 }
 

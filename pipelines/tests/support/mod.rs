@@ -5,7 +5,6 @@
     reason = "each test binary uses a part of this"
 )]
 
-pub(crate) mod lab;
 pub(crate) mod mixes;
 pub(crate) mod sets;
 

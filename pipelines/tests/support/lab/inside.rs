@@ -39,7 +39,7 @@ pub(crate) fn in_azure(name: &str, test: impl FnOnce(&str)) {
         Err(_) => match Azurite::start() {
             Ok(server) => {
                 server.make_container("container");
-                let endpoint = server.endpoint(server.address());
+                let endpoint = Azurite::endpoint(server.address());
                 let store = [
                     (BUCKET, "az://container"),
                     ("AZURE_STORAGE_ENDPOINT", &endpoint),

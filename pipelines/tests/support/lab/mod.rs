@@ -5,7 +5,8 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
-    reason = "each test binary uses a part of this"
+    clippy::print_stdout,
+    reason = "each test binary uses a part of this, and says why it skips"
 )]
 
 pub(crate) mod alone;

@@ -125,7 +125,7 @@ impl Proxy {
             for client in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
                 // What breaks a connection is what this proxy is for.
-                std::thread::spawn(move || drop(shared.serve(client)));
+                std::thread::spawn(move || drop(shared.serve(&client)));
             }
         });
         Ok(proxy)
@@ -156,14 +156,14 @@ impl Proxy {
 
 impl Shared {
     /// The requests of one client's connection, one after another.
-    fn serve(&self, client: TcpStream) -> Result<()> {
+    fn serve(&self, client: &TcpStream) -> Result<()> {
         client.set_nodelay(true)?;
         let mut from_client = BufReader::new(client.try_clone()?);
         while let Some(head) = Head::read(&mut from_client)? {
             self.requests.fetch_add(1, Relaxed);
             let in_flight = self.in_flight.fetch_add(1, Relaxed) + 1;
             self.most_in_flight.fetch_max(in_flight, Relaxed);
-            let passed = self.pass(&head, &mut from_client, &client);
+            let passed = self.pass(&head, &mut from_client, client);
             self.in_flight.fetch_sub(1, Relaxed);
             if passed.is_err() || head.value("connection") == Some("close") {
                 break;

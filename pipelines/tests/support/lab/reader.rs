@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 const DATA: &str = "UNDERSTUDY_TEST_DATA_TABLE";
 
 /// Silent for so long, a reader hangs.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
+const HANGS_AFTER: Duration = Duration::from_mins(1);
 
 /// What became of a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
