@@ -62,7 +62,7 @@ impl fmt::Display for Report {
         )?;
         let memory = self.memory.iter().map(|rank| {
             format!(
-                "{}: {:.1} and {:.1} MiB",
+                "of {} {:.1} and {:.1} MiB",
                 rank.world,
                 mib(rank.least_bytes),
                 mib(rank.ahead_bytes)
@@ -70,7 +70,7 @@ impl fmt::Display for Report {
         });
         writeln!(
             f,
-            "memory     at least, and with every next window fetched ahead, for each rank by number of ranks: {}",
+            "memory     a rank needs, and needs to fetch every next window ahead: {}",
             memory.collect::<Vec<_>>().join(", ")
         )?;
         write!(
