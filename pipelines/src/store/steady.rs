@@ -98,15 +98,12 @@ impl fmt::Display for Words<'_> {
             return write!(f, "{gave_up}");
         }
         let http = causes(self.0).find_map(<dyn StdError>::downcast_ref::<HttpError>);
-        let text = match http {
-            Some(http) => {
-                let words: Vec<String> = causes(http).map(ToString::to_string).collect();
-                words.join(": ")
-            }
-            None => {
-                let innermost = causes(self.0).last().map(ToString::to_string);
-                innermost.unwrap_or_else(|| self.0.to_string())
-            }
+        let text = if let Some(http) = http {
+            let words: Vec<String> = causes(http).map(ToString::to_string).collect();
+            words.join(": ")
+        } else {
+            let innermost = causes(self.0).last().map(ToString::to_string);
+            innermost.unwrap_or_else(|| self.0.to_string())
         };
         let text = text.trim_start_matches("Server returned non-2xx status code: ");
         let Some((status, xml)) = text
