@@ -52,8 +52,7 @@ struct Train {
     /// Change a value of the recipe, for example optim.lr=1e-4; may be given more than once.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The run's folder, a path or s3://bucket/…, gs://bucket/…, az://container/… [default:
-    /// runs/NAME-OF-THE-RECIPE]
+    /// The run's folder: a path, or a URL of s3, gs or az [default: runs/NAME-OF-THE-RECIPE]
     #[arg(long, value_name = "URL")]
     run: Option<String>,
     /// Go on from the newest checkpoint (auto), start (never), or go on from another run or checkpoint.
@@ -110,7 +109,7 @@ struct EmbedArgs {
     model: String,
     /// The set: a folder of shards, one shard, or a pattern.
     shards: String,
-    /// Folder of the features: a path, or s3://bucket/…, gs://bucket/…, az://container/…
+    /// Folder of the features: a path, or a URL of s3, gs or az
     #[arg(long, value_name = "URL")]
     to: String,
     /// Whose weights [default: the teacher's, if there is one]

@@ -124,7 +124,12 @@ fn try_read(config: &Path) -> understudy_pipelines::Result<serde_json::Value> {
         threads: 2,
         ..Options::default()
     };
-    for batch in Pipeline::evaluate(&config, config.train.one().expect("one set"), 16, &options)? {
+    for batch in Pipeline::evaluate(
+        &config,
+        config.train.one().unwrap_or_default(),
+        16,
+        &options,
+    )? {
         let batch = batch?;
         longest_wait = longest_wait.max(last.elapsed());
         last = Instant::now();

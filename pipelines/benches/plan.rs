@@ -35,9 +35,10 @@ fn main() {
 fn bench(kind: &str) {
     let before = resident_mib();
     let by_cost = kind == "cost";
-    let step = match by_cost {
-        true => StepSize::Cost(RANKS as u64 * 1_000_000),
-        false => StepSize::Samples(RANKS * 8),
+    let step = if by_cost {
+        StepSize::Cost(RANKS as u64 * 1_000_000)
+    } else {
+        StepSize::Samples(RANKS * 8)
     };
     let config = PlanConfig {
         seed: 1,
@@ -70,11 +71,9 @@ fn bench(kind: &str) {
     });
     let none = BadRows::default();
     let bad: BadRows = (0..1000).map(|i| i * (N_ROWS / 1000) + i).collect();
-    let steps_per_epoch = match by_cost {
-        // A lane's share holds about ten rows of 6 s.
-        true => N_ROWS / (RANKS as u64 * 10),
-        false => N_ROWS / (RANKS as u64 * 8),
-    };
+    // A lane's share by cost holds about ten rows of 6 s.
+    let per_lane = if by_cost { 10 } else { 8 };
+    let steps_per_epoch = N_ROWS / (RANKS as u64 * per_lane);
     for (what, step, bad) in [
         ("a rank finds step 0", 0, &none),
         (

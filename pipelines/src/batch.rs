@@ -77,8 +77,8 @@ pub enum Media {
 /// What a sample is called: with the seed, all that its crop and masks depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SampleId {
-    /// Epoch of the sample's lane, from 0.
+    /// Epoch of the sample's lane in its set, from 0.
     pub epoch: u64,
-    /// Row number in the whole set, shards sorted by relative path.
+    /// Row number in the whole set, shards sorted by relative path; sets of a mix follow one another.
     pub row: u64,
 }

@@ -31,9 +31,9 @@ pub enum Purpose {
 pub struct SampleKey {
     /// `seed` of the config.
     pub seed: u64,
-    /// Epoch of the sample's lane, from 0.
+    /// Epoch of the sample's lane in its set, from 0.
     pub epoch: u64,
-    /// Row number in the whole set, shards sorted by relative path.
+    /// Row number in the whole set, shards sorted by relative path; sets of a mix follow one another.
     pub sample: u64,
 }
 

@@ -70,6 +70,7 @@ fn unbroken(folder: &Path) -> (PathBuf, Vec<(String, Vec<u8>)>) {
 }
 
 fn is_the_local_set(bucket: &str) {
+    takes_large_files(bucket);
     let folder = tempfile::tempdir().unwrap();
     let (root, expected) = unbroken(folder.path());
     let (to, scratch) = (format!("{bucket}/deep/set"), folder.path().join("tmp"));
@@ -101,6 +102,24 @@ fn is_the_local_set(bucket: &str) {
     let error = run(&mut write(&root, &foreign, &scratch), 2);
     assert!(error.contains("did not write"), "{error}");
     assert_eq!(files(&foreign), [("x.parquet".to_owned(), b"x".to_vec())]);
+}
+
+/// Goes up and comes down in parts, and is the same.
+fn takes_large_files(bucket: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large");
+    let words = (0..(40 << 20) / 8_u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    fs::write(&file, &bytes).unwrap();
+    let there = open(bucket).join("large files");
+    there.take_file("large", &file).unwrap();
+    assert!(!file.exists());
+    assert_eq!(there.size("large").unwrap(), Some(40 << 20));
+    assert!(there.read_large("large").unwrap().unwrap() == bytes);
+    there
+        .remove(&["large".to_owned(), "none".to_owned()])
+        .unwrap();
+    assert_eq!(there.files().unwrap(), []);
 }
 
 #[test]

@@ -111,15 +111,12 @@ pub(super) struct Run {
 impl Run {
     /// Opens or makes the run in `folder`, for this process alone.
     pub(super) fn open(folder: &Folder) -> Result<Self, RunError> {
-        let lease = folder.lease("lock").map_err(RunError::from)?;
-        let scratch = match folder.local() {
-            Some(_) => None,
-            None => Some(Scratch::new()?),
-        };
-        let growing = match (folder.local(), &scratch) {
-            (Some(local), _) => local.to_owned(),
-            (None, Some(scratch)) => scratch.path().to_owned(),
-            (None, None) => unreachable!("made above"),
+        let lease = folder.lease("lock")?;
+        let (growing, scratch) = if let Some(local) = folder.local() {
+            (local.to_owned(), None)
+        } else {
+            let scratch = Scratch::new()?;
+            (scratch.path().to_owned(), Some(scratch))
         };
         let run = Self {
             folder: folder.clone(),

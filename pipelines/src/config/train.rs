@@ -64,22 +64,20 @@ impl TrainSets {
 
     /// Identifies a set or a mix, where each set has one of `fingerprints`: a mix by its shares too.
     pub(crate) fn fingerprint(&self, fingerprints: &[u64]) -> u64 {
-        match (self, fingerprints) {
-            (Self::One(_), &[one]) => one,
-            _ => {
-                let mut hash = Xxh3::new();
-                for (fingerprint, share) in fingerprints.iter().zip(self.shares()) {
-                    let (kind, share) = match share {
-                        Share::Weight(weight) => (0, weight),
-                        Share::Passes(passes) => (1, passes),
-                    };
-                    hash.update(&fingerprint.to_le_bytes());
-                    hash.update(&[kind]);
-                    hash.update(&share.to_le_bytes());
-                }
-                hash.digest()
-            }
+        if let (Self::One(_), &[one]) = (self, fingerprints) {
+            return one;
         }
+        let mut hash = Xxh3::new();
+        for (fingerprint, share) in fingerprints.iter().zip(self.shares()) {
+            let (kind, share) = match share {
+                Share::Weight(weight) => (0, weight),
+                Share::Passes(passes) => (1, passes),
+            };
+            hash.update(&fingerprint.to_le_bytes());
+            hash.update(&[kind]);
+            hash.update(&share.to_le_bytes());
+        }
+        hash.digest()
     }
 
     /// Everything that cannot work, as `key: what is wrong`.

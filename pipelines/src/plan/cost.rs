@@ -29,7 +29,9 @@ impl Costs {
     /// The costs of all rows, set after set; rows of cost 0 are left out of the plan.
     pub fn new(rows: &[u32]) -> Self {
         let mut costs = Self::empty(rows.iter().copied().max().unwrap_or(0));
-        rows.iter().for_each(|&cost| costs.push(cost));
+        for &cost in rows {
+            costs.push(cost);
+        }
         costs
     }
 
@@ -84,7 +86,13 @@ impl Costs {
     /// Those of some rows that are in the plan.
     pub(super) fn n_planned_in(&self, rows: &Range<u64>) -> u64 {
         let rows = &self.rows[rows.start as usize..rows.end as usize];
-        rows.iter().filter(|&&cost| cost > 0).count() as u64
+        rows.iter().map(|&cost| u64::from(cost > 0)).sum()
+    }
+
+    /// Whether some rows are all left out.
+    pub(super) fn leave_out(&self, rows: &Range<u64>) -> bool {
+        let rows = &self.rows[rows.start as usize..rows.end as usize];
+        rows.iter().all(|&cost| cost == 0)
     }
 
     /// All rows, those left out included.
@@ -94,11 +102,16 @@ impl Costs {
 
     /// What a row costs; 0 if it is left out.
     pub fn of(&self, row: u64) -> u32 {
-        (u32::from(self.rows[row as usize]) * self.unit).min(self.most)
+        self.cost(self.rows[row as usize])
     }
 
     pub(super) fn sum(&self, rows: Range<u64>) -> u64 {
-        rows.map(|row| u64::from(self.of(row))).sum()
+        let rows = &self.rows[rows.start as usize..rows.end as usize];
+        rows.iter().map(|&units| u64::from(self.cost(units))).sum()
+    }
+
+    fn cost(&self, units: u16) -> u32 {
+        (u32::from(units) * self.unit).min(self.most)
     }
 }
 

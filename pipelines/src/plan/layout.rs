@@ -12,6 +12,7 @@ const MIN_CHUNKS_PER_LANE: u64 = 4;
 ///
 /// Rows, row groups and shards are numbered set after set.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "what starts where")]
 pub struct Layout {
     /// First row of each group, then the number of rows: `[n_groups + 1]`.
     group_starts: Vec<u64>,
@@ -201,6 +202,11 @@ impl Chunks {
             }
             Some((_, chunks)) => chunks[chunk as usize],
         }
+    }
+
+    /// What all rows cost.
+    pub(super) fn total_weight(&self) -> u64 {
+        (0..self.len() as u32).map(|chunk| self.weight(chunk)).sum()
     }
 
     /// How many rows of a chunk cost `weight` together: the least number that costs no less.

@@ -106,7 +106,7 @@ impl Mix {
             0 => (((2 * lane as u64 + 1) << 31) / self.lanes as u64) as u32,
             _ => (lane as u32 + 1).wrapping_mul(PHASE_STEPS[(depth - 1) % PHASE_STEPS.len()]),
         };
-        (((u128::from(n) * first << 32) + u128::from(phase) * all) / (all << 32)) as u64
+        ((((u128::from(n) * first) << 32) + u128::from(phase) * all) / (all << 32)) as u64
     }
 }
 

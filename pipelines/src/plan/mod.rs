@@ -190,12 +190,7 @@ impl Plan {
             .zip(&sets)
             .map(|(share, set)| match share {
                 Share::Weight(weight) => *weight,
-                Share::Passes(passes) => {
-                    let size = costs
-                        .as_ref()
-                        .map_or(set.n_planned, |costs| costs.sum(set.rows.clone()));
-                    passes * size as f64
-                }
+                Share::Passes(passes) => passes * set.chunks.total_weight() as f64,
             })
             .collect();
         Ok(Self(Arc::new(Inner {
@@ -283,7 +278,7 @@ fn problems(layout: &Layout, config: &PlanConfig, costs: Option<&Costs>) -> Vec<
         };
         if rows.is_empty() {
             problems.push(format!("{key}: the set has no rows to plan"));
-        } else if costs.is_some_and(|costs| costs.n_planned_in(&rows) == 0) {
+        } else if costs.is_some_and(|costs| costs.leave_out(&rows)) {
             problems.push(format!("{key}: every row is too short to be planned"));
         }
     }

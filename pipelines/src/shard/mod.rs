@@ -382,7 +382,7 @@ impl Group {
             rows,
             bytes,
             fetch_bytes: bytes,
-            requests: n_requests(&[0..bytes]),
+            requests: n_requests(std::slice::from_ref(&(0..bytes))),
             memory: (bytes as f64 * growth) as u64 + rows * rows::ROW_BYTES,
         }
     }

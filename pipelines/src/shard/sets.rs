@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::{Group, Kind, Length, Rows, Shard, ShardSet, Vocabulary};
+use super::{Length, Rows, Shard, ShardSet, Vocabulary};
 use crate::store::TrafficCounts;
 use crate::{Error, Result};
 
 /// One or several sets, read as one: their rows, shards and row groups are numbered set after set.
 #[derive(Debug)]
 pub struct Sets {
-    sets: Vec<ShardSet>,
+    all: Vec<ShardSet>,
     /// Number of each set's first shard, then of all: `[n_sets + 1]`.
     first_shards: Vec<usize>,
     /// Number of each set's first row.
@@ -57,7 +57,7 @@ impl Sets {
             rows += set.rows;
         }
         Ok(Self {
-            sets,
+            all: sets,
             first_shards,
             first_rows,
             rows,
@@ -66,7 +66,7 @@ impl Sets {
 
     /// The sets themselves, in their order.
     pub fn sets(&self) -> &[ShardSet] {
-        &self.sets
+        &self.all
     }
 
     /// Rows of all sets.
@@ -78,58 +78,44 @@ impl Sets {
     pub fn set_rows(&self) -> impl Iterator<Item = Range<u64>> {
         let starts = self.first_rows.iter();
         starts
-            .zip(&self.sets)
+            .zip(&self.all)
             .map(|(&first, set)| first..first + set.rows)
-    }
-
-    /// What the rows are.
-    pub fn kind(&self) -> Kind {
-        self.sets[0].kind
     }
 
     /// What the ids of sets of tokens mean.
     pub fn tokenizer(&self) -> Option<&Vocabulary> {
-        self.sets[0].tokenizer.as_ref()
+        self.all[0].tokenizer.as_ref()
     }
 
     /// Class names in the order of the labels' numbers, where all sets have the same.
     pub fn classes(&self) -> Option<&[String]> {
-        let classes = self.sets[0].classes.as_deref();
-        let same = self
-            .sets
-            .iter()
-            .all(|set| set.classes.as_deref() == classes);
+        let classes = self.all[0].classes.as_deref();
+        let same = self.all.iter().all(|set| set.classes.as_deref() == classes);
         classes.filter(|_| same)
     }
 
     /// Whether all sets say how long their rows are.
     pub fn has_lengths(&self) -> bool {
-        self.sets.iter().all(ShardSet::has_lengths)
+        self.all.iter().all(ShardSet::has_lengths)
     }
 
     /// A shard by its number among all.
     pub fn shard(&self, shard_idx: usize) -> &Shard {
         let (set, shard) = self.find(shard_idx);
-        &self.sets[set].shards[shard]
+        &self.all[set].shards[shard]
     }
 
     /// The set that a shard is of, the shard, and the number there of a row of it.
     pub fn place(&self, shard_idx: usize, row: u64) -> (&ShardSet, &Shard, u64) {
         let (set_idx, shard) = self.find(shard_idx);
-        let set = &self.sets[set_idx];
+        let set = &self.all[set_idx];
         let shard = &set.shards[shard];
         (set, shard, row - self.first_rows[set_idx] - shard.first_row)
     }
 
-    /// All row groups, in the order of their shards.
-    pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        let shards = self.sets.iter().flat_map(|set| &set.shards);
-        shards.flat_map(|shard| &shard.groups)
-    }
-
     /// What went over the wire for all of them, and what caches saved.
     pub fn traffic(&self) -> TrafficCounts {
-        let counts = self.sets.iter().map(|set| set.location.traffic());
+        let counts = self.all.iter().map(|set| set.location.traffic());
         counts.fold(TrafficCounts::default(), |sum, one| {
             sum.with(one, |a, b| a + b)
         })
@@ -148,9 +134,9 @@ impl Sets {
     ) -> Result<Rows> {
         let (set, shard) = self.find(shard_idx);
         if again {
-            self.sets[set].read_group_again(shard, group).await
+            self.all[set].read_group_again(shard, group).await
         } else {
-            self.sets[set].read_group(shard, group).await
+            self.all[set].read_group(shard, group).await
         }
     }
 
@@ -160,7 +146,7 @@ impl Sets {
     ///
     /// Those of [`ShardSet::read_lengths`].
     pub async fn read_lengths(&self, mut each: impl FnMut(Length)) -> Result<()> {
-        for set in &self.sets {
+        for set in &self.all {
             set.read_lengths(&mut each).await?;
         }
         Ok(())
@@ -182,7 +168,7 @@ impl From<ShardSet> for Sets {
             first_shards: vec![0, set.shards.len()],
             first_rows: vec![0],
             rows: set.rows,
-            sets: vec![set],
+            all: vec![set],
         }
     }
 }

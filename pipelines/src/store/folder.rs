@@ -47,12 +47,17 @@ impl Folder {
     /// [`Error::Config`](crate::Error::Config) for what cannot be a folder, or a store without
     /// credentials.
     pub fn open(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
-        let location = Location::open_with(url_or_path, options)?;
+        // What is read here was written a moment ago, or is read once.
+        let options = StoreOptions {
+            cache: None,
+            ..options.clone()
+        };
+        let location = Location::open_with(url_or_path, &options)?;
         if location.local.is_some() {
             // As it was written: a relative path stays one in messages.
             return Ok(Path::new(&location.url).into());
         }
-        Ok(Remote::open(location, options)?.into())
+        Ok(Remote::open(location, &options)?.into())
     }
 
     /// The folder at `relative` below this one.

@@ -29,6 +29,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 pub use self::cache::CacheOptions;
 pub(crate) use self::cache::{Cache, Key};
 pub use self::folder::Folder;
+#[cfg(test)]
+pub(crate) use self::folder::tests::in_memory;
 pub use self::lease::Lease;
 pub use self::scratch::Scratch;
 pub(crate) use self::steady::Words;

@@ -347,20 +347,19 @@ impl Part {
 
 /// Shards inside their own source would be a part of it at the next run.
 fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
-    let Some(to) = to.local() else {
-        return Ok(());
+    let with_slash = |url: &str| format!("{}/", url.trim_end_matches('/'));
+    let is_inside = |source: &Path| match to.local() {
+        Some(to) => real_path(to).starts_with(real_path(source)),
+        None => with_slash(&to.url()).starts_with(&with_slash(&source.to_string_lossy())),
     };
-    let inside = real_path(to);
-    for source in sources {
-        if inside.starts_with(real_path(source)) {
-            return Err(Error::Config(vec![format!(
-                "--to {} lies inside the source {}; choose a folder outside",
-                to.display(),
-                source.display()
-            )]));
-        }
+    match sources.iter().find(|source| is_inside(source)) {
+        None => Ok(()),
+        Some(source) => Err(Error::Config(vec![format!(
+            "--to {} lies inside the source {}; choose a folder outside",
+            to.url(),
+            source.display()
+        )])),
     }
-    Ok(())
 }
 
 /// The path without links, also where its last parts are not there yet.
@@ -375,5 +374,27 @@ fn real_path(path: &Path) -> PathBuf {
             _ => real,
         },
         None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::in_memory;
+
+    #[test]
+    fn no_set_lies_in_its_source() {
+        let refused = |to: &Folder, source: &str| refuse_nesting(to, &[source.into()]).is_err();
+        let to = in_memory();
+        for source in ["memory://some/set", "memory://some/", "memory://some"] {
+            assert!(refused(&to, source), "{source}");
+        }
+        for source in ["memory://some/set/train", "memory://so", "/some/set"] {
+            assert!(!refused(&to, source), "{source}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let to = Folder::from(folder.path().join("not/there").as_path());
+        assert!(refused(&to, folder.path().to_str().unwrap()));
+        assert!(!refused(&to, "memory://some"));
     }
 }

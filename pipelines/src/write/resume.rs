@@ -116,24 +116,19 @@ impl Notes {
             )]));
         }
         let lease = set.lease(&format!("{NOTES_FOLDER}/lease.json"))?;
-        let scratch = match set.local() {
-            Some(_) => None,
-            None => Some(Scratch::new()?),
-        };
-        let (staging, quarantine) = match (set.local(), &scratch) {
-            (Some(set), _) => (set.join(NOTES_FOLDER), set.join(QUARANTINE_NAME)),
-            (None, Some(scratch)) => {
-                let quarantine = scratch.path().join(QUARANTINE_NAME);
-                if let Some(lines) = set.read(QUARANTINE_NAME)? {
-                    let written = fs::write(&quarantine, lines);
-                    written.map_err(|source| Error::Io {
-                        path: quarantine.clone(),
-                        source,
-                    })?;
-                }
-                (scratch.path().to_owned(), quarantine)
+        let (staging, quarantine, scratch) = if let Some(set) = set.local() {
+            (set.join(NOTES_FOLDER), set.join(QUARANTINE_NAME), None)
+        } else {
+            let scratch = Scratch::new()?;
+            let quarantine = scratch.path().join(QUARANTINE_NAME);
+            if let Some(lines) = set.read(QUARANTINE_NAME)? {
+                let written = fs::write(&quarantine, lines);
+                written.map_err(|source| Error::Io {
+                    path: quarantine.clone(),
+                    source,
+                })?;
             }
-            (None, None) => unreachable!("made above"),
+            (scratch.path().to_owned(), quarantine, Some(scratch))
         };
         let this = Self {
             set: set.clone(),

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// Folders, tars, lists, tables, texts, Parquet or Arrow files, or folders of these.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// Folder of the set: a path, or s3://bucket/…, gs://bucket/…, az://container/…
+    /// Folder of the set: a path, or a URL of s3, gs or az.
     #[arg(long, value_name = "URL")]
     to: String,
     /// What the samples are.

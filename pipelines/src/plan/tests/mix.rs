@@ -24,9 +24,10 @@ fn mixed(sets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) 
         cost => cost as u32,
     };
     let costs = Costs::new(&(0..layout.rows()).map(cost).collect::<Vec<_>>());
-    let step = match by_cost {
-        false => StepSize::Samples(4 * lanes),
-        true => StepSize::Cost(150 * lanes as u64),
+    let step = if by_cost {
+        StepSize::Cost(150 * lanes as u64)
+    } else {
+        StepSize::Samples(4 * lanes)
     };
     let config = PlanConfig {
         seed,

@@ -25,6 +25,10 @@ const MAX_PARTS: u64 = 10_000;
 const PARTS_AT_ONCE: usize = 4;
 /// Small requests under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
+/// An upload that takes longer says how far it is.
+const SAY_AFTER: Duration = Duration::from_secs(9);
+/// And says it again after so long.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 /// Before a broken upload begins anew.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -199,7 +203,8 @@ impl Remote {
                 .prefix_match(&self.location.prefix)?
                 .collect();
             let path: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
-            Some((path.join("/"), object.size))
+            // Some stores list a folder itself, as an empty object.
+            (!path.is_empty()).then(|| (path.join("/"), object.size))
         };
         Ok(objects.into_iter().filter_map(below).collect())
     }
@@ -244,17 +249,27 @@ async fn send_parts(
 ) -> Result<()> {
     let mut file = File::open(from).map_err(at(from))?;
     let mut under_way = JoinSet::new();
+    let mut sent_bytes = 0;
+    let mut say_at = tokio::time::Instant::now() + SAY_AFTER;
     loop {
         let mut part = Vec::new();
         let read = file.by_ref().take(part_bytes).read_to_end(&mut part);
         let is_last = read.map_err(at(from))? == 0;
         if !is_last {
-            under_way.spawn(upload.put_part(part.into()));
+            let bytes = part.len() as u64;
+            let sent = upload.put_part(part.into());
+            under_way.spawn(async move { sent.await.map(|()| bytes) });
         }
         while is_last || under_way.len() == PARTS_AT_ONCE {
-            match under_way.join_next().await {
+            let ended = tokio::time::timeout_at(say_at, under_way.join_next()).await;
+            let Ok(ended) = ended else {
+                tracing::info!("{}: {} MiB sent so far", to.url, sent_bytes >> 20);
+                say_at += SAY_EVERY;
+                continue;
+            };
+            match ended {
                 None => return Ok(()),
-                Some(Ok(sent)) => sent.map_err(|cause| to.error(cause))?,
+                Some(Ok(sent)) => sent_bytes += sent.map_err(|cause| to.error(cause))?,
                 Some(Err(panic)) => {
                     return Err(Error::Panic {
                         stage: "upload",

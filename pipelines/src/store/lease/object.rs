@@ -154,7 +154,7 @@ fn machine() -> String {
 mod tests {
     use super::super::Lease;
     use super::*;
-    use crate::store::folder::tests::in_memory;
+    use crate::store::in_memory;
 
     const SHORT: Duration = Duration::from_secs(1);
 
