@@ -255,7 +255,7 @@ class Lab:
         return [(key, path) for key, path in objects if path.suffix not in (".json", ".jsonl")]
 
     def run(self, name, local, meanwhile=None):
-        """The outcome in words."""
+        """What became of a reader."""
         environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
         environment |= {
             "AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret",
@@ -299,7 +299,8 @@ class Lab:
         errors.seek(0)
         words = errors.read().decode(errors="replace").strip().splitlines()
         outcome = self.judge(name, said, hangs, words)
-        return {"outcome": outcome, "secs": round(took, 1), "longest_wait": round(longest, 1)}
+        return {"outcome": outcome, "secs": round(took, 1), "longest_wait": round(longest, 1),
+                "last_words": short(words) if words else ""}
 
     def judge(self, name, said, hangs, words):
         if hangs:
@@ -325,7 +326,7 @@ class Lab:
 def short(words):
     """The last line that says what went wrong."""
     telling = [line.strip() for line in words if "Error" in line or "ERROR" in line] or words
-    return telling[-1][:160] if telling else "(no message)"
+    return telling[-1].split("ERROR faults: ")[-1][:160] if telling else "(no message)"
 
 
 # ---- the table
