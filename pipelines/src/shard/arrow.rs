@@ -121,9 +121,7 @@ impl Footer {
         match tokio::task::spawn_blocking(decode).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => Err(object.corrupt(format!("record batch {group}: {error}"))),
-            Err(error) => {
-                Err(object.corrupt(format!("record batch {group}: the decoder: {error}")))
-            }
+            Err(error) => Err(object.not_decoded(&format!("record batch {group}"), error)),
         }
     }
 

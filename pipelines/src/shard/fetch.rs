@@ -135,6 +135,14 @@ impl Object {
         })
     }
 
+    /// A decoder that panicked met damage; one that was cancelled, the end of its reader.
+    pub(super) fn not_decoded(&self, what: &str, error: tokio::task::JoinError) -> Error {
+        if error.is_cancelled() {
+            return self.location.error(error.into());
+        }
+        self.corrupt(format!("{what}: the decoder: {error}"))
+    }
+
     pub(super) fn corrupt(&self, reason: String) -> Error {
         Error::Corrupt {
             shard: self.location.url.clone(),

@@ -127,7 +127,7 @@ impl Footer {
         match tokio::task::spawn_blocking(decode).await {
             Ok(Ok(batch)) => Ok((batch, fetched)),
             Ok(Err(error)) => Err(object.corrupt(format!("{what}: {error}"))),
-            Err(error) => Err(object.corrupt(format!("{what}: the decoder: {error}"))),
+            Err(error) => Err(object.not_decoded(what, error)),
         }
     }
 
