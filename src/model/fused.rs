@@ -1,7 +1,6 @@
 //! Chains of operations that libtorch has faster kernels for than what burn makes of them;
 //! elsewhere they are burn's.
 
-use burn::module::Param;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, activation, module};
 
@@ -43,7 +42,7 @@ pub(super) fn conv_norm_gelu(
 ) -> Tensor<3> {
     #[cfg(feature = "libtorch")]
     {
-        let conv_bias = conv.bias.as_ref().map(Param::val);
+        let conv_bias = conv.bias.as_ref().map(burn::module::Param::val);
         let weights = (&conv.weight.val(), conv_bias.as_ref());
         if let Some(y) = native::conv_norm_gelu(&x, weights, conv.geometry(), (&gain, &bias), eps) {
             return y;
@@ -89,7 +88,7 @@ pub(super) fn probabilities(q: Tensor<4>, k: Tensor<4>, bias: Option<Tensor<4>>)
 
 #[cfg(all(test, feature = "libtorch"))]
 mod tests {
-    use burn::module::ParamId;
+    use burn::module::{Param, ParamId};
     use burn::tensor::{Device, TensorData};
 
     use super::*;
