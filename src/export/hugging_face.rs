@@ -157,6 +157,9 @@ fn config(model: &Model, class: &Class) -> Result<Value, ExportError> {
             }
             ("data2vec-audio", sizes)
         }
+        EncoderConfig::Text(config) if config.alibi => {
+            return Err(ExportError::NoPlace("ALiBi".to_owned()));
+        }
         EncoderConfig::Text(config) => ("data2vec-text", json!(TextFolder::from(config))),
         EncoderConfig::Vit1(config) => {
             let mut folder = VisionFolder::from(config);

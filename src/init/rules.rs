@@ -87,6 +87,7 @@ fn audio(name: &str, config: &AudioConfig) -> Rule {
 /// fairseq's, for the encoder of text and the head of 1.0.
 fn text(name: &str, config: &TextConfig) -> Rule {
     match name {
+        "encoder.alibi_scale" => Rule::Constant(1.0),
         "encoder.embed.tokens" | "encoder.embed.positions" => Rule::Table {
             std: STD,
             zero_row: config.pad_token,

@@ -1,10 +1,12 @@
 //! All that knows libtorch by name; the rest of the trainer speaks burn.
 #![expect(
     unsafe_code,
-    reason = "libtorch tells its version through a C function that is looked up at run time"
+    reason = "C functions of libtorch and the C library are looked up at run time"
 )]
 
-use std::ffi::{CStr, c_char, c_void};
+pub(crate) mod native;
+
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 
 use burn::tensor::Device;
@@ -15,7 +17,28 @@ use burn::tensor::Device;
     reason = "the last burn with libtorch says so; see Cargo.toml"
 )]
 pub fn cpu() -> Device {
+    keep_memory();
     Device::libtorch()
+}
+
+/// Has the C library keep the memory that tensors give back: by itself it returns every large block
+/// to the system, and a tenth of a training step goes into new pages and their zeros.
+fn keep_memory() {
+    type SetOption = unsafe extern "C" fn(c_int, c_int) -> c_int;
+    // As in glibc's malloc.h; elsewhere nothing is done.
+    const TRIM_THRESHOLD: c_int = -1;
+    const MMAP_THRESHOLD: c_int = -3;
+    if let Some(function) = symbol(c"mallopt") {
+        // SAFETY: glibc and all that have a function of this name declare it as
+        // `int mallopt(int param, int value)`; options that it does not know it refuses.
+        let set = unsafe { std::mem::transmute::<*mut c_void, SetOption>(function) };
+        // SAFETY: any value is allowed; the largest that glibc takes for what is still mapped by
+        // itself is 32 MiB.
+        unsafe {
+            set(MMAP_THRESHOLD, 32 << 20);
+            set(TRIM_THRESHOLD, c_int::MAX);
+        }
+    }
 }
 
 /// CUDA device number `index`, of which there must be more than that ([`cuda_devices`]): libtorch

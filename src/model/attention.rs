@@ -1,12 +1,11 @@
 //! Multi-head self-attention with one fused matrix for queries, keys and values.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{attention, linear};
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Tensor};
 
 use super::layers::dropout;
-use super::{BlockConfig, Linear, RelativePositionBias, parameter};
+use super::{BlockConfig, Linear, RelativePositionBias, fused, parameter};
 
 /// Self-attention.
 #[derive(Module, Debug)]
@@ -97,17 +96,8 @@ fn attend(
     bias: Option<Tensor<4>>,
     drop_prob: f64,
 ) -> Tensor<4> {
-    if !q.is_autodiff() {
-        return attention(q, k, v, None, bias, AttentionModuleOptions::default());
+    if drop_prob == 0.0 || !q.is_autodiff() {
+        return fused::attention(q, k, v, bias);
     }
-    // burn's own composition under autodiff guards against rows that are masked in full; there are
-    // none here.
-    let [_, _, _, head_dim] = q.dims();
-    let q = q.mul_scalar((head_dim as f64).sqrt().recip());
-    let logits = q.matmul(k.swap_dims(2, 3));
-    let logits = match bias {
-        Some(bias) => logits + bias,
-        None => logits,
-    };
-    dropout(activation::softmax(logits, 3), drop_prob).matmul(v)
+    dropout(fused::probabilities(q, k, bias), drop_prob).matmul(v)
 }

@@ -1,13 +1,14 @@
 //! The encoder of audio, of both methods.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor};
 
+use super::alibi::alibi;
 use super::conv::convolve;
 use super::media::padding_bias;
 use super::{
     AudioConfig, Block, BlockConfig, BlockOutput, Context, Conv, Conv1d, LayerNorm, Linear,
-    Sequence, View, block, parameter,
+    Sequence, View, block, fused, parameter,
 };
 
 /// The norms between the convolutions over the wave are PyTorch's default.
@@ -16,7 +17,7 @@ const CONV_NORM_EPS: f64 = 1e-5;
 /// Convolutions over the wave, convolutional positions, and blocks normalised after their branches.
 #[derive(Module, Debug)]
 pub struct AudioEncoder {
-    /// Shared with the teacher, which has none of its own.
+    /// Most teachers have none of their own and take their student's.
     local: Option<WaveFeatures>,
     /// Stands for masked positions, `[D]` (1.0's student).
     mask_emb: Option<Param<Tensor<1>>>,
@@ -73,7 +74,8 @@ impl WaveFeatures {
     /// - waves: `[B, T]`; output: `[B, N, channels]`
     pub fn convolved(&self, waves: Tensor<2>) -> Tensor<3> {
         self.layers.iter().fold(waves.unsqueeze_dim(2), |x, layer| {
-            activation::gelu(layer.norm.forward(layer.conv.forward(x)))
+            let norm = (layer.norm.weight.val(), layer.norm.bias.val());
+            fused::conv_norm_gelu(&layer.conv, x, norm, CONV_NORM_EPS)
         })
     }
 
@@ -116,11 +118,11 @@ impl AudioEncoder {
         }
     }
 
-    /// Without what a teacher takes from its student.
+    /// Without the mask's value and what a teacher takes from its student.
     #[must_use]
-    pub fn into_teacher(self) -> Self {
+    pub fn into_teacher(self, shares_local: bool) -> Self {
         Self {
-            local: None,
+            local: self.local.filter(|_| !shares_local),
             mask_emb: None,
             ..self
         }
@@ -193,7 +195,8 @@ impl AudioEncoder {
                 View::All | View::Masked(_) => padding.clone(),
             })
         });
-        let bias = match (self.alibi(n, places), padding) {
+        let scale = self.alibi_scale.as_ref().map(Param::val);
+        let bias = match (scale.map(|scale| alibi(scale, n, places)), padding) {
             (Some(alibi), Some(padding)) => Some(alibi + padding),
             (alibi, padding) => alibi.or(padding),
         };
@@ -216,61 +219,5 @@ impl AudioEncoder {
 
     fn positions(&self, x: Tensor<3>) -> Tensor<3> {
         convolve(&self.pos_conv, x, false)
-    }
-
-    /// The bias of attention by distance, `[R or 1, H, n, n]`, among `places` (`[R, n]`) or all of
-    /// `n` positions.
-    fn alibi(&self, n: usize, places: Option<Tensor<2>>) -> Option<Tensor<4>> {
-        let scale = self.alibi_scale.as_ref()?.val();
-        let [n_heads] = scale.dims();
-        let device = scale.device().without_autodiff();
-        let slopes = alibi_slopes(n_heads);
-        let slopes = Tensor::from_data(TensorData::new(slopes, [n_heads]), &device);
-        let places = places.unwrap_or_else(|| {
-            let all: Vec<f32> = (0..n).map(|place| place as f32).collect();
-            Tensor::from_data(TensorData::new(all, [1, n]), &device)
-        });
-        let distance = (places.clone().unsqueeze_dim::<3>(2) - places.unsqueeze_dim(1)).abs();
-        let slopes = (scale.clamp_min(0.0) * slopes.neg()).reshape([1, n_heads, 1, 1]);
-        Some(slopes * distance.unsqueeze_dim(1))
-    }
-}
-
-/// How fast each head's attention falls with distance (Press et al. 2022): powers of
-/// 2^(−8 / heads), and where `n_heads` is no power of two, those of the next smaller one followed by
-/// every other one of the next larger.
-fn alibi_slopes(n_heads: usize) -> Vec<f32> {
-    let of_power = |n: usize| (1..=n).map(move |head| 2_f64.powf(-8.0 * head as f64 / n as f64));
-    let smaller = 1 << n_heads.ilog2();
-    of_power(smaller)
-        .chain(of_power(2 * smaller).step_by(2))
-        .take(n_heads)
-        .map(|slope| slope as f32)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slopes_are_the_published_ones() {
-        // data2vec.md §2.2.
-        let exponents = |n_heads| {
-            alibi_slopes(n_heads)
-                .into_iter()
-                .map(f32::log2)
-                .collect::<Vec<_>>()
-        };
-        let near = |found: Vec<f32>, expected: Vec<f32>| {
-            assert_eq!(found.len(), expected.len());
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
-            }
-        };
-        near(exponents(16), (1..=16).map(|i| -0.5 * i as f32).collect());
-        let mut twelve: Vec<f32> = (1..=8).map(|i| -(i as f32)).collect();
-        twelve.extend([-0.5, -1.5, -2.5, -3.5]);
-        near(exponents(12), twelve);
     }
 }

@@ -71,6 +71,11 @@ pub struct Data2Vec2Config {
     pub loss_beta: f64,
     /// Standard deviation of the noise that fills the decoder's masked positions; 0.01 in the code.
     pub noise_std: f64,
+    /// Whether the teacher of audio or text has local features (convolutions over the wave,
+    /// embedding) of its own, an average like the rest of it; images always. In the published
+    /// recipes it takes its student's.
+    #[serde(default)]
+    pub ema_local: bool,
     /// Weight of the class token's loss, 0 for none; 0.01 in the code. Images alone.
     #[serde(default)]
     pub cls_loss_weight: f64,
@@ -187,6 +192,15 @@ impl ModelConfig {
             EncoderConfig::Vit1(_) => dim.recip(),
             EncoderConfig::Vit2(_) | EncoderConfig::Audio(_) => dim.sqrt().recip(),
             EncoderConfig::Text(_) => 1.0,
+        }
+    }
+
+    /// Whether a teacher takes its student's local features.
+    pub fn shares_local(&self) -> bool {
+        match (self, self.encoder()) {
+            (_, EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_)) => false,
+            (Self::Data2vec1(_), encoder) => matches!(encoder, EncoderConfig::Audio(_)),
+            (Self::Data2vec2(config), _) => !config.ema_local,
         }
     }
 

@@ -5,7 +5,7 @@ use burn::tensor::module::{conv1d, conv2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, activation};
 
-use super::{layer_norm, parameter};
+use super::{fused, layer_norm, parameter};
 
 /// The norms between convolutions are PyTorch's default.
 const NORM_EPS: f64 = 1e-5;
@@ -59,6 +59,12 @@ impl Conv1d {
         let options = ConvOptions::new([self.stride], [self.padding], [1], self.groups);
         let bias = self.bias.as_ref().map(Param::val);
         conv1d(x.swap_dims(1, 2), self.weight.val(), bias, options).swap_dims(1, 2)
+    }
+
+    /// Stride, padding and groups.
+    #[cfg(feature = "libtorch")]
+    pub(super) fn geometry(&self) -> (usize, usize, usize) {
+        (self.stride, self.padding, self.groups)
     }
 }
 
@@ -116,10 +122,13 @@ pub enum Conv {
 pub(super) fn convolve(convs: &[Conv], x: Tensor<3>, residual: bool) -> Tensor<3> {
     convs.iter().fold(x, |x, conv| {
         let y = match conv {
-            Conv::Line(conv) => conv.forward(x.clone()),
-            Conv::Grid(conv) => conv.forward(x.clone()),
+            Conv::Line(conv) => {
+                let [n_out, _, _] = conv.weight.dims();
+                let norm = fused::no_affine(&x, n_out);
+                fused::conv_norm_gelu(conv, x.clone(), norm, NORM_EPS)
+            }
+            Conv::Grid(conv) => activation::gelu(layer_norm(conv.forward(x.clone()), NORM_EPS)),
         };
-        let y = activation::gelu(layer_norm(y, NORM_EPS));
         if residual && x.dims() == y.dims() {
             y + x
         } else {

@@ -9,6 +9,7 @@
 //! checkpoints speak the field's language. Modules are built without values: `init` or
 //! `params::load` writes them.
 
+mod alibi;
 mod attention;
 mod audio;
 mod block;
@@ -18,6 +19,7 @@ mod context;
 mod conv;
 mod decoder;
 mod encoder;
+mod fused;
 mod layers;
 mod masks;
 mod media;

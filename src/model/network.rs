@@ -43,23 +43,26 @@ impl Network {
 
     /// A teacher, without values: what the reference's teacher has of a student.
     pub fn teacher(config: &ModelConfig, device: &Device) -> Self {
-        Self::student(config, device).into_teacher()
+        Self::student(config, device).into_teacher(config)
     }
 
     /// A teacher on the plain device with the values of this student.
     #[must_use]
-    pub fn as_teacher(&self) -> Self {
-        params::unshared(self.valid().into_teacher())
+    pub fn as_teacher(&self, config: &ModelConfig) -> Self {
+        params::unshared(self.valid().into_teacher(config))
     }
 
-    /// Without what the reference's teachers lack: the decoder, the head of all but images, the
-    /// convolutions over waves, and the embedding of 2.0's tokens.
-    fn into_teacher(self) -> Self {
-        let is_first = self.lm_head.is_some();
+    /// Without what the reference's teachers lack: the decoder, the head of all but images, and
+    /// unless the config says otherwise the convolutions over waves and the embedding of 2.0's
+    /// tokens.
+    fn into_teacher(self, config: &ModelConfig) -> Self {
+        let shares_local = config.shares_local();
         let (encoder, lm_head) = match self.encoder {
-            Encoder::Audio(encoder) => (Encoder::Audio(encoder.into_teacher()), None),
-            Encoder::Text(encoder) if is_first => (Encoder::Text(encoder), None),
-            Encoder::Text(encoder) => (Encoder::Text(encoder.without_embedding()), None),
+            Encoder::Audio(encoder) => (Encoder::Audio(encoder.into_teacher(shares_local)), None),
+            Encoder::Text(encoder) if shares_local => {
+                (Encoder::Text(encoder.without_embedding()), None)
+            }
+            Encoder::Text(encoder) => (Encoder::Text(encoder), None),
             encoder => (encoder, self.lm_head),
         };
         Self {

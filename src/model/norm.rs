@@ -1,9 +1,9 @@
 //! Normalisation over channels, and over patches.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 
-use super::parameter;
+use super::{fused, parameter};
 
 /// Normalisation over the last dimension with a gain and a bias (Ba et al. 2016).
 #[derive(Module, Debug)]
@@ -29,16 +29,15 @@ impl LayerNorm {
     ///
     /// - input and output: `[..., D]`
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+        fused::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
     }
 }
 
 /// Normalisation over the last dimension without gain and bias.
 pub(crate) fn layer_norm<const R: usize>(x: Tensor<R>, eps: f64) -> Tensor<R> {
     let [dim] = [x.dims()[R - 1]];
-    // burn's one-kernel form asks for a gain.
-    let gain = Tensor::ones([dim], &x.device().without_autodiff());
-    module::layer_norm(x, gain, None, eps)
+    let (gain, bias) = fused::no_affine(&x, dim);
+    fused::layer_norm(x, gain, bias, eps)
 }
 
 /// Normalisation of each sample's channels over its tokens: `[B, N, D]`, biased variance.

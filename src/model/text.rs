@@ -4,17 +4,20 @@ use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::alibi::alibi;
 use super::layers::dropout;
 use super::media::padding_bias;
 use super::{
     Block, BlockConfig, BlockOutput, LayerNorm, Sequence, TextConfig, View, block, parameter,
 };
 
-/// Embedded tokens with learned positions, and blocks normalised after their branches.
+/// Embedded tokens with learned positions or none, and blocks normalised after their branches.
 #[derive(Module, Debug)]
 pub struct TextEncoder {
-    /// 2.0's teacher has none: it takes its student's.
+    /// Most teachers of 2.0 have none and take their student's.
     embed: Option<Embedding>,
+    /// Factors of the slopes by which attention falls with distance, `[H]`, without positions.
+    alibi_scale: Option<Param<Tensor<1>>>,
     /// The blocks that give targets.
     blocks: Vec<Block>,
 }
@@ -24,8 +27,9 @@ pub struct TextEncoder {
 pub struct Embedding {
     /// `[vocabulary, D]`.
     pub tokens: Param<Tensor<2>>,
-    /// `[pad token + 1 + longest row, D]`: rows start after the pad token, which has that row itself.
-    pub positions: Param<Tensor<2>>,
+    /// `[pad token + 1 + longest row, D]`: rows start after the pad token, which has that row
+    /// itself. None with `ALiBi`.
+    pub positions: Option<Param<Tensor<2>>>,
     norm: LayerNorm,
     drop_prob: f64,
     pad_token: usize,
@@ -36,7 +40,7 @@ impl Embedding {
         let dim = config.embed_dim;
         Self {
             tokens: parameter([config.vocab_size, dim], device),
-            positions: parameter([config.n_position_rows(), dim], device),
+            positions: (!config.alibi).then(|| parameter([config.n_position_rows(), dim], device)),
             norm: LayerNorm::new(dim, config.norm_eps, device),
             drop_prob: config.drop_prob,
             pad_token: config.pad_token,
@@ -48,8 +52,21 @@ impl Embedding {
     /// - tokens: `[B, L]`, of which `lengths` are no padding (all, where none are given);
     ///   output: `[B, L, D]`
     pub fn forward(&self, tokens: Tensor<2, Int>, lengths: Option<&[usize]>) -> Tensor<3> {
+        let positions = self
+            .positions
+            .as_ref()
+            .map(|positions| embedding(positions.val(), self.places(&tokens, lengths)));
+        let x = embedding(self.tokens.val(), tokens);
+        let x = match positions {
+            Some(positions) => x + positions,
+            None => x,
+        };
+        dropout(self.norm.forward(x), self.drop_prob)
+    }
+
+    /// Each token's row among the positions, `[B or 1, L]`.
+    fn places(&self, tokens: &Tensor<2, Int>, lengths: Option<&[usize]>) -> Tensor<2, Int> {
         let [b, l] = tokens.dims();
-        let device = tokens.device();
         let rows = |n: usize| {
             let pad = self.pad_token;
             (0..l).map(move |place| if place < n { pad + 1 + place } else { pad } as i64)
@@ -58,9 +75,7 @@ impl Embedding {
             Some(lengths) => (b, lengths.iter().flat_map(|&n| rows(n)).collect()),
             None => (1, rows(l).collect()),
         };
-        let rows = Tensor::from_data(TensorData::new(rows, [n_rows, l]), &device);
-        let x = embedding(self.tokens.val(), tokens) + embedding(self.positions.val(), rows);
-        dropout(self.norm.forward(x), self.drop_prob)
+        Tensor::from_data(TensorData::new(rows, [n_rows, l]), &tokens.device())
     }
 }
 
@@ -79,6 +94,7 @@ impl TextEncoder {
         };
         Self {
             embed: Some(Embedding::new(config, device)),
+            alibi_scale: config.alibi.then(|| parameter([config.n_heads], device)),
             blocks: block.blocks(config.depth, device),
         }
     }
@@ -92,7 +108,7 @@ impl TextEncoder {
         }
     }
 
-    /// From tokens to positions; 2.0's teacher has none of its own.
+    /// From tokens to positions; most teachers of 2.0 have none of their own.
     pub fn embed(&self) -> Option<&Embedding> {
         self.embed.as_ref()
     }
@@ -110,19 +126,30 @@ impl TextEncoder {
         padding: Option<&Tensor<2>>,
     ) -> Sequence {
         let [b, l, dim] = local.dims();
-        match view {
-            View::All | View::Masked(_) => Sequence {
-                x: local,
-                bias: padding.cloned().map(padding_bias),
-            },
-            View::Kept(masks) => Sequence {
-                x: masks.keep(local.reshape([b * l, dim])),
-                bias: padding.map(|padding| {
-                    let kept = masks.keep(padding.clone().reshape([b * l, 1]));
-                    padding_bias(kept.squeeze_dim(2))
-                }),
-            },
-        }
+        let (x, places, padding) = match view {
+            View::All | View::Masked(_) => (local, None, padding.cloned()),
+            View::Kept(masks) => {
+                let places = masks.kept_positions.clone();
+                (
+                    masks.keep(local.reshape([b * l, dim])),
+                    Some(places.reshape([masks.n_rows(), masks.n_kept()])),
+                    padding.map(|padding| {
+                        let kept = masks.keep(padding.clone().reshape([b * l, 1]));
+                        kept.squeeze_dim(2)
+                    }),
+                )
+            }
+        };
+        let alibi = self
+            .alibi_scale
+            .as_ref()
+            .map(|scale| alibi(scale.val(), l, places));
+        let padding = padding.map(padding_bias);
+        let bias = match (alibi, padding) {
+            (Some(alibi), Some(padding)) => Some(alibi + padding),
+            (alibi, padding) => alibi.or(padding),
+        };
+        Sequence { x, bias }
     }
 
     /// The blocks; `each` sees every one's index and output.

@@ -89,7 +89,7 @@ impl Data2Vec {
 
     /// A student and a teacher that equals it.
     pub fn from_student(config: ModelConfig, student: Network) -> Self {
-        let teacher = student.as_teacher();
+        let teacher = student.as_teacher(&config);
         Self {
             config,
             student,
@@ -129,7 +129,7 @@ impl Data2Vec {
     /// # Shapes
     ///
     /// - local: [`Self::local`] of the same media, `[B, N, D]`, which teachers of audio and of 2.0's
-    ///   text start from
+    ///   text start from, unless they have their own
     pub fn targets(&self, media: &Media, local: &Tensor<3>) -> Tensor<3> {
         let encoder = &self.teacher.encoder;
         let config = self.config.encoder();
@@ -219,7 +219,9 @@ impl Data2Vec {
             EncoderConfig::Audio(config) => {
                 config.shared_pos_conv && name.starts_with("encoder.pos_conv.")
             }
-            EncoderConfig::Text(_) => name.starts_with("encoder.embed."),
+            EncoderConfig::Text(_) => {
+                matches!(config, ModelConfig::Data2vec1(_)) && name.starts_with("encoder.embed.")
+            }
             EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => false,
         };
         if is_shared {

@@ -258,6 +258,39 @@ fn shared_parameters_are_copied() {
 }
 
 #[test]
+fn a_teacher_with_local_features_of_its_own_looks_at_the_media_itself() {
+    let device = Device::flex();
+    let [_, _, _, audio, _, text] = all();
+    for config in [audio, text] {
+        for has_own in [false, true] {
+            let mut config = config.clone();
+            if let ModelConfig::Data2vec2(config) = &mut config {
+                config.ema_local = has_own;
+                if let Some(text) = &mut config.text {
+                    text.alibi = has_own;
+                }
+            }
+            assert_eq!(config.shares_local(), !has_own);
+            let objective = Data2Vec::initialised(config.clone(), 1, &device);
+            let media = media(&config, 2, &device);
+            let local = objective.local(&media);
+            let targets = |local| objective.targets(&media, &local).into_data();
+            let is_same = targets(local.clone()) == targets(local.zeros_like());
+            assert_eq!(is_same, has_own);
+            let own = ["encoder.local.proj.weight", "encoder.embed.tokens"];
+            assert!(
+                own.iter()
+                    .all(|name| { Data2Vec::ema_scope(&config, name) == Scope::Average })
+            );
+            let loss = objective
+                .forward(inputs(&objective, 2, 2, &device))
+                .loss_sum;
+            assert!(loss.into_scalar::<f32>().is_finite());
+        }
+    }
+}
+
+#[test]
 fn noise_is_drawn_where_none_is_given() {
     let device = Device::flex();
     let objective = Data2Vec::initialised(tiny2(), 1, &device);

@@ -112,6 +112,7 @@ pub(crate) fn text(case: &Case) -> Method {
         vocab_size: size(config, "vocab"),
         pad_token: PAD,
         max_tokens: size(transformer, "max_source_positions"),
+        alibi: false,
         embed_dim,
         depth: size(encoder, "layers"),
         n_heads: size(encoder, "attention_heads"),

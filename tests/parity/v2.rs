@@ -86,6 +86,7 @@ fn model(config: &Value, modality: &str, io: &Goldens) -> ModelConfig {
         },
         loss_beta: number(config, "loss_beta"),
         noise_std: number(encoder, "mask_noise_std"),
+        ema_local: false,
         cls_loss_weight,
         // Ours is normalised to a batch; the case's own makes both equal.
         cls_batch: io["in.source"].shape[0],
@@ -148,6 +149,7 @@ fn text(config: &Value, io: &Goldens) -> TextConfig {
         vocab_size: io["grad.modality_encoders.TEXT.local_encoder.embed_tokens.weight"].shape[0],
         pad_token: PAD,
         max_tokens: size(encoder, "max_source_positions"),
+        alibi: is_set(encoder, "use_alibi_encoder"),
         embed_dim: size(config, "embed_dim"),
         depth: size(config, "depth"),
         n_heads: size(config, "num_heads"),

@@ -67,6 +67,7 @@ impl TextFolder {
             vocab_size: self.vocab_size,
             pad_token: self.pad_token_id,
             max_tokens,
+            alibi: false,
             embed_dim: self.hidden_size,
             depth: self.num_hidden_layers,
             n_heads: self.num_attention_heads,

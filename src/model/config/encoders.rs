@@ -119,6 +119,10 @@ pub struct TextConfig {
     pub pad_token: usize,
     /// Tokens of the longest row; 512.
     pub max_tokens: usize,
+    /// Whether attention falls with distance, by a learned slope per head (`ALiBi`), instead of
+    /// learned positions; in no published recipe.
+    #[serde(default)]
+    pub alibi: bool,
     /// Width; 768 for B, 1024 for L.
     pub embed_dim: usize,
     /// Blocks; 12 for B, 24 for L.

@@ -53,6 +53,7 @@ pub(crate) fn tiny2() -> ModelConfig {
         targets: targets(Norm::Instance, Norm::Layer),
         loss_beta: 0.0,
         noise_std: 0.01,
+        ema_local: false,
         cls_loss_weight: 0.01,
         cls_batch: 16,
     })
@@ -99,6 +100,7 @@ pub(crate) fn tiny_text() -> TextConfig {
         vocab_size: 40,
         pad_token: 1,
         max_tokens: 16,
+        alibi: false,
         embed_dim: 16,
         depth: 3,
         n_heads: 2,
@@ -140,6 +142,7 @@ fn tiny2_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig
         targets: targets(Norm::Instance, Norm::None),
         loss_beta: 0.0,
         noise_std: 0.01,
+        ema_local: false,
         cls_loss_weight: 0.0,
         cls_batch: 0,
     })
