@@ -143,6 +143,11 @@ impl DataConfig {
             Some(CacheConfig { folder, size }) => {
                 let bytes = crate::budget::parse_bytes(size);
                 let bytes = bytes.map_err(|reason| format!("data.cache.size: {reason}"))?;
+                if bytes < CacheOptions::LEAST_BYTES {
+                    return Err(format!(
+                        "data.cache.size: {size} is too small to keep row groups; give 1GiB or more"
+                    ));
+                }
                 let folder = folder.clone();
                 Some(CacheOptions { folder, bytes })
             }

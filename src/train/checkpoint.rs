@@ -109,11 +109,12 @@ const STATE: &str = "state.json";
 type Tensors<'a> = [(&'static str, &'a BTreeMap<String, TensorData>); 3];
 
 /// Writes `checkpoint` below `folder`. What goes to a store passes through `passage`, a folder of
-/// this machine, file by file.
+/// this machine, file by file, and becomes a checkpoint if `may_commit` still allows it.
 pub fn save(
     folder: &Folder,
     passage: &Path,
     checkpoint: &Checkpoint,
+    may_commit: impl Fn() -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
     let tensors = [
         (STUDENT, &checkpoint.student),
@@ -129,7 +130,7 @@ pub fn save(
     }
     match folder.local() {
         Some(folder) => save_here(folder, &tensors, checkpoint),
-        None => remote::save(folder, passage, &tensors, checkpoint),
+        None => remote::save(folder, passage, &tensors, checkpoint, may_commit),
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failu
 }
 
 /// Whether loss and gradients are numbers.
-pub(super) fn check_finite(step: u64, loss: f32, grad_norm: f32) -> Result<(), Failure> {
+fn check_finite(step: u64, loss: f32, grad_norm: f32) -> Result<(), Failure> {
     for (name, value) in [("train/loss", loss), ("train/grad_norm", grad_norm)] {
         if !value.is_finite() {
             return Err(Failure::Diverged { step, name, value });

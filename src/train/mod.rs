@@ -104,16 +104,19 @@ pub fn train(
         match step(&mut trainer, &mut data, &mut progress, &signals) {
             Ok(Step::Done) => {}
             Ok(Step::Interrupted) => {
-                if trainer.steps_done() != saved {
-                    send(&mut log, &run, trainer.steps_done());
-                    trainer.save(&run)?;
-                }
+                send(&mut log, &run, trainer.steps_done());
+                keep(&trainer, &run, &config, &mut progress, saved)?;
                 progress.interrupted(trainer.steps_done());
                 return Ok(Ending::Interrupted);
             }
             Err(error) => {
+                // A store that does not answer may keep the saving waiting: this is said before.
+                tracing::warn!("{error}; saving what was learnt");
                 send(&mut log, &run, trainer.steps_done());
-                keep(&trainer, &run, &config, saved);
+                match keep(&trainer, &run, &config, &mut progress, saved) {
+                    Ok(()) => {}
+                    Err(kept) => tracing::warn!("the steps after {saved} are not kept: {kept}"),
+                }
                 return Err(error);
             }
         }
@@ -200,20 +203,27 @@ fn send(log: &mut MetricsLog, run: &Run, done: u64) {
     }
 }
 
-/// Saves what was done since the checkpoint at step `saved`, when data ends the run: the model is
-/// that of the last whole step.
-fn keep(trainer: &Trainer, run: &Run, config: &RunConfig, saved: u64) {
-    if trainer.steps_done() == saved {
-        return;
+/// Saves what was done since the checkpoint at step `saved`, in the middle of a step: the model is
+/// that of the last whole one.
+fn keep(
+    trainer: &Trainer,
+    run: &Run,
+    config: &RunConfig,
+    progress: &mut Progress,
+    saved: u64,
+) -> Result<(), TrainError> {
+    let step = trainer.steps_done();
+    if step == saved {
+        return Ok(());
     }
-    let reading = trainer.read();
-    if let Err(failure) = guard::check_finite(reading.step, reading.loss, reading.grad_norm) {
-        tracing::warn!("the steps after {saved} are not kept: {failure}");
-    } else if let Err(error) = trainer.save(run) {
-        tracing::warn!("the steps after {saved} are not kept: {error}");
-    } else {
-        tracing::info!("saved step {} of {}", trainer.steps_done(), config.steps);
+    let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+    guard::check(&config.guard, &metrics)?;
+    match trainer.save(run) {
+        Err(CheckpointError::NotFinite(name)) => return Err(Failure::Weights { step, name }.into()),
+        saved => saved?,
     }
+    tracing::info!("saved step {step} of {}", config.steps);
+    Ok(())
 }
 
 /// Opens the pipeline where the run goes on.

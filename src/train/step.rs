@@ -360,7 +360,9 @@ impl Trainer {
             optimizer: checkpoint::moments_to_tensors(self.optim.moments()),
             config: self.config.to_toml(),
         };
-        checkpoint::save(&folder, run.passage(), &checkpoint)?;
+        checkpoint::save(&folder, run.passage(), &checkpoint, || {
+            Ok(run.check_lease()?)
+        })?;
         if let Err(error) = checkpoint::prune(&folder, self.config.train.keep_every_steps) {
             tracing::warn!("an old checkpoint stays: {error}");
         }

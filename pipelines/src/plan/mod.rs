@@ -253,14 +253,6 @@ impl Plan {
     pub fn n_chunks(&self) -> usize {
         self.0.sets.iter().map(|set| set.chunks.len()).sum()
     }
-
-    /// Whether row groups of some set are cut into runs, each read by the lanes that hold a run of
-    /// it.
-    pub fn cuts_groups(&self) -> bool {
-        let layout = &self.0.layout;
-        let mut sets = self.0.sets.iter().enumerate();
-        sets.any(|(set, order)| order.chunks.len() > layout.set_groups(set).len())
-    }
 }
 
 /// What cannot work.

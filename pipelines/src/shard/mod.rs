@@ -342,11 +342,6 @@ impl Shard {
         }
     }
 
-    /// The object's version when the set was opened, where the store tells one.
-    pub fn e_tag(&self) -> Option<&str> {
-        self.object.e_tag.get().map(String::as_str)
-    }
-
     /// The shard's place, for messages.
     pub fn url(&self) -> &str {
         &self.object.location.url

@@ -27,6 +27,10 @@ const BUCKETS: u128 = 16;
 /// Before the bytes: these, and their hash.
 const MAGIC: [u8; 8] = *b"USTCACH1";
 const HEADER: usize = 16;
+/// How the names of entries end, and those of unfinished ones.
+const ENTRY: &str = "understudy-range";
+const PARTIAL: &str = "understudy-part";
+const LOCK: &str = "understudy-lock";
 /// An unfinished file that nobody has written to for so long was left by a kill.
 const LEFT_BEHIND: Duration = Duration::from_hours(1);
 /// When an entry was last used is noted no more often than this.
@@ -41,6 +45,11 @@ pub struct CacheOptions {
     pub folder: PathBuf,
     /// Bytes that entries may take.
     pub bytes: u64,
+}
+
+impl CacheOptions {
+    /// With less, a bucket would hold no more than one large range.
+    pub const LEAST_BYTES: u64 = 1 << 30;
 }
 
 /// A folder of ranges.
@@ -84,22 +93,28 @@ impl Key {
     }
 
     fn name(self) -> String {
-        format!("{:032x}", self.0)
+        format!("{:032x}.{ENTRY}", self.0)
     }
 }
 
 impl Cache {
-    /// Makes the folder if need be.
+    /// Makes the folder if need be, and brings it to its size.
     pub(crate) fn open(options: CacheOptions) -> io::Result<Arc<Self>> {
-        for bucket in 0..BUCKETS {
-            fs::create_dir_all(options.folder.join(format!("{bucket:x}")))?;
-        }
-        Ok(Arc::new(Self {
+        let cache = Self {
             options,
             n_written: AtomicU64::new(0),
             rests_until: Mutex::default(),
             counts: CacheCounts::default(),
-        }))
+        };
+        for bucket in 0..BUCKETS {
+            let bucket = cache.options.folder.join(format!("{bucket:x}"));
+            fs::create_dir_all(&bucket)?;
+            // What kills left behind goes, on a full disk too, and a smaller size is kept at once.
+            if let Some(_lock) = lock(&bucket)? {
+                cache.make_room(&bucket, 0)?;
+            }
+        }
+        Ok(Arc::new(cache))
     }
 
     /// The entry, if it is there and whole.
@@ -131,9 +146,16 @@ impl Cache {
         }
         let bucket = self.options.folder.join(key.bucket());
         let n = self.n_written.fetch_add(1, Relaxed);
-        let partial = bucket.join(format!("{}-{}-{n}.part", key.name(), std::process::id()));
+        let partial = bucket.join(format!(
+            "{:032x}-{}-{n}.{PARTIAL}",
+            key.0,
+            std::process::id()
+        ));
         let put = write(&partial, bytes).and_then(|()| {
-            let _lock = lock(&bucket)?;
+            // One that waited here would wait for a process that is stopped.
+            let Some(_lock) = lock(&bucket)? else {
+                return fs::remove_file(&partial);
+            };
             self.make_room(&bucket, needed)?;
             fs::rename(&partial, self.path(key))
         });
@@ -220,13 +242,9 @@ enum Kind {
 
 impl Kind {
     fn of(name: &str) -> Option<Self> {
-        let is_hash =
-            |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match name.strip_suffix(".part") {
-            Some(stem) if is_hash(stem.split('-').next().unwrap_or_default()) => {
-                Some(Self::Partial)
-            }
-            None if is_hash(name) => Some(Self::Entry),
+        match name.rsplit_once('.')?.1 {
+            ENTRY => Some(Self::Entry),
+            PARTIAL => Some(Self::Partial),
             _ => None,
         }
     }
@@ -259,17 +277,19 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Held while a bucket is changed; the kernel gives it back when its process is gone.
-fn lock(bucket: &Path) -> io::Result<File> {
-    let file = File::create(bucket.join("lock"))?;
+/// Held while a bucket is changed, and given back by the kernel when its process is gone; none while
+/// another holds it.
+fn lock(bucket: &Path) -> io::Result<Option<File>> {
+    let file = File::create(bucket.join(LOCK))?;
     match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => file.lock()?,
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         // A file system without locks: two writers may together exceed the size by an entry.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            Ok(Some(file))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
-    Ok(file)
 }
 
 #[cfg(test)]
@@ -351,6 +371,20 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_a_bucket_locked_does_not_wait() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = cache(folder.path(), 1 << 20);
+        let held = lock(&folder.path().join(key(1).bucket())).expect("a lock");
+        assert!(held.is_some());
+        cache.put(key(1), b"one");
+        assert_eq!(cache.get(key(1)), None);
+        assert!(!cache.rests(), "nothing is wrong");
+        drop(held);
+        cache.put(key(1), b"one");
+        assert!(cache.get(key(1)).is_some());
+    }
+
+    #[test]
     fn the_entry_unused_for_longest_goes_first() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 16 * 2500);
@@ -380,7 +414,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         let bucket = folder.path().join(key(1).bucket());
-        fs::remove_dir(&bucket).expect("empty");
+        fs::remove_dir_all(&bucket).expect("ours");
         fs::write(&bucket, "a file in its place").expect("written");
         cache.put(key(1), b"one");
         assert_eq!(cache.get(key(1)), None);
@@ -392,7 +426,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         let bucket = folder.path().join(key(1).bucket());
-        let [old, young] = ["1", "2"].map(|n| bucket.join(format!("{}-7-{n}.part", key(1).name())));
+        let [old, young] =
+            ["1", "2"].map(|n| bucket.join(format!("{:032x}-7-{n}.{PARTIAL}", key(1).0)));
         for path in [&old, &young] {
             fs::write(path, "half").expect("written");
         }

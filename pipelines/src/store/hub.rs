@@ -452,6 +452,10 @@ impl ObjectStore for Hub {
         });
         let (response, e_tag) = self.0.read(location, range.as_deref()).await?;
         let (range, size) = came(&response, range.is_some())
+            .filter(|(range, _)| match &options.range {
+                Some(GetRange::Bounded(wanted)) => range == wanted,
+                _ => true,
+            })
             .ok_or_else(|| unexpected(format!("{location}: not the range that was asked for")))?;
         let body = response.into_body().bytes_stream();
         Ok(GetResult {

@@ -11,10 +11,9 @@ mod object;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use self::object::LeaseObject;
@@ -23,6 +22,7 @@ use crate::{Error, Result};
 
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 const VALID_FOR: Duration = Duration::from_mins(1);
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Held while a set or a run is written; given back when dropped.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub struct Lease {
     /// In a store, where another may have taken it.
     object: Option<LeaseObject>,
     stop: Option<Sender<()>>,
-    renewer: Option<JoinHandle<()>>,
+    /// Says, by closing, that the renewer has given the lease back.
+    ended: Receiver<()>,
 }
 
 /// Who writes.
@@ -69,16 +70,19 @@ impl Lease {
 
     fn keep(mut kept: Kept, object: Option<LeaseObject>, renew_every: Duration) -> Self {
         let (stop, stopped) = bounded::<()>(0);
-        let renewer = std::thread::spawn(move || {
+        let (end, ended) = bounded::<()>(0);
+        std::thread::spawn(move || {
             while stopped.recv_timeout(renew_every) == Err(RecvTimeoutError::Timeout) {
                 kept.renew();
             }
             kept.give_back();
+            drop(kept); // With its lock.
+            drop(end);
         });
         Self {
             object,
             stop: Some(stop),
-            renewer: Some(renewer),
+            ended,
         }
     }
 
@@ -96,8 +100,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // The renewer cannot panic, and a lease that is not given back expires.
-        let _ = self.renewer.take().map(JoinHandle::join);
+        // A store that does not answer is not waited for: a lease that is not given back expires.
+        let _ = self.ended.recv_timeout(GIVE_BACK_WITHIN);
     }
 }
 

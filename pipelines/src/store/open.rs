@@ -34,7 +34,24 @@ pub(super) struct Opened {
 
 /// Opens the store of a URL that is not a local one. Nothing is sent yet.
 pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Result<Opened> {
-    let fault = |reason: String| Error::Config(vec![format!("{url_text}: {reason}")]);
+    // What follows may be a signature, what stands before the host a password.
+    let shown = url_text.split(['?', '#']).next().unwrap_or_default();
+    let has_password = shown.split("://").nth(1).is_some_and(|rest| {
+        scheme != "hf"
+            && rest
+                .split('/')
+                .next()
+                .is_some_and(|host| host.contains('@'))
+    });
+    let shown = if has_password { scheme } else { shown };
+    let fault = |reason: String| Error::Config(vec![format!("{shown}: {reason}")]);
+    if has_password {
+        return Err(fault(
+            "user and password in a URL would stand in logs and recipes; give credentials through \
+             the environment"
+                .to_owned(),
+        ));
+    }
     // A second call finds it done.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let wires = Wires::new(options.stall_after);

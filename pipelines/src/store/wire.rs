@@ -34,6 +34,8 @@ const BURST: Duration = Duration::from_millis(500);
 const LEAST_UPLOAD_BYTES_PER_SEC: u64 = 64 << 10;
 /// The longest pause that a store may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Fewer bytes within a stall's time are none.
+const LEAST_MOVE: usize = 1 << 10;
 /// Kept of the words of a refusal.
 const MAX_WORDS: usize = 500;
 
@@ -177,7 +179,8 @@ impl HttpService for Wire {
             let words = body.ok().and_then(Result::ok).unwrap_or_default();
             let words = String::from_utf8_lossy(&words[..words.len().min(MAX_WORDS)]);
             let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-            // Of this kind object_store repeats all requests, uploads too: nothing was done.
+            // Of this kind object_store repeats all requests, uploads too: doing one twice
+            // does no harm.
             let fault = Fault::Refused { status, words };
             return Err(HttpError::new(HttpErrorKind::Request, fault));
         }
@@ -186,7 +189,8 @@ impl HttpService for Wire {
             body,
             wires: self.wires.clone(),
             waiting: None,
-            _permit: permit,
+            moved: 0,
+            permit: Some(permit),
         };
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
@@ -222,7 +226,11 @@ struct Watched {
     wires: Wires,
     /// Since the reader last found nothing; a reader that does not ask is not a silence.
     waiting: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    /// Bytes since then: a trickle is a silence too.
+    moved: usize,
+    /// Given back when the body ends or breaks, and not when it is dropped: a reader that goes on
+    /// with another request still holds the broken one's body.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Body for Watched {
@@ -235,14 +243,20 @@ impl Body for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.waiting = None;
             match &frame {
                 Some(Ok(frame)) => {
                     let bytes = frame.data_ref().map_or(0, Bytes::len);
                     this.wires.traffic.bytes.fetch_add(bytes as u64, Relaxed);
+                    this.moved += bytes;
+                    if this.moved >= LEAST_MOVE {
+                        (this.waiting, this.moved) = (None, 0);
+                    }
                 }
-                None => this.wires.flight.served(),
-                Some(Err(_)) => {}
+                None => {
+                    this.wires.flight.served();
+                    this.permit = None;
+                }
+                Some(Err(_)) => this.permit = None,
             }
             return Poll::Ready(frame);
         }
@@ -255,6 +269,7 @@ impl Body for Watched {
         }
         this.wires.traffic.silences.fetch_add(1, Relaxed);
         this.wires.flight.refused();
+        this.permit = None;
         let fault = HttpError::new(HttpErrorKind::Timeout, Fault::Silent(stall_after));
         Poll::Ready(Some(Err(fault)))
     }

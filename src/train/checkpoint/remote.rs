@@ -7,8 +7,8 @@ use std::path::Path;
 use understudy_pipelines::store::Folder;
 
 use super::{
-    CONFIG, Checkpoint, CheckpointError, STATE, Tensors, folder_name, n_bytes, step_of,
-    too_little_space,
+    CONFIG, Checkpoint, CheckpointError, OPTIMIZER, STATE, STUDENT, TEACHER, Tensors, folder_name,
+    n_bytes, step_of, too_little_space,
 };
 use crate::weights;
 
@@ -25,6 +25,7 @@ pub(super) fn save(
     passage: &Path,
     tensors: &Tensors<'_>,
     checkpoint: &Checkpoint,
+    may_commit: impl Fn() -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
     Listing::of(checkpoints)?.remove_unfinished()?;
     let target = checkpoints.join(&folder_name(checkpoint.state.step));
@@ -50,6 +51,8 @@ pub(super) fn save(
         }
     }
     target.write(CONFIG, checkpoint.config.clone())?;
+    // Sending took its time: another that has taken over meanwhile has removed these files.
+    may_commit()?;
     target.write(STATE, checkpoint.state.to_json())?;
     Ok(())
 }
@@ -66,12 +69,18 @@ impl<'a> Listing<'a> {
         Ok(Self { checkpoints, files })
     }
 
-    /// The steps of those that have a state.
+    /// The steps of those that have all their files.
     pub(super) fn whole(&self) -> BTreeSet<u64> {
+        let has_all = |step: u64, files: &[String]| {
+            let mut needed = [STUDENT, TEACHER, OPTIMIZER, CONFIG, STATE]
+                .iter()
+                .map(|file| format!("{}/{file}", folder_name(step)));
+            needed.all(|file| files.contains(&file))
+        };
         let whole = self
             .files
             .iter()
-            .filter(|(step, files)| files.contains(&state_of(**step)));
+            .filter(|&(&step, files)| has_all(step, files));
         whole.map(|(step, _)| *step).collect()
     }
 
