@@ -64,7 +64,7 @@
 //!     block = 2
 //!     "#,
 //! )?;
-//! # let config = DataConfig { train: folder.path().join("train").display().to_string(), ..config };
+//! # let config = DataConfig { train: folder.path().join("train").display().to_string().into(), ..config };
 //!
 //! // An endless stream: stop when you have had enough.
 //! let mut batches = Pipeline::train(&config, &Options::default())?;
