@@ -101,7 +101,8 @@ fn hugging_face_datasets_reads_texts_and_tokens() {
 one = datasets.load_dataset('parquet', data_files=sys.argv[1] + '/*.parquet')['train']
 assert one.features['label'].names == ['yes'], one.features
 assert one[0] == dict(text='A é', text_b='B', label=0, score=None, n_bytes=5,
-                      bytes_xxh3=one[0]['bytes_xxh3']), one[0]
+                      bytes_xxh3=one[0]['bytes_xxh3'],
+                      label_xxh3=one[0]['label_xxh3']), one[0]
 assert (one[1]['text'], one[1]['text_b'], one[1]['label']) == ('C', None, None), one[1]
 ";
     if !read_by_datasets(script, &to) {

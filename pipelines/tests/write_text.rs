@@ -231,7 +231,14 @@ fn columnar_texts_come_through_a_column_map() {
     run(&mut write(&source, &first), 0);
     let again = folder.path().join("again");
     run(&mut write(&first.join("shard-00000.parquet"), &again), 0);
-    for name in ["text", "text_b", "label", "score", "bytes_xxh3"] {
+    for name in [
+        "text",
+        "text_b",
+        "label",
+        "score",
+        "bytes_xxh3",
+        "label_xxh3",
+    ] {
         assert_eq!(column(&again, name), column(&first, name), "{name}");
     }
     let swapped = folder.path().join("swapped");

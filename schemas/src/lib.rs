@@ -264,7 +264,17 @@ mod tests {
     fn image_schema_is_what_hugging_face_expects() {
         let schema = IMAGE.arrow(None);
         let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        assert_eq!(names, ["image", "width", "height", "label", "bytes_xxh3"]);
+        assert_eq!(
+            names,
+            [
+                "image",
+                "width",
+                "height",
+                "label",
+                "bytes_xxh3",
+                "label_xxh3"
+            ]
+        );
         let DataType::Struct(image) = schema.field(0).data_type() else {
             panic!("image is a struct");
         };

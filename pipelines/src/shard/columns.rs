@@ -30,6 +30,7 @@ pub(super) struct Columns {
     pub(super) media: usize,
     pub(super) label: Option<usize>,
     pub(super) bytes_xxh3: Option<usize>,
+    pub(super) label_xxh3: Option<usize>,
     /// The second text of a pair.
     pub(super) text_b: Option<usize>,
     /// Tokens of a block without padding.
@@ -160,15 +161,27 @@ impl ColumnMap {
             Kind::Text => find("n_bytes")?,
             Kind::Tokens => n_tokens,
         };
+        let label = find("label")?;
         Ok(Columns {
             media: find(kind.media_column())?.unwrap_or_default(),
-            label: find("label")?,
+            label,
             bytes_xxh3: find("bytes_xxh3")?,
+            // Of the label that was written, and of no other column in its place.
+            label_xxh3: match label {
+                Some(_) if !self.is_chosen("label") => find("label_xxh3")?,
+                _ => None,
+            },
             text_b: find("text_b")?,
             n_tokens,
             length,
             rate: find("sample_rate_hz")?,
         })
+    }
+
+    fn is_chosen(&self, ours: &str) -> bool {
+        self.names
+            .iter()
+            .any(|name| name.ours == ours && name.chosen)
     }
 
     /// Class names of the label column, as Hugging Face's `ClassLabel` keeps them in the metadata.
@@ -204,6 +217,7 @@ impl Columns {
             Some(self.media),
             self.label,
             self.bytes_xxh3,
+            self.label_xxh3,
             self.text_b,
             self.n_tokens,
         ]
@@ -228,6 +242,7 @@ impl Columns {
             media: place(self.media),
             label: self.label.map(place),
             bytes_xxh3: self.bytes_xxh3.map(place),
+            label_xxh3: self.label_xxh3.map(place),
             text_b: self.text_b.map(place),
             n_tokens: self.n_tokens.map(place),
             length: None,
@@ -261,6 +276,10 @@ fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str)
                 Kind::Image => "UInt64, the XXH3-64 of the picture's bytes",
                 _ => "UInt64, the XXH3-64 of the sample's bytes",
             },
+        ),
+        "label_xxh3" => (
+            *found == DataType::UInt64,
+            "UInt64, the XXH3-64 of the label",
         ),
         _ => (found.is_integer(), "whole numbers"),
     }

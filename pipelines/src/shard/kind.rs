@@ -25,9 +25,23 @@ impl Kind {
     /// Our names of its columns; the first holds the media.
     pub(super) fn columns(self) -> &'static [&'static str] {
         match self {
-            Self::Image => &["image", "label", "bytes_xxh3"],
-            Self::Audio => &["audio", "label", "bytes_xxh3", "n_frames", "sample_rate_hz"],
-            Self::Text => &["text", "label", "bytes_xxh3", "text_b", "n_bytes"],
+            Self::Image => &["image", "label", "bytes_xxh3", "label_xxh3"],
+            Self::Audio => &[
+                "audio",
+                "label",
+                "bytes_xxh3",
+                "label_xxh3",
+                "n_frames",
+                "sample_rate_hz",
+            ],
+            Self::Text => &[
+                "text",
+                "label",
+                "bytes_xxh3",
+                "label_xxh3",
+                "text_b",
+                "n_bytes",
+            ],
             Self::Tokens => &["tokens", "label", "bytes_xxh3", "n_tokens"],
         }
     }

@@ -24,6 +24,7 @@ pub use kind::{Kind, own_tokens};
 pub use lengths::Length;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use rows::Rows;
+pub(crate) use rows::hash_of_label;
 pub use sets::Sets;
 pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 

@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, UInt64Type};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::columns::{Columns, is_text, value_type};
 use super::fetch::Fetched;
@@ -31,6 +31,7 @@ pub struct Rows {
     /// Tokens of each block without padding.
     n_tokens: Option<Int64Array>,
     hashes: Option<UInt64Array>,
+    label_hashes: Option<UInt64Array>,
     labels: Option<Labels>,
     memory: u64,
 }
@@ -85,7 +86,7 @@ impl Rows {
         lengths.is_valid(row).then(|| lengths.value(row))
     }
 
-    /// Checks a row's bytes against what the writer saw, where the set says.
+    /// Checks a row's bytes and its label against what the writer saw, where the set says.
     ///
     /// # Errors
     ///
@@ -101,14 +102,26 @@ impl Rows {
                 return Err(SampleError::Hash { expected, found });
             }
         }
+        if let (Some(expected), Some(bytes_xxh3)) = (value(&self.label_hashes, row), self.xxh3(row))
+        {
+            let label = match &self.labels {
+                Some(Labels::Numbers(numbers, _)) => {
+                    numbers.is_valid(row).then(|| numbers.value(row))
+                }
+                _ => None,
+            };
+            let found = hash_of_label(label, bytes_xxh3);
+            if found != expected {
+                return Err(SampleError::Hash { expected, found });
+            }
+        }
         Ok(bytes)
     }
 
     /// XXH3-64 of the media as the writer saw them, where the set says; of a pair's texts one
     /// behind the other.
     pub fn xxh3(&self, row: usize) -> Option<u64> {
-        let hashes = self.hashes.as_ref()?;
-        hashes.is_valid(row).then(|| hashes.value(row))
+        value(&self.hashes, row)
     }
 
     /// The label's number; `None` in a set without labels.
@@ -211,6 +224,9 @@ impl Rows {
         let hashes = columns
             .bytes_xxh3
             .map(|at| batch.column(at).as_primitive::<UInt64Type>());
+        let label_hashes = columns
+            .label_xxh3
+            .map(|at| batch.column(at).as_primitive::<UInt64Type>());
         let labels = columns.label.map(|at| batch.column(at));
         // A set that was written without labels has the column all the same.
         let is_empty =
@@ -234,6 +250,7 @@ impl Rows {
             second: second.transpose()?,
             n_tokens: n_tokens.transpose()?,
             hashes: hashes.cloned(),
+            label_hashes: label_hashes.cloned(),
             labels: labels.transpose()?,
             memory,
         })
@@ -265,6 +282,18 @@ impl Media {
         };
         bytes.filter(|bytes| !bytes.is_empty())
     }
+}
+
+/// The hash of a row's label, as our schemas have it: seeded with that of the row's media, so that a
+/// label belongs to its row.
+pub(crate) fn hash_of_label(label: Option<i64>, bytes_xxh3: u64) -> u64 {
+    let bytes = label.map(i64::to_le_bytes);
+    xxh3_64_with_seed(bytes.as_ref().map_or(&[], |bytes| &bytes[..]), bytes_xxh3)
+}
+
+fn value(hashes: &Option<UInt64Array>, row: usize) -> Option<u64> {
+    let hashes = hashes.as_ref()?;
+    hashes.is_valid(row).then(|| hashes.value(row))
 }
 
 /// Class names and their numbers.

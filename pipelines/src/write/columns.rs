@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::row::Row;
+use crate::shard::hash_of_label;
 
 /// The columns of a row group, in the order of the schema's TOML file.
 #[expect(
@@ -22,6 +23,7 @@ pub(crate) enum Columns {
         height: Int32Builder,
         label: Int64Builder,
         xxh3: UInt64Builder,
+        label_xxh3: UInt64Builder,
     },
     Audio {
         media: Media,
@@ -31,6 +33,7 @@ pub(crate) enum Columns {
         speaker: StringBuilder,
         label: Int64Builder,
         xxh3: UInt64Builder,
+        label_xxh3: UInt64Builder,
     },
     Text {
         text: StringBuilder,
@@ -39,6 +42,7 @@ pub(crate) enum Columns {
         score: Float32Builder,
         n_bytes: Int32Builder,
         xxh3: UInt64Builder,
+        label_xxh3: UInt64Builder,
     },
     Tokens {
         tokens: FixedSizeBinaryBuilder,
@@ -64,6 +68,7 @@ impl Columns {
                 height: Int32Builder::new(),
                 label: Int64Builder::new(),
                 xxh3: UInt64Builder::new(),
+                label_xxh3: UInt64Builder::new(),
             },
             Row::Audio { .. } => Self::Audio {
                 media: Media::default(),
@@ -73,6 +78,7 @@ impl Columns {
                 speaker: StringBuilder::new(),
                 label: Int64Builder::new(),
                 xxh3: UInt64Builder::new(),
+                label_xxh3: UInt64Builder::new(),
             },
             Row::Text { .. } => Self::Text {
                 text: StringBuilder::new(),
@@ -81,6 +87,7 @@ impl Columns {
                 score: Float32Builder::new(),
                 n_bytes: Int32Builder::new(),
                 xxh3: UInt64Builder::new(),
+                label_xxh3: UInt64Builder::new(),
             },
             Row::Tokens { bytes, .. } => Self::Tokens {
                 tokens: FixedSizeBinaryBuilder::new(bytes.len() as i32),
@@ -100,6 +107,7 @@ impl Columns {
                     height,
                     label,
                     xxh3,
+                    label_xxh3,
                 },
                 Row::Image {
                     bytes,
@@ -115,6 +123,7 @@ impl Columns {
                 height.append_value(*row_height as i32);
                 label.append_option(*row_label);
                 xxh3.append_value(*row_xxh3);
+                label_xxh3.append_value(hash_of_label(*row_label, *row_xxh3));
             }
             (
                 Self::Audio {
@@ -125,6 +134,7 @@ impl Columns {
                     speaker,
                     label,
                     xxh3,
+                    label_xxh3,
                 },
                 Row::Audio {
                     bytes,
@@ -144,6 +154,7 @@ impl Columns {
                 speaker.append_option(row_speaker.as_deref());
                 label.append_option(*row_label);
                 xxh3.append_value(*row_xxh3);
+                label_xxh3.append_value(hash_of_label(*row_label, *row_xxh3));
             }
             (
                 Self::Text {
@@ -153,6 +164,7 @@ impl Columns {
                     score,
                     n_bytes,
                     xxh3,
+                    label_xxh3,
                 },
                 Row::Text {
                     text: row_text,
@@ -168,6 +180,7 @@ impl Columns {
                 score.append_option(*row_score);
                 n_bytes.append_value(row.n_bytes() as i32);
                 xxh3.append_value(*row_xxh3);
+                label_xxh3.append_value(hash_of_label(*row_label, *row_xxh3));
             }
             (
                 Self::Tokens {
@@ -200,12 +213,14 @@ impl Columns {
                 mut height,
                 mut label,
                 mut xxh3,
+                mut label_xxh3,
             } => vec![
                 media.finish(schema),
                 Arc::new(width.finish()),
                 Arc::new(height.finish()),
                 Arc::new(label.finish()),
                 Arc::new(xxh3.finish()),
+                Arc::new(label_xxh3.finish()),
             ],
             Self::Audio {
                 media,
@@ -215,6 +230,7 @@ impl Columns {
                 mut speaker,
                 mut label,
                 mut xxh3,
+                mut label_xxh3,
             } => vec![
                 media.finish(schema),
                 Arc::new(sample_rate_hz.finish()),
@@ -223,6 +239,7 @@ impl Columns {
                 Arc::new(speaker.finish()),
                 Arc::new(label.finish()),
                 Arc::new(xxh3.finish()),
+                Arc::new(label_xxh3.finish()),
             ],
             Self::Text {
                 mut text,
@@ -231,6 +248,7 @@ impl Columns {
                 mut score,
                 mut n_bytes,
                 mut xxh3,
+                mut label_xxh3,
             } => vec![
                 Arc::new(text.finish()),
                 Arc::new(text_b.finish()),
@@ -238,6 +256,7 @@ impl Columns {
                 Arc::new(score.finish()),
                 Arc::new(n_bytes.finish()),
                 Arc::new(xxh3.finish()),
+                Arc::new(label_xxh3.finish()),
             ],
             Self::Tokens {
                 mut tokens,

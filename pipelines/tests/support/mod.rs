@@ -25,7 +25,7 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::config::{Filter, ImageConfig, Limits, MaskConfig};
 use understudy_pipelines::pipeline::{Options, Pipeline};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// One row of a set.
 #[derive(Clone)]
@@ -104,14 +104,26 @@ fn record_batch(rows: &[Row]) -> RecordBatch {
     ]);
     let labels: Int64Array = rows.iter().map(|row| row.label).collect();
     let hashes: UInt64Array = rows.iter().map(|row| row.xxh3).collect();
+    let of_label = |row: &Row| {
+        let bytes = row.label.map(i64::to_le_bytes);
+        let bytes = bytes.as_ref().map_or(&[][..], |bytes| bytes);
+        row.xxh3.map(|seed| xxh3_64_with_seed(bytes, seed))
+    };
+    let label_hashes: UInt64Array = rows.iter().map(of_label).collect();
     let schema = Schema::new(vec![
         Field::new("image", image.data_type().clone(), true),
         Field::new("label", DataType::Int64, true),
         Field::new("bytes_xxh3", DataType::UInt64, true),
+        Field::new("label_xxh3", DataType::UInt64, true),
     ]);
     RecordBatch::try_new(
         Arc::new(schema),
-        vec![Arc::new(image), Arc::new(labels), Arc::new(hashes)],
+        vec![
+            Arc::new(image),
+            Arc::new(labels),
+            Arc::new(hashes),
+            Arc::new(label_hashes),
+        ],
     )
     .expect("columns of one length")
 }

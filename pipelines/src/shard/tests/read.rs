@@ -273,3 +273,47 @@ fn what_is_read_between_columns_and_what_compressed_batches_become_is_counted() 
         }
     }
 }
+
+#[test]
+fn a_label_that_is_not_the_one_written_is_a_fault_of_its_row() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let hashes = |row| picture(row).map(|bytes| xxh3_64(&bytes));
+    let written: Int64Array = (0..ROWS)
+        .map(|row| (row != 5).then_some(row as i64 % 2))
+        .collect();
+    let of_labels = (0..ROWS).map(|row| {
+        let label = (row != 5).then(|| written.value(row));
+        Some(hash_of_label(label, hashes(row)?))
+    });
+    let of_labels: UInt64Array = of_labels.collect();
+    let check = |labels: Int64Array, wrong: &[usize]| {
+        let rows = batch(vec![
+            ("image", image_struct(0..ROWS)),
+            ("label", Arc::new(labels)),
+            (
+                "bytes_xxh3",
+                Arc::new((0..ROWS).map(hashes).collect::<UInt64Array>()),
+            ),
+            ("label_xxh3", Arc::new(of_labels.clone())),
+        ]);
+        write_parquet(&path, &rows, Compression::UNCOMPRESSED);
+        let groups = read_all(&open(&path, &MAP).expect("a set"));
+        for row in (0..ROWS).filter(|&row| picture(row).is_some()) {
+            let is_wrong = matches!(
+                groups[row / 4].checked(row % 4),
+                Err(SampleError::Hash { .. })
+            );
+            assert_eq!(is_wrong, wrong.contains(&row), "row {row}");
+        }
+    };
+    check(written.clone(), &[]);
+    let mut labels: Vec<Option<i64>> = written.iter().collect();
+    labels[2] = Some(1);
+    labels[5] = Some(0);
+    labels[7] = None;
+    check(labels.into(), &[2, 5, 7]);
+    // Another column in the label's place has no hash of its own.
+    let named = open(&path, &[("label", "bytes_xxh3")]).expect("a set");
+    assert!(read_all(&named)[0].checked(2).is_ok());
+}
