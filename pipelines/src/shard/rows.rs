@@ -102,7 +102,8 @@ impl Rows {
                 return Err(SampleError::Hash { expected, found });
             }
         }
-        if let (Some(expected), Some(bytes_xxh3)) = (value(&self.label_hashes, row), self.xxh3(row))
+        if let (Some(expected), Some(bytes_xxh3)) =
+            (value(self.label_hashes.as_ref(), row), self.xxh3(row))
         {
             let label = match &self.labels {
                 Some(Labels::Numbers(numbers, _)) => {
@@ -121,7 +122,7 @@ impl Rows {
     /// XXH3-64 of the media as the writer saw them, where the set says; of a pair's texts one
     /// behind the other.
     pub fn xxh3(&self, row: usize) -> Option<u64> {
-        value(&self.hashes, row)
+        value(self.hashes.as_ref(), row)
     }
 
     /// The label's number; `None` in a set without labels.
@@ -291,8 +292,8 @@ pub(crate) fn hash_of_label(label: Option<i64>, bytes_xxh3: u64) -> u64 {
     xxh3_64_with_seed(bytes.as_ref().map_or(&[], |bytes| &bytes[..]), bytes_xxh3)
 }
 
-fn value(hashes: &Option<UInt64Array>, row: usize) -> Option<u64> {
-    let hashes = hashes.as_ref()?;
+fn value(hashes: Option<&UInt64Array>, row: usize) -> Option<u64> {
+    let hashes = hashes?;
     hashes.is_valid(row).then(|| hashes.value(row))
 }
 
