@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use understudy_pipelines::store::{Folder, StoreOptions};
 
-use crate::lab::inside::in_s3;
+use crate::lab::inside::{in_azure, in_s3};
 use crate::support::{DEVICE, Outcome, Sandbox};
 
 const SET: [&str; 3] = ["steps=14", "train.save_every=2", "train.log_every=1"];
@@ -143,97 +143,107 @@ fn a_run_in_s3_that_is_killed_equals_the_unbroken_one_here() {
     });
 }
 
-/// A model at a URL evaluates, embeds, exports, and begins other runs.
 #[test]
 fn a_run_in_s3_serves_as_one_here() {
-    in_s3("remote::a_run_in_s3_serves_as_one_here", |bucket| {
-        let sandbox = Sandbox::with_pictures(300);
-        let url = format!("{bucket}/run");
-        let trained = sandbox.train(&url, DEVICE, &["steps=3"]);
-        assert!(trained.status.success(), "{}", trained.text);
-        let run = open(&url);
-        let set = |name: &str| sandbox.root().join("set").join(name).display().to_string();
+    in_s3("remote::a_run_in_s3_serves_as_one_here", serves_as_one_here);
+}
 
-        let val = format!("data.val={}", set("val"));
-        let table = succeeds(&mut understudy(&["evaluate", &url, "--set", &val]));
-        assert!(
-            table.contains("teacher") && table.contains("untrained"),
-            "{table}"
-        );
-        read(&run, "evaluate-step-000000003-teacher.json");
+#[test]
+fn a_run_in_azure_serves_as_one_here() {
+    in_azure(
+        "remote::a_run_in_azure_serves_as_one_here",
+        serves_as_one_here,
+    );
+}
 
-        features_are_the_same(bucket, &sandbox, &url, &set("train"));
+/// A model at a URL evaluates, embeds, exports, and begins other runs.
+fn serves_as_one_here(bucket: &str) {
+    let sandbox = Sandbox::with_pictures(300);
+    let url = format!("{bucket}/run");
+    let trained = sandbox.train(&url, DEVICE, &["steps=3"]);
+    assert!(trained.status.success(), "{}", trained.text);
+    let run = open(&url);
+    let set = |name: &str| sandbox.root().join("set").join(name).display().to_string();
 
-        let exported = sandbox.root().join("exported");
-        let mut export = Command::new(env!("CARGO_BIN_EXE_understudy"));
-        succeeds(export.args(["export", &url, "--to"]).arg(&exported));
-        assert!(exported.join("model.safetensors").exists());
+    let val = format!("data.val={}", set("val"));
+    let table = succeeds(&mut understudy(&["evaluate", &url, "--set", &val]));
+    assert!(
+        table.contains("teacher") && table.contains("untrained"),
+        "{table}"
+    );
+    read(&run, "evaluate-step-000000003-teacher.json");
 
-        // Another run begins with its student.
-        let init = format!("init={url}");
-        let begun = sandbox.train("begun", DEVICE, &[&init, "steps=3", "optim.lr=1e-30"]);
-        assert!(begun.status.success(), "{}", begun.text);
-        let name = "step-000000003/student.safetensors";
-        let begun = understudy::weights::read(&sandbox.run("begun/checkpoints").join(name));
-        let of_run = run.join("checkpoints/step-000000003");
-        let of_run = understudy::weights::read_in(&of_run, "student.safetensors");
-        let (begun, of_run) = (begun.expect("tensors"), of_run.expect("tensors"));
-        let weight = "encoder.blocks.0.attn.qkv.weight";
-        assert_eq!(begun[weight], of_run[weight]);
+    features_are_the_same(bucket, &sandbox, &url, &set("train"));
 
-        // A run here goes on from its checkpoint, and its own config.toml takes it further there.
-        let elsewhere = sandbox
-            .command("here", DEVICE, &["steps=4"])
-            .args(["--resume", &url])
-            .output();
-        let elsewhere = Outcome::of(elsewhere.expect("the binary runs"));
-        assert!(
-            elsewhere.text.contains("going on from step 3"),
-            "{}",
-            elsewhere.text
-        );
-        let config = format!("{url}/config.toml");
-        let further = succeeds(&mut understudy(&["train", &config, "--set", "steps=4"]));
-        assert!(further.contains("going on from step 3"), "{further}");
-        for file in WEIGHTS {
-            let name = format!("checkpoints/step-000000004/{file}.safetensors");
-            let here = std::fs::read(sandbox.run("here").join(&name)).expect("a checkpoint");
-            assert!(read(&run, &name) == here, "{file} differs");
-        }
+    let exported = sandbox.root().join("exported");
+    let mut export = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    succeeds(export.args(["export", &url, "--to"]).arg(&exported));
+    assert!(exported.join("model.safetensors").exists());
 
-        // One process at a time, and never over checkpoints.
-        let again = sandbox
-            .command(&url, DEVICE, &[])
-            .args(["--resume", "never"])
-            .output();
-        let again = Outcome::of(again.expect("the binary runs"));
-        assert!(
-            again.text.contains("has checkpoints already"),
-            "{}",
-            again.text
-        );
-        let other = run.lease("lock").expect("nobody trains it");
-        let refused = sandbox.train(&url, DEVICE, &["steps=5"]);
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(
-            refused.text.contains("another process is training"),
-            "{}",
-            refused.text
-        );
-        drop(other);
-        lost_lease_ends_a_run(&sandbox, &format!("{bucket}/lost"));
+    // Another run begins with its student.
+    let init = format!("init={url}");
+    let begun = sandbox.train("begun", DEVICE, &[&init, "steps=3", "optim.lr=1e-30"]);
+    assert!(begun.status.success(), "{}", begun.text);
+    let name = "step-000000003/student.safetensors";
+    let begun = understudy::weights::read(&sandbox.run("begun/checkpoints").join(name));
+    let of_run = run.join("checkpoints/step-000000003");
+    let of_run = understudy::weights::read_in(&of_run, "student.safetensors");
+    let (begun, of_run) = (begun.expect("tensors"), of_run.expect("tensors"));
+    let weight = "encoder.blocks.0.attn.qkv.weight";
+    assert_eq!(begun[weight], of_run[weight]);
 
-        let missing = Outcome::of(
-            understudy(&["evaluate", &format!("{bucket}/none")])
-                .output()
-                .expect("it runs"),
-        );
-        assert!(
-            missing.text.contains("no checkpoint here"),
-            "{}",
-            missing.text
-        );
-    });
+    // A run here goes on from its checkpoint, and its own config.toml takes it further there.
+    let elsewhere = sandbox
+        .command("here", DEVICE, &["steps=4"])
+        .args(["--resume", &url])
+        .output();
+    let elsewhere = Outcome::of(elsewhere.expect("the binary runs"));
+    assert!(
+        elsewhere.text.contains("going on from step 3"),
+        "{}",
+        elsewhere.text
+    );
+    let config = format!("{url}/config.toml");
+    let further = succeeds(&mut understudy(&["train", &config, "--set", "steps=4"]));
+    assert!(further.contains("going on from step 3"), "{further}");
+    for file in WEIGHTS {
+        let name = format!("checkpoints/step-000000004/{file}.safetensors");
+        let here = std::fs::read(sandbox.run("here").join(&name)).expect("a checkpoint");
+        assert!(read(&run, &name) == here, "{file} differs");
+    }
+
+    // One process at a time, and never over checkpoints.
+    let again = sandbox
+        .command(&url, DEVICE, &[])
+        .args(["--resume", "never"])
+        .output();
+    let again = Outcome::of(again.expect("the binary runs"));
+    assert!(
+        again.text.contains("has checkpoints already"),
+        "{}",
+        again.text
+    );
+    let other = run.lease("lock").expect("nobody trains it");
+    let refused = sandbox.train(&url, DEVICE, &["steps=5"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.text.contains("another process is training"),
+        "{}",
+        refused.text
+    );
+    drop(other);
+    lost_lease_ends_a_run(&sandbox, &format!("{bucket}/lost"));
+
+    let missing = Outcome::of(
+        understudy(&["evaluate", &format!("{bucket}/none")])
+            .output()
+            .expect("it runs"),
+    );
+    assert!(
+        missing.text.contains("no checkpoint here"),
+        "{}",
+        missing.text
+    );
 }
 
 /// A trainer that finds another's name in its lease saves nothing more.

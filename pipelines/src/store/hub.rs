@@ -26,12 +26,15 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::steady::may_pass;
 use super::wire::Wires;
 
 const STORE: &str = "the Hub";
 const ENDPOINT: &str = "https://huggingface.co";
 /// Renamed repositories redirect within the Hub.
 const MOST_REDIRECTS: usize = 5;
+/// Tries of a page of a listing before the last one.
+const PAGE_TRIES: usize = 4;
 
 /// One repository of the Hub at one revision, as a store.
 #[derive(Debug)]
@@ -154,7 +157,7 @@ impl Repository {
         let mut found = Vec::new();
         let mut next = Some(url);
         while let Some(url) = next.take() {
-            let response = match self.send(Method::GET, url.clone(), None).await {
+            let response = match self.page(&url).await {
                 // A folder that is not there is empty, as in object stores.
                 Err(Error::NotFound { .. }) => return Ok(Vec::new()),
                 response => response?,
@@ -179,6 +182,20 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+
+    /// One page of a listing, tried a few times: a long listing that began anew at each fault would
+    /// never end.
+    async fn page(&self, url: &Url) -> Result<HttpResponse> {
+        let mut pause = Duration::from_millis(250);
+        for _ in 0..PAGE_TRIES {
+            match self.send(Method::GET, url.clone(), None).await {
+                Err(error) if may_pass(&error) => tokio::time::sleep(pause).await,
+                settled => return settled,
+            }
+            pause *= 2;
+        }
+        self.send(Method::GET, url.clone(), None).await
     }
 
     /// Sends a request to the Hub or to the target of one of its redirects; the token only to the

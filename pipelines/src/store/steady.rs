@@ -151,7 +151,7 @@ fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static
 
 /// Whether the same operation may succeed later: what failed is the way to the store and back, or
 /// the store said so.
-fn may_pass(error: &Error) -> bool {
+pub(super) fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
         && causes(error).any(|cause| cause.is::<HttpError>() || cause.is::<Short>())
 }

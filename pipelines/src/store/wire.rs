@@ -378,6 +378,8 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
+    use object_store::client::HttpRequestBody;
+
     use super::*;
 
     #[test]
@@ -413,5 +415,59 @@ mod tests {
         for status in [200, 206, 301, 400, 401, 403, 404, 412, 416, 501] {
             assert!(!is_later(StatusCode::from_u16(status).expect("a status")));
         }
+    }
+
+    /// Answers with a body that breaks at once.
+    #[derive(Debug)]
+    struct Breaks;
+
+    #[async_trait]
+    impl HttpService for Breaks {
+        async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
+            Ok(HttpResponse::new(HttpResponseBody::new(Broken)))
+        }
+    }
+
+    struct Broken;
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = HttpError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+            let fault = Fault::Silent(Duration::ZERO);
+            Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Interrupted, fault))))
+        }
+    }
+
+    #[test]
+    fn a_broken_body_that_is_still_held_leaves_room_for_the_next_request() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let wires = Wires::new(Duration::from_secs(5));
+            let client = wires.wrap(HttpClient::new(Breaks));
+            let request = || {
+                let mut request = HttpRequest::new(HttpRequestBody::empty());
+                *request.uri_mut() = http::Uri::from_static("http://store/object");
+                request
+            };
+            // As many as may be in flight, all broken, as object_store holds them when it goes on.
+            let mut held = Vec::new();
+            for _ in 0..FIRST_IN_FLIGHT {
+                let mut body = client.execute(request()).await.expect("a body").into_body();
+                let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+                assert!(frame.await.is_some_and(|frame| frame.is_err()));
+                held.push(body);
+            }
+            let next = tokio::time::timeout(Duration::from_secs(5), client.execute(request()));
+            assert!(next.await.is_ok(), "all permits lie in broken bodies");
+            drop(held);
+        });
     }
 }

@@ -10,6 +10,7 @@ mod lab;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cache;
 mod faults;
 mod laboratory;
 mod reading;

@@ -156,7 +156,8 @@ impl Remote {
             return self.write(path, fs::read(from).map_err(at(from))?.into());
         }
         let to = self.location.join(path);
-        let since = Instant::now();
+        // An upload may take longer than patience is: what counts is since when it fails.
+        let mut failing_since = None;
         loop {
             let sent = self.runtime.block_on(async {
                 let begun = to.store.put_multipart(&to.prefix).await;
@@ -166,7 +167,10 @@ impl Remote {
             });
             match sent {
                 Ok(()) => return Ok(()),
-                Err((error @ Error::Store { .. }, true)) if since.elapsed() < self.retry_for => {
+                Err((error @ Error::Store { .. }, true))
+                    if failing_since.get_or_insert_with(Instant::now).elapsed()
+                        < self.retry_for =>
+                {
                     tracing::warn!("{error}; the upload begins anew");
                     std::thread::sleep(PAUSE);
                 }

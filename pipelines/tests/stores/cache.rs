@@ -1,0 +1,108 @@
+//! One cache, several processes, and kills at any moment.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use understudy_pipelines::shard::{Kind, ShardSet};
+use understudy_pipelines::store::{CacheOptions, StoreOptions};
+
+use crate::lab::http::serve_folder;
+use crate::support::{rows, write_set};
+
+/// Set in a process that reads: the set's URL, and the cache's folder.
+const SET: &str = "UNDERSTUDY_TEST_CACHED_SET";
+const CACHE: &str = "UNDERSTUDY_TEST_CACHE";
+const PROCESSES: usize = 3;
+const KILLS: u64 = 20;
+/// Less than the set takes, so that entries come and go.
+const CACHE_BYTES: u64 = 256 << 10;
+
+/// Reads all row groups of a set through the cache; every row must be what was written.
+fn read_all(url: &str, cache: &Path) {
+    let options = StoreOptions {
+        cache: Some(CacheOptions {
+            folder: cache.to_owned(),
+            bytes: CACHE_BYTES,
+        }),
+        ..StoreOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let set = ShardSet::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
+        let set = set.expect("a set");
+        let mut n_rows = 0;
+        for group in 0..set.shards[0].groups.len() {
+            let rows = set.read_group(0, group).await.expect("a row group");
+            for row in 0..rows.len() {
+                rows.checked(row).expect("what was written");
+            }
+            n_rows += rows.len();
+        }
+        assert_eq!(n_rows as u64, set.rows);
+        let traffic = set.location.traffic();
+        assert!(traffic.cache_misses > 0, "the set is larger than the cache");
+    });
+}
+
+/// A process that reads until it is killed; nothing to do in any other.
+#[test]
+fn a_reader_with_a_cache() {
+    let Ok(url) = std::env::var(SET) else {
+        return;
+    };
+    let cache = std::env::var_os(CACHE).expect("both are set");
+    loop {
+        read_all(&url, Path::new(&cache));
+    }
+}
+
+#[test]
+fn a_cache_that_processes_share_survives_their_kills() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (set, cache) = (folder.path().join("set"), folder.path().join("cache"));
+    write_set(&set, &rows(400), 4, 100);
+    let url = format!("http://{}/train-00000.parquet", serve_folder(&set));
+    let start = || -> Child {
+        Command::new(std::env::current_exe().expect("a test knows its binary"))
+            .args(["--exact", "cache::a_reader_with_a_cache"])
+            .env(SET, &url)
+            .env(CACHE, &cache)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started")
+    };
+    let mut readers: Vec<Child> = (0..PROCESSES).map(|_| start()).collect();
+    for kill in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(60 + 37 * kill % 100));
+        let reader = &mut readers[kill as usize % PROCESSES];
+        let ended = reader.try_wait().expect("its state");
+        assert_eq!(ended, None, "a reader found other rows than were written");
+        reader.kill().expect("killed");
+        reader.wait().expect("gone");
+        *reader = start();
+    }
+    for mut reader in readers {
+        assert_eq!(reader.try_wait().expect("its state"), None);
+        reader.kill().expect("killed");
+        reader.wait().expect("gone");
+    }
+    // The next one finds a cache that works, and no larger than it may be but for what kills left.
+    read_all(&url, &cache);
+    let files = walkdir::WalkDir::new(&cache).into_iter().flatten();
+    let entries = files.filter(|file| {
+        file.path()
+            .extension()
+            .is_some_and(|e| e == "understudy-range")
+    });
+    let held: u64 = entries
+        .filter_map(|file| Some(file.metadata().ok()?.len()))
+        .sum();
+    assert!(held <= CACHE_BYTES, "{held} bytes are held");
+    assert!(held > CACHE_BYTES / 4, "{held} bytes: it keeps nothing");
+}
