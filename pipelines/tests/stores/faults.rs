@@ -335,11 +335,18 @@ fn web_servers_and_the_hub() {
         ];
         let web = serve_folder(set.folder.path());
         let of_web = Proxy::start("127.0.0.1:0", web).expect("a port");
-        let faults = [Fault::SlowDown, Fault::Reset, Fault::Truncate, Fault::Flip];
+        // What the Hub itself answers is lists, without a hash: a flip there ends in a clear error at
+        // best. Objects come from another host, past this proxy.
+        let of_lists = [Fault::SlowDown, Fault::Reset, Fault::Truncate];
+        let of_objects = [Fault::SlowDown, Fault::Reset, Fault::Truncate, Fault::Flip];
         let hub_url = format!("hf://datasets/{}", hub::REPOSITORY);
         let web_url = format!("http://{}", of_web.address);
-        for (url, proxy) in [(hub_url, of_hub), (web_url, of_web)] {
-            for fault in faults {
+        let hub_and_web = [
+            (hub_url, of_hub, &of_lists[..]),
+            (web_url, of_web, &of_objects[..]),
+        ];
+        for (url, proxy, faults) in hub_and_web {
+            for &fault in faults {
                 proxy.set_fault(Some((fault, every(4, 1))));
                 let config = patient(&url);
                 let before = proxy.counts().faults;
