@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LINK, LOCATION, RANGE};
@@ -101,8 +102,12 @@ impl Repository {
         let (name, revision, path) = parse(text)?;
         let path = Path::parse(path).map_err(|error| error.to_string())?;
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
+        // Not shown: a password may stand in it.
         let mut endpoint =
-            Url::parse(&endpoint).map_err(|error| format!("HF_ENDPOINT={endpoint}: {error}"))?;
+            Url::parse(&endpoint).map_err(|error| format!("HF_ENDPOINT: {error}"))?;
+        if !endpoint.username().is_empty() || endpoint.password().is_some() {
+            return Err("HF_ENDPOINT: user and password would stand in logs; set HF_TOKEN".into());
+        }
         endpoint.set_query(None);
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -157,12 +162,12 @@ impl Repository {
         let mut found = Vec::new();
         let mut next = Some(url);
         while let Some(url) = next.take() {
-            let response = match self.page(&url).await {
+            let (headers, json) = match self.page(&url).await {
                 // A folder that is not there is empty, as in object stores.
                 Err(Error::NotFound { .. }) => return Ok(Vec::new()),
-                response => response?,
+                page => page?,
             };
-            if let Some(link) = next_page(response.headers()) {
+            if let Some(link) = next_page(&headers) {
                 // Behind a mirror the Hub may name itself: its pages are the mirror's too.
                 let page = url.join(&link).map_err(generic)?;
                 let mut own = url.clone();
@@ -170,7 +175,6 @@ impl Repository {
                 own.set_query(page.query());
                 next = Some(own);
             }
-            let json = response.into_body().bytes().await.map_err(generic)?;
             let entries: Vec<Entry> = serde_json::from_slice(&json).map_err(generic)?;
             for entry in entries.into_iter().filter(|entry| entry.r#type == "file") {
                 let (size, e_tag) = match entry.lfs {
@@ -186,16 +190,21 @@ impl Repository {
 
     /// One page of a listing, tried a few times: a long listing that began anew at each fault would
     /// never end.
-    async fn page(&self, url: &Url) -> Result<HttpResponse> {
+    async fn page(&self, url: &Url) -> Result<(HeaderMap, Bytes)> {
+        let ask = async || {
+            let response = self.send(Method::GET, url.clone(), None).await?;
+            let (parts, body) = response.into_parts();
+            Ok((parts.headers, body.bytes().await.map_err(generic)?))
+        };
         let mut pause = Duration::from_millis(250);
         for _ in 0..PAGE_TRIES {
-            match self.send(Method::GET, url.clone(), None).await {
+            match ask().await {
                 Err(error) if may_pass(&error) => tokio::time::sleep(pause).await,
                 settled => return settled,
             }
             pause *= 2;
         }
-        self.send(Method::GET, url.clone(), None).await
+        ask().await
     }
 
     /// Sends a request to the Hub or to the target of one of its redirects; the token only to the
