@@ -10,6 +10,7 @@
 
 mod aws_profile;
 mod cache;
+mod flight;
 mod folder;
 mod hedge;
 mod hub;
@@ -17,6 +18,7 @@ mod lease;
 mod open;
 mod scratch;
 mod steady;
+mod traffic;
 mod wire;
 
 use std::sync::Arc;
@@ -34,7 +36,7 @@ pub(crate) use self::folder::tests::in_memory;
 pub use self::lease::Lease;
 pub use self::scratch::Scratch;
 pub(crate) use self::steady::Words;
-pub use self::wire::{Traffic, TrafficCounts};
+pub use self::traffic::{Traffic, TrafficCounts};
 use crate::{Error, Result};
 
 /// How patient a client is.

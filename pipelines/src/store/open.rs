@@ -15,7 +15,8 @@ use super::StoreOptions;
 use super::aws_profile::Profile;
 use super::hub::Hub;
 use super::steady::Steady;
-use super::wire::{Traffic, Wires};
+use super::traffic::Traffic;
+use super::wire::Wires;
 use crate::{Error, Result};
 
 /// Tries that `object_store` makes by itself; `steady.rs` makes the others.

@@ -29,7 +29,7 @@ use object_store::{
 };
 
 use super::hedge::{Hedge, Reads};
-use super::wire::Traffic;
+use super::traffic::Traffic;
 
 /// A wait as long as this is said.
 const SAY_AFTER: Duration = Duration::from_secs(9);

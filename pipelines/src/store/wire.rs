@@ -3,14 +3,13 @@
 //! `object_store`'s clients speak through [`Wire`]. It turns answers that say "later" (408, 429, 5xx)
 //! into errors, which `object_store` repeats a few times and `steady.rs` as long as it takes; sends
 //! nothing for as long as the store asks for (`Retry-After`); ends requests on which nothing moves;
-//! and holds fewer requests in flight when the store is overloaded, more when it keeps up (additive
-//! increase, multiplicative decrease).
+//! and holds no more requests in flight than the store takes (`flight.rs`).
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,15 +20,12 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService, ReqwestConnector,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
-/// Requests in flight at first, and the bounds that adaption moves in.
-const FIRST_IN_FLIGHT: usize = 16;
-const MOST_IN_FLIGHT: usize = 128;
-const LEAST_IN_FLIGHT: usize = 1;
-/// One burst of refusals counts as one: the answers to requests of the same moment come together.
-const BURST: Duration = Duration::from_millis(500);
+use super::flight::Flight;
+use super::traffic::Traffic;
+
 /// An upload slower than this is as good as dead.
 const LEAST_UPLOAD_BYTES_PER_SEC: u64 = 64 << 10;
 /// The longest pause that a store may ask for.
@@ -38,72 +34,6 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 const LEAST_MOVE: usize = 1 << 10;
 /// Kept of the words of a refusal.
 const MAX_WORDS: usize = 500;
-
-/// What went over the wire to one store.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    pub(super) requests: AtomicU64,
-    pub(super) answers: AtomicU64,
-    pub(super) bytes: AtomicU64,
-    pub(super) refusals: AtomicU64,
-    pub(super) silences: AtomicU64,
-    pub(super) repeats: AtomicU64,
-    pub(super) hedges: AtomicU64,
-}
-
-/// [`Traffic`] at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct TrafficCounts {
-    /// HTTP requests sent.
-    pub requests: u64,
-    /// Bytes of answers received.
-    pub bytes: u64,
-    /// Answers that said "later": 408, 429 and 5xx.
-    pub refusals: u64,
-    /// Requests given up because nothing moved.
-    pub silences: u64,
-    /// Operations tried again.
-    pub repeats: u64,
-    /// Reads sent a second time because the first was slow.
-    pub hedges: u64,
-    /// Ranges that the local cache had.
-    pub cache_hits: u64,
-    /// Ranges that it did not have.
-    pub cache_misses: u64,
-}
-
-impl TrafficCounts {
-    /// Combines two counts, number by number.
-    #[must_use]
-    pub(crate) fn with(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
-        Self {
-            requests: f(self.requests, other.requests),
-            bytes: f(self.bytes, other.bytes),
-            refusals: f(self.refusals, other.refusals),
-            silences: f(self.silences, other.silences),
-            repeats: f(self.repeats, other.repeats),
-            hedges: f(self.hedges, other.hedges),
-            cache_hits: f(self.cache_hits, other.cache_hits),
-            cache_misses: f(self.cache_misses, other.cache_misses),
-        }
-    }
-}
-
-impl Traffic {
-    /// What went over the wire so far.
-    pub fn counts(&self) -> TrafficCounts {
-        TrafficCounts {
-            requests: self.requests.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
-            refusals: self.refusals.load(Relaxed),
-            silences: self.silences.load(Relaxed),
-            repeats: self.repeats.load(Relaxed),
-            hedges: self.hedges.load(Relaxed),
-            cache_hits: 0,
-            cache_misses: 0,
-        }
-    }
-}
 
 /// A request that may be worth repeating.
 #[derive(Debug, thiserror::Error)]
@@ -283,129 +213,12 @@ impl Body for Watched {
     }
 }
 
-/// How many requests are in flight at most, as the store takes it.
-#[derive(Debug)]
-struct Flight {
-    permits: Arc<Semaphore>,
-    limit: Mutex<Limit>,
-}
-
-#[derive(Debug)]
-struct Limit {
-    in_flight: usize,
-    /// Permits to take out of circulation as they come back.
-    surplus: usize,
-    served: usize,
-    lowered: Option<Instant>,
-    paused_until: Option<Instant>,
-}
-
-impl Flight {
-    fn new() -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(FIRST_IN_FLIGHT)),
-            limit: Mutex::new(Limit {
-                in_flight: FIRST_IN_FLIGHT,
-                surplus: 0,
-                served: 0,
-                lowered: None,
-                paused_until: None,
-            }),
-        }
-    }
-
-    async fn take(&self) -> OwnedSemaphorePermit {
-        loop {
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let permit = permit.expect("never closed");
-            let pause = {
-                let mut limit = self.limit();
-                if limit.surplus > 0 {
-                    limit.surplus -= 1;
-                    permit.forget();
-                    continue;
-                }
-                limit.paused_until.take_if(|until| *until <= Instant::now());
-                limit.paused_until
-            };
-            if let Some(until) = pause {
-                tokio::time::sleep_until(until.into()).await;
-            }
-            return permit;
-        }
-    }
-
-    /// Sends nothing for so long.
-    fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        let mut limit = self.limit();
-        limit.paused_until = limit.paused_until.max(Some(until));
-    }
-
-    /// One more after as many answers as there are requests in flight, if all are in use.
-    fn served(&self) {
-        let mut limit = self.limit();
-        limit.served += 1;
-        let is_full = self.permits.available_permits() == 0;
-        if limit.served >= limit.in_flight && is_full && limit.in_flight < MOST_IN_FLIGHT {
-            limit.served = 0;
-            limit.in_flight += 1;
-            if limit.surplus > 0 {
-                limit.surplus -= 1;
-            } else {
-                self.permits.add_permits(1);
-            }
-        }
-    }
-
-    /// Half as many, once for each burst.
-    fn refused(&self) {
-        let mut limit = self.limit();
-        if limit.lowered.is_some_and(|at| at.elapsed() < BURST) {
-            return;
-        }
-        limit.lowered = Some(Instant::now());
-        limit.served = 0;
-        let lower = (limit.in_flight / 2).max(LEAST_IN_FLIGHT);
-        limit.surplus += limit.in_flight - lower;
-        limit.in_flight = lower;
-    }
-
-    fn limit(&self) -> std::sync::MutexGuard<'_, Limit> {
-        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use object_store::client::HttpRequestBody;
 
+    use super::super::flight::FIRST_IN_FLIGHT;
     use super::*;
-
-    #[test]
-    fn the_limit_halves_once_a_burst_and_grows_by_one() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            let flight = Flight::new();
-            flight.refused();
-            flight.refused();
-            assert_eq!(flight.limit().in_flight, FIRST_IN_FLIGHT / 2);
-            let mut taken = Vec::new();
-            for _ in 0..FIRST_IN_FLIGHT / 2 {
-                taken.push(flight.take().await);
-            }
-            let next = tokio::time::timeout(Duration::from_millis(20), flight.take()).await;
-            assert!(next.is_err(), "the other half is out of circulation");
-            for _ in 0..FIRST_IN_FLIGHT / 2 {
-                flight.served();
-            }
-            taken.push(flight.take().await);
-            assert_eq!(flight.limit().in_flight, FIRST_IN_FLIGHT / 2 + 1);
-        });
-    }
 
     #[test]
     fn a_refusal_is_what_may_pass() {
