@@ -48,7 +48,7 @@ pub enum WeightsError {
     Unexpected(String),
 }
 
-/// Writes float32 tensors to `path`.
+/// Writes float32 tensors, and counters, to `path`.
 pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), WeightsError> {
     let damaged = |error: safetensors::SafeTensorError| match error {
         safetensors::SafeTensorError::IoError(source) => WeightsError::Io {
@@ -62,15 +62,19 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
     };
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
-        if data.dtype() != DType::F32 {
-            return Err(WeightsError::Type {
-                path: path.to_owned(),
-                name: name.clone(),
-                found: format!("{:?}", data.dtype()),
-            });
-        }
-        let view =
-            TensorView::new(Dtype::F32, data.shape().to_vec(), data.bytes()).map_err(damaged)?;
+        let dtype = match data.dtype() {
+            DType::F32 => Dtype::F32,
+            // How many batches a batch norm has seen.
+            DType::I64 => Dtype::I64,
+            found => {
+                return Err(WeightsError::Type {
+                    path: path.to_owned(),
+                    name: name.clone(),
+                    found: format!("{found:?}"),
+                });
+            }
+        };
+        let view = TensorView::new(dtype, data.shape().to_vec(), data.bytes()).map_err(damaged)?;
         views.push((name, view));
     }
     safetensors::serialize_to_file(views, None, path).map_err(damaged)

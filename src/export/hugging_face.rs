@@ -7,23 +7,22 @@ use burn::tensor::TensorData;
 use serde_json::{Map, Value, json};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::Filter;
+use understudy_pipelines::store::Folder;
 
 use super::{ExportError, Model, at, encoder, write_json};
-use crate::import::hugging_face::audio::{self, AudioFolder};
+use crate::import::fused;
+use crate::import::hugging_face::audio::AudioFolder;
+use crate::import::hugging_face::classes;
 use crate::import::hugging_face::text::{self, TextFolder};
-use crate::import::hugging_face::vision::{self, VisionFolder};
-use crate::import::names::{self, Names};
-use crate::import::{Tensors, fused};
+use crate::import::hugging_face::vision::VisionFolder;
+use crate::import::{Tensors, hugging_face};
 use crate::model::EncoderConfig;
 use crate::pretrained::HUGGING_FACE;
 use crate::weights;
 
-/// What a class of theirs is called, what its encoder's names begin with, and the names.
+/// A class of theirs that a model becomes.
 pub(super) struct Class {
     name: &'static str,
-    prefix: &'static str,
-    encoder: &'static Names,
-    heads: &'static Names,
     /// What `from_pretrained` must be told besides.
     options: &'static str,
 }
@@ -39,10 +38,23 @@ impl Class {
 
 /// Writes a folder that `from_pretrained` reads.
 pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
-    let class = class(&model);
-    let config = config(&model, &class)?;
-    let processor = processor(&model.pretrained.config.data);
     let came_with = model.pretrained.folder.join(HUGGING_FACE);
+    let told = read_config(&came_with)?;
+    let medium = hugging_face::medium(encoder(&model));
+    let class = medium
+        .class(model.heads.keys(), classes::told(&told))
+        .ok_or_else(|| {
+            let heads: Vec<&str> = model.heads.keys().map(String::as_str).collect();
+            ExportError::NoPlace(heads.join(", "))
+        })?;
+    let config = config(&model, class.name, told)?;
+    let processor = processor(&model.pretrained.config.data);
+    // What is not in every bare model.
+    let options = match class.name {
+        "Data2VecTextModel" if model.heads.is_empty() => ", add_pooling_layer=False",
+        "Data2VecVisionModel" if !model.heads.is_empty() => ", add_pooling_layer=True",
+        _ => "",
+    };
 
     let mut tensors = model.tensors;
     // What only pre-training needs.
@@ -55,7 +67,10 @@ pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
     }
     let mut renamed = Tensors::new();
     for (name, tensor) in fused::split(tensors) {
-        renamed.insert(their_name(&class, &name)?, tensor);
+        let theirs = medium
+            .their_name(class, &name)
+            .ok_or_else(|| ExportError::NoPlace(format!("`{name}`")))?;
+        renamed.insert(theirs, tensor);
     }
     weights::write(&to.join("model.safetensors"), &renamed)?;
     write_json(&to.join("config.json"), &config)?;
@@ -71,78 +86,28 @@ pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
             fs::write(&path, bytes).map_err(at(&path))?;
         }
     }
-    Ok(class)
-}
-
-fn class(model: &Model) -> Class {
-    let has = |name: &str| model.heads.contains_key(name);
-    match encoder(model) {
-        EncoderConfig::Audio(_) => Class {
-            name: if has("ctc.weight") {
-                "Data2VecAudioForCTC"
-            } else {
-                "Data2VecAudioModel"
-            },
-            prefix: "data2vec_audio.",
-            encoder: audio::ENCODER,
-            heads: audio::HEADS,
-            options: "",
-        },
-        EncoderConfig::Text(_) => Class {
-            name: if has("sentence.out_proj.weight") {
-                "Data2VecTextForSequenceClassification"
-            } else if has("language.bias") {
-                "Data2VecTextForMaskedLM"
-            } else {
-                "Data2VecTextModel"
-            },
-            prefix: "data2vec_text.",
-            encoder: text::ENCODER,
-            heads: text::HEADS,
-            options: if model.heads.is_empty() {
-                ", add_pooling_layer=False"
-            } else {
-                ""
-            },
-        },
-        EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => Class {
-            name: if has("head.weight") {
-                "Data2VecVisionForImageClassification"
-            } else {
-                "Data2VecVisionModel"
-            },
-            prefix: "data2vec_vision.",
-            encoder: vision::ENCODER,
-            heads: vision::HEADS,
-            options: "",
-        },
-    }
-}
-
-/// The whole model's names of a class with a head begin with the encoder's own.
-fn their_name(class: &Class, ours: &str) -> Result<String, ExportError> {
-    if let Some(theirs) = names::theirs(class.heads, ours) {
-        return Ok(theirs);
-    }
-    let theirs = names::theirs(class.encoder, ours)
-        .ok_or_else(|| ExportError::NoPlace(format!("`{ours}`")))?;
-    let is_bare = class.name.ends_with("Model");
-    Ok(if is_bare {
-        theirs
-    } else {
-        format!("{}{theirs}", class.prefix)
+    Ok(Class {
+        name: class.name,
+        options,
     })
 }
 
-/// `config.json`: what the model came with, if it did, and its sizes.
-fn config(model: &Model, class: &Class) -> Result<Value, ExportError> {
-    let came_with = model.pretrained.folder.join(HUGGING_FACE);
-    let mut config: Map<String, Value> = match came_with.read("config.json")? {
-        Some(text) => serde_json::from_slice(&text).map_err(|error| ExportError::Config {
-            path: came_with.url_of("config.json"),
-            reason: error.to_string(),
-        })?,
-        None => Map::new(),
+/// The `config.json` that the model came with; null if none.
+fn read_config(came_with: &Folder) -> Result<Value, ExportError> {
+    let Some(text) = came_with.read("config.json")? else {
+        return Ok(Value::Null);
+    };
+    serde_json::from_slice(&text).map_err(|error| ExportError::Config {
+        path: came_with.url_of("config.json"),
+        reason: error.to_string(),
+    })
+}
+
+/// `config.json`: what the model came with, `told`, with its sizes.
+fn config(model: &Model, class: &str, told: Value) -> Result<Value, ExportError> {
+    let mut config: Map<String, Value> = match told {
+        Value::Object(told) => told,
+        _ => Map::new(),
     };
     let heads = &model.heads;
     let (kind, sizes) = match encoder(model) {
@@ -179,7 +144,7 @@ fn config(model: &Model, class: &Class) -> Result<Value, ExportError> {
     config.remove("torch_dtype");
     config.insert("dtype".to_owned(), json!("float32"));
     config.insert("model_type".to_owned(), json!(kind));
-    config.insert("architectures".to_owned(), json!([class.name]));
+    config.insert("architectures".to_owned(), json!([class]));
     let n_classes = ["head.weight", "sentence.out_proj.weight"]
         .iter()
         .find_map(|name| heads.get(*name))

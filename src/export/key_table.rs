@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{ExportError, Model, at, encoder, write_json};
-use crate::import::fairseq2;
+use crate::import::{Tensors, fairseq, fairseq2};
 use crate::weights;
 
 /// How to load it.
@@ -16,7 +16,9 @@ pub(super) const HINT: &str =
 
 /// Writes `model.safetensors`, `config.json` and `README.md`.
 pub(super) fn write(model: &Model, to: &Path) -> Result<(), ExportError> {
-    weights::write(&to.join("model.safetensors"), &model.tensors)?;
+    let mut tensors = model.tensors.clone();
+    tensors.extend(model.heads.clone());
+    weights::write(&to.join("model.safetensors"), &tensors)?;
     let config = &model.pretrained.config;
     let data = &config.data;
     // How samples are made; where they lay is nobody's business.
@@ -25,10 +27,10 @@ pub(super) fn write(model: &Model, to: &Path) -> Result<(), ExportError> {
     let config = json!({ "model": config.model, "input": input });
     write_json(&to.join("config.json"), &config)?;
     let path = to.join("README.md");
-    fs::write(&path, readme(model)).map_err(at(&path))
+    fs::write(&path, readme(model, &tensors)).map_err(at(&path))
 }
 
-fn readme(model: &Model) -> String {
+fn readme(model: &Model, tensors: &Tensors) -> String {
     let medium = encoder(model).table();
     let whose = model.pretrained.whose.name();
     let mut text = format!(
@@ -38,11 +40,14 @@ fn readme(model: &Model) -> String {
          branches. `encoder.` is the model; `decoder.` serves pre-training alone.\n\n\
          | name | shape | in fairseq's `data2vec_multi` |\n| --- | --- | --- |\n"
     );
-    for (name, tensor) in &model.tensors {
+    for (name, tensor) in tensors {
         let shape = tensor.shape().to_vec();
-        let theirs = fairseq2::their_name(name, medium);
+        let theirs = fairseq2::their_name(name, medium).or_else(|| fairseq::their_head(name));
         let theirs = theirs.map_or("–".to_owned(), |name| format!("`{name}`"));
         writeln!(text, "| `{name}` | {shape:?} | {theirs} |").expect("a string takes all");
+    }
+    if !model.heads.is_empty() {
+        text.push_str("\nThe head's names are those of fairseq's fine-tuned model, whose other names have a prefix.\n");
     }
     if medium == "audio" {
         text.push_str("\n`alibi_scale` is `[1, 1, heads, 1, 1]` in fairseq.\n");

@@ -1,14 +1,19 @@
 //! A checkpoint of fairseq's data2vec: which model it is, by its own `cfg`.
 
+mod cfg;
+mod finetuned;
+
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::{ImportError, Tensors, fairseq1, fairseq2, files};
 use crate::model::{
-    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, ModelConfig, Norm, TargetConfig,
-    TextConfig, Vit2Config,
+    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, ModelConfig, TextConfig,
+    Vit2Config,
 };
+use cfg::Cfg;
+pub(crate) use finetuned::their_head;
 
 /// The pad token of fairseq's dictionaries.
 const PAD: usize = 1;
@@ -19,6 +24,7 @@ const NORM_EPS: f64 = 1e-5;
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) model: ModelConfig,
+    /// The student's tensors, and those of a fine-tuned model's head.
     pub(super) student: Tensors,
     /// What it has of its own; older files and those without `_ema` have none.
     pub(super) teacher: Option<Tensors>,
@@ -27,30 +33,35 @@ pub(super) struct Checkpoint {
 /// Reads the `.pt` at `path`.
 pub(super) fn open(path: &Path) -> Result<Checkpoint, ImportError> {
     let all = files::pickled_values(path, "cfg")?;
-    let cfg = Cfg {
+    let outer = Cfg {
         value: &all["model"],
         place: "cfg.model".to_owned(),
     };
+    let inner = finetuned::pretrained(&outer)?;
+    let cfg = inner.as_ref().unwrap_or(&outer);
+    let name = cfg.text("_name")?;
+    if !["data2vec_audio", "data2vec_text", "data2vec_multi"].contains(&name) {
+        return Err(ImportError::OtherModel {
+            path: path.to_owned(),
+            name: match &inner {
+                Some(_) => format!("{} around {name}", outer.text("_name")?),
+                None => name.to_owned(),
+            },
+        });
+    }
+    let tensors = files::pickled(path, Some("model"))?;
+    let (tensors, heads) = finetuned::take_heads(outer.text("_name")?, tensors)?;
     let (mut student, mut teacher) = (Tensors::new(), Tensors::new());
-    for (name, tensor) in files::pickled(path, Some("model"))? {
+    for (name, tensor) in tensors {
         match name.split_once("_ema.") {
             Some(("" | "encoder.", rest)) => teacher.insert(rest.to_owned(), tensor),
             _ => student.insert(name, tensor),
         };
     }
-    let name = cfg.text("_name")?;
     let has_teacher = !teacher.is_empty();
-    let (student, teacher) = match name {
-        "data2vec_audio" | "data2vec_text" => {
-            (fairseq1::student(student)?, fairseq1::teacher(teacher))
-        }
+    let (mut student, teacher) = match name {
         "data2vec_multi" => (fairseq2::student(student)?, fairseq2::teacher(teacher)),
-        other => {
-            return Err(ImportError::OtherModel {
-                path: path.to_owned(),
-                name: other.to_owned(),
-            });
-        }
+        _ => (fairseq1::student(student)?, fairseq1::teacher(teacher)),
     };
     let vocab_size = student
         .get("encoder.embed.tokens")
@@ -58,127 +69,16 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ImportError> {
         .unwrap_or(0);
     let has_head = student.contains_key("lm_head.fc1.weight");
     let model = match name {
-        "data2vec_audio" => first(&cfg, Some(audio1(&cfg)?), None)?,
-        "data2vec_text" => first(&cfg, None, Some(text1(&cfg, vocab_size, has_head)?))?,
-        _ => second(&cfg, vocab_size)?,
+        "data2vec_audio" => first(cfg, Some(audio1(cfg)?), None)?,
+        "data2vec_text" => first(cfg, None, Some(text1(cfg, vocab_size, has_head)?))?,
+        _ => second(cfg, vocab_size)?,
     };
+    student.extend(heads);
     Ok(Checkpoint {
         model,
         student,
         teacher: has_teacher.then_some(teacher).transpose()?,
     })
-}
-
-/// A table of a fairseq config, with where it lies for messages.
-struct Cfg<'a> {
-    value: &'a Value,
-    place: String,
-}
-
-impl Cfg<'_> {
-    fn missing(&self, key: &str) -> ImportError {
-        ImportError::Fairseq(format!("{}.{key} is not there", self.place))
-    }
-
-    fn refuse<T>(&self, key: &str) -> Result<T, ImportError> {
-        Err(ImportError::Fairseq(format!(
-            "{}.{key} = {} is no part of our model",
-            self.place, self.value[key]
-        )))
-    }
-
-    fn text(&self, key: &str) -> Result<&str, ImportError> {
-        match &self.value[key] {
-            Value::String(text) => Ok(text),
-            Value::Null => Err(self.missing(key)),
-            _ => self.refuse(key),
-        }
-    }
-
-    fn number(&self, key: &str) -> Result<f64, ImportError> {
-        match &self.value[key] {
-            Value::Null => Err(self.missing(key)),
-            value => value.as_f64().map_or_else(|| self.refuse(key), Ok),
-        }
-    }
-
-    fn size(&self, key: &str) -> Result<usize, ImportError> {
-        Ok(self.number(key)? as usize)
-    }
-
-    /// A switch; not set where the config does not have it.
-    fn is_set(&self, key: &str) -> bool {
-        self.value[key].as_bool().unwrap_or(false)
-    }
-
-    fn require_unset(&self, keys: &[&str]) -> Result<(), ImportError> {
-        match keys.iter().find(|key| self.is_set(key)) {
-            Some(key) => self.refuse(key),
-            None => Ok(()),
-        }
-    }
-
-    /// A word that is `only` wherever it is given.
-    fn require_text(&self, key: &str, only: &str) -> Result<(), ImportError> {
-        match self.value[key].as_str() {
-            Some(text) if text != only => self.refuse(key),
-            _ => Ok(()),
-        }
-    }
-
-    fn table(&self, key: &str) -> Cfg<'_> {
-        Cfg {
-            value: &self.value[key],
-            place: format!("{}.{key}", self.place),
-        }
-    }
-
-    /// The norms of each block's output and of the average.
-    fn targets(&self) -> Result<TargetConfig, ImportError> {
-        self.require_unset(&["batch_norm_target_layer", "group_norm_target_layer"])?;
-        let norm = |layer: &str, instance: &str| match (self.is_set(layer), self.is_set(instance)) {
-            (false, false) => Ok(Norm::None),
-            (true, false) => Ok(Norm::Layer),
-            (false, true) => Ok(Norm::Instance),
-            // The code would apply one after the other.
-            (true, true) => self.refuse(layer),
-        };
-        Ok(TargetConfig {
-            top_k: self.size("average_top_k_layers")?,
-            each: norm("layer_norm_target_layer", "instance_norm_target_layer")?,
-            average: norm("layer_norm_targets", "instance_norm_targets")?,
-        })
-    }
-
-    /// A list of convolutions over the wave, `[(32, 10, 5)] + [(32, 3, 2)] * 4`: their channels,
-    /// and the kernel and stride of each.
-    fn wave_layers(&self, key: &str) -> Result<(usize, Vec<[usize; 2]>), ImportError> {
-        let text = self.text(key)?;
-        let parsed: Option<Vec<([usize; 3], usize)>> = text
-            .split('+')
-            .map(|part| {
-                let (layer, times) = part.split_once('*').unwrap_or((part, "1"));
-                let layer = layer.trim_matches(|c: char| !c.is_ascii_digit());
-                let numbers = layer.split(',').map(|number| number.trim().parse().ok());
-                let numbers: Vec<usize> = numbers.collect::<Option<_>>()?;
-                Some((numbers.try_into().ok()?, times.trim().parse().ok()?))
-            })
-            .collect();
-        let Some(parts) = parsed else {
-            return self.refuse(key);
-        };
-        let layers = parts
-            .iter()
-            .flat_map(|&(layer, times)| std::iter::repeat_n(layer, times));
-        let layers: Vec<[usize; 3]> = layers.collect();
-        match layers.first() {
-            Some(&[dim, ..]) if layers.iter().all(|layer| layer[0] == dim) => {
-                let layers = layers.iter().map(|&[_, kernel, stride]| [kernel, stride]);
-                Ok((dim, layers.collect()))
-            }
-            _ => self.refuse(key),
-        }
-    }
 }
 
 fn first(

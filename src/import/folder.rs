@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde_json::Value;
 
-use super::hugging_face::{audio, text, vision};
+use super::hugging_face::{self, audio, classes, text, vision};
 use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe};
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::new_folder;
@@ -72,6 +72,8 @@ struct Model {
     /// The student's tensors and those of heads.
     tensors: Tensors,
     teacher: Option<Tensors>,
+    /// The class of `transformers` that it says it is.
+    class: Option<String>,
 }
 
 /// Reads `source` (a Hugging Face folder, or a `.pt` or `.pth` of fairseq or `data2vec_vision`) and
@@ -84,7 +86,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
         return Err(ImportError::Taken(to.to_owned()));
     }
     let model = if source.is_dir() {
-        hugging_face(source)?
+        hugging_face_folder(source)?
     } else {
         pickled(source)?
     };
@@ -97,6 +99,10 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
             .iter()
             .any(|part| name.starts_with(part))
     });
+    let medium = hugging_face::medium(config.model.encoder());
+    if medium.class(heads.keys(), model.class.as_deref()).is_none() {
+        return Err(ImportError::NoClass(heads.into_keys().collect()));
+    }
 
     let partial = new_folder::begin(to).map_err(at(to))?;
     let written = (|| {
@@ -149,7 +155,7 @@ fn copy_companions(from: &Path, to: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-fn hugging_face(folder: &Path) -> Result<Model, ImportError> {
+fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
     let path = folder.join("config.json");
     let config: Value = files::json(&path)?;
     let kind = config["model_type"].as_str().unwrap_or("nothing");
@@ -158,6 +164,7 @@ fn hugging_face(folder: &Path) -> Result<Model, ImportError> {
         path: path.clone(),
         reason: error.to_string(),
     };
+    let class = classes::told(&config).map(str::to_owned);
     let (config, tensors) = match kind {
         "data2vec-audio" => {
             let folder: audio::AudioFolder =
@@ -192,6 +199,7 @@ fn hugging_face(folder: &Path) -> Result<Model, ImportError> {
         config,
         tensors,
         teacher: None,
+        class,
     })
 }
 
@@ -206,7 +214,12 @@ fn pickled(path: &Path) -> Result<Model, ImportError> {
             config: checkpoint.model,
             tensors: checkpoint.student,
             teacher: checkpoint.teacher,
+            class: None,
         });
+    }
+    // `data2vec_vision` has `args` too, but not what fairseq keeps beside them.
+    if files::has_key(path, "args")? && files::has_key(path, "extra_state")? {
+        return Err(ImportError::FairseqArgs(path.to_owned()));
     }
     // DeepSpeed's wrapper has `module`.
     let key = if files::has_key(path, "module")? {
@@ -227,6 +240,7 @@ fn pickled(path: &Path) -> Result<Model, ImportError> {
         config: recipe::with_encoder(EncoderConfig::Vit1(&encoder)),
         tensors,
         teacher,
+        class: None,
     })
 }
 

@@ -5,7 +5,7 @@
 //! out; any other name that is not known is an error.
 
 pub mod data2vec_vision;
-mod fairseq;
+pub(crate) mod fairseq;
 pub mod fairseq1;
 pub mod fairseq2;
 mod files;
@@ -81,7 +81,7 @@ pub enum ImportError {
     NoWeights(PathBuf),
     /// A model of another kind.
     #[error(
-        "{path}: a model of type `{name}`; data2vec's pre-trained models of images, audio and text are read, and Hugging Face's classifiers of images and sentences, CTC and masked language models"
+        "{path}: a model of type `{name}`; what is read is data2vec of images, audio and text: every `Data2Vec…` class of Hugging Face, fairseq's pre-trained models, and those that it fine-tuned for letters (CTC), sentences and pictures"
     )]
     OtherModel {
         /// The file.
@@ -89,6 +89,17 @@ pub enum ImportError {
         /// What it says of itself.
         name: String,
     },
+    /// Heads that do not belong together.
+    #[error("no class of data2vec has these heads and no others: {}", .0.join(", "))]
+    NoClass(Vec<String>),
+    /// A fairseq checkpoint of before its configs.
+    #[error(
+        "{0}: written by a fairseq that had `args` in the place of `cfg`; where fairseq is installed, \
+         state = fairseq.checkpoint_utils.load_checkpoint_to_cpu(path), \
+         state[\"cfg\"] = omegaconf.OmegaConf.to_container(state[\"cfg\"], resolve=True, enum_to_str=True), \
+         and torch.save(state, other) give a file that is read"
+    )]
+    FairseqArgs(PathBuf),
     /// A fairseq config that ours cannot express.
     #[error("the checkpoint's {0}")]
     Fairseq(String),

@@ -18,6 +18,12 @@ pub(crate) fn theirs(names: &Names, ours: &str) -> Option<String> {
         .find_map(|(to, from)| translate(ours, from, to))
 }
 
+/// Whether `pattern` is the parameter `name`, or the module that it is a parameter of.
+pub(crate) fn is_of(pattern: &str, name: &str) -> bool {
+    let depth = |name: &str| name.matches('.').count();
+    depth(pattern) == depth(name) && translate(name, pattern, pattern).is_some()
+}
+
 /// `name`, which follows the pattern `from`, as the pattern `to` has it.
 fn translate(name: &str, from: &str, to: &str) -> Option<String> {
     let is_number = |c: char| matches!(c, '#' | '+');
@@ -67,6 +73,18 @@ mod tests {
         ] {
             assert_eq!(ours(NAMES, a).as_deref(), Some(b));
             assert_eq!(theirs(NAMES, b).as_deref(), Some(a));
+        }
+    }
+
+    #[test]
+    fn a_module_has_parameters_and_no_modules() {
+        for (pattern, name, is) in [
+            ("tdnn.#.kernel.", "tdnn.3.kernel.bias", true),
+            ("tdnn.#.kernel.", "tdnn.3.kernel.inner.bias", false),
+            ("layer_weights", "layer_weights", true),
+            ("layer_weights", "layer_weights.weight", false),
+        ] {
+            assert_eq!(is_of(pattern, name), is, "{pattern} {name}");
         }
     }
 

@@ -1,9 +1,10 @@
-//! Hugging Face's `Data2VecAudioModel` and `Data2VecAudioForCTC`.
+//! Hugging Face's `Data2VecAudio…`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::import::names::{self, Names};
-use crate::import::{ImportError, Name, Tensors, fused, rename};
+use super::classes::{Class, Medium};
+use crate::import::names::Names;
+use crate::import::{ImportError, Tensors, fused, rename};
 use crate::model::AudioConfig;
 use crate::model::config::hidden_dim;
 
@@ -122,14 +123,14 @@ impl From<&AudioConfig> for AudioFolder {
     }
 }
 
-/// All tensors of a bare model or one for CTC under our names: the encoder's below `encoder.`, the
-/// letters' below `ctc.`.
+/// All tensors of a model under our names: the encoder's below `encoder.`, the letters' below
+/// `ctc.`, other heads' below `hugging_face.`.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
-    fused::join(rename(tensors, our_name)?)
+    fused::join(rename(tensors, |theirs| MEDIUM.our_name(theirs))?)
 }
 
 /// Hugging Face's names below `data2vec_audio.`, and ours.
-pub(crate) const ENCODER: &Names = &[
+const ENCODER: &Names = &[
     (
         "feature_extractor.conv_layers.#.conv.weight",
         "encoder.local.layers.#.conv.weight",
@@ -177,11 +178,41 @@ pub(crate) const ENCODER: &Names = &[
     ),
 ];
 
-/// Those of the letters of `Data2VecAudioForCTC`, beside the encoder.
-pub(crate) const HEADS: &Names = &[("lm_head.", "ctc.")];
-
-fn our_name(theirs: &str) -> Option<Name> {
-    let inner = theirs.strip_prefix("data2vec_audio.").unwrap_or(theirs);
-    let ours = names::ours(ENCODER, inner).or_else(|| names::ours(HEADS, theirs))?;
-    Some(Name::Ours(ours))
-}
+pub(crate) const MEDIUM: Medium = Medium {
+    prefix: "data2vec_audio.",
+    encoder: ENCODER,
+    heads: &[("lm_head.", "ctc.")],
+    classes: &[
+        Class {
+            name: "Data2VecAudioModel",
+            needs: &[],
+            may: &[],
+        },
+        Class {
+            name: "Data2VecAudioForCTC",
+            needs: &["ctc."],
+            may: &[],
+        },
+        Class {
+            name: "Data2VecAudioForAudioFrameClassification",
+            needs: &["hugging_face.classifier."],
+            may: &["hugging_face.layer_weights"],
+        },
+        Class {
+            name: "Data2VecAudioForSequenceClassification",
+            needs: &["hugging_face.projector.", "hugging_face.classifier."],
+            may: &["hugging_face.layer_weights"],
+        },
+        Class {
+            name: "Data2VecAudioForXVector",
+            needs: &[
+                "hugging_face.projector.",
+                "hugging_face.tdnn.#.kernel.",
+                "hugging_face.feature_extractor.",
+                "hugging_face.classifier.",
+                "hugging_face.objective.",
+            ],
+            may: &["hugging_face.layer_weights"],
+        },
+    ],
+};

@@ -1,9 +1,10 @@
-//! Hugging Face's `Data2VecTextModel`, `…ForMaskedLM` and `…ForSequenceClassification`.
+//! Hugging Face's `Data2VecText…`.
 
 use burn::tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
-use crate::import::names::{self, Names};
+use super::classes::{Class, Medium};
+use crate::import::names::Names;
 use crate::import::{ImportError, Name, Tensors, fused, rename};
 use crate::model::TextConfig;
 use crate::model::config::hidden_dim;
@@ -104,13 +105,13 @@ impl From<&TextConfig> for TextFolder {
 pub(crate) const SEGMENT: &str = "encoder.embed.segment";
 
 /// All tensors of a model under our names: the encoder's below `encoder.`, those of heads below
-/// `pooler.`, `sentence.` and `language.`.
+/// `pooler.`, `sentence.` and `language.`, other heads' below `hugging_face.`.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
     add_segment(fused::join(rename(tensors, our_name)?)?)
 }
 
 /// Hugging Face's names below `data2vec_text.`, and ours.
-pub(crate) const ENCODER: &Names = &[
+const ENCODER: &Names = &[
     ("embeddings.word_embeddings.weight", "encoder.embed.tokens"),
     (
         "embeddings.position_embeddings.weight",
@@ -150,14 +151,56 @@ pub(crate) const ENCODER: &Names = &[
     ("pooler.dense.", "pooler.dense."),
 ];
 
-/// Those of the heads, beside the encoder.
-pub(crate) const HEADS: &Names = &[
-    ("classifier.dense.", "sentence.pooler.dense."),
-    ("classifier.out_proj.", "sentence.out_proj."),
-    ("lm_head.dense.", "language.dense."),
-    ("lm_head.layer_norm.", "language.norm."),
-    ("lm_head.bias", "language.bias"),
-];
+pub(crate) const MEDIUM: Medium = Medium {
+    prefix: "data2vec_text.",
+    encoder: ENCODER,
+    heads: &[
+        ("classifier.dense.", "sentence.pooler.dense."),
+        ("classifier.out_proj.", "sentence.out_proj."),
+        ("lm_head.dense.", "language.dense."),
+        ("lm_head.layer_norm.", "language.norm."),
+        ("lm_head.bias", "language.bias"),
+    ],
+    classes: &[
+        Class {
+            name: "Data2VecTextModel",
+            needs: &[],
+            may: &["pooler.dense."],
+        },
+        Class {
+            name: "Data2VecTextForMaskedLM",
+            needs: LANGUAGE,
+            may: &[],
+        },
+        Class {
+            name: "Data2VecTextForCausalLM",
+            needs: LANGUAGE,
+            may: &[],
+        },
+        Class {
+            name: "Data2VecTextForSequenceClassification",
+            needs: &["sentence.pooler.dense.", "sentence.out_proj."],
+            may: &[],
+        },
+        Class {
+            name: "Data2VecTextForTokenClassification",
+            needs: &["hugging_face.classifier."],
+            may: &[],
+        },
+        Class {
+            name: "Data2VecTextForMultipleChoice",
+            needs: &["pooler.dense.", "hugging_face.classifier."],
+            may: &[],
+        },
+        Class {
+            name: "Data2VecTextForQuestionAnswering",
+            needs: &["hugging_face.qa_outputs."],
+            may: &[],
+        },
+    ],
+};
+
+const LANGUAGE: &[&str] = &["language.dense.", "language.norm.", "language.bias"];
 
 /// Copies: of the table of tokens, of the bias, and counters.
 const COPIES: [&str; 4] = [
@@ -168,12 +211,11 @@ const COPIES: [&str; 4] = [
 ];
 
 fn our_name(theirs: &str) -> Option<Name> {
-    let inner = theirs.strip_prefix("data2vec_text.").unwrap_or(theirs);
+    let inner = theirs.strip_prefix(MEDIUM.prefix).unwrap_or(theirs);
     if COPIES.contains(&inner) {
         return Some(Name::Dropped);
     }
-    let ours = names::ours(ENCODER, inner).or_else(|| names::ours(HEADS, theirs))?;
-    Some(Name::Ours(ours))
+    MEDIUM.our_name(theirs)
 }
 
 /// Adds the one segment's row, `[1, D]`, to every position's: we store none.

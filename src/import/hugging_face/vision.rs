@@ -1,10 +1,10 @@
-//! data2vec 1.0 images: Hugging Face's `Data2VecVisionModel` and `…ForImageClassification`.
+//! Hugging Face's `Data2VecVision…`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::import::fused;
-use crate::import::names::{self, Names};
-use crate::import::{ImportError, Name, Tensors, rename};
+use super::classes::{Class, Medium};
+use crate::import::names::Names;
+use crate::import::{ImportError, Name, Tensors, fused, rename};
 use crate::model::config::hidden_dim;
 use crate::model::{RelativePosition, Vit1Config};
 
@@ -113,14 +113,14 @@ impl From<&Vit1Config> for VisionFolder {
     }
 }
 
-/// All tensors of a bare model or a classifier under our names, those of the encoder below
-/// `encoder.`.
+/// All tensors of a model under our names: the encoder's below `encoder.`, a classifier's below
+/// `head.`, other heads' below `hugging_face.`.
 pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
     fused::join(rename(tensors, our_name)?)
 }
 
 /// Hugging Face's names below `data2vec_vision.`, and ours.
-pub(crate) const ENCODER: &Names = &[
+const ENCODER: &Names = &[
     (
         "embeddings.patch_embeddings.projection.",
         "encoder.patch_embed.proj.",
@@ -175,14 +175,69 @@ pub(crate) const ENCODER: &Names = &[
     ("pooler.layernorm.", "fc_norm."),
 ];
 
-/// Those of the classes of `Data2VecVisionForImageClassification`, beside the encoder.
-pub(crate) const HEADS: &Names = &[("classifier.", "head.")];
+pub(crate) const MEDIUM: Medium = Medium {
+    prefix: "data2vec_vision.",
+    encoder: ENCODER,
+    heads: &[("classifier.", "head.")],
+    classes: &[
+        Class {
+            name: "Data2VecVisionModel",
+            needs: &[],
+            may: &["fc_norm."],
+        },
+        Class {
+            name: "Data2VecVisionForImageClassification",
+            needs: &["head."],
+            may: &["fc_norm."],
+        },
+        Class {
+            name: "Data2VecVisionForSemanticSegmentation",
+            needs: &[
+                "hugging_face.fpn1.#.",
+                "hugging_face.fpn2.#.",
+                "hugging_face.decode_head.classifier.",
+            ],
+            may: SEGMENTATION,
+        },
+    ],
+};
+
+/// Convolutions and their batch norms; `transformers` 4 and 5 call them differently.
+const SEGMENTATION: &[&str] = &[
+    "hugging_face.auxiliary_head.classifier.",
+    "hugging_face.decode_head.psp_modules.blocks.#.conv.convolution.",
+    "hugging_face.decode_head.psp_modules.blocks.#.conv.normalization.",
+    "hugging_face.decode_head.psp_bottleneck.convolution.",
+    "hugging_face.decode_head.psp_bottleneck.normalization.",
+    "hugging_face.decode_head.lateral_convs.#.convolution.",
+    "hugging_face.decode_head.lateral_convs.#.normalization.",
+    "hugging_face.decode_head.fpn_convs.#.convolution.",
+    "hugging_face.decode_head.fpn_convs.#.normalization.",
+    "hugging_face.decode_head.fpn_bottleneck.convolution.",
+    "hugging_face.decode_head.fpn_bottleneck.normalization.",
+    "hugging_face.auxiliary_head.convs.#.convolution.",
+    "hugging_face.auxiliary_head.convs.#.normalization.",
+    "hugging_face.auxiliary_head.conv_cat.convolution.",
+    "hugging_face.auxiliary_head.conv_cat.normalization.",
+    "hugging_face.decode_head.bottleneck.conv.",
+    "hugging_face.decode_head.bottleneck.bn.",
+    "hugging_face.decode_head.lateral_convs.#.conv.",
+    "hugging_face.decode_head.lateral_convs.#.bn.",
+    "hugging_face.decode_head.fpn_convs.#.conv.",
+    "hugging_face.decode_head.fpn_convs.#.bn.",
+    "hugging_face.decode_head.fpn_bottleneck.conv.",
+    "hugging_face.decode_head.fpn_bottleneck.bn.",
+    "hugging_face.decode_head.psp_modules.#.1.conv.",
+    "hugging_face.decode_head.psp_modules.#.1.bn.",
+    "hugging_face.auxiliary_head.convs.#.conv.",
+    "hugging_face.auxiliary_head.convs.#.bn.",
+    "hugging_face.auxiliary_head.conv_cat.conv.",
+    "hugging_face.auxiliary_head.conv_cat.bn.",
+];
 
 fn our_name(theirs: &str) -> Option<Name> {
     if theirs.ends_with("relative_position_index") {
         return Some(Name::Dropped);
     }
-    let inner = theirs.strip_prefix("data2vec_vision.").unwrap_or(theirs);
-    let ours = names::ours(ENCODER, inner).or_else(|| names::ours(HEADS, theirs))?;
-    Some(Name::Ours(ours))
+    MEDIUM.our_name(theirs)
 }

@@ -1,0 +1,137 @@
+//! A fairseq config as its checkpoint holds it, read key by key.
+
+use serde_json::Value;
+
+use crate::import::ImportError;
+use crate::model::{Norm, TargetConfig};
+
+/// No size of a model is above it, the words of a vocabulary included.
+const LARGEST: f64 = 1e7;
+/// No extractor has as many convolutions.
+const MOST_LAYERS: usize = 100;
+
+/// A table of a fairseq config, with where it lies for messages.
+pub(super) struct Cfg<'a> {
+    pub(super) value: &'a Value,
+    pub(super) place: String,
+}
+
+impl Cfg<'_> {
+    pub(super) fn missing(&self, key: &str) -> ImportError {
+        ImportError::Fairseq(format!("{}.{key} is not there", self.place))
+    }
+
+    pub(super) fn refuse<T>(&self, key: &str) -> Result<T, ImportError> {
+        Err(ImportError::Fairseq(format!(
+            "{}.{key} = {} is no part of our model",
+            self.place, self.value[key]
+        )))
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<&str, ImportError> {
+        match &self.value[key] {
+            Value::String(text) => Ok(text),
+            Value::Null => Err(self.missing(key)),
+            _ => self.refuse(key),
+        }
+    }
+
+    pub(super) fn number(&self, key: &str) -> Result<f64, ImportError> {
+        match &self.value[key] {
+            Value::Null => Err(self.missing(key)),
+            value => value.as_f64().map_or_else(|| self.refuse(key), Ok),
+        }
+    }
+
+    pub(super) fn size(&self, key: &str) -> Result<usize, ImportError> {
+        let number = self.number(key)?;
+        if number.fract() == 0.0 && (0.0..=LARGEST).contains(&number) {
+            Ok(number as usize)
+        } else {
+            self.refuse(key)
+        }
+    }
+
+    /// A switch; not set where the config does not have it.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.value[key].as_bool().unwrap_or(false)
+    }
+
+    pub(super) fn require_unset(&self, keys: &[&str]) -> Result<(), ImportError> {
+        match keys.iter().find(|key| self.is_set(key)) {
+            Some(key) => self.refuse(key),
+            None => Ok(()),
+        }
+    }
+
+    /// A word that is `only` wherever it is given.
+    pub(super) fn require_text(&self, key: &str, only: &str) -> Result<(), ImportError> {
+        match self.value[key].as_str() {
+            Some(text) if text != only => self.refuse(key),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        !self.value[key].is_null()
+    }
+
+    pub(super) fn table(&self, key: &str) -> Cfg<'_> {
+        Cfg {
+            value: &self.value[key],
+            place: format!("{}.{key}", self.place),
+        }
+    }
+
+    /// The norms of each block's output and of the average.
+    pub(super) fn targets(&self) -> Result<TargetConfig, ImportError> {
+        self.require_unset(&["batch_norm_target_layer", "group_norm_target_layer"])?;
+        let norm = |layer: &str, instance: &str| match (self.is_set(layer), self.is_set(instance)) {
+            (false, false) => Ok(Norm::None),
+            (true, false) => Ok(Norm::Layer),
+            (false, true) => Ok(Norm::Instance),
+            // The code would apply one after the other.
+            (true, true) => self.refuse(layer),
+        };
+        Ok(TargetConfig {
+            top_k: self.size("average_top_k_layers")?,
+            each: norm("layer_norm_target_layer", "instance_norm_target_layer")?,
+            average: norm("layer_norm_targets", "instance_norm_targets")?,
+        })
+    }
+
+    /// A list of convolutions over the wave, `[(32, 10, 5)] + [(32, 3, 2)] * 4`: their channels,
+    /// and the kernel and stride of each.
+    pub(super) fn wave_layers(&self, key: &str) -> Result<(usize, Vec<[usize; 2]>), ImportError> {
+        let text = self.text(key)?;
+        let parsed: Option<Vec<([usize; 3], usize)>> = text
+            .split('+')
+            .map(|part| {
+                let (layer, times) = part.split_once('*').unwrap_or((part, "1"));
+                let layer = layer.trim_matches(|c: char| !c.is_ascii_digit());
+                let numbers = layer.split(',').map(|number| number.trim().parse().ok());
+                let numbers: Vec<usize> = numbers.collect::<Option<_>>()?;
+                Some((numbers.try_into().ok()?, times.trim().parse().ok()?))
+            })
+            .collect();
+        let Some(parts) = parsed else {
+            return self.refuse(key);
+        };
+        // Before anything is as long as the text says.
+        let n_layers = parts.iter().map(|&(_, times)| times);
+        if n_layers.fold(0, usize::saturating_add) > MOST_LAYERS {
+            return self.refuse(key);
+        }
+        let layers = parts
+            .iter()
+            .flat_map(|&(layer, times)| std::iter::repeat_n(layer, times));
+        let layers: Vec<[usize; 3]> = layers.collect();
+        match layers.first() {
+            Some(&[dim, ..]) if layers.iter().all(|layer| layer[0] == dim) => {
+                let layers = layers.iter().map(|&[_, kernel, stride]| [kernel, stride]);
+                Ok((dim, layers.collect()))
+            }
+            _ => self.refuse(key),
+        }
+    }
+}
