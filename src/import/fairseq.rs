@@ -89,7 +89,7 @@ fn first(
     Ok(ModelConfig::Data2vec1(Data2Vec1Config {
         image: None,
         // The reference's head of text is twice as wide between its layers.
-        head_hidden_dim: text.as_ref().map(|text| 2 * text.embed_dim),
+        head_hidden_dim: text.as_ref().map(|text| text.embed_dim.saturating_mul(2)),
         audio,
         text,
         targets: cfg.targets()?,

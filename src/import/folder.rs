@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::hugging_face::{self, audio, classes, text, vision};
-use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe};
+use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe, sizes};
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::new_folder;
 use crate::pretrained::{HEADS, HUGGING_FACE, Pretrained, STUDENT, TEACHER, Whose};
@@ -27,6 +27,8 @@ pub struct Imported {
     pub n_values: usize,
     /// Whether there is a teacher.
     pub has_teacher: bool,
+    /// Whether a fine-tuned model's head came along.
+    pub has_head: bool,
 }
 
 impl fmt::Display for Imported {
@@ -37,7 +39,7 @@ impl fmt::Display for Imported {
         };
         write!(
             f,
-            "{}: data2vec {method}, {}, {:.1} M parameters{}, from {}",
+            "{}: data2vec {method}, {}, {:.1} M parameters{}{}, from {}",
             self.path.display(),
             self.model.encoder().table(),
             self.n_values as f64 / 1e6,
@@ -46,6 +48,7 @@ impl fmt::Display for Imported {
             } else {
                 ""
             },
+            if self.has_head { " with a head" } else { "" },
             self.source,
         )
     }
@@ -90,6 +93,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
     } else {
         pickled(source)?
     };
+    sizes::check(model.config.encoder(), &model.tensors)?;
     let mut config = recipe::fitted(model.config)?;
     if source.is_dir() {
         recipe::apply_preprocessor(&mut config, source)?;
@@ -141,6 +145,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
             .map(|tensor| tensor.shape().num_elements())
             .sum(),
         has_teacher: model.teacher.is_some(),
+        has_head: !heads.is_empty(),
     })
 }
 
@@ -176,6 +181,9 @@ fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
         "data2vec-text" => {
             let folder: text::TextFolder =
                 serde_json::from_value(config.clone()).map_err(at_config)?;
+            if !folder.tie_word_embeddings && tensors.contains_key("lm_head.decoder.weight") {
+                return Err(ImportError::Unsupported("tie_word_embeddings of false"));
+            }
             let encoder = folder.encoder()?;
             let model = recipe::with_encoder(EncoderConfig::Text(&encoder));
             (model, text::import(tensors)?)

@@ -14,6 +14,7 @@ pub(crate) mod fused;
 pub mod hugging_face;
 pub(crate) mod names;
 mod recipe;
+mod sizes;
 
 pub use folder::{Imported, import};
 

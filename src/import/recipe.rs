@@ -78,7 +78,7 @@ pub(super) fn with_encoder(encoder: EncoderConfig<'_>) -> ModelConfig {
         EncoderConfig::Audio(config) => model.audio = Some(config.clone()),
         EncoderConfig::Text(config) => {
             // The reference's head is twice as wide between its layers.
-            model.head_hidden_dim = Some(2 * config.embed_dim);
+            model.head_hidden_dim = Some(config.embed_dim.saturating_mul(2));
             model.text = Some(config.clone());
         }
         EncoderConfig::Vit2(_) => unreachable!("2.0 comes with its decoder"),

@@ -9,6 +9,10 @@
     reason = "a model that cannot be read fails its test"
 )]
 
+mod claims;
+mod classes;
+mod finetuned;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -135,3 +135,33 @@ impl Cfg<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_sizes_of_this_world_are_read() {
+        let value = json!({
+            "depth": 12, "less": -1, "part": 0.5, "vast": 1e300,
+            "layers": "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)]",
+            "endless": "[(512, 3, 2)] * 1000000000000",
+            "unequal": "[(512, 3, 2)] + [(256, 3, 2)]",
+        });
+        let cfg = Cfg {
+            value: &value,
+            place: "cfg.model".to_owned(),
+        };
+        assert_eq!(cfg.size("depth").unwrap(), 12);
+        for key in ["less", "part", "vast", "layers", "absent"] {
+            let error = cfg.size(key).unwrap_err().to_string();
+            assert!(error.contains(&format!("cfg.model.{key}")), "{error}");
+        }
+        let layers = vec![[10, 5], [3, 2], [3, 2], [3, 2], [3, 2], [2, 2]];
+        assert_eq!(cfg.wave_layers("layers").unwrap(), (512, layers));
+        assert!(cfg.wave_layers("endless").is_err());
+        assert!(cfg.wave_layers("unequal").is_err());
+    }
+}

@@ -8,8 +8,9 @@ use crate::import::{ImportError, Tensors, fused, rename};
 use crate::model::AudioConfig;
 use crate::model::config::hidden_dim;
 
-/// What we need of a folder's `config.json`; it holds more.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What we need of a folder's `config.json`; it holds more, and leaves out what is the default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AudioFolder {
     /// Channels of the convolutions over the wave.
     pub conv_dim: Vec<usize>,
@@ -47,6 +48,32 @@ pub struct AudioFolder {
     pub layerdrop: f64,
     /// Convolutions behind the encoder, which data2vec's own models lack.
     pub add_adapter: bool,
+}
+
+impl Default for AudioFolder {
+    /// `Data2VecAudioConfig()`.
+    fn default() -> Self {
+        Self {
+            conv_dim: vec![512; 7],
+            conv_kernel: vec![10, 3, 3, 3, 3, 2, 2],
+            conv_stride: vec![5, 2, 2, 2, 2, 2, 2],
+            conv_bias: false,
+            feat_extract_activation: "gelu".to_owned(),
+            num_conv_pos_embeddings: 5,
+            conv_pos_kernel_size: 19,
+            num_conv_pos_embedding_groups: 16,
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            hidden_act: "gelu".to_owned(),
+            layer_norm_eps: 1e-5,
+            hidden_dropout: 0.1,
+            attention_dropout: 0.1,
+            layerdrop: 0.1,
+            add_adapter: false,
+        }
+    }
 }
 
 impl AudioFolder {

@@ -9,8 +9,9 @@ use crate::import::{ImportError, Name, Tensors, fused, rename};
 use crate::model::TextConfig;
 use crate::model::config::hidden_dim;
 
-/// What we need of a folder's `config.json`; it holds more.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What we need of a folder's `config.json`; it holds more, and leaves out what is the default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TextFolder {
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
@@ -36,9 +37,36 @@ pub struct TextFolder {
     pub hidden_dropout_prob: f64,
     /// Probability to drop an attention weight.
     pub attention_probs_dropout_prob: f64,
+    /// Whether a token looks back only.
+    pub is_decoder: bool,
+    /// Whether a language model's output map is its table of tokens.
+    pub tie_word_embeddings: bool,
     /// The kind of positions; recent versions have one and do not write it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub position_embedding_type: Option<String>,
+}
+
+impl Default for TextFolder {
+    /// `Data2VecTextConfig()`.
+    fn default() -> Self {
+        Self {
+            vocab_size: 30522,
+            pad_token_id: 1,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            hidden_act: "gelu".to_owned(),
+            layer_norm_eps: 1e-12,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            is_decoder: false,
+            tie_word_embeddings: true,
+            position_embedding_type: None,
+        }
+    }
 }
 
 impl TextFolder {
@@ -46,6 +74,11 @@ impl TextFolder {
     pub fn encoder(&self) -> Result<TextConfig, ImportError> {
         if self.hidden_act != "gelu" {
             return Err(ImportError::Unsupported("hidden_act other than gelu"));
+        }
+        if self.is_decoder {
+            return Err(ImportError::Unsupported(
+                "is_decoder, with which a token looks back only,",
+            ));
         }
         if self.type_vocab_size != 1 {
             return Err(ImportError::Unsupported("type_vocab_size other than 1"));
@@ -96,6 +129,8 @@ impl From<&TextConfig> for TextFolder {
             layer_norm_eps: config.norm_eps,
             hidden_dropout_prob: config.drop_prob,
             attention_probs_dropout_prob: config.attention_drop_prob,
+            is_decoder: false,
+            tie_word_embeddings: true,
             position_embedding_type: None,
         }
     }

@@ -8,8 +8,9 @@ use crate::import::{ImportError, Name, Tensors, fused, rename};
 use crate::model::config::hidden_dim;
 use crate::model::{RelativePosition, Vit1Config};
 
-/// What we need of a folder's `config.json`; it holds more.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What we need of a folder's `config.json`; it holds more, and leaves out what is the default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "the file's own keys")]
 pub struct VisionFolder {
     /// Width.
@@ -26,7 +27,7 @@ pub struct VisionFolder {
     pub patch_size: usize,
     /// Colours.
     pub num_channels: usize,
-    /// Added to the variance by the norms; Hugging Face's default is 1e-12.
+    /// Added to the variance by the norms.
     pub layer_norm_eps: f64,
     /// LayerScale at the start; 0 for none.
     pub layer_scale_init_value: f64,
@@ -44,6 +45,30 @@ pub struct VisionFolder {
     pub use_shared_relative_position_bias: bool,
     /// Pools patches instead of a norm after the last block.
     pub use_mean_pooling: bool,
+}
+
+impl Default for VisionFolder {
+    /// `Data2VecVisionConfig()`.
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            image_size: 224,
+            patch_size: 16,
+            num_channels: 3,
+            layer_norm_eps: 1e-12,
+            layer_scale_init_value: 0.1,
+            drop_path_rate: 0.1,
+            attention_probs_dropout_prob: 0.0,
+            hidden_act: "gelu".to_owned(),
+            use_absolute_position_embeddings: false,
+            use_relative_position_bias: false,
+            use_shared_relative_position_bias: false,
+            use_mean_pooling: true,
+        }
+    }
 }
 
 impl VisionFolder {

@@ -1,0 +1,113 @@
+//! Every class of `transformers`, and what its configs leave out.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use understudy::export::export;
+use understudy::import::hugging_face::{
+    audio::AudioFolder, text::TextFolder, vision::VisionFolder,
+};
+use understudy::import::import;
+
+use super::{peer, tensors};
+
+const CLASSES: [&str; 15] = [
+    "Data2VecAudioModel",
+    "Data2VecAudioForCTC",
+    "Data2VecAudioForSequenceClassification",
+    "Data2VecAudioForAudioFrameClassification",
+    "Data2VecAudioForXVector",
+    "Data2VecTextModel",
+    "Data2VecTextForMaskedLM",
+    "Data2VecTextForCausalLM",
+    "Data2VecTextForSequenceClassification",
+    "Data2VecTextForTokenClassification",
+    "Data2VecTextForQuestionAnswering",
+    "Data2VecTextForMultipleChoice",
+    "Data2VecVisionModel",
+    "Data2VecVisionForImageClassification",
+    "Data2VecVisionForSemanticSegmentation",
+];
+
+#[test]
+fn every_class_comes_back_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    let args: Vec<&OsStr> = std::iter::once(source.as_os_str())
+        .chain(CLASSES.iter().map(OsStr::new))
+        .collect();
+    if !peer("random", &args) {
+        return;
+    }
+    let mut pairs = Vec::new();
+    for class in CLASSES {
+        let source = source.join(class);
+        let back = there_and_back(&source, class, &folder.path().join(class));
+        pairs.extend([source, back]);
+    }
+    let pairs: Vec<&OsStr> = pairs.iter().map(|path| path.as_os_str()).collect();
+    peer("same", &pairs);
+}
+
+/// `transformers` 5 does not load what 4 wrote of this class, so the names stay what they were.
+#[test]
+fn segmentation_of_an_older_library_keeps_its_names() {
+    let class = "Data2VecVisionForSemanticSegmentation";
+    let folder = tempfile::tempdir().unwrap();
+    let older = folder.path().join("older");
+    if !peer("older", &[class.as_ref(), older.as_ref()]) {
+        return;
+    }
+    let back = there_and_back(&older, class, &folder.path().join("to"));
+    let [before, after] = [older, back].map(|path| tensors(&path.join("model.safetensors")));
+    assert_eq!(before, after);
+}
+
+/// Imports and exports a model of `class`; returns the exported folder, which has its names.
+fn there_and_back(source: &Path, class: &str, to: &Path) -> PathBuf {
+    let [model, back] = ["model", "back"].map(|name| to.join(name));
+    fs::create_dir(to).unwrap();
+    let imported = import(source, &model).unwrap();
+    let exported = export(&model.as_path().into(), None, &back).unwrap();
+    let hint = exported.hint;
+    assert!(hint.contains(&format!("{class}.")), "{hint}");
+    let names = |path: &Path| {
+        let tensors = tensors(&path.join("model.safetensors"));
+        tensors.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(names(source), names(&back), "{class}");
+    // The bare model of text has a pooler.
+    let is_bare = class.ends_with("Model") && class != "Data2VecTextModel";
+    assert_eq!(imported.has_head, !is_bare, "{class}");
+    back
+}
+
+#[test]
+fn a_config_that_says_nothing_is_the_librarys() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("defaults.json");
+    if !peer("defaults", &[file.as_os_str() as &OsStr]) {
+        return;
+    }
+    let theirs: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let of = |medium: &str| {
+        let nothing = json!({});
+        match medium {
+            "Audio" => json!(serde_json::from_value::<AudioFolder>(nothing).unwrap()),
+            "Text" => json!(serde_json::from_value::<TextFolder>(nothing).unwrap()),
+            _ => json!(serde_json::from_value::<VisionFolder>(nothing).unwrap()),
+        }
+    };
+    for medium in ["Audio", "Text", "Vision"] {
+        for (key, value) in of(medium).as_object().unwrap() {
+            let expected = &theirs[medium][key];
+            let is_equal = match (value.as_f64(), expected.as_f64()) {
+                (Some(found), Some(expected)) => found == expected,
+                _ => value == expected,
+            };
+            assert!(is_equal, "{medium} {key}: {value}, theirs {expected}");
+        }
+    }
+}
