@@ -93,7 +93,7 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
     } else {
         pickled(source)?
     };
-    sizes::check(model.config.encoder(), &model.tensors)?;
+    sizes::check(&model.config, &model.tensors)?;
     let mut config = recipe::fitted(model.config)?;
     if source.is_dir() {
         recipe::apply_preprocessor(&mut config, source)?;

@@ -2,18 +2,27 @@
 
 use super::{ImportError, Tensors};
 use crate::model::config::hidden_dim;
-use crate::model::{EncoderConfig, RelativePosition};
+use crate::model::{EncoderConfig, ModelConfig, RelativePosition};
 
 /// No size is above it; products of two still have room.
 const LARGEST: usize = 10_000_000;
 /// Patches per side, whose fixed positions no tensor holds.
 const LARGEST_GRID: usize = 256;
 
-/// Refuses an encoder of other sizes than its tensors', which have our names.
-pub(super) fn check(encoder: EncoderConfig<'_>, tensors: &Tensors) -> Result<(), ImportError> {
+/// Refuses a model of other sizes than its tensors', which have our names.
+pub(super) fn check(model: &ModelConfig, tensors: &Tensors) -> Result<(), ImportError> {
     let found = Found(tensors);
+    let encoder = model.encoder();
+    let mut claims = claims(encoder, &found)?;
+    // A fine-tuned model has no decoder any more.
+    let n_layers = found.count("decoder.blocks.");
+    if let ModelConfig::Data2vec2(model) = model
+        && n_layers > 0
+    {
+        claims.push(("decoder.n_layers", model.decoder.n_layers, n_layers));
+    }
     let mut problems = Vec::new();
-    for (key, claimed, found) in claims(encoder, &found)? {
+    for (key, claimed, found) in claims {
         if claimed != found {
             problems.push(format!(
                 "{key} is {claimed} by the config and {found} by the tensors"
@@ -28,11 +37,11 @@ pub(super) fn check(encoder: EncoderConfig<'_>, tensors: &Tensors) -> Result<(),
     }
 }
 
-/// Sizes that tensors tell: the key, the config's value and the tensors'.
-fn claims(
-    encoder: EncoderConfig<'_>,
-    found: &Found<'_>,
-) -> Result<Vec<(&'static str, usize, usize)>, ImportError> {
+/// A key, the config's value, and the tensors'.
+type Claim = (&'static str, usize, usize);
+
+/// An encoder's sizes that tensors tell.
+fn claims(encoder: EncoderConfig<'_>, found: &Found<'_>) -> Result<Vec<Claim>, ImportError> {
     let mlp_ratio = match encoder {
         EncoderConfig::Vit1(config) => config.mlp_ratio,
         EncoderConfig::Vit2(config) => config.mlp_ratio,

@@ -1,9 +1,10 @@
-//! Configs that claim sizes of which the tensors know nothing.
+//! What a Hugging Face config claims, and what it leaves out.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use understudy::import::hugging_face::{
     audio::AudioFolder, text::TextFolder, vision::VisionFolder,
 };
@@ -11,24 +12,79 @@ use understudy::import::import;
 
 use super::{hugging_face_cases, told};
 
+/// What we read of the config of a case, as the library has it by default.
+fn defaults(case: &Path) -> Map<String, Value> {
+    let defaults = match told(case)["modality"].as_str().unwrap() {
+        "audio" => json!(AudioFolder::default()),
+        "text" => json!(TextFolder::default()),
+        _ => json!(VisionFolder::default()),
+    };
+    let Value::Object(defaults) = defaults else {
+        unreachable!("a struct is an object")
+    };
+    defaults
+}
+
+fn config_of(case: &Path) -> Value {
+    serde_json::from_slice(&fs::read(case.join("config.json")).unwrap()).unwrap()
+}
+
+/// A folder with the weights of `case` and any config.
+fn with_config(case: &Path, folder: &Path, config: &Value) {
+    fs::create_dir_all(folder).unwrap();
+    let weights = "model.safetensors";
+    if !folder.join(weights).exists() {
+        fs::copy(case.join(weights), folder.join(weights)).unwrap();
+    }
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}
+
+#[test]
+fn a_key_that_is_left_out_is_the_default() {
+    for case in hugging_face_cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let [source, a, b] = ["source", "a", "b"].map(|name| folder.path().join(name));
+        let mut config = config_of(&case);
+        let n_keys = config.as_object().unwrap().len();
+        let defaults = defaults(&case);
+        let keys = config.as_object_mut().unwrap();
+        keys.retain(|key, value| defaults.get(key) != Some(value));
+        assert!(keys.len() < n_keys);
+        with_config(&case, &source, &config);
+        import(&case, &a).unwrap();
+        import(&source, &b).unwrap();
+        let [a, b] = [a, b].map(|path| fs::read(path.join("config.toml")).unwrap());
+        assert_eq!(a, b, "{}", case.display());
+    }
+}
+
+#[test]
+fn what_our_text_model_cannot_be_is_refused() {
+    let is_language = |case: &&PathBuf| told(case)["head"] == "mlm";
+    let Some(case) = hugging_face_cases()
+        .into_iter()
+        .find(|case| is_language(&case))
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let [source, to] = ["source", "to"].map(|name| folder.path().join(name));
+    let mut config = config_of(&case);
+    config["is_decoder"] = json!(true);
+    with_config(&case, &source, &config);
+    let error = import(&source, &to).unwrap_err().to_string();
+    assert!(error.contains("is_decoder"), "{error}");
+    assert!(!to.exists());
+}
+
 #[test]
 fn a_size_that_cannot_be_is_refused_before_it_is_made() {
     for case in hugging_face_cases() {
-        let ours = match told(&case)["modality"].as_str().unwrap() {
-            "audio" => json!(AudioFolder::default()),
-            "text" => json!(TextFolder::default()),
-            _ => json!(VisionFolder::default()),
-        };
-        let config: Value =
-            serde_json::from_slice(&fs::read(case.join("config.json")).unwrap()).unwrap();
+        let config = config_of(&case);
         let folder = tempfile::tempdir().unwrap();
         let [source, to] = ["source", "to"].map(|name| folder.path().join(name));
-        fs::create_dir(&source).unwrap();
-        let weights = "model.safetensors";
-        fs::copy(case.join(weights), source.join(weights)).unwrap();
-
         let mut n_claims = 0;
-        for (key, value) in ours.as_object().unwrap() {
+        for (key, value) in &defaults(&case) {
             for claim in [0_u64, 1_000_000_000, u64::MAX] {
                 let mut config = config.clone();
                 match value {
@@ -40,7 +96,7 @@ fn a_size_that_cannot_be_is_refused_before_it_is_made() {
                 if key == "pad_token_id" && claim == 0 {
                     continue;
                 }
-                fs::write(source.join("config.json"), config.to_string()).unwrap();
+                with_config(&case, &source, &config);
                 let start = Instant::now();
                 let found = import(&source, &to);
                 assert!(found.is_err(), "{key} = {claim} of {}", case.display());

@@ -104,7 +104,7 @@ fn a_config_that_says_nothing_is_the_librarys() {
         for (key, value) in of(medium).as_object().unwrap() {
             let expected = &theirs[medium][key];
             let is_equal = match (value.as_f64(), expected.as_f64()) {
-                (Some(found), Some(expected)) => found == expected,
+                (Some(found), Some(expected)) => found.to_bits() == expected.to_bits(),
                 _ => value == expected,
             };
             assert!(is_equal, "{medium} {key}: {value}, theirs {expected}");

@@ -95,6 +95,6 @@ pub(super) fn take_heads(name: &str, tensors: Tensors) -> Result<(Tensors, Tenso
 
 /// fairseq's name of a head's parameter of ours.
 pub(crate) fn their_head(ours: &str) -> Option<String> {
-    let tables = WRAPPERS.iter().map(|wrapper| wrapper.heads);
-    tables.filter_map(|heads| names::theirs(heads, ours)).next()
+    let mut tables = WRAPPERS.iter().map(|wrapper| wrapper.heads);
+    tables.find_map(|heads| names::theirs(heads, ours))
 }
