@@ -3,6 +3,7 @@
 //! Each parameter has its own stream of the counter-based generator, keyed by seed and name: the
 //! values are the same on every device and whatever else a model has.
 
+mod filter_bank;
 mod rules;
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -43,6 +44,13 @@ pub enum Rule {
     },
     /// Uniform from 0 to 1.
     Unit,
+    /// A convolution over a wave that begins as a short-time Fourier transform.
+    Fourier,
+    /// A convolution that begins as low-pass filters of random mixtures.
+    LowPass {
+        /// Standard deviation of the mixtures.
+        std: f64,
+    },
 }
 
 /// Writes a student's initial values, as the reference draws them.
@@ -62,16 +70,28 @@ pub fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str) -> Rule) 
 /// The values of one parameter, row-major.
 fn draw(rule: Rule, shape: &[usize], seed: u64, name: &str) -> Vec<f32> {
     let mut rng = Rng::for_name(seed, Purpose::Init, name);
-    let width = shape.last().copied().unwrap_or(1);
-    let value = |place: usize| match rule {
-        Rule::Constant(value) => value as f32,
-        Rule::Table { zero_row, .. } if place / width == zero_row => 0.0,
-        Rule::Normal { std } | Rule::Table { std, .. } => (rng.normal() * std) as f32,
-        Rule::TruncNormal { std, scale } => (within_one(&mut rng) * std * scale) as f32,
-        Rule::Uniform { bound } => rng.range(-bound, bound) as f32,
-        Rule::Unit => rng.range(0.0, 1.0) as f32,
+    let n: usize = shape.iter().product();
+    let mut each = |value: &dyn Fn(&mut Rng) -> f64| {
+        let values = (0..n).map(|_| value(&mut rng) as f32);
+        values.collect()
     };
-    (0..shape.iter().product()).map(value).collect()
+    match rule {
+        Rule::Constant(value) => vec![value as f32; n],
+        Rule::Normal { std } => each(&|rng| rng.normal() * std),
+        Rule::TruncNormal { std, scale } => each(&|rng| within_one(rng) * std * scale),
+        Rule::Uniform { bound } => each(&|rng| rng.range(-bound, bound)),
+        Rule::Unit => each(&|rng| rng.range(0.0, 1.0)),
+        Rule::Table { std, zero_row } => {
+            let width = shape.last().copied().unwrap_or(1);
+            let value = |place: usize| match place / width == zero_row {
+                true => 0.0,
+                false => (rng.normal() * std) as f32,
+            };
+            (0..n).map(value).collect()
+        }
+        Rule::Fourier => filter_bank::fourier(shape),
+        Rule::LowPass { std } => filter_bank::low_pass(shape, std, &mut rng),
+    }
 }
 
 /// A standard normal number in [−1, 1].

@@ -109,6 +109,7 @@ fn audio1(cfg: &Cfg<'_>) -> Result<AudioConfig, ImportError> {
     Ok(AudioConfig {
         conv_dim,
         conv_layers,
+        filter_bank: false,
         embed_dim,
         pos_conv_depth,
         pos_conv_kernel: (cfg.size("conv_pos")? / pos_conv_depth.max(1)).max(3),
@@ -212,6 +213,7 @@ fn audio2(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<AudioConfig, ImportError> 
     Ok(AudioConfig {
         conv_dim,
         conv_layers,
+        filter_bank: false,
         embed_dim: cfg.size("embed_dim")?,
         pos_conv_depth,
         pos_conv_kernel: (encoder.size("conv_pos_width")? / pos_conv_depth.max(1)).max(3),

@@ -68,8 +68,11 @@ fn audio(name: &str, config: &AudioConfig) -> Rule {
             .conv_layers
             .get(layer_idx)
             .map_or(1, |layer| layer[0]);
-        return Rule::Normal {
-            std: (2.0 / (n_in * kernel) as f64).sqrt(),
+        let std = (2.0 / (n_in * kernel) as f64).sqrt();
+        return match layer_idx {
+            _ if !config.filter_bank => Rule::Normal { std },
+            0 => Rule::Fourier,
+            _ => Rule::LowPass { std },
         };
     }
     match name {
@@ -250,6 +253,15 @@ mod tests {
         ];
         check(&audio1, &both);
         check(&audio2, &both);
+        let mut bank = audio2.clone();
+        let ModelConfig::Data2vec2(config) = &mut bank else {
+            unreachable!()
+        };
+        config.audio.as_mut().expect("audio").filter_bank = true;
+        let rule = |layer| of(&format!("encoder.local.layers.{layer}.conv.weight"), &bank);
+        assert_eq!(rule(0), Rule::Fourier);
+        let std = 0.125_f64.sqrt();
+        assert_eq!(rule(1), Rule::LowPass { std });
         let head = inputs(16.0);
         check(
             &audio1,

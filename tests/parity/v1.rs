@@ -65,6 +65,7 @@ pub(crate) fn audio(case: &Case) -> Method {
     let audio = AudioConfig {
         conv_dim,
         conv_layers,
+        filter_bank: false,
         embed_dim,
         pos_conv_depth,
         pos_conv_kernel: (size(config, "conv_pos") / pos_conv_depth).max(3),

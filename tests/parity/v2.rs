@@ -123,6 +123,7 @@ fn audio(config: &Value) -> AudioConfig {
     AudioConfig {
         conv_dim,
         conv_layers,
+        filter_bank: false,
         embed_dim: size(config, "embed_dim"),
         pos_conv_depth,
         pos_conv_kernel: (size(encoder, "conv_pos_width") / pos_conv_depth).max(3),

@@ -104,6 +104,7 @@ impl AudioFolder {
         Ok(AudioConfig {
             conv_dim,
             conv_layers: layers.map(|(&kernel, &stride)| [kernel, stride]).collect(),
+            filter_bank: false,
             embed_dim: self.hidden_size,
             pos_conv_depth: self.num_conv_pos_embeddings,
             pos_conv_kernel: self.conv_pos_kernel_size,

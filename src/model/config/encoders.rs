@@ -74,6 +74,10 @@ pub struct AudioConfig {
     /// Kernel and stride of each of them, the first first; `[[10, 5], [3, 2], [3, 2], [3, 2],
     /// [3, 2], [2, 2], [2, 2]]`, 400 frames a position and 320 from one to the next.
     pub conv_layers: Vec<[usize; 2]>,
+    /// Whether they start as a filter bank (the first as a short-time Fourier transform, the others
+    /// as low-pass filters of random mixtures) instead of at random; in no published recipe.
+    #[serde(default)]
+    pub filter_bank: bool,
     /// Width; 768 for B, 1024 for L.
     pub embed_dim: usize,
     /// Convolutions that give positions; 5.
@@ -218,6 +222,10 @@ impl EncoderConfig<'_> {
                     !config.conv_layers.is_empty()
                         && config.conv_layers.iter().flatten().all(|&n| n > 0),
                     || "conv_layers: every convolution needs a kernel and a stride".to_owned(),
+                );
+                check.require(
+                    !config.filter_bank || config.conv_dim.is_multiple_of(2),
+                    || "filter_bank: conv_dim must be even, cosines and sines".to_owned(),
                 );
                 check.odd("pos_conv_kernel", config.pos_conv_kernel);
                 check.divides(

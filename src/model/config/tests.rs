@@ -76,6 +76,7 @@ pub(crate) fn tiny_audio() -> AudioConfig {
     AudioConfig {
         conv_dim: 8,
         conv_layers: vec![[10, 3], [2, 2]],
+        filter_bank: false,
         embed_dim: 16,
         pos_conv_depth: 2,
         pos_conv_kernel: 5,
