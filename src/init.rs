@@ -83,9 +83,12 @@ fn draw(rule: Rule, shape: &[usize], seed: u64, name: &str) -> Vec<f32> {
         Rule::Unit => each(&|rng| rng.range(0.0, 1.0)),
         Rule::Table { std, zero_row } => {
             let width = shape.last().copied().unwrap_or(1);
-            let value = |place: usize| match place / width == zero_row {
-                true => 0.0,
-                false => (rng.normal() * std) as f32,
+            let value = |place: usize| {
+                if place / width == zero_row {
+                    0.0
+                } else {
+                    (rng.normal() * std) as f32
+                }
             };
             (0..n).map(value).collect()
         }

@@ -25,4 +25,5 @@ pub mod pretrained;
 pub mod schedule;
 mod signals;
 pub mod train;
+pub mod vectors;
 pub mod weights;

@@ -11,7 +11,7 @@ use tracing_subscriber::prelude::*;
 use understudy::config::{ConfigError, RunConfig};
 use understudy::device::DeviceError;
 use understudy::embed::{Embed, EmbedError};
-use understudy::evaluate::{EvaluateError, RunEvaluateError};
+use understudy::evaluate::{EvaluateError, Of, RunEvaluateError};
 use understudy::pretrained::{PretrainedError, Whose};
 use understudy::train::{Ending, Resume, TrainError};
 use understudy_pipelines::budget::parse_bytes;
@@ -70,6 +70,9 @@ struct Evaluate {
     /// Whose weights [default: the teacher's, if there is one]
     #[arg(long)]
     weights: Option<Whose>,
+    /// Classify single frames of recordings, each with its recording's label, instead of recordings.
+    #[arg(long)]
+    frames: bool,
     /// Change a value of the run's config, for example data.val=other/val.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -226,7 +229,8 @@ fn default_run(config: &str) -> String {
 fn evaluate(args: &Evaluate) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
     let run = Folder::open(&args.run, &StoreOptions::default())?;
-    let table = understudy::evaluate::run(&run, args.weights, &args.set, &device)?;
+    let of = if args.frames { Of::Frames } else { Of::Samples };
+    let table = understudy::evaluate::run(&run, args.weights, of, &args.set, &device)?;
     print(&table.to_string())
 }
 
@@ -321,7 +325,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             error.downcast_ref(),
             Some(
                 RunEvaluateError::Pretrained(PretrainedError::Config(_))
-                    | RunEvaluateError::Evaluate(EvaluateError::NoVal | EvaluateError::Mix)
+                    | RunEvaluateError::Evaluate(
+                        EvaluateError::NoVal | EvaluateError::Mix | EvaluateError::NoFrames
+                    )
             )
         )
         || matches!(

@@ -43,7 +43,13 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
     }
 
     tracing::info!("4/4  evaluating: k-NN and a linear probe on frozen features");
-    let table = evaluate::run(&run.as_path().into(), None, &[], device)?;
+    let table = evaluate::run(
+        &run.as_path().into(),
+        None,
+        evaluate::Of::Samples,
+        &[],
+        device,
+    )?;
     for line in table.to_string().lines() {
         tracing::info!("{line}");
     }

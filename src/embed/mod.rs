@@ -6,7 +6,7 @@
 
 mod progress;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
@@ -22,6 +22,7 @@ use crate::evaluate::features::batch_size;
 use crate::model::{Encoder, EncoderConfig, Media, mean};
 use crate::pretrained::{Pretrained, PretrainedError, STUDENT, TEACHER, Whose};
 use crate::signals::Signals;
+use crate::vectors::Vectors;
 
 /// What to make of which samples, and where it goes.
 #[derive(Debug, Clone)]
@@ -133,43 +134,16 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     Ok(features.finish()?)
 }
 
-/// What an encoder makes of a batch, on the host.
-struct Vectors {
-    /// How many there are of each sample, where it is not one.
-    of_each: Option<Vec<usize>>,
-    /// `[vectors of all samples, D]`.
-    values: Vec<f32>,
-}
-
 fn vectors(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media, wanted: &Embed) -> Vectors {
     let hidden = match wanted.layer {
         Some(n_blocks) => encoder.hidden(config, media, n_blocks),
         None => encoder.features(config, media),
     };
-    if !wanted.frames {
-        let values = on_host(mean(hidden, media.padding(config)));
-        let of_each = None;
-        return Vectors { of_each, values };
+    if wanted.frames {
+        Vectors::per_position(hidden, media.n_positions(config))
+    } else {
+        Vectors::pooled(mean(hidden, media.padding(config)))
     }
-    let [n_samples, n_positions, dim] = hidden.dims();
-    let mut values = on_host(hidden);
-    let of_each = media.n_positions(config);
-    if let Some(of_each) = &of_each {
-        let samples = values.chunks_exact(n_positions * dim).zip(of_each);
-        values = samples
-            .flat_map(|(sample, &n)| &sample[..n * dim])
-            .copied()
-            .collect();
-    }
-    Vectors {
-        of_each: of_each.or_else(|| Some(vec![n_positions; n_samples])),
-        values,
-    }
-}
-
-fn on_host<const R: usize>(x: Tensor<R>) -> Vec<f32> {
-    x.try_into_vec_as()
-        .expect("the device gives back what it computed")
 }
 
 /// What tells these features from others.
@@ -229,7 +203,7 @@ mod tests {
     use std::path::Path;
 
     use burn::module::Module;
-    use burn::tensor::TensorData;
+    use burn::tensor::{Tensor, TensorData};
 
     use super::*;
     use crate::config::RunConfig;

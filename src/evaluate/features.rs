@@ -1,5 +1,7 @@
 //! One pass over a labelled set: what an encoder makes of each sample.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
@@ -9,6 +11,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use super::EvaluateError;
 use crate::batch;
 use crate::model::ModelConfig;
+use crate::vectors::Vectors;
 
 /// Samples that go through an encoder together. Recordings come whole, and attention's memory grows
 /// with the square of the longest: 35 s in Base's 12 heads are 150 MB each.
@@ -28,12 +31,32 @@ pub struct Features {
     pub dim: usize,
     /// Class numbers, `[n]`, below the number of classes.
     pub labels: Vec<usize>,
+    /// Rows of each sample, where it is not one.
+    pub of_each: Option<Vec<usize>>,
 }
 
 impl Features {
     /// Rows.
     pub fn n(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Samples.
+    pub fn n_samples(&self) -> usize {
+        self.of_each.as_ref().map_or(self.n(), Vec::len)
+    }
+
+    /// The rows of each sample.
+    pub(super) fn samples(&self) -> Vec<Range<usize>> {
+        let mut end = 0;
+        let next = |n: usize| {
+            end += n;
+            end - n..end
+        };
+        match &self.of_each {
+            Some(of_each) => of_each.iter().copied().map(next).collect(),
+            None => std::iter::repeat_n(1, self.n()).map(next).collect(),
+        }
     }
 
     /// The values as `[n, dim]` on `device`.
@@ -54,11 +77,11 @@ pub struct Split {
     pub n_classes: usize,
 }
 
-/// Runs `encode` (a batch to `[B, D]`) over `data.train` and `data.val`.
+/// Runs `encode` over `data.train` and `data.val`.
 pub fn split(
     (data, model): (&DataConfig, &ModelConfig),
     threads: usize,
-    mut encode: impl FnMut(Batch) -> Tensor<2>,
+    mut encode: impl FnMut(Batch) -> Vectors,
 ) -> Result<Split, EvaluateError> {
     let train_url = data.train.one().ok_or(EvaluateError::Mix)?;
     let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
@@ -134,18 +157,20 @@ fn collect(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     url: &str,
     n_classes: Option<usize>,
-    encode: &mut impl FnMut(Batch) -> Tensor<2>,
+    encode: &mut impl FnMut(Batch) -> Vectors,
 ) -> Result<Features, EvaluateError> {
     let mut features = Features {
         values: Vec::new(),
         dim: 0,
         labels: Vec::new(),
+        of_each: None,
     };
     for batch in batches {
         let batch = batch?;
         if batch.labels.len() != batch.n_samples {
             return Err(EvaluateError::NoLabels { url: url.into() });
         }
+        let mut labels = Vec::with_capacity(batch.n_samples);
         for (&label, sample) in batch.labels.iter().zip(&batch.samples) {
             let known = usize::try_from(label)
                 .ok()
@@ -158,17 +183,24 @@ fn collect(
                     n_classes,
                 });
             };
-            features.labels.push(label);
+            labels.push(label);
         }
-        let n_samples = batch.n_samples;
         let encoded = encode(batch);
-        let [n, dim] = encoded.dims();
-        assert_eq!(n, n_samples, "an encoder gives one row per sample");
-        let values = encoded
-            .try_into_vec_as()
-            .expect("the device gives back what it computed");
-        features.values.extend::<Vec<f32>>(values);
-        features.dim = dim;
+        if let Some(of_each) = encoded.of_each {
+            let repeated = labels.iter().zip(&of_each);
+            labels = repeated
+                .flat_map(|(&label, &n)| std::iter::repeat_n(label, n))
+                .collect();
+            features.of_each.get_or_insert_default().extend(of_each);
+        }
+        assert_eq!(
+            encoded.values.len(),
+            labels.len() * encoded.dim,
+            "an encoder gives every sample its rows"
+        );
+        features.values.extend(encoded.values);
+        features.labels.extend(labels);
+        features.dim = encoded.dim;
     }
     if features.labels.is_empty() {
         return Err(EvaluateError::Empty { url: url.into() });
@@ -182,13 +214,16 @@ mod tests {
     use understudy_pipelines::batch::{Media, SampleId};
 
     /// The values themselves, black −1 and white 1.
-    fn pixels(batch: Batch) -> Tensor<2> {
+    fn pixels(batch: Batch) -> Vectors {
         let Media::Images { pixels, .. } = batch.media else {
             unreachable!()
         };
         let values: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect();
-        let data = burn::tensor::TensorData::new(values, [batch.n_samples, 12]);
-        Tensor::from_data(data, &Device::flex())
+        Vectors {
+            of_each: None,
+            values,
+            dim: 12,
+        }
     }
 
     /// Two grey 2×2 pictures a batch, black and white.
@@ -228,6 +263,21 @@ mod tests {
         assert_eq!(features.labels, [1, 0, 2, 1]);
         let firsts: Vec<f32> = features.values.iter().step_by(12).copied().collect();
         assert_eq!(firsts, [-1.0, 1.0, -1.0, 1.0]);
+    }
+
+    #[test]
+    fn rows_of_one_sample_have_its_label_and_stay_together() {
+        // The 24 values of two pictures as six rows, four of them the first one's.
+        let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, &[2, 1]))];
+        let mut in_rows = |batch| Vectors {
+            of_each: Some(vec![4, 2]),
+            dim: 4,
+            ..pixels(batch)
+        };
+        let features = collect(batches.into_iter(), "set/val", Some(3), &mut in_rows);
+        let features = features.expect("features");
+        assert_eq!(features.labels, [1, 1, 1, 1, 0, 0, 2, 2, 2, 2, 1, 1]);
+        assert_eq!(features.samples(), [0..4, 4..6, 6..10, 10..12]);
     }
 
     #[test]

@@ -117,6 +117,7 @@ mod tests {
             values: rows.iter().flat_map(|(row, _)| *row).collect(),
             dim: 2,
             labels: rows.iter().map(|(_, label)| *label).collect(),
+            of_each: None,
         }
     }
 

@@ -3,18 +3,36 @@
 use realfft::RealFftPlanner;
 
 /// Filters, from 0 Hz to half the rate, evenly spaced in mel.
-const N_MELS: usize = 80;
+pub(super) const N_MELS: usize = 80;
 /// Window of 25 ms and hop of 10 ms at 16 kHz, as speech recognisers take them.
 const WINDOW_SECS: f64 = 0.025;
 const HOP_SECS: f64 = 0.010;
 /// Kept from the logarithm of silence.
 const FLOOR: f32 = 1e-6;
 
-/// Mean and standard deviation over time of each log-mel channel, `[2 · 80]`.
+/// Mean and standard deviation over time of each channel of [`frames`], `[2 · 80]`.
+pub(super) fn statistics(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
+    let frames = frames(wave, sample_rate_hz);
+    let n = (frames.len() / N_MELS) as f64;
+    let (mut sums, mut squares) = (vec![0.0; N_MELS], vec![0.0; N_MELS]);
+    for (place, &value) in frames.iter().enumerate() {
+        let value = f64::from(value);
+        sums[place % N_MELS] += value;
+        squares[place % N_MELS] += value * value;
+    }
+    let means = sums.iter().map(|sum| sum / n);
+    let deviations = sums
+        .iter()
+        .zip(&squares)
+        .map(|(sum, square)| (square / n - (sum / n).powi(2)).max(0.0).sqrt());
+    means.chain(deviations).map(|value| value as f32).collect()
+}
+
+/// The log-mel spectrogram, `[frames · 80]`, a frame every 10 ms.
 ///
 /// `wave` is mono at `sample_rate_hz`; one that is shorter than a window is taken as padded with
 /// zeros. Hann window, power spectrum, triangular filters on the HTK mel scale.
-pub(super) fn statistics(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
+pub(super) fn frames(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
     let rate = f64::from(sample_rate_hz);
     let window_len = (WINDOW_SECS * rate) as usize;
     let hop = ((HOP_SECS * rate) as usize).max(1);
@@ -28,8 +46,8 @@ pub(super) fn statistics(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
     let filters = filters(fft.len(), rate);
     let (mut input, mut spectrum) = (fft.make_input_vec(), fft.make_output_vec());
 
-    let (mut sums, mut squares) = (vec![0.0; N_MELS], vec![0.0; N_MELS]);
     let n_frames = wave.len().saturating_sub(window_len) / hop + 1;
+    let mut values = Vec::with_capacity(n_frames * N_MELS);
     for frame in 0..n_frames {
         let from = &wave[frame * hop..];
         input.fill(0.0);
@@ -38,23 +56,14 @@ pub(super) fn statistics(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
         }
         fft.process(&mut input, &mut spectrum)
             .expect("buffers of the length that the plan made");
-        for (mel, filter) in filters.iter().enumerate() {
-            let power: f32 = filter
+        values.extend(filters.iter().map(|filter| {
+            let weighted = filter
                 .iter()
-                .map(|&(bin, weight)| weight * spectrum[bin].norm_sqr())
-                .sum();
-            let value = f64::from((power + FLOOR).ln());
-            sums[mel] += value;
-            squares[mel] += value * value;
-        }
+                .map(|&(bin, weight)| weight * spectrum[bin].norm_sqr());
+            (weighted.sum::<f32>() + FLOOR).ln()
+        }));
     }
-    let n = n_frames as f64;
-    let means = sums.iter().map(|sum| sum / n);
-    let deviations = sums
-        .iter()
-        .zip(&squares)
-        .map(|(sum, square)| (square / n - (sum / n).powi(2)).max(0.0).sqrt());
-    means.chain(deviations).map(|value| value as f32).collect()
+    values
 }
 
 /// Each filter's bins of an FFT of `n_fft` points with their weights.

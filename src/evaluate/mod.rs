@@ -12,12 +12,15 @@ mod run;
 pub mod table;
 mod unlearned;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
+use serde::Serialize;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
+use understudy_pipelines::config::Modality;
 
 use crate::batch::VocabularyError;
 use crate::model::ModelConfig;
+use crate::vectors::Vectors;
 
 pub use features::{Features, Split};
 pub use knn::{Knn, knn};
@@ -25,24 +28,39 @@ pub use probe::{Probe, probe};
 pub use run::{RunEvaluateError, run};
 pub use table::{Row, Table};
 
-/// An encoder with the name of its row: a batch to `[B, D]`.
-pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> Tensor<2> + 'a>);
+/// An encoder with the name of its row.
+pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> Vectors + 'a>);
+
+/// What is classified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Of {
+    /// Samples, by what an encoder makes of the whole of each.
+    Samples,
+    /// Single frames of recordings, each with its recording's label.
+    Frames,
+}
 
 /// Judges every encoder of the kind `model`, and features without learning after them, on
 /// `data.train` and `data.val`.
 ///
 /// Each encoder takes a pass of its own over both sets, so that only one's features are in memory.
-/// `threads` decode; `seed` chooses the rows that the probe holds out. All work without gradients
+/// `threads` decode; `seed` chooses the samples that the probe holds out. All work without gradients
 /// is the caller's care: the encoders must hold inner (not autodiff) tensors, and `device` be such.
 pub fn compare(
     (data, model): (&DataConfig, &ModelConfig),
+    of: Of,
     encoders: Vec<Encoder<'_>>,
     seed: u64,
     threads: usize,
     device: &Device,
 ) -> Result<Table, EvaluateError> {
-    let unlearned = unlearned::unlearned(data, threads, device)?;
+    if of == Of::Frames && !matches!(data.modality(), Some(Modality::Audio(_))) {
+        return Err(EvaluateError::NoFrames);
+    }
+    let unlearned = unlearned::unlearned(data, of, threads, device)?;
     let mut table = Table {
+        of,
         n_train: 0,
         n_val: 0,
         n_classes: 0,
@@ -51,7 +69,7 @@ pub fn compare(
     for (name, encode) in encoders.into_iter().chain([unlearned]) {
         let split = features::split((data, model), threads, encode)?;
         table.rows.push(Row::new(name, &split, seed, device));
-        (table.n_train, table.n_val) = (split.train.n(), split.val.n());
+        (table.n_train, table.n_val) = (split.train.n_samples(), split.val.n_samples());
         table.n_classes = split.n_classes;
     }
     Ok(table)
@@ -61,6 +79,9 @@ pub fn compare(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
+    /// Frames of what has none.
+    #[error("only recordings have frames; leave out --frames")]
+    NoFrames,
     /// There is nothing to judge by.
     #[error(
         "data.val: not set; evaluation needs a labelled set apart from data.train \

@@ -5,7 +5,9 @@
 //! learning rate, batch size or number of epochs to tune and two encoders differ by their features
 //! alone; rows go through the device in chunks, and a pass over them is two products of
 //! `[n, d] · [d, c]`. The strength of the L2 penalty is the one choice, made on a tenth of the
-//! training rows that is held out.
+//! training samples that is held out.
+
+use std::ops::Range;
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -17,7 +19,7 @@ use super::{Features, Split};
 /// Strengths λ of the penalty λ / 2 · |W|² beside the mean loss, strongest first: each fit starts
 /// where the one before ended.
 const STRENGTHS: [f64; 8] = [10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
-/// One row in so many is held out to choose the strength.
+/// One sample in so many is held out to choose the strength.
 const HELD_OUT: usize = 10;
 /// What float32 can still resolve of a mean loss and its gradient.
 const STOP: Stop = Stop {
@@ -51,17 +53,19 @@ pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
         (features.to_device(device) - row(&shift)) * row(&scale)
     };
 
-    // Held-out rows come last, so that both parts are one run of rows.
-    let mut order: Vec<usize> = (0..split.train.n()).collect();
-    Rng::for_name(seed, Purpose::Order, "probe").shuffle(&mut order);
+    // Held-out rows come last, so that both parts are one run of rows, and no sample is in both.
+    let mut samples = split.train.samples();
+    Rng::for_name(seed, Purpose::Order, "probe").shuffle(&mut samples);
+    let n_fitted_samples = samples.len() - samples.len() / HELD_OUT;
+    let n_fitted = samples[..n_fitted_samples].iter().map(Range::len).sum();
+    let order: Vec<usize> = samples.into_iter().flatten().collect();
     let labels: Vec<usize> = order.iter().map(|row| split.train.labels[*row]).collect();
     let order: Vec<i64> = order.into_iter().map(|row| row as i64).collect();
     let order = Tensor::<1, Int>::from_data(TensorData::new(order, [labels.len()]), device);
     let x = standardise(&split.train).select(0, order);
     let train = Rows::new(x, &labels, n_classes);
 
-    let n_held_out = labels.len() / HELD_OUT;
-    let n_fitted = labels.len() - n_held_out;
+    let n_held_out = labels.len() - n_fitted;
     let mut weights = vec![0.0; (split.train.dim + 1) * n_classes];
     let mut strength = STRENGTHS[0];
     if n_held_out > 0 {
@@ -257,6 +261,7 @@ mod tests {
             values: Vec::new(),
             dim,
             labels: Vec::new(),
+            of_each: None,
         };
         for i in 0..n {
             let class = i % n_classes;

@@ -5,11 +5,12 @@ use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::store::Folder;
 
-use super::{Encoder as Row, EvaluateError, Table, compare};
+use super::{Encoder as Row, EvaluateError, Of, Table, compare};
 use crate::batch;
 use crate::model::{self, Encoder, EncoderConfig, Media};
 use crate::objective::Data2Vec;
 use crate::pretrained::{Pretrained, PretrainedError, Whose};
+use crate::vectors::Vectors;
 
 /// Why a run cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +25,14 @@ pub enum RunEvaluateError {
 }
 
 /// Compares the encoder at `run` (a run or a checkpoint) with the same one untrained and with
-/// features without learning, and writes the table to the run's folder as `evaluate-step-N-WEIGHTS.json`.
+/// features without learning, and writes the table to the run's folder as
+/// `evaluate-step-N-WEIGHTS.json` (of frames, `evaluate-step-N-WEIGHTS-frames.json`).
 ///
 /// `set` changes values of the run's config. The run may also be an imported model.
 pub fn run(
     run: &Folder,
     whose: Option<Whose>,
+    of: Of,
     set: &[String],
     device: &Device,
 ) -> Result<Table, RunEvaluateError> {
@@ -43,21 +46,27 @@ pub fn run(
     let untrained = Data2Vec::initialised(config.model.clone(), config.seed, device);
     let untrained = untrained.student.valid().encoder;
 
-    let pooled = |encoder: &Encoder, batch: Batch| {
+    let vectors = |encoder: &Encoder, batch: Batch| {
         let media = batch::media(batch.media, batch.n_samples, &config.data, device).0;
-        match config.model.encoder() {
-            of @ EncoderConfig::Audio(_) => statistics(encoder, of, &media),
-            of => encoder.pooled(of, &media),
+        let config = config.model.encoder();
+        match (of, config) {
+            (Of::Frames, _) => {
+                Vectors::per_position(encoder.features(config, &media), media.n_positions(config))
+            }
+            (Of::Samples, EncoderConfig::Audio(_)) => {
+                Vectors::pooled(statistics(encoder, config, &media))
+            }
+            (Of::Samples, _) => Vectors::pooled(encoder.pooled(config, &media)),
         }
     };
     let name = pretrained.whose.name();
     let encoders: Vec<Row<'_>> = vec![
-        (name, Box::new(|batch| pooled(&encoder, batch))),
-        ("untrained", Box::new(|batch| pooled(&untrained, batch))),
+        (name, Box::new(|batch| vectors(&encoder, batch))),
+        ("untrained", Box::new(|batch| vectors(&untrained, batch))),
     ];
     let threads = config.threads.data.unwrap_or(1);
     let kind = (&config.data, &config.model);
-    let table = compare(kind, encoders, config.seed, threads, device)?;
+    let table = compare(kind, of, encoders, config.seed, threads, device)?;
     if let Err(error) = write(&table, &pretrained) {
         tracing::warn!("the table is not kept: {error}");
     }
@@ -74,11 +83,15 @@ fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media) -> Te
     Tensor::cat(vec![means, variances.sqrt()], 1)
 }
 
-/// Writes `evaluate-step-N-WEIGHTS.json` to the run's folder: a checkpoint may be removed later.
+/// Writes the table to the run's folder: a checkpoint may be removed later.
 fn write(table: &Table, pretrained: &Pretrained) -> Result<(), understudy_pipelines::Error> {
     let parent = pretrained.folder.parent();
     let step = parent.as_ref().map_or("step", |(_, name)| name);
-    let name = format!("evaluate-{step}-{}.json", pretrained.whose.name());
+    let of = match table.of {
+        Of::Samples => "",
+        Of::Frames => "-frames",
+    };
+    let name = format!("evaluate-{step}-{}{of}.json", pretrained.whose.name());
     let run = parent
         .as_ref()
         .and_then(|(parent, _)| match parent.parent() {

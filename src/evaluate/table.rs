@@ -6,14 +6,16 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::features::Split;
-use super::{knn, probe};
+use super::{Of, knn, probe};
 
 /// Encoders, one a row, judged on the same two sets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
-    /// Pictures that the classifiers learned from.
+    /// What is classified.
+    pub of: Of,
+    /// Samples that the classifiers learned from.
     pub n_train: usize,
-    /// Pictures that they were judged by.
+    /// Samples that they were judged by.
     pub n_val: usize,
     /// Classes.
     pub n_classes: usize,
@@ -26,7 +28,7 @@ pub struct Table {
 pub struct Row {
     /// What made the features.
     pub name: String,
-    /// Features per picture.
+    /// Features per sample or frame.
     pub dim: usize,
     /// 20 nearest neighbours by cosine.
     pub knn_top1: f64,
@@ -34,12 +36,13 @@ pub struct Row {
     pub nearest_top1: f64,
     /// Linear probe.
     pub probe_top1: f64,
-    /// Standard error of `probe_top1`: √(p (1 − p) / n).
+    /// Standard error of `probe_top1`: √(p (1 − p) / n). Of frames n counts recordings, as if those
+    /// of one were all right or all wrong.
     pub probe_top1_se: f64,
     /// Linear probe, the class among its five best; absent where there are at most five classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe_top5: Option<f64>,
-    /// L2 penalty of the probe, chosen on a tenth of the training set.
+    /// L2 penalty of the probe, chosen on a tenth of the training samples.
     pub probe_l2: f64,
 }
 
@@ -54,7 +57,7 @@ impl Row {
             knn_top1: knn.top1,
             nearest_top1: knn.nearest_top1,
             probe_top1: probe.top1,
-            probe_top1_se: (probe.top1 * (1.0 - probe.top1) / split.val.n() as f64).sqrt(),
+            probe_top1_se: (probe.top1 * (1.0 - probe.top1) / split.val.n_samples() as f64).sqrt(),
             probe_top5: probe.top5,
             probe_l2: probe.strength,
         }
@@ -72,14 +75,19 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            of,
             n_train,
             n_val,
             n_classes,
             rows,
         } = self;
+        let of = match of {
+            Of::Samples => "",
+            Of::Frames => ", frame by frame",
+        };
         writeln!(
             f,
-            "{n_classes} classes, {n_train} training and {n_val} validation samples"
+            "{n_classes} classes, {n_train} training and {n_val} validation samples{of}"
         )?;
         writeln!(f, "top-1 in %, linear probe ± one standard error\n")?;
         let width = rows
@@ -126,6 +134,7 @@ mod tests {
     fn columns_stand_under_their_heads() {
         let rows = vec![row("teacher", Some(1.0)), row("raw pixels", None)];
         let table = Table {
+            of: Of::Samples,
             n_train: 5000,
             n_val: 1000,
             n_classes: 10,
@@ -148,6 +157,7 @@ raw pixels   45.1     50.0 ± 1.6       –";
             values: (0..n).map(|i| (i * 7 % 11) as f32).collect(),
             dim: 1,
             labels: (0..n).map(|i| i / 2 % 2).collect(),
+            of_each: None,
         };
         let split = Split {
             train: features(400),
@@ -164,6 +174,7 @@ raw pixels   45.1     50.0 ± 1.6       –";
     fn json_holds_every_figure() {
         let rows = vec![row("teacher", None)];
         let table = Table {
+            of: Of::Frames,
             n_train: 2,
             n_val: 1,
             n_classes: 3,
@@ -173,5 +184,6 @@ raw pixels   45.1     50.0 ± 1.6       –";
         assert_eq!(json["rows"][0]["knn_top1"], 0.4512);
         assert_eq!(json["rows"][0].get("probe_top5"), None);
         assert_eq!(json["n_val"], 1);
+        assert_eq!(json["of"], "frames");
     }
 }

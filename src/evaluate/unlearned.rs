@@ -1,14 +1,15 @@
 //! Features without learning, one kind for each kind of sample: what an encoder must beat.
 
-use burn::tensor::{Device, Tensor, TensorData, module::adaptive_avg_pool2d};
+use burn::tensor::{Device, Tensor, module::adaptive_avg_pool2d};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media as HostMedia};
 use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::bag_of_words::BagOfWords;
-use super::{Encoder, EvaluateError, log_mel};
+use super::{Encoder, EvaluateError, Of, log_mel};
 use crate::model::Media;
+use crate::vectors::Vectors;
 
 /// Side that pictures are pooled down to before they serve as features: 32 · 32 · 3 = 3,072.
 const RAW_SIDE: usize = 32;
@@ -19,23 +20,18 @@ const TEXTS: usize = 256;
 /// The row of features without learning for the kind of sample that `data` is of.
 pub(super) fn unlearned<'a>(
     data: &'a DataConfig,
+    of: Of,
     threads: usize,
     device: &'a Device,
 ) -> Result<Encoder<'a>, EvaluateError> {
     Ok(match data.modality() {
         Some(Modality::Audio(audio)) => {
             let rate = audio.sample_rate_hz;
-            (
-                "log-mel",
-                Box::new(move |batch| log_mels(&batch, rate, device)),
-            )
+            ("log-mel", Box::new(move |batch| log_mels(&batch, rate, of)))
         }
         Some(Modality::Text(_)) => {
             let bag = bag_of(data, threads)?;
-            (
-                "bag of words",
-                Box::new(move |batch| bags(&batch, &bag, device)),
-            )
+            ("bag of words", Box::new(move |batch| bags(&batch, &bag)))
         }
         Some(Modality::Image(_)) | None => {
             let encode = |batch: Batch| {
@@ -43,7 +39,7 @@ pub(super) fn unlearned<'a>(
                 let Media::Images(images) = media else {
                     unreachable!("a set of pictures gives pictures")
                 };
-                raw_pixels(images)
+                Vectors::pooled(raw_pixels(images))
             };
             ("raw pixels", Box::new(encode))
         }
@@ -63,7 +59,7 @@ pub(super) fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
     images.flatten(1, 3)
 }
 
-fn log_mels(batch: &Batch, sample_rate_hz: u32, device: &Device) -> Tensor<2> {
+fn log_mels(batch: &Batch, sample_rate_hz: u32, of: Of) -> Vectors {
     let HostMedia::Audio {
         n_frames,
         waves,
@@ -73,14 +69,28 @@ fn log_mels(batch: &Batch, sample_rate_hz: u32, device: &Device) -> Tensor<2> {
         unreachable!("a set of recordings gives recordings")
     };
     let own = waves.chunks(*n_frames).zip(lengths);
-    rows(
-        own.map(|(wave, &len)| log_mel::statistics(&wave[..len as usize], sample_rate_hz)),
-        device,
-    )
+    let own = own.map(|(wave, &len)| &wave[..len as usize]);
+    match of {
+        Of::Samples => {
+            let rows = own.map(|wave| log_mel::statistics(wave, sample_rate_hz));
+            one_each(rows, 2 * log_mel::N_MELS)
+        }
+        Of::Frames => {
+            let frames: Vec<Vec<f32>> = own
+                .map(|wave| log_mel::frames(wave, sample_rate_hz))
+                .collect();
+            let of_each = frames.iter().map(|frames| frames.len() / log_mel::N_MELS);
+            Vectors {
+                of_each: Some(of_each.collect()),
+                values: frames.concat(),
+                dim: log_mel::N_MELS,
+            }
+        }
+    }
 }
 
-fn bags(batch: &Batch, bag: &BagOfWords, device: &Device) -> Tensor<2> {
-    rows(own_tokens(batch).map(|text| bag.features(text)), device)
+fn bags(batch: &Batch, bag: &BagOfWords) -> Vectors {
+    one_each(own_tokens(batch).map(|text| bag.features(text)), bag.dim())
 }
 
 /// The bag whose words are the commonest tokens of the training set.
@@ -114,10 +124,12 @@ fn own_tokens(batch: &Batch) -> impl Iterator<Item = &[u32]> {
     texts.map(|(text, &len)| &text[..len as usize])
 }
 
-fn rows(rows: impl Iterator<Item = Vec<f32>>, device: &Device) -> Tensor<2> {
-    let rows: Vec<Vec<f32>> = rows.collect();
-    let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
-    Tensor::from_data(TensorData::new(rows.concat(), shape), device)
+fn one_each(rows: impl Iterator<Item = Vec<f32>>, dim: usize) -> Vectors {
+    Vectors {
+        of_each: None,
+        values: rows.flatten().collect(),
+        dim,
+    }
 }
 
 #[cfg(test)]

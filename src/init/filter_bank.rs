@@ -72,7 +72,7 @@ mod tests {
         for (channel, filter) in filters.chunks(kernel).enumerate() {
             let own = channel % 16;
             let gains: Vec<f64> = (0..16)
-                .map(|f| gain(filter, (f as f64 + 0.5) / 32.0))
+                .map(|f| gain(filter, (f64::from(f) + 0.5) / 32.0))
                 .collect();
             for (other, found) in gains.iter().enumerate() {
                 assert!(

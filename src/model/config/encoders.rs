@@ -68,6 +68,10 @@ pub struct Vit2Config {
 /// `[model.data2vec2.audio]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a difference of its own between models"
+)]
 pub struct AudioConfig {
     /// Channels of the convolutions over the wave; 512.
     pub conv_dim: usize,
