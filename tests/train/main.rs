@@ -6,6 +6,7 @@ mod refuse;
 mod remote;
 mod resume;
 mod server;
+mod speech;
 mod spot;
 mod support;
 
