@@ -53,7 +53,7 @@ pub enum Rule {
     },
 }
 
-/// Writes a student's initial values, as the reference draws them.
+/// Writes a student's initial values, as the reference draws them but for a `filter_bank`.
 pub fn network(network: Network, config: &ModelConfig, seed: u64) -> Network {
     initialise(network, seed, |name| rules::of(name, config))
 }

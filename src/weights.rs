@@ -64,8 +64,9 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
     for (name, data) in tensors {
         let dtype = match data.dtype() {
             DType::F32 => Dtype::F32,
-            // How many batches a batch norm has seen.
+            // Counters, such as the batches that a batch norm has seen.
             DType::I64 => Dtype::I64,
+            DType::I32 => Dtype::I32,
             found => {
                 return Err(WeightsError::Type {
                     path: path.to_owned(),

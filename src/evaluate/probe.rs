@@ -338,6 +338,38 @@ mod tests {
         assert!(probe(&split, 1, &Device::flex()).top1 >= 1.0);
     }
 
+    /// A recording's frames are alike: held out one by one they would be known from their
+    /// neighbours, and a penalty that is far too weak would seem best.
+    #[test]
+    fn a_sample_is_held_out_with_all_its_rows() {
+        let (n_samples, n_rows, dim) = (60, 20, 50);
+        let mut rng = Rng::for_name(1, Purpose::Order, "recordings");
+        let mut features = |n_samples: usize| {
+            let samples: Vec<Vec<f32>> = (0..n_samples)
+                .map(|_| (0..dim).map(|_| rng.normal() as f32).collect())
+                .collect();
+            let rows = samples.iter().flat_map(|row| row.repeat(n_rows));
+            Features {
+                values: rows.collect(),
+                dim,
+                labels: (0..n_samples * n_rows)
+                    .map(|row| row / n_rows % 2)
+                    .collect(),
+                of_each: Some(vec![n_rows; n_samples]),
+            }
+        };
+        let mut split = Split {
+            train: features(n_samples),
+            val: features(5),
+            n_classes: 2,
+        };
+        // What its rows say of a sample's label is nothing.
+        let strength = |split: &Split| probe(split, 1, &Device::flex()).strength;
+        assert!(strength(&split) >= 1.0, "{}", strength(&split));
+        split.train.of_each = None;
+        assert!(strength(&split) <= 0.1, "{}", strength(&split));
+    }
+
     #[test]
     fn gradients_are_those_of_the_loss() {
         let split = split(50, 3, 3, |class| [class as f64, 0.0]);

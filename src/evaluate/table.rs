@@ -30,10 +30,13 @@ pub struct Row {
     pub name: String,
     /// Features per sample or frame.
     pub dim: usize,
-    /// 20 nearest neighbours by cosine.
-    pub knn_top1: f64,
+    /// 20 nearest neighbours by cosine; not of frames, which are too many to be compared each with
+    /// each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_top1: Option<f64>,
     /// The nearest neighbour alone.
-    pub nearest_top1: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest_top1: Option<f64>,
     /// Linear probe.
     pub probe_top1: f64,
     /// Standard error of `probe_top1`: √(p (1 − p) / n). Of frames n counts recordings, as if those
@@ -49,13 +52,14 @@ pub struct Row {
 impl Row {
     /// Judges one encoder's features.
     pub fn new(name: &str, split: &Split, seed: u64, device: &Device) -> Self {
-        let knn = knn(split, device);
+        let is_of_frames = split.val.of_each.is_some();
+        let knn = (!is_of_frames).then(|| knn(split, device));
         let probe = probe(split, seed, device);
         Self {
             name: name.to_owned(),
             dim: split.train.dim,
-            knn_top1: knn.top1,
-            nearest_top1: knn.nearest_top1,
+            knn_top1: knn.map(|knn| knn.top1),
+            nearest_top1: knn.map(|knn| knn.nearest_top1),
             probe_top1: probe.top1,
             probe_top1_se: (probe.top1 * (1.0 - probe.top1) / split.val.n_samples() as f64).sqrt(),
             probe_top5: probe.top5,
@@ -97,14 +101,15 @@ impl fmt::Display for Table {
             .unwrap_or(0);
         write!(f, "{:width$}   k-NN   linear probe   top-5", "")?;
         for row in rows {
-            let top5 = row
-                .probe_top5
-                .map_or("–".to_owned(), |p| format!("{:.1}", 100.0 * p));
+            let percent = |share: Option<f64>| match share {
+                Some(share) => format!("{:.1}", 100.0 * share),
+                None => "–".to_owned(),
+            };
+            let [knn, top5] = [row.knn_top1, row.probe_top5].map(percent);
             write!(
                 f,
-                "\n{:width$}  {:5.1}    {:5.1} ± {:3.1}   {top5:>5}",
+                "\n{:width$}  {knn:>5}    {:5.1} ± {:3.1}   {top5:>5}",
                 row.name,
-                100.0 * row.knn_top1,
                 100.0 * row.probe_top1,
                 100.0 * row.probe_top1_se,
             )?;
@@ -121,8 +126,8 @@ mod tests {
         Row {
             name: name.to_owned(),
             dim: 192,
-            knn_top1: 0.4512,
-            nearest_top1: 0.4,
+            knn_top1: Some(0.4512),
+            nearest_top1: Some(0.4),
             probe_top1: 0.5,
             probe_top1_se: 0.0158,
             probe_top5,
@@ -153,21 +158,32 @@ raw pixels   45.1     50.0 ± 1.6       –";
     #[test]
     fn the_standard_error_is_that_of_the_validation_set() {
         // A feature that means nothing and a label that is a coin: half right, give or take.
-        let features = |n: usize| super::super::Features {
+        let features = |n: usize, of_each: Option<Vec<usize>>| super::super::Features {
             values: (0..n).map(|i| (i * 7 % 11) as f32).collect(),
             dim: 1,
             labels: (0..n).map(|i| i / 2 % 2).collect(),
-            of_each: None,
+            of_each,
         };
         let split = Split {
-            train: features(400),
-            val: features(100),
+            train: features(400, None),
+            val: features(100, None),
             n_classes: 2,
         };
         let row = Row::new("coin", &split, 1, &Device::flex());
         let p = row.probe_top1;
         assert!((row.probe_top1_se - (p * (1.0 - p) / 100.0).sqrt()).abs() < 1e-12);
         assert!((0.04..=0.05).contains(&row.probe_top1_se), "{row:?}");
+        assert!(row.knn_top1.is_some());
+        // As many frames of five recordings are worth five.
+        let split = Split {
+            train: features(400, Some(vec![40; 10])),
+            val: features(100, Some(vec![20; 5])),
+            n_classes: 2,
+        };
+        let row = Row::new("frames of a coin", &split, 1, &Device::flex());
+        let p = row.probe_top1;
+        assert!((row.probe_top1_se - (p * (1.0 - p) / 5.0).sqrt()).abs() < 1e-12);
+        assert_eq!(row.knn_top1, None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
     let told = read_config(&came_with)?;
     let medium = hugging_face::medium(encoder(&model));
     let class = medium
-        .class(model.heads.keys(), classes::told(&told))
+        .class(model.heads.keys(), classes::told(told.get("architectures")))
         .ok_or_else(|| {
             let heads: Vec<&str> = model.heads.keys().map(String::as_str).collect();
             ExportError::NoPlace(heads.join(", "))
@@ -92,10 +92,10 @@ pub(super) fn write(model: Model, to: &Path) -> Result<Class, ExportError> {
     })
 }
 
-/// The `config.json` that the model came with; null if none.
-fn read_config(came_with: &Folder) -> Result<Value, ExportError> {
+/// The `config.json` that the model came with; empty if none.
+fn read_config(came_with: &Folder) -> Result<Map<String, Value>, ExportError> {
     let Some(text) = came_with.read("config.json")? else {
-        return Ok(Value::Null);
+        return Ok(Map::new());
     };
     serde_json::from_slice(&text).map_err(|error| ExportError::Config {
         path: came_with.url_of("config.json"),
@@ -103,12 +103,12 @@ fn read_config(came_with: &Folder) -> Result<Value, ExportError> {
     })
 }
 
-/// `config.json`: what the model came with, `told`, with its sizes.
-fn config(model: &Model, class: &str, told: Value) -> Result<Value, ExportError> {
-    let mut config: Map<String, Value> = match told {
-        Value::Object(told) => told,
-        _ => Map::new(),
-    };
+/// `config.json`: what the model came with, `config`, with its sizes.
+fn config(
+    model: &Model,
+    class: &str,
+    mut config: Map<String, Value>,
+) -> Result<Value, ExportError> {
     let heads = &model.heads;
     let (kind, sizes) = match encoder(model) {
         EncoderConfig::Audio(config) => {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{ExportError, Model, at, encoder, write_json};
-use crate::import::{Tensors, fairseq, fairseq2};
+use crate::import::{fairseq, fairseq2};
 use crate::weights;
 
 /// How to load it.
@@ -15,10 +15,10 @@ pub(super) const HINT: &str =
     "data2vec 2.0 has no class in transformers: safetensors under the names of its README.md";
 
 /// Writes `model.safetensors`, `config.json` and `README.md`.
-pub(super) fn write(model: &Model, to: &Path) -> Result<(), ExportError> {
-    let mut tensors = model.tensors.clone();
-    tensors.extend(model.heads.clone());
-    weights::write(&to.join("model.safetensors"), &tensors)?;
+pub(super) fn write(mut model: Model, to: &Path) -> Result<(), ExportError> {
+    let has_heads = !model.heads.is_empty();
+    model.tensors.append(&mut model.heads);
+    weights::write(&to.join("model.safetensors"), &model.tensors)?;
     let config = &model.pretrained.config;
     let data = &config.data;
     // How samples are made; where they lay is nobody's business.
@@ -27,10 +27,10 @@ pub(super) fn write(model: &Model, to: &Path) -> Result<(), ExportError> {
     let config = json!({ "model": config.model, "input": input });
     write_json(&to.join("config.json"), &config)?;
     let path = to.join("README.md");
-    fs::write(&path, readme(model, &tensors)).map_err(at(&path))
+    fs::write(&path, readme(&model, has_heads)).map_err(at(&path))
 }
 
-fn readme(model: &Model, tensors: &Tensors) -> String {
+fn readme(model: &Model, has_heads: bool) -> String {
     let medium = encoder(model).table();
     let whose = model.pretrained.whose.name();
     let mut text = format!(
@@ -40,13 +40,13 @@ fn readme(model: &Model, tensors: &Tensors) -> String {
          branches. `encoder.` is the model; `decoder.` serves pre-training alone.\n\n\
          | name | shape | in fairseq's `data2vec_multi` |\n| --- | --- | --- |\n"
     );
-    for (name, tensor) in tensors {
+    for (name, tensor) in &model.tensors {
         let shape = tensor.shape().to_vec();
         let theirs = fairseq2::their_name(name, medium).or_else(|| fairseq::their_head(name));
         let theirs = theirs.map_or("–".to_owned(), |name| format!("`{name}`"));
         writeln!(text, "| `{name}` | {shape:?} | {theirs} |").expect("a string takes all");
     }
-    if !model.heads.is_empty() {
+    if has_heads {
         text.push_str("\nThe head's names are those of fairseq's fine-tuned model, whose other names have a prefix.\n");
     }
     if medium == "audio" {

@@ -22,6 +22,9 @@ use crate::weights::{self, WeightsError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
+    /// Heads of one, weights of the other.
+    #[error("{0}: its heads were trained on the student's weights; take --weights student")]
+    TeacherWithHeads(String),
     /// There is no model.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
@@ -78,13 +81,20 @@ pub fn export(from: &Folder, whose: Option<Whose>, to: &Path) -> Result<Exported
     if new_folder::is_taken(to).map_err(at(to))? {
         return Err(ExportError::Taken(to.to_owned()));
     }
-    let pretrained = Pretrained::open(from, whose, &[])?;
-    // What is not the config's is refused here, not by the tool that loads it later.
-    pretrained.encoder(&burn::tensor::Device::flex())?;
+    let mut pretrained = Pretrained::open(from, whose, &[])?;
     let heads = match pretrained.folder.size(HEADS)? {
         Some(_) => weights::read_in(&pretrained.folder, HEADS)?,
         None => Tensors::new(),
     };
+    if !heads.is_empty() {
+        // They were trained on the student.
+        if whose == Some(Whose::Teacher) {
+            return Err(ExportError::TeacherWithHeads(pretrained.folder.url()));
+        }
+        pretrained.whose = Whose::Student;
+    }
+    // What is not the config's is refused here, not by the tool that loads it later.
+    pretrained.encoder(&burn::tensor::Device::flex())?;
     let model = Model {
         tensors: pretrained.tensors()?,
         heads,
@@ -96,7 +106,7 @@ pub fn export(from: &Folder, whose: Option<Whose>, to: &Path) -> Result<Exported
             hugging_face::write(model, &partial).map(|class| class.hint(to))
         }
         ModelConfig::Data2vec2(_) => {
-            key_table::write(&model, &partial).map(|()| key_table::HINT.to_owned())
+            key_table::write(model, &partial).map(|()| key_table::HINT.to_owned())
         }
     };
     let finished = written.and_then(|hint| {

@@ -27,7 +27,7 @@ pub struct Imported {
     pub n_values: usize,
     /// Whether there is a teacher.
     pub has_teacher: bool,
-    /// Whether a fine-tuned model's head came along.
+    /// Whether a head, a pooler included, came along.
     pub has_head: bool,
 }
 
@@ -169,7 +169,7 @@ fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
         path: path.clone(),
         reason: error.to_string(),
     };
-    let class = classes::told(&config).map(str::to_owned);
+    let class = classes::told(config.get("architectures")).map(str::to_owned);
     let (config, tensors) = match kind {
         "data2vec-audio" => {
             let folder: audio::AudioFolder =

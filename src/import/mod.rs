@@ -82,7 +82,7 @@ pub enum ImportError {
     NoWeights(PathBuf),
     /// A model of another kind.
     #[error(
-        "{path}: a model of type `{name}`; what is read is data2vec of images, audio and text: every `Data2Vec…` class of Hugging Face, fairseq's pre-trained models, and those that it fine-tuned for letters (CTC), sentences and pictures"
+        "{path}: a model of type `{name}`; what is read is data2vec of images, audio and text: every `Data2Vec…` class of Hugging Face, fairseq's pre-trained models, and those that it fine-tuned for letters (CTC) and, of 2.0, for sentences and pictures"
     )]
     OtherModel {
         /// The file.

@@ -4,8 +4,8 @@ use super::{ImportError, Tensors};
 use crate::model::config::hidden_dim;
 use crate::model::{EncoderConfig, ModelConfig, RelativePosition};
 
-/// No size is above it; products of two still have room.
-const LARGEST: usize = 10_000_000;
+/// No size is above it, the words of a vocabulary included; products of two still have room.
+pub(super) const LARGEST: usize = 10_000_000;
 /// Patches per side, whose fixed positions no tensor holds.
 const LARGEST_GRID: usize = 256;
 
@@ -42,12 +42,7 @@ type Claim = (&'static str, usize, usize);
 
 /// An encoder's sizes that tensors tell.
 fn claims(encoder: EncoderConfig<'_>, found: &Found<'_>) -> Result<Vec<Claim>, ImportError> {
-    let mlp_ratio = match encoder {
-        EncoderConfig::Vit1(config) => config.mlp_ratio,
-        EncoderConfig::Vit2(config) => config.mlp_ratio,
-        EncoderConfig::Audio(config) => config.mlp_ratio,
-        EncoderConfig::Text(config) => config.mlp_ratio,
-    };
+    let mlp_ratio = encoder.mlp_ratio();
     let embed_dim = encoder.embed_dim();
     let mut claims = vec![
         ("depth", encoder.depth(), found.count("encoder.blocks.")),

@@ -56,7 +56,7 @@ fn vit2(name: &str, config: &Vit2Config) -> Rule {
     }
 }
 
-/// fairseq's, for the encoder of audio and the head of 1.0.
+/// fairseq's, for the encoder of audio and the head of 1.0; ours for a `filter_bank`.
 fn audio(name: &str, config: &AudioConfig) -> Rule {
     if let Some(layer) = name.strip_prefix("encoder.local.layers.")
         && let Some((layer_idx, "conv.weight")) = layer.split_once('.')

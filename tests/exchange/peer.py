@@ -109,8 +109,6 @@ def finetuned(case, file, head_file):
         }
         wrapper = {"_name": "data2vec_text_classification", "pretrained_model_args": run}
         prefix = "model."
-        if told["method"].endswith("1"):
-            wrapper, prefix = config, ""
     else:
         norm = {"weight": torch.randn(wide), "bias": torch.randn(wide)}
         names = {"fc_norm": ("fc_norm", norm), "head": ("head", linear(wide, 5))}

@@ -33,10 +33,10 @@ const SMALL: [&str; 18] = [
     "train.log_every=1",
 ];
 
-/// 1.2 seconds of a tone at 8 kHz, 16 bits a sample, of its own pitch and phase.
+/// 1.2 seconds and more of a tone at 8 kHz, 16 bits a sample, of its own pitch, phase and length.
 fn tone(hz: f64, number: usize) -> Vec<u8> {
     let hz = hz * (1.0 + 0.01 * number as f64);
-    let samples = (0..9600).flat_map(|i| {
+    let samples = (0..9600 + 200 * number as u32).flat_map(|i| {
         let phase = TAU * hz * f64::from(i) / 8000.0 + number as f64;
         ((8000.0 * phase.sin()) as i16).to_le_bytes()
     });

@@ -3,10 +3,9 @@
 use serde_json::Value;
 
 use crate::import::ImportError;
+use crate::import::sizes::LARGEST;
 use crate::model::{Norm, TargetConfig};
 
-/// No size of a model is above it, the words of a vocabulary included.
-const LARGEST: f64 = 1e7;
 /// No extractor has as many convolutions.
 const MOST_LAYERS: usize = 100;
 
@@ -45,7 +44,7 @@ impl Cfg<'_> {
 
     pub(super) fn size(&self, key: &str) -> Result<usize, ImportError> {
         let number = self.number(key)?;
-        if number.fract() == 0.0 && (0.0..=LARGEST).contains(&number) {
+        if number.fract() == 0.0 && (0.0..=LARGEST as f64).contains(&number) {
             Ok(number as usize)
         } else {
             self.refuse(key)

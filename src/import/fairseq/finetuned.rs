@@ -41,7 +41,7 @@ const WRAPPERS: [Wrapper; 3] = [
 
 const LETTERS: &Names = &[("w2v_encoder.proj.", "ctc.")];
 
-/// fairseq's task of sentences calls its one head so.
+/// Those of 2.0; its task calls its one head so. (1.0's sentences were fine-tuned as a `roberta`.)
 const SENTENCES: &Names = &[
     (
         "classification_heads.sentence_classification_head.dense.",
@@ -76,8 +76,6 @@ pub(super) fn take_heads(name: &str, tensors: Tensors) -> Result<(Tensors, Tenso
     let wrapper = WRAPPERS.iter().find(|wrapper| wrapper.name == name);
     let (prefix, known) = match wrapper {
         Some(wrapper) => (wrapper.prefix, wrapper.heads),
-        // 1.0 has its sentences' head within the model.
-        None if name == "data2vec_text" => ("", SENTENCES),
         None => ("", &[] as &Names),
     };
     let (mut model, mut heads) = (Tensors::new(), Tensors::new());

@@ -1,12 +1,13 @@
 //! The classes of `transformers`, and what each has behind its encoder.
 //!
-//! Heads that a command here uses have names of ours. All others keep their own behind
-//! [`TRAVELS`], so that `export` gives the model back whole.
+//! Heads that fairseq and `data2vec_vision` have too (letters, sentences, language, pictures) have
+//! names of ours. All others keep their own behind [`TRAVELS`], so that `export` gives the model
+//! back whole.
 
 use crate::import::Name;
 use crate::import::names::{self, Names};
 
-/// Before the names of heads that no command here uses.
+/// Before the names of heads that have none of ours.
 const TRAVELS: &str = "hugging_face.";
 
 /// A class, by what it has beside the encoder: our names, of modules where they end with a dot.
@@ -39,7 +40,7 @@ pub(crate) struct Medium {
     pub(super) prefix: &'static str,
     /// Their names and ours.
     pub(super) encoder: &'static Names,
-    /// Those of heads that a command here uses.
+    /// Those of heads with names of ours.
     pub(super) heads: &'static Names,
     /// The barest comes first.
     pub(super) classes: &'static [Class],
@@ -86,9 +87,9 @@ impl Medium {
     }
 }
 
-/// The class that a `config.json` names.
-pub(crate) fn told(config: &serde_json::Value) -> Option<&str> {
-    config["architectures"][0].as_str()
+/// The class that a `config.json` names, by its `architectures`.
+pub(crate) fn told(architectures: Option<&serde_json::Value>) -> Option<&str> {
+    architectures?[0].as_str()
 }
 
 #[cfg(test)]

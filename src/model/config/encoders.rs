@@ -190,15 +190,26 @@ impl EncoderConfig<'_> {
         }
     }
 
+    /// Width of the MLP over `embed_dim`.
+    pub(crate) fn mlp_ratio(&self) -> f64 {
+        match self {
+            Self::Vit1(config) => config.mlp_ratio,
+            Self::Vit2(config) => config.mlp_ratio,
+            Self::Audio(config) => config.mlp_ratio,
+            Self::Text(config) => config.mlp_ratio,
+        }
+    }
+
     /// What is wrong with the sizes, without the table's name.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut check = Check::default();
-        let (n_heads, mlp_ratio, norm_eps) = match self {
-            Self::Vit1(c) => (c.n_heads, c.mlp_ratio, c.norm_eps),
-            Self::Vit2(c) => (c.n_heads, c.mlp_ratio, c.norm_eps),
-            Self::Audio(c) => (c.n_heads, c.mlp_ratio, c.norm_eps),
-            Self::Text(c) => (c.n_heads, c.mlp_ratio, c.norm_eps),
+        let (n_heads, norm_eps) = match self {
+            Self::Vit1(c) => (c.n_heads, c.norm_eps),
+            Self::Vit2(c) => (c.n_heads, c.norm_eps),
+            Self::Audio(c) => (c.n_heads, c.norm_eps),
+            Self::Text(c) => (c.n_heads, c.norm_eps),
         };
+        let mlp_ratio = self.mlp_ratio();
         match self {
             Self::Vit1(config) => {
                 check.divides(
@@ -227,9 +238,10 @@ impl EncoderConfig<'_> {
                         && config.conv_layers.iter().flatten().all(|&n| n > 0),
                     || "conv_layers: every convolution needs a kernel and a stride".to_owned(),
                 );
+                let first = config.conv_layers.first().map_or(0, |layer| layer[0]);
                 check.require(
-                    !config.filter_bank || config.conv_dim.is_multiple_of(2),
-                    || "filter_bank: conv_dim must be even, cosines and sines".to_owned(),
+                    !config.filter_bank || (config.conv_dim.is_multiple_of(2) && first > 1),
+                    || "filter_bank: needs an even conv_dim, for cosines and sines, and a first kernel above 1".to_owned(),
                 );
                 check.odd("pos_conv_kernel", config.pos_conv_kernel);
                 check.divides(
