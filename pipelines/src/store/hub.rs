@@ -5,6 +5,7 @@
 //! a redirect's target is kept until it is refused; an object's version is the Hub's hash of it, not
 //! the other host's; and the token goes to the Hub alone.
 
+mod listing;
 mod place;
 
 use std::collections::HashMap;
@@ -13,10 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LINK, LOCATION, RANGE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LOCATION, RANGE};
 use http::{Extensions, HeaderMap, Method, StatusCode};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse};
 use object_store::path::Path;
@@ -30,15 +30,12 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use self::place::{parse, token};
-use super::steady::may_pass;
 use super::wire::Wires;
 
 const STORE: &str = "the Hub";
 const ENDPOINT: &str = "https://huggingface.co";
 /// Renamed repositories redirect within the Hub.
 const MOST_REDIRECTS: usize = 5;
-/// Tries of a page of a listing before the last one.
-const PAGE_TRIES: usize = 4;
 
 /// One repository of the Hub at one revision, as a store.
 #[derive(Debug)]
@@ -75,25 +72,6 @@ struct Refusal {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Unexpected(String);
-
-/// A file or folder of a listing.
-#[derive(Debug, Deserialize)]
-struct Entry {
-    r#type: String,
-    path: String,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    oid: Option<String>,
-    #[serde(default)]
-    lfs: Option<Lfs>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Lfs {
-    oid: String,
-    size: u64,
-}
 
 #[derive(Debug, Deserialize)]
 struct Revision {
@@ -151,63 +129,6 @@ impl Repository {
             Ok(sha)
         };
         self.commit.get_or_try_init(ask).await.map(String::as_str)
-    }
-
-    /// One page after another of the files below a folder.
-    async fn tree(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
-        let commit = self.commit().await?;
-        let owner_and_name = self.name.split('/');
-        let parts = ["api", "datasets"].into_iter().chain(owner_and_name);
-        let folder_parts: Vec<_> = folder.parts().collect();
-        let parts = parts.chain(["tree", commit]);
-        let mut url = self.url(parts.chain(folder_parts.iter().map(AsRef::as_ref)));
-        url.set_query(Some("recursive=true"));
-        let mut found = Vec::new();
-        let mut next = Some(url);
-        while let Some(url) = next.take() {
-            let (headers, json) = match self.page(&url).await {
-                // A folder that is not there is empty, as in object stores.
-                Err(Error::NotFound { .. }) => return Ok(Vec::new()),
-                page => page?,
-            };
-            if let Some(link) = next_page(&headers) {
-                // Behind a mirror the Hub may name itself: its pages are the mirror's too.
-                let page = url.join(&link).map_err(generic)?;
-                let mut own = url.clone();
-                own.set_path(page.path());
-                own.set_query(page.query());
-                next = Some(own);
-            }
-            let entries: Vec<Entry> = serde_json::from_slice(&json).map_err(generic)?;
-            for entry in entries.into_iter().filter(|entry| entry.r#type == "file") {
-                let (size, e_tag) = match entry.lfs {
-                    Some(lfs) => (lfs.size, Some(lfs.oid)),
-                    None => (entry.size, entry.oid),
-                };
-                let location = Path::parse(&entry.path).map_err(generic)?;
-                found.push(meta(location, size, e_tag));
-            }
-        }
-        Ok(found)
-    }
-
-    /// One page of a listing, tried a few times: a long listing that began anew at each fault would
-    /// never end.
-    async fn page(&self, url: &Url) -> Result<(HeaderMap, Bytes)> {
-        let ask = async || {
-            let response = self.send(Method::GET, url.clone(), None).await?;
-            let (parts, body) = response.into_parts();
-            Ok((parts.headers, body.bytes().await.map_err(generic)?))
-        };
-        let mut pause = Duration::from_millis(250);
-        for _ in 0..PAGE_TRIES {
-            match ask().await {
-                Err(error) if may_pass(&error) => tokio::time::sleep(pause).await,
-                settled => return settled,
-            }
-            pause *= 2;
-        }
-        ask().await
     }
 
     /// Sends a request to the Hub or to the target of one of its redirects; the token only to the
@@ -346,16 +267,6 @@ impl Hub {
     }
 }
 
-/// The target of `Link: <…>; rel="next"`.
-fn next_page(headers: &HeaderMap) -> Option<String> {
-    let links = header(headers, LINK.as_str())?;
-    let next = links
-        .split(',')
-        .find(|link| link.contains("rel=\"next\""))?;
-    let (_, rest) = next.split_once('<')?;
-    Some(rest.split_once('>')?.0.to_owned())
-}
-
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
@@ -490,21 +401,4 @@ fn came(response: &HttpResponse, is_part: bool) -> Option<(std::ops::Range<u64>,
         start.parse().ok()?..last.parse::<u64>().ok()? + 1,
         size.parse().ok()?,
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_page_is_the_link_with_that_relation() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(next_page(&headers), None);
-        let link = "<https://h/api?cursor=1>; rel=\"prev\", <https://h/api?cursor=3>; rel=\"next\"";
-        headers.insert(LINK, link.parse().expect("a header"));
-        assert_eq!(
-            next_page(&headers).as_deref(),
-            Some("https://h/api?cursor=3")
-        );
-    }
 }
