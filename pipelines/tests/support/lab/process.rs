@@ -1,5 +1,7 @@
 //! Servers as processes: started on free ports, awaited, paused, killed.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -61,23 +63,17 @@ impl Drop for Process {
     }
 }
 
-/// The first of `n` ports in a row that are free now.
+/// The first of `n` ports in a row that are free now, drawn at random.
+///
+/// They lie below those that the system gives to clients: one of these, a server's own among its
+/// parts, could otherwise take a port before the server listens on it, or while it is restarted.
 pub(crate) fn free_ports(n: u16) -> u16 {
-    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    const SERVERS: std::ops::Range<u16> = 10_000..32_000;
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {
-        let first = bind(0)
-            .expect("a port")
-            .local_addr()
-            .expect("its number")
-            .port();
-        // The rest lies below it, where the system hands out none to others while they are tried.
-        let Some(first) = first.checked_sub(n) else {
-            continue;
-        };
-        let held: Vec<_> = (first..first + n)
-            .map_while(|port| bind(port).ok())
-            .collect();
-        if held.len() == usize::from(n) {
+        let drawn = RandomState::new().hash_one(n) % u64::from(SERVERS.end - SERVERS.start - n);
+        let first = SERVERS.start + u16::try_from(drawn).expect("a port");
+        if (first..first + n).all(is_free) {
             return first;
         }
     }
