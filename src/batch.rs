@@ -90,6 +90,21 @@ fn where_they_differ(lengths: Vec<u32>, len: usize) -> Option<Vec<usize>> {
     lengths.iter().any(|&own| own != len).then_some(lengths)
 }
 
+/// Warns where the vocabulary of the texts at `url` is not the one that a model was trained in: its
+/// ids mean other tokens there. No error: the same vocabulary in files of another form has another
+/// hash.
+pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str>) {
+    if let (Some(trained), Some(found)) = (trained, found)
+        && trained != found
+    {
+        tracing::warn!(
+            "{url}: the model was trained with other vocabulary files (SHA-256 {trained}, here \
+             {found}); unless they are the same vocabulary in another form, ids mean other tokens \
+             and the result means nothing"
+        );
+    }
+}
+
 /// Whether a model has an embedding for every token that texts of the set at `url` may have.
 pub fn check_vocabulary(
     model: &ModelConfig,

@@ -11,7 +11,7 @@ use crate::config::{ConfigError, RunConfig};
 use crate::import::Tensors;
 use crate::model::{AudioEncoder, Encoder, EncoderConfig, Vit1};
 use crate::params::{self, LoadError};
-use crate::train::{RunError, find_checkpoint};
+use crate::train::{RunError, checkpoint, find_checkpoint};
 use crate::weights::{self, WeightsError};
 
 /// The student's file in a checkpoint or an imported model.
@@ -81,6 +81,8 @@ pub struct Pretrained {
     pub config: RunConfig,
     /// Whose weights are taken.
     pub whose: Whose,
+    /// Of the vocabulary that a run on texts was trained in.
+    pub vocabulary_sha256: Option<String>,
 }
 
 impl Pretrained {
@@ -102,10 +104,12 @@ impl Pretrained {
             None if has_teacher => Whose::Teacher,
             None => Whose::Student,
         };
+        let state = checkpoint::load_state(&folder).map_err(RunError::Checkpoint)?;
         Ok(Self {
             folder,
             config,
             whose,
+            vocabulary_sha256: state.and_then(|state| state.vocabulary_sha256),
         })
     }
 

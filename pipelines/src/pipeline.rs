@@ -94,6 +94,7 @@ pub struct Pipeline {
     sets: Arc<Sets>,
     fingerprint: u64,
     specials: Option<Specials>,
+    vocabulary_sha256: Option<String>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
     events: Sender<Event>,
@@ -150,8 +151,8 @@ impl Pipeline {
         let first_lane = options.rank * n_lanes;
         if !opened.recipe.joins_lanes() && options.parts_per_step != n_lanes {
             return Err(Error::Config(vec![format!(
-                "{} parts per step: samples of different lengths are not joined across lanes, so \
-                 there must be one part for each of the {n_lanes} lanes of a rank",
+                "{} parts per step (`train.micro_batches` of a recipe), but samples of different \
+                 lengths come lane by lane: it must be {n_lanes}, as many as this rank has lanes",
                 options.parts_per_step
             )]));
         }
@@ -253,6 +254,12 @@ impl Pipeline {
     /// for other media.
     pub fn specials(&self) -> Option<Specials> {
         self.specials
+    }
+
+    /// SHA-256, in hex, of the files of the vocabulary that texts are in; `None` for other media.
+    /// Another vocabulary has another, and so has the same one in files of another form.
+    pub fn vocabulary_sha256(&self) -> Option<&str> {
+        self.vocabulary_sha256.as_deref()
     }
 
     /// Rows of all sets, bad ones included.

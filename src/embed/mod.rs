@@ -96,6 +96,8 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     let source = WholeSet::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
     let n_rows = source.set().rows;
     batch::check_vocabulary(&config.model, &wanted.shards, source.specials())?;
+    let trained = pretrained.vocabulary_sha256.as_deref();
+    batch::compare_vocabularies(trained, &wanted.shards, source.vocabulary_sha256());
     let options = feature_options(wanted, &pretrained)?;
     let mut features = match FeatureSet::open(&options, source.set())? {
         FeatureSet::Finished(report) => return Ok(report),

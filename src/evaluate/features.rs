@@ -77,9 +77,10 @@ pub struct Split {
     pub n_classes: usize,
 }
 
-/// Runs `encode` over `data.train` and `data.val`.
+/// Runs `encode` over `data.train` and `data.val`; `trained` is the vocabulary to compare theirs with.
 pub fn split(
     (data, model): (&DataConfig, &ModelConfig),
+    trained: Option<&str>,
     threads: usize,
     mut encode: impl FnMut(Batch) -> Vectors,
 ) -> Result<Split, EvaluateError> {
@@ -91,8 +92,9 @@ pub fn split(
     };
     let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
-    for (url, specials) in [(train_url, train.specials()), (val_url, val.specials())] {
-        batch::check_vocabulary(model, url, specials)?;
+    for (url, set) in [(train_url, &train), (val_url, &val)] {
+        batch::check_vocabulary(model, url, set.specials())?;
+        batch::compare_vocabularies(trained, url, set.vocabulary_sha256());
     }
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
     let [train_classes, val_classes] = &classes;

@@ -47,8 +47,10 @@ pub enum Of {
 /// Each encoder takes a pass of its own over both sets, so that only one's features are in memory.
 /// `threads` decode; `seed` chooses the samples that the probe holds out. All work without gradients
 /// is the caller's care: the encoders must hold inner (not autodiff) tensors, and `device` be such.
+/// `trained` is the vocabulary of texts that the first encoder knows, as SHA-256 of its files.
 pub fn compare(
     (data, model): (&DataConfig, &ModelConfig),
+    mut trained: Option<&str>,
     of: Of,
     encoders: Vec<Encoder<'_>>,
     seed: u64,
@@ -67,7 +69,7 @@ pub fn compare(
         rows: Vec::new(),
     };
     for (name, encode) in encoders.into_iter().chain([unlearned]) {
-        let split = features::split((data, model), threads, encode)?;
+        let split = features::split((data, model), trained.take(), threads, encode)?;
         table.rows.push(Row::new(name, &split, seed, device));
         (table.n_train, table.n_val) = (split.train.n_samples(), split.val.n_samples());
         table.n_classes = split.n_classes;

@@ -66,7 +66,8 @@ pub fn run(
     ];
     let threads = config.threads.data.unwrap_or(1);
     let kind = (&config.data, &config.model);
-    let table = compare(kind, of, encoders, config.seed, threads, device)?;
+    let trained = pretrained.vocabulary_sha256.as_deref();
+    let table = compare(kind, trained, of, encoders, config.seed, threads, device)?;
     if let Err(error) = write(&table, &pretrained) {
         tracing::warn!("the table is not kept: {error}");
     }

@@ -26,6 +26,9 @@ pub struct State {
     pub step: u64,
     /// Fingerprint of the training set, in hexadecimal.
     pub data_fingerprint: String,
+    /// SHA-256 of the vocabulary's files, in hexadecimal, of a run on texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary_sha256: Option<String>,
     /// Rows of the set that were found to be bad so far.
     pub bad_rows: Vec<u64>,
 }
@@ -188,6 +191,20 @@ fn write_files(
     sync(partial)
 }
 
+/// Reads the state of the checkpoint in `folder`; `None` if it is no checkpoint, but an imported
+/// model say.
+pub fn load_state(folder: &Folder) -> Result<Option<State>, CheckpointError> {
+    let bytes = folder.read(STATE)?;
+    bytes.map(|bytes| parse_state(folder, &bytes)).transpose()
+}
+
+fn parse_state(folder: &Folder, json: &[u8]) -> Result<State, CheckpointError> {
+    serde_json::from_slice(json).map_err(|error| CheckpointError::State {
+        path: folder.url_of(STATE),
+        reason: error.to_string(),
+    })
+}
+
 /// Reads the checkpoint in `folder`.
 pub fn load(folder: &Folder) -> Result<Checkpoint, CheckpointError> {
     let text = |name: &str| {
@@ -197,12 +214,9 @@ pub fn load(folder: &Folder) -> Result<Checkpoint, CheckpointError> {
         })?;
         Ok::<_, CheckpointError>(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let state = serde_json::from_str(&text(STATE)?).map_err(|error| CheckpointError::State {
-        path: folder.url_of(STATE),
-        reason: error.to_string(),
-    })?;
+    let state = text(STATE)?;
     Ok(Checkpoint {
-        state,
+        state: parse_state(folder, state.as_bytes())?,
         student: weights::read_in(folder, STUDENT)?,
         teacher: weights::read_in(folder, TEACHER)?,
         optimizer: weights::read_in(folder, OPTIMIZER)?,

@@ -91,7 +91,7 @@ pub fn train(
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
     batch::check_vocabulary(&config.model, &train, data.specials())?;
-    trainer.bind_data(data.fingerprint(), &train)?;
+    trainer.bind_data(&data, &train)?;
     run.write_config(&config)?;
     // Before this there is nothing to save, and a signal ends the process as it always does.
     let signals = Signals::watch();

@@ -91,6 +91,14 @@ pub enum RunError {
         /// Fingerprint of the set.
         now: String,
     },
+    /// The run was made with another vocabulary.
+    #[error(
+        "{path}: made with another vocabulary than the one that data.text.tokenizer names; its ids mean other tokens. Point data.text.tokenizer at a copy of the first one"
+    )]
+    OtherVocabulary {
+        /// The checkpoint.
+        path: String,
+    },
     /// A checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -227,12 +235,13 @@ fn newest(checkpoints: &Folder) -> Result<Option<Folder>, CheckpointError> {
 
 /// Keys that may differ between a run and what goes on from it: none of them changes what a step
 /// computes, but for those of [`WARNED`].
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "init",
     "data.cache",
     "data.retry_for",
     "data.train", // A copied set resumes: the fingerprint decides. See also `is_place_of_a_set`.
     "data.val",
+    "data.text.tokenizer", // Likewise its hash, of a run on raw texts.
     "data.memory",
     "data.limits",
     "data.max_bad_fraction",

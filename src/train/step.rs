@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
+use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::{Folder, StoreOptions};
 
 use crate::batch;
@@ -105,12 +106,15 @@ fn is_of_encoder(name: &str) -> bool {
 impl Trainer {
     /// A run's beginning: weights by seed, or from the student of `config.init`.
     pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
+        let mut vocabulary_sha256 = None;
         let objective = match &config.init {
             None => Data2Vec::initialised(config.model.clone(), config.seed, device),
             Some(place) => {
                 let options = StoreOptions::default();
                 let folder = Folder::open(place, &options).map_err(StartError::Init)?;
                 let folder = pretrained::find(&folder)?;
+                let state = checkpoint::load_state(&folder)?;
+                vocabulary_sha256 = state.and_then(|state| state.vocabulary_sha256);
                 let mut tensors = weights::read_in(&folder, pretrained::STUDENT)?;
                 if tensors.keys().all(|name| is_of_encoder(name)) {
                     tracing::info!("{}: no prediction head; it starts by seed", folder.url());
@@ -136,6 +140,7 @@ impl Trainer {
             state: State {
                 step: 0,
                 data_fingerprint: String::new(),
+                vocabulary_sha256,
                 bad_rows: Vec::new(),
             },
             resumed: None,
@@ -187,21 +192,31 @@ impl Trainer {
         })
     }
 
-    /// Ties the run to its data: refused where the checkpoint was made on other data.
-    pub(super) fn bind_data(&mut self, fingerprint: u64, url: &str) -> Result<(), StartError> {
-        let now = format!("{fingerprint:016x}");
-        if let Some(from) = &self.resumed
-            && self.state.data_fingerprint != now
-        {
-            return Err(RunError::OtherData {
-                path: from.url(),
-                url: url.to_owned(),
-                then: self.state.data_fingerprint.clone(),
-                now,
+    /// Ties the run to its data: refused where the checkpoint was made on other data, or in another
+    /// vocabulary.
+    pub(super) fn bind_data(&mut self, data: &Pipeline, url: &str) -> Result<(), StartError> {
+        let fingerprint = format!("{:016x}", data.fingerprint());
+        let vocabulary = data.vocabulary_sha256().map(str::to_owned);
+        // Of a run that begins: the vocabulary of what `init` names.
+        let trained = self.state.vocabulary_sha256.as_deref();
+        match &self.resumed {
+            None => batch::compare_vocabularies(trained, url, vocabulary.as_deref()),
+            Some(from) if self.state.data_fingerprint != fingerprint => {
+                return Err(RunError::OtherData {
+                    path: from.url(),
+                    url: url.to_owned(),
+                    then: self.state.data_fingerprint.clone(),
+                    now: fingerprint,
+                }
+                .into());
             }
-            .into());
+            Some(from) if trained.is_some() && trained != vocabulary.as_deref() => {
+                return Err(RunError::OtherVocabulary { path: from.url() }.into());
+            }
+            Some(_) => {}
         }
-        self.state.data_fingerprint = now;
+        self.state.data_fingerprint = fingerprint;
+        self.state.vocabulary_sha256 = vocabulary;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod server;
 mod speech;
 mod spot;
 mod support;
+mod text;
 
 use support::{DEVICE, Sandbox};
 

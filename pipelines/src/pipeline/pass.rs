@@ -58,6 +58,11 @@ impl WholeSet {
         self.opened.recipe.specials()
     }
 
+    /// As [`Pipeline::vocabulary_sha256`].
+    pub fn vocabulary_sha256(&self) -> Option<&str> {
+        self.opened.recipe.vocabulary_sha256()
+    }
+
     /// Starts a pass as [`Pipeline::evaluate`] does, but at `first_row` and with
     /// [`keys`](crate::batch::Batch::keys) in place of labels, which rows may lack: the batches of
     /// a pass that begins after another one's last row are those that would have come.

@@ -114,6 +114,15 @@ impl Recipe {
         }
     }
 
+    /// SHA-256 of the vocabulary's files, in hex, of a recipe for text.
+    pub(crate) fn vocabulary_sha256(&self) -> Option<&str> {
+        match self {
+            Self::Image(_) | Self::Audio { .. } => None,
+            Self::Text { tokenizer, .. } => Some(tokenizer.sha256()),
+            Self::Tokens(info) => Some(&info.sha256),
+        }
+    }
+
     /// The special tokens of a recipe for text.
     pub(crate) fn specials(&self) -> Option<Specials> {
         match self {

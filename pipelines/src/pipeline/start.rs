@@ -336,6 +336,7 @@ pub(super) fn start(
         recorder: Arc::clone(&recorder),
     };
     let specials = collator.recipe.specials();
+    let vocabulary_sha256 = collator.recipe.vocabulary_sha256().map(str::to_owned);
     let work = Arc::new(move |task: &Task| sample(&work, task));
     let pool = start_pool(options.threads, &tasks_in, &events, &stop, &work)?;
     drop(tasks_in);
@@ -394,6 +395,7 @@ pub(super) fn start(
         sets,
         fingerprint,
         specials,
+        vocabulary_sha256,
         recorder,
         bad_rows,
         events,

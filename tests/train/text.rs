@@ -1,0 +1,138 @@
+//! A run on raw texts keeps to the vocabulary that it began with.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use understudy_pipelines::write::{self, Recipe, WriteOptions};
+
+use crate::support::{DEVICE, Outcome};
+
+/// Steps of a very small `tiny-text` on texts of 32 tokens at most.
+const SMALL: [&str; 21] = [
+    "threads.compute=1",
+    "threads.data=1",
+    "data.batch=16",
+    "data.text.max_tokens=32",
+    "data.mask.tokens.n_masks=2",
+    "optim.schedule.cosine.warmup_steps=1",
+    "ema.anneal_steps=1",
+    "model.data2vec2.text.vocab_size=200",
+    "model.data2vec2.text.max_tokens=32",
+    "model.data2vec2.text.embed_dim=32",
+    "model.data2vec2.text.depth=1",
+    "model.data2vec2.text.n_heads=2",
+    "model.data2vec2.decoder.dim=32",
+    "model.data2vec2.decoder.n_layers=1",
+    "model.data2vec2.targets.top_k=1",
+    "model.data2vec2.decoder.proj_hidden_dim=32",
+    "guard.min_target_var=0.0",
+    "guard.min_pred_var=0.0",
+    "guard.min_local_var=0.0",
+    "train.micro_batches=4",
+    "train.log_every=1",
+];
+
+/// A vocabulary of single ASCII characters, numbered in the order of `letters` after the specials.
+fn write_vocabulary(folder: &Path, letters: impl Iterator<Item = char>) {
+    fs::create_dir_all(folder).expect("a folder");
+    let specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"].map(str::to_owned);
+    // GPT-2 writes a space as U+0120.
+    let letters = letters.map(|letter| if letter == ' ' { 'Ġ' } else { letter }.to_string());
+    let vocab: BTreeMap<String, usize> = specials.into_iter().chain(letters).zip(0..).collect();
+    let vocab = serde_json::to_string(&vocab).expect("JSON");
+    fs::write(folder.join("vocab.json"), vocab).expect("a file");
+    fs::write(folder.join("merges.txt"), "#version: 0.2\n").expect("a file");
+}
+
+/// Labelled sentences as JSON lines, and a set of them.
+fn write_sentences(root: &Path) -> PathBuf {
+    let source = root.join("sentences.jsonl");
+    let lines = (0..80).map(|i| {
+        let (label, word) = [("good", "fine"), ("bad", "dull")][i % 2];
+        format!("{{\"text\": \"play number {i} was {word} to see\", \"label\": \"{label}\"}}\n")
+    });
+    fs::write(&source, lines.collect::<String>()).expect("a file");
+    let set = root.join("set");
+    let options = WriteOptions {
+        sources: vec![source],
+        to: set.display().to_string(),
+        columns: BTreeMap::new(),
+        labels: None,
+        recipe: Recipe::Text,
+        shard_bytes: 1 << 20,
+        row_group_bytes: 1 << 10,
+        threads: 1,
+    };
+    write::write(&options, &mut |_| (), &false.into()).expect("shards");
+    set
+}
+
+fn understudy(args: &[&str], set: &[String]) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    command.args(args).args(["--device", DEVICE]);
+    for assignment in set {
+        command.args(["--set", assignment]);
+    }
+    Outcome::of(command.output().expect("the binary runs"))
+}
+
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-text.toml");
+const WARNING: &str = "trained with other vocabulary files";
+
+fn train(run: &str, set: &Path, vocabulary: &Path, settings: &[&str]) -> Outcome {
+    let places = [
+        format!("data.train={}", set.display()),
+        format!("data.text.tokenizer={}", vocabulary.display()),
+    ];
+    let settings: Vec<String> = SMALL
+        .iter()
+        .chain(settings)
+        .map(|setting| (*setting).to_owned())
+        .chain(places)
+        .collect();
+    understudy(&["train", RECIPE, "--run", run], &settings)
+}
+
+#[test]
+fn a_vocabulary_may_move_but_not_change() {
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path();
+    let set = write_sentences(root);
+    let [first, copy, turned] = ["first", "copy", "turned"].map(|name| root.join(name));
+    write_vocabulary(&first, ' '..='~');
+    write_vocabulary(&copy, ' '..='~');
+    write_vocabulary(&turned, (' '..='~').rev());
+
+    let run = root.join("run").display().to_string();
+    let begun = train(&run, &set, &first, &["steps=2"]);
+    assert!(begun.status.success(), "{}", begun.text);
+    let other = train(&run, &set, &turned, &["steps=4"]);
+    assert_eq!(other.status.code(), Some(1), "{}", other.text);
+    assert!(other.text.contains("another vocabulary"), "{}", other.text);
+    let moved = train(&run, &set, &copy, &["steps=4"]);
+    assert!(moved.status.success(), "{}", moved.text);
+    assert!(moved.text.contains("steps: 2 → 4"), "{}", moved.text);
+
+    // What is done with a trained model may be meant: it is said and done.
+    for (vocabulary, warns) in [(&copy, false), (&turned, true)] {
+        let tokenizer = format!("data.text.tokenizer={}", vocabulary.display());
+        let sets = ["train", "val"].map(|part| format!("data.{part}={}", set.display()));
+        let settings: Vec<String> = sets.into_iter().chain([tokenizer.clone()]).collect();
+        let judged = understudy(&["evaluate", &run], &settings);
+        assert!(judged.status.success(), "{}", judged.text);
+        assert_eq!(judged.text.contains(WARNING), warns, "{}", judged.text);
+
+        let to = vocabulary.join("features").display().to_string();
+        let set = set.display().to_string();
+        let embedded = understudy(&["embed", &run, &set, "--to", &to], &[tokenizer]);
+        assert!(embedded.status.success(), "{}", embedded.text);
+        assert_eq!(embedded.text.contains(WARNING), warns, "{}", embedded.text);
+    }
+    let next = root.join("next").display().to_string();
+    let init = format!("init={run}");
+    let next = train(&next, &set, &turned, &["steps=2", &init]);
+    assert!(next.status.success(), "{}", next.text);
+    assert!(next.text.contains(WARNING), "{}", next.text);
+}
