@@ -15,6 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::Group;
 use super::Vocabulary;
+use super::as_bytes;
 use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, Object, n_requests};
 use super::rows::{Classes, ROW_BYTES, Rows};
@@ -82,6 +83,7 @@ impl Footer {
             fetched.push((part, object.read(part.range()).await?));
         }
         let groups = batches.iter().map(Part::group).collect();
+        let schema = Arc::new(as_bytes::of_arrow(&schema, map));
         let dictionaries = fetched;
         Ok(Self {
             groups,

@@ -1,9 +1,8 @@
 //! The columns of a set: found by name, checked by type.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Schema};
 
 use super::Vocabulary;
 use super::kind::{Kind, vocabulary_of};
@@ -285,28 +284,6 @@ fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str)
     }
 }
 
-/// The same type, with media as views into the fetched pages.
-pub(super) fn as_views(field: &Field) -> Field {
-    let data_type = match field.data_type() {
-        DataType::Struct(parts) => DataType::Struct(
-            parts
-                .iter()
-                .map(|part| {
-                    if part.name() == "bytes" {
-                        Arc::new(as_views(part))
-                    } else {
-                        part.clone()
-                    }
-                })
-                .collect(),
-        ),
-        other if is_binary(value_type(other)) => DataType::BinaryView,
-        other if is_text(value_type(other)) => DataType::Utf8View,
-        other => other.clone(),
-    };
-    field.clone().with_data_type(data_type)
-}
-
 fn is_media(found: &DataType) -> bool {
     match value_type(found) {
         DataType::Struct(parts) => parts
@@ -316,7 +293,7 @@ fn is_media(found: &DataType) -> bool {
     }
 }
 
-fn is_binary(found: &DataType) -> bool {
+pub(super) fn is_binary(found: &DataType) -> bool {
     matches!(
         found,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView

@@ -1,6 +1,7 @@
 //! Reading shards: sets, manifests, columns, Parquet and Arrow IPC.
 
 mod arrow;
+mod as_bytes;
 mod columns;
 mod fetch;
 mod footer;

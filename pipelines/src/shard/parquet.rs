@@ -21,7 +21,8 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::Group;
 use super::Vocabulary;
-use super::columns::{ColumnMap, Columns, as_views};
+use super::as_bytes;
+use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, Object, coalesce, n_requests};
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
@@ -44,13 +45,13 @@ pub(super) struct Footer {
 impl Footer {
     /// Reads the footer: first its length, then itself.
     pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
-        let metadata = read_metadata(object)
-            .await
-            .map(|metadata| with_views(metadata, map))?
-            .map_err(|error| unreadable(object, &error))?;
-        let columns = map.find(metadata.schema(), &object.location.url)?;
-        let classes = map.classes(metadata.schema());
-        let tokenizer = map.tokenizer(metadata.schema(), columns, &object.location.url)?;
+        let of_file = read_metadata(object).await?;
+        let schema = schema_of(object, of_file.clone())?;
+        let columns = map.find(&schema, &object.location.url)?;
+        let classes = map.classes(&schema);
+        let tokenizer = map.tokenizer(&schema, columns, &object.location.url)?;
+        let metadata = to_read(&of_file, &schema, map);
+        let metadata = metadata.map_err(|error| unreadable(object, &error))?;
         let mask = mask(&metadata, columns.indices());
         let groups = metadata.metadata().row_groups().iter().enumerate();
         let groups = groups.map(|(at, group)| {
@@ -166,7 +167,10 @@ fn decode(
 
 /// The schema as the file has it.
 pub(super) async fn read_schema(object: &Object) -> Result<SchemaRef> {
-    let metadata = read_metadata(object).await?;
+    schema_of(object, read_metadata(object).await?)
+}
+
+fn schema_of(object: &Object, metadata: Arc<ParquetMetaData>) -> Result<SchemaRef> {
     let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
         .map_err(|error| unreadable(object, &error))?;
     Ok(metadata.schema().clone())
@@ -211,27 +215,16 @@ async fn not_parquet(object: &Object) -> Result<crate::Error> {
     }))
 }
 
-/// The file's schema, with media read as views into the fetched pages rather than copied.
-fn with_views(
-    metadata: Arc<ParquetMetaData>,
+/// What to read the file's rows with.
+fn to_read(
+    metadata: &ParquetMetaData,
+    schema: &Schema,
     map: &ColumnMap,
 ) -> Result<ArrowReaderMetadata, ParquetError> {
-    let plain = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())?;
-    let fields: Vec<_> = plain
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| {
-            if map.is_media(field.name()) {
-                Arc::new(as_views(field))
-            } else {
-                field.clone()
-            }
-        })
-        .collect();
-    let schema = Schema::new_with_metadata(fields, plain.schema().metadata().clone());
+    let metadata = as_bytes::of_parquet(metadata, map)?;
+    let schema = as_bytes::as_views(schema, map);
     let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
-    ArrowReaderMetadata::try_new(metadata, options)
+    ArrowReaderMetadata::try_new(Arc::new(metadata), options)
 }
 
 fn mask(metadata: &ArrowReaderMetadata, columns: Vec<usize>) -> ProjectionMask {

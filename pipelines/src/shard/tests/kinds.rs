@@ -113,6 +113,52 @@ fn strings_of_every_type_are_read_as_their_bytes() {
 }
 
 #[test]
+fn a_text_that_is_no_text_is_the_fault_of_its_own_row() {
+    let folder = folder();
+    for data_type in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View] {
+        let strings: ArrayRef = Arc::new(StringArray::from(vec!["the first", "the second"]));
+        let array = cast(&strings, &data_type).expect("strings");
+        let rows = batch(vec![("text", array)]);
+        let (parquet, arrow) = (
+            folder.path().join("a.parquet"),
+            folder.path().join("a.arrow"),
+        );
+        write_parquet(&parquet, &rows, Compression::UNCOMPRESSED);
+        write_arrow(&arrow, &rows, false, None);
+        for path in [parquet, arrow] {
+            let mut file = std::fs::read(&path).expect("a file");
+            // In the pages, and in the statistics where a format has them.
+            let places: Vec<usize> = (0..file.len() - 10)
+                .filter(|&at| file[at..].starts_with(b"the second"))
+                .collect();
+            assert!(!places.is_empty());
+            for at in places {
+                file[at + 4] ^= 0x80;
+            }
+            std::fs::write(&path, file).expect("written");
+            let rows = read_all(&open_as(&path, &[Kind::Text], &MAP).expect("a set")).remove(0);
+            assert_eq!(rows.bytes(0), Some(&b"the first"[..]), "{data_type}");
+            assert_eq!(rows.bytes(1), Some(&b"the \xf3econd"[..]), "{data_type}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_is_no_text_is_left_out() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let rows = batch(vec![("audio", image_struct(0..4))]);
+    write_parquet(&path, &rows, Compression::UNCOMPRESSED);
+    let mut file = std::fs::read(&path).expect("a file");
+    let at = file.windows(5).position(|part| part == b"1.jpg");
+    file[at.expect("a path")] ^= 0x80;
+    std::fs::write(&path, file).expect("written");
+    let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a set")).remove(0);
+    assert_eq!((rows.path(0), rows.path(1)), (Some("0.jpg"), None));
+    assert_eq!(rows.bytes(1), picture(1).as_deref());
+}
+
+#[test]
 fn blocks_of_tokens_are_read_with_their_vocabulary() {
     let folder = folder();
     let (parquet, arrow) = (
