@@ -88,7 +88,7 @@ impl fmt::Display for Report {
             f,
             "{:.1} samples/s, {:.1} MB/s read, {:.2} CPU-seconds per 1,000 samples\n\
              first batch after {:.0} ms, peak memory {}\n\
-             {} samples in {:.1} s on {} threads, {} bad\n",
+             {} samples in {:.1} s on {} threads, {} bad, {} too short\n",
             self.samples_per_sec,
             self.bytes_per_sec / 1e6,
             self.cpu_secs_per_1000_samples,
@@ -102,6 +102,7 @@ impl fmt::Display for Report {
             stats.elapsed_secs,
             stats.n_threads,
             stats.bad_samples,
+            stats.short_samples,
         )?;
         writeln!(
             f,

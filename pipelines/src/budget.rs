@@ -196,7 +196,7 @@ impl DecodeShare {
                 what: what(),
                 needed_bytes,
                 memory_bytes: self.memory_bytes,
-                lower: "`limits.pixels` or `limits.seconds`, `window_chunks`, `lanes` or `batch`",
+                lower: "the limit of such samples (`limits.pixels` of pictures, `limits.seconds` of recordings, `limits.bytes` of texts), `window_chunks`, `lanes` or `batch`",
             });
         }
         let mut free = self.lock();

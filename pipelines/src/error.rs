@@ -82,6 +82,12 @@ pub enum Error {
         /// The last one's place and reason.
         last: String,
     },
+    /// Every row of a set is bad, or too short for training.
+    #[error("a set has not one sample to train or to work on; the last: {last}")]
+    NoGoodSample {
+        /// The last row's place and reason, or the set.
+        last: String,
+    },
     /// One batch, or the row groups that it needs, cannot fit `memory`.
     #[error(
         "{what} needs {needed_bytes} bytes, more than memory = {memory_bytes} bytes allows; raise `memory`, or lower {lower}"

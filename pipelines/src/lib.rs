@@ -87,9 +87,9 @@
 //! }
 //!
 //! // A checkpoint keeps the step and the bad rows; with them the stream goes on where it was.
-//! let (start_step, bad_rows) = (3, batches.bad_rows());
+//! let (start_step, bad_rows, short_rows) = (3, batches.bad_rows(), batches.short_rows());
 //! drop(batches);
-//! let resumed = Options { start_step, bad_rows, ..Options::default() };
+//! let resumed = Options { start_step, bad_rows, short_rows, ..Options::default() };
 //! let next = Pipeline::train(&config, &resumed)?.next().expect("a training stream has no end")?;
 //! assert_eq!(next.step, 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -60,6 +60,8 @@ pub struct Options {
     pub start_step: u64,
     /// Bad rows met before `start_step`, from [`Pipeline::bad_rows`] of all ranks. More do no harm.
     pub bad_rows: Vec<u64>,
+    /// Likewise rows that were too short, from [`Pipeline::short_rows`].
+    pub short_rows: Vec<u64>,
     /// Threads of the CPU pool. The order thread and two for I/O come on top.
     pub threads: usize,
     /// Parts that are finished before they are asked for.
@@ -76,6 +78,7 @@ impl Default for Options {
             parts_per_step: 1,
             start_step: 0,
             bad_rows: Vec::new(),
+            short_rows: Vec::new(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             prefetch: 2,
             quarantine: None,
@@ -146,7 +149,8 @@ impl Pipeline {
         let step = config.step_size().expect("a config without problems");
         let opened = Opened::open(&config.train, config)?;
         let plan = opened.plan(config, step)?;
-        let bad_rows: BadRows = options.bad_rows.iter().copied().collect();
+        let bad_rows = BadRowList::new(&options.bad_rows, &options.short_rows);
+        let known: BadRows = bad_rows.rows().into_iter().collect();
         let n_lanes = config.lanes / options.world;
         let first_lane = options.rank * n_lanes;
         if !opened.recipe.joins_lanes() && options.parts_per_step != n_lanes {
@@ -162,7 +166,7 @@ impl Pipeline {
             .collect();
         let lanes = first_lane..first_lane + n_lanes;
         let sources = plan
-            .lanes(lanes.clone(), options.start_step, &bad_rows)?
+            .lanes(lanes.clone(), options.start_step, &known)?
             .into_iter()
             .zip(largest.iter().cycle())
             .map(|(stream, &largest_window_bytes)| Source {
@@ -183,7 +187,6 @@ impl Pipeline {
             fingerprint,
         } = opened;
         let collator = collator(config, options, &Arc::new(recipe), &plan);
-        let bad_rows = BadRowList::new(&options.bad_rows);
         let pass = Pass {
             mix: plan.mix().clone(),
             lanes,
@@ -276,9 +279,16 @@ impl Pipeline {
     }
 
     /// The bad rows met so far, sorted: at least those that the batches handed out stepped over.
-    /// With the step they are all that [`Options`] needs to go on exactly.
+    /// With those that are too short and the step they are all that [`Options`] needs to go on
+    /// exactly.
     pub fn bad_rows(&self) -> Vec<u64> {
-        self.bad_rows.rows().into_iter().collect()
+        self.bad_rows.bad()
+    }
+
+    /// Likewise the rows that were too short for training, and are no fault: recordings of a set
+    /// without a column of lengths, which a plan would have left out.
+    pub fn short_rows(&self) -> Vec<u64> {
+        self.bad_rows.short()
     }
 }
 

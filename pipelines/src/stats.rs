@@ -17,6 +17,8 @@ pub struct Stats {
     pub samples: u64,
     /// Rows found bad; each is counted once.
     pub bad_samples: u64,
+    /// Rows too short for training, in a set that does not say how long they are.
+    pub short_samples: u64,
     /// Batches, or parts of them, handed over.
     pub batches: u64,
     /// Bytes of row groups fetched.
@@ -161,6 +163,7 @@ impl Stats {
         now.elapsed_secs -= earlier.elapsed_secs;
         now.samples -= earlier.samples;
         now.bad_samples -= earlier.bad_samples;
+        now.short_samples -= earlier.short_samples;
         now.batches -= earlier.batches;
         now.bytes_read -= earlier.bytes_read;
         now.traffic = now.traffic.with(earlier.traffic, u64::saturating_sub);
@@ -247,6 +250,7 @@ mod tests {
             elapsed_secs: 10.0,
             samples: 100,
             bad_samples: 0,
+            short_samples: 0,
             batches: 10,
             bytes_read: 1000,
             traffic: TrafficCounts::default(),

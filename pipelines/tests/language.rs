@@ -365,6 +365,29 @@ fn evaluation_takes_the_beginnings_of_texts_and_pairs() {
 }
 
 #[test]
+fn a_text_over_the_limit_is_one_bad_sample_however_little_memory_there_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut texts = texts();
+    texts[7] = "long ".repeat(200_000);
+    let rows = support::sets::batch(vec![(
+        "text",
+        Arc::new(StringArray::from(texts)) as ArrayRef,
+    )]);
+    write_shard(&folder.path().join("set/a.parquet"), &rows, 5);
+    let mut config = text_config(folder.path(), BERT);
+    config.memory = "32MiB".into();
+    let options = by_lanes(&config, 0, 1, 1);
+    let error = Pipeline::train(&config, &options).expect("a pipeline");
+    let error = error.take(200).find_map(Result::err).expect("64 MB");
+    assert!(error.to_string().contains("`limits.bytes`"), "{error}");
+
+    config.limits.bytes = 100_000;
+    let mut pipeline = Pipeline::train(&config, &options).expect("a pipeline");
+    assert!(pipeline.by_ref().take(200).all(|batch| batch.is_ok()));
+    assert_eq!(pipeline.bad_rows(), [7, 12], "12 is empty");
+}
+
+#[test]
 fn raw_text_needs_a_vocabulary() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = support::sets::batch(vec![(

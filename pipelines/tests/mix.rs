@@ -166,7 +166,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
             .take(10_000)
             .find_map(Result::err)
             .expect("an error");
-        assert!(matches!(error, Error::TooManyBadSamples { .. }), "{error}");
+        assert!(matches!(error, Error::NoGoodSample { .. }), "{error}");
     }
 }
 

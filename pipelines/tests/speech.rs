@@ -16,7 +16,7 @@ use understudy_pipelines::inspect::inspect;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::plan::Report;
 use understudy_pipelines::verify::verify;
-use understudy_pipelines::{DataConfig, pipeline};
+use understudy_pipelines::{DataConfig, Error, pipeline};
 
 const RATE: u32 = 8000;
 const N_ROWS: usize = 240;
@@ -257,6 +257,58 @@ fn others_recordings_without_lengths_go_by_count() {
     }
     assert_eq!(first_epoch.len(), 59);
     assert!(!first_epoch.contains(&7));
+}
+
+#[test]
+fn what_is_too_short_is_left_out_and_not_bad() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let is_short = |row: u64| row % 3 == 1;
+    let recordings: Vec<Vec<u8>> = (0..60)
+        .map(|row| {
+            let n_frames = if is_short(row) { 100 } else { 500 };
+            wav(&sound(row as usize, n_frames), RATE)
+        })
+        .collect();
+    let sounds: BinaryArray = recordings.iter().map(Some).collect();
+    let rows = batch(vec![("audio", Arc::new(sounds) as ArrayRef)]);
+    write_shard(&folder.path().join("a.parquet"), &rows, 5);
+    let mut config = config(folder.path());
+    (config.batch, config.batch_seconds) = (Some(12), None);
+    config.max_bad_fraction = 0.0;
+    let quarantine = folder.path().join("bad.jsonl");
+    let options = Options {
+        quarantine: Some(quarantine.clone()),
+        ..by_lanes(&config, 0, 1, 2)
+    };
+    let samples = |pipeline: &mut Pipeline, n: usize| -> Vec<_> {
+        let batches = pipeline.take(n).map(|batch| batch.expect("a batch"));
+        batches.flat_map(|batch| batch.samples).collect()
+    };
+    let mut unbroken = Pipeline::train(&config, &options).expect("a pipeline");
+    let expected = samples(&mut unbroken, 60);
+    assert!(expected.iter().all(|sample| !is_short(sample.row)));
+    assert_eq!(unbroken.bad_rows(), Vec::<u64>::new());
+    assert!(!quarantine.exists());
+
+    let mut first = Pipeline::train(&config, &options).expect("a pipeline");
+    samples(&mut first, 20);
+    let short_rows = first.short_rows();
+    assert!(!short_rows.is_empty() && short_rows.iter().all(|&row| is_short(row)));
+    assert_eq!(first.stats().short_samples, short_rows.len() as u64);
+    let resumed = Options {
+        start_step: 5,
+        short_rows,
+        ..options
+    };
+    let mut resumed = Pipeline::train(&config, &resumed).expect("a pipeline");
+    assert_eq!(samples(&mut resumed, 40), expected[60..]);
+
+    // Where all are, it is said why nothing comes.
+    config.audio.as_mut().expect("audio").min_frames = 700;
+    let mut pipeline = Pipeline::train(&config, &by_lanes(&config, 0, 1, 2)).expect("a pipeline");
+    let error = pipeline.find_map(Result::err).expect("no sample");
+    assert!(matches!(error, Error::NoGoodSample { .. }), "{error}");
+    assert!(error.to_string().contains("fewer than the 700"), "{error}");
 }
 
 #[test]

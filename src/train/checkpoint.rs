@@ -31,6 +31,9 @@ pub struct State {
     pub vocabulary_sha256: Option<String>,
     /// Rows of the set that were found to be bad so far.
     pub bad_rows: Vec<u64>,
+    /// Rows of the set that were found to be too short so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub short_rows: Vec<u64>,
 }
 
 /// Everything that a checkpoint holds, on the host.

@@ -192,7 +192,7 @@ fn step(
     if !trainer.has_loss() {
         return Err(TrainError::BadStep(trainer.steps_done()));
     }
-    trainer.finish_step(data.bad_rows());
+    trainer.finish_step(data.bad_rows(), data.short_rows());
     Ok(Step::Done)
 }
 
@@ -232,6 +232,7 @@ fn open_data(config: &RunConfig, run: &Run, trainer: &Trainer) -> Result<Pipelin
         parts_per_step: config.train.micro_batches,
         start_step: trainer.steps_done(),
         bad_rows: trainer.bad_rows().to_vec(),
+        short_rows: trainer.short_rows().to_vec(),
         threads: config.threads.data.unwrap_or(1),
         quarantine: Some(run.quarantine_path()),
         ..Options::default()

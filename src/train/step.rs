@@ -142,6 +142,7 @@ impl Trainer {
                 data_fingerprint: String::new(),
                 vocabulary_sha256,
                 bad_rows: Vec::new(),
+                short_rows: Vec::new(),
             },
             resumed: None,
             sums: Sums::default(),
@@ -230,6 +231,11 @@ impl Trainer {
         self.config.train.micro_batches
     }
 
+    /// Rows of the set that were too short so far.
+    pub(super) fn short_rows(&self) -> &[u64] {
+        &self.state.short_rows
+    }
+
     /// Rows of the set that were bad so far.
     pub(super) fn bad_rows(&self) -> &[u64] {
         &self.state.bad_rows
@@ -291,7 +297,7 @@ impl Trainer {
     }
 
     /// Applies the step to student and teacher.
-    pub(super) fn finish_step(&mut self, bad_rows: Vec<u64>) {
+    pub(super) fn finish_step(&mut self, bad_rows: Vec<u64>, short_rows: Vec<u64>) {
         let Sums {
             mut gradients,
             count,
@@ -322,6 +328,7 @@ impl Trainer {
 
         self.state.step = step + 1;
         self.state.bad_rows = bad_rows;
+        self.state.short_rows = short_rows;
         self.latest = Some(Latest {
             count,
             loss,

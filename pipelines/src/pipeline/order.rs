@@ -197,7 +197,7 @@ impl Order {
                 return error;
             }
         }
-        self.log.too_many(&self.recorder)
+        self.log.none_left()
     }
 
     fn take(&mut self, event: Event) -> Result<()> {

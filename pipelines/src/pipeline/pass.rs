@@ -84,6 +84,7 @@ impl WholeSet {
     pub(super) fn labelled(self, options: &Options) -> Result<Pipeline> {
         let options = Options {
             bad_rows: Vec::new(),
+            short_rows: Vec::new(),
             ..options.clone()
         };
         self.start(0, false, &options)
@@ -123,7 +124,7 @@ impl WholeSet {
             next_step: 0,
             next_part: 0,
         };
-        let bad_rows = BadRowList::new(&options.bad_rows);
+        let bad_rows = BadRowList::new(&options.bad_rows, &[]);
         let pass = Pass {
             sources: vec![Source {
                 windows: Box::new(windows),

@@ -311,7 +311,8 @@ pub(super) fn start(
         quarantine: options.quarantine.as_deref().map(Quarantine::new),
         max_bad_fraction: config.max_bad_fraction,
         n_planned,
-        n_failed: bad_rows.rows().len() as u64,
+        leaves_out_short: !evaluate,
+        n_failed: bad_rows.bad().len() as u64,
         n_good_before,
         last: "met before this run was resumed, see its quarantine file".to_owned(),
     };

@@ -40,7 +40,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyBadSamples`] if every row of a set is bad.
+    /// [`Error::NoGoodSample`] if every row of a set is bad.
     pub fn lanes(&self, lanes: Range<usize>, step: u64, bad: &BadRows) -> Result<Vec<LaneStream>> {
         self.check_bad_rows(bad)?;
         let bad = Arc::new(bad.clone());
@@ -94,15 +94,13 @@ impl Plan {
             };
             if n_bad == set.n_planned {
                 let last = match n_sets {
-                    1 => "every row of the set is bad".to_owned(),
-                    _ => format!("every row of set {} of the mix is bad", index + 1),
+                    1 => "every row of the set is known to be bad or too short".to_owned(),
+                    _ => format!(
+                        "every row of set {} of the mix is known to be bad or too short",
+                        index + 1
+                    ),
                 };
-                return Err(Error::TooManyBadSamples {
-                    failed: n_bad,
-                    seen: n_bad,
-                    limit: 1.0,
-                    last,
-                });
+                return Err(Error::NoGoodSample { last });
             }
         }
         Ok(())

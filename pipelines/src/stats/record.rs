@@ -27,6 +27,7 @@ pub(crate) struct Recorder {
     pub(crate) ready: Level,
     pub(crate) samples: AtomicU64,
     pub(crate) bad_samples: AtomicU64,
+    pub(crate) short_samples: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     /// Nanoseconds by [`WaitFor`].
@@ -64,6 +65,7 @@ impl Recorder {
             ready: Level::new("batches", n_ready as u64),
             samples: AtomicU64::new(0),
             bad_samples: AtomicU64::new(0),
+            short_samples: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             waits: Default::default(),
@@ -95,6 +97,7 @@ impl Recorder {
             elapsed_secs,
             samples: self.samples.load(Relaxed),
             bad_samples: self.bad_samples.load(Relaxed),
+            short_samples: self.short_samples.load(Relaxed),
             batches: self.batches.load(Relaxed),
             bytes_read: self.bytes_read.load(Relaxed),
             traffic: TrafficCounts::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Sample, SampleMedia, Task, Window, Work};
+use super::{Beside, Sample, SampleMedia, Task, Window, Work};
 use crate::rng::{Purpose, Rng};
 use crate::shard::{Vocabulary, own_tokens};
 use crate::tokenize::Tokenizer;
@@ -23,41 +23,62 @@ impl Work {
         tokenizer: &Tokenizer,
         max_tokens: usize,
     ) -> Result<Result<Sample, SampleError>> {
-        let row = task.slot.row_in_group as usize;
-        let texts = [task.rows.bytes(row), task.rows.second(row)];
+        let start = Instant::now();
+        let (texts, beside) = match self.texts(task) {
+            Ok(checked) => checked,
+            Err(bad) => {
+                self.recorder.decode.record(start.elapsed(), true);
+                return Ok(Err(bad));
+            }
+        };
+        let checking = start.elapsed();
         let n_bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
         let _taken = self.share.take(n_bytes as u64 * TOKENIZER_BYTES, || {
             format!("tokenising the {n_bytes} bytes in {}", self.place(task))
         })?;
         let start = Instant::now();
-        let tokens = self.tokens(task, tokenizer, max_tokens);
+        let tokens = self.tokens(task, texts, tokenizer, max_tokens);
         self.recorder
             .decode
-            .record(start.elapsed(), tokens.is_err());
-        Ok(tokens)
+            .record(checking + start.elapsed(), tokens.is_err());
+        Ok(tokens.map(|tokens| Sample {
+            media: SampleMedia::Tokens(tokens),
+            masks: Vec::new(),
+            beside,
+        }))
+    }
+
+    /// A text and the second of a pair, as the writer saw them and within the limit.
+    fn texts<'a>(&self, task: &'a Task) -> Result<([Option<&'a [u8]>; 2], Beside), SampleError> {
+        let (text, beside) = self.check(task)?;
+        let texts = [
+            Some(text),
+            task.rows.second(task.slot.row_in_group as usize),
+        ];
+        let n_bytes: u64 = texts.iter().flatten().map(|text| text.len() as u64).sum();
+        if n_bytes > self.limits.bytes {
+            return Err(SampleError::Limit {
+                what: "number of bytes",
+                found: n_bytes,
+                limit: self.limits.bytes,
+            });
+        }
+        Ok((texts, beside))
     }
 
     fn tokens(
         &self,
         task: &Task,
+        [text, second]: [Option<&[u8]>; 2],
         tokenizer: &Tokenizer,
         max_tokens: usize,
-    ) -> Result<Sample, SampleError> {
-        let (text, beside) = self.check(task)?;
+    ) -> Result<Vec<u32>, SampleError> {
         let encode = |bytes: &[u8]| -> Result<Vec<u32>, SampleError> {
-            if bytes.len() as u64 > self.limits.bytes {
-                return Err(SampleError::Limit {
-                    what: "number of bytes",
-                    found: bytes.len() as u64,
-                    limit: self.limits.bytes,
-                });
-            }
             let mut ids = Vec::new();
             tokenizer.encode(decode::text(bytes)?, &mut ids)?;
             Ok(ids)
         };
-        let mut first = encode(text)?;
-        let second = task.rows.second(task.slot.row_in_group as usize);
+        let mut first = encode(text.unwrap_or_default())?;
         let mut second = second.map(encode).transpose()?;
         let specials = tokenizer.specials();
         match &mut second {
@@ -88,11 +109,7 @@ impl Work {
             tokens.extend(second);
             tokens.push(specials.eos);
         }
-        Ok(Sample {
-            media: SampleMedia::Tokens(tokens),
-            masks: Vec::new(),
-            beside,
-        })
+        Ok(tokens)
     }
 
     /// The ids of a block, without its padding.
