@@ -366,7 +366,7 @@ fn lanes_are_not_joined_and_memory_is_kept() {
     let error = Pipeline::train(&config, &Options::default()).expect_err("one part");
     let text = error.to_string();
     assert!(
-        text.contains("1 parts per step") && text.contains("4 lanes"),
+        text.contains("1 parts per step") && text.contains("must be 4"),
         "{text}"
     );
     config.memory = "300KB".into();

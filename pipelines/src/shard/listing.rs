@@ -33,19 +33,22 @@ pub(super) async fn list(url: &str, options: &StoreOptions) -> Result<Listing> {
 }
 
 async fn file_or_folder(location: Location) -> Result<Listing> {
-    if !location.lists && format_of(&location.url).is_none() {
-        return by_manifest(location).await;
-    }
+    // The name as it was written decides: a link may lead to a file of any name, and some stores
+    // answer for buckets and folders as if they were objects.
+    let Some(format) = format_of(&location.url) else {
+        if location.local.as_ref().is_some_and(|path| path.is_file()) {
+            let reason = "the file ends neither in .parquet nor in .arrow";
+            return Err(nothing(&location, reason));
+        }
+        return match location.lists {
+            true => folder(location).await,
+            false => by_manifest(location).await,
+        };
+    };
     match location.store.head(&location.prefix).await {
         Ok(meta) => {
-            let path = meta.location.filename().unwrap_or_default().to_owned();
-            let Some(format) = format_of(&path) else {
-                return Err(nothing(
-                    &location,
-                    "the file ends neither in .parquet nor in .arrow",
-                ));
-            };
-            let objects = vec![object(location.clone(), path, format, meta)];
+            let path = location.url.rsplit('/').next().unwrap_or_default();
+            let objects = vec![object(location.clone(), path.to_owned(), format, meta)];
             Ok(Listing {
                 location,
                 objects,
@@ -189,7 +192,9 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
                 let folder = path.strip_suffix(mark).and_then(|at| at.strip_suffix('/'));
                 sets.extend(folder.map(str::to_owned));
             }
-            let format = format_of(&path)?;
+            // Such as `._a.parquet`, which a Mac leaves beside `a.parquet` and is none.
+            let is_hidden = path.split('/').any(|part| part.starts_with('.'));
+            let format = format_of(&path).filter(|_| !is_hidden)?;
             Some(object(location.join(&path), path, format, meta))
         })
         .collect();

@@ -91,11 +91,18 @@ impl Manifest {
         json
     }
 
-    /// Reads the manifest at a place, `None` where there is none.
+    /// Reads the manifest at a place, `None` where there is none, or a file of this name that is
+    /// something else.
     pub(super) async fn read(at: &Location) -> Result<Option<Self>> {
         twice(|_again| async {
-            let json = at.read().await?;
-            json.map(|json| Self::from_json(&json, &at.url)).transpose()
+            let Some(json) = at.read().await? else {
+                return Ok(None);
+            };
+            if is_foreign(&json) {
+                tracing::warn!("{}: not a manifest of shards; it is left aside", at.url);
+                return Ok(None);
+            }
+            Self::from_json(&json, &at.url).map(Some)
         })
         .await
     }
@@ -156,6 +163,12 @@ impl Manifest {
         }
         Ok(manifest)
     }
+}
+
+/// Whether this is JSON that has nothing of ours; what is damaged has one of these keys still.
+fn is_foreign(json: &[u8]) -> bool {
+    let object: Option<serde_json::Map<_, _>> = serde_json::from_slice(json).ok();
+    object.is_some_and(|object| !object.contains_key("format") && !object.contains_key("shards"))
 }
 
 #[cfg(test)]

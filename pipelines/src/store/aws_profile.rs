@@ -10,6 +10,8 @@ pub(super) struct Profile {
     pub(super) keys: Option<(String, String, Option<String>)>,
     pub(super) region: Option<String>,
     pub(super) endpoint: Option<String>,
+    /// Why it has no keys, though it names a way to get some.
+    pub(super) unsupported: Option<String>,
     /// Where keys are looked for.
     pub(super) place: PathBuf,
 }
@@ -53,26 +55,24 @@ impl Profile {
         let pair = take("aws_access_key_id").zip(take("aws_secret_access_key"));
         let token = take("aws_session_token");
         let (region, endpoint) = (take("region"), take("endpoint_url"));
-        if pair.is_none() {
-            for unsupported in [
-                "credential_process",
-                "sso_session",
-                "sso_start_url",
-                "role_arn",
-            ] {
-                if take(unsupported).is_some() {
-                    return Err(format!(
-                        "the AWS profile `{wanted}` gets its keys by `{unsupported}`, which is not \
-                         supported here: run `eval $(aws configure export-credentials --format env)` \
-                         first"
-                    ));
-                }
-            }
-        }
+        let ways = [
+            "credential_process",
+            "sso_session",
+            "sso_start_url",
+            "role_arn",
+        ];
+        let unsupported = ways.into_iter().find(|way| take(way).is_some());
+        let unsupported = unsupported.map(|way| {
+            format!(
+                "the AWS profile `{wanted}` gets its keys by `{way}`, which is not supported here: \
+                 run `eval $(aws configure export-credentials --format env)` first"
+            )
+        });
         Ok(Self {
             keys: pair.map(|(id, secret)| (id, secret, token)),
             region,
             endpoint,
+            unsupported,
             place,
         })
     }
@@ -121,7 +121,7 @@ mod tests {
         # not this\n[work]\naws_access_key_id = C\naws_secret_access_key = D\naws_session_token = E\n";
     const CONFIG: &str = "[default]\nregion = eu-west-1\n[profile work]\nregion = us-east-2\n\
         s3 =\n  addressing_style = path\nendpoint_url = http://localhost:1\n\
-        [profile far]\nsso_session = it\n";
+        [profile far]\nsso_session = it\nregion = us-west-1\n";
 
     fn profile(name: Option<&str>) -> Result<Profile, String> {
         Profile::of(name, "/h/.aws/credentials".into(), [CREDENTIALS, CONFIG])
@@ -142,10 +142,13 @@ mod tests {
     fn what_cannot_serve_is_said() {
         let missing = profile(Some("none")).expect_err("not there");
         assert!(missing.contains("AWS_PROFILE=none"), "{missing}");
-        let sso = profile(Some("far")).expect_err("not supported");
+        // It has no keys, and yet a region: the environment may have the keys.
+        let sso = profile(Some("far")).expect("there");
+        assert_eq!((sso.keys, sso.region.as_deref()), (None, Some("us-west-1")));
+        let said = sso.unsupported.expect("not supported");
         assert!(
-            sso.contains("`sso_session`") && sso.contains("export-credentials"),
-            "{sso}"
+            said.contains("`sso_session`") && said.contains("export-credentials"),
+            "{said}"
         );
         let nothing = Profile::of(None, PathBuf::new(), ["", ""]).expect("no files are no fault");
         assert!(nothing.keys.is_none());

@@ -148,13 +148,13 @@ fn s3(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, Stri
             }
             None if instance_identity() => {}
             None => {
-                return Err(format!(
+                return Err(profile.unsupported.unwrap_or_else(|| format!(
                     "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or have them \
                      in {} (AWS_PROFILE names another profile than `default`); \
                      AWS_SKIP_SIGNATURE=true reads public buckets, {INSTANCE_IDENTITY}=true takes \
                      this machine's own role",
                     profile.place.display()
-                ));
+                )));
             }
         }
     }

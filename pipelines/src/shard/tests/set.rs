@@ -42,6 +42,44 @@ fn shards_are_sorted_and_a_pattern_chooses() {
 }
 
 #[test]
+fn what_others_leave_beside_shards_is_left_aside() {
+    let folder = folder();
+    write_parquet(
+        &folder.path().join("a.parquet"),
+        &our_batch(),
+        Compression::SNAPPY,
+    );
+    let alone = open(folder.path(), &MAP).expect("a set");
+    std::fs::write(folder.path().join("._a.parquet"), "a Mac's").expect("written");
+    std::fs::create_dir(folder.path().join(".trash")).expect("a folder");
+    std::fs::write(folder.path().join(".trash/b.parquet"), "gone").expect("written");
+    let manifest = folder.path().join(MANIFEST_NAME);
+    std::fs::write(&manifest, r#"{"files": []}"#).expect("written");
+    let beside = open(folder.path(), &MAP).expect("a set");
+    assert_eq!(beside.shards.len(), 1);
+    assert_eq!(beside.fingerprint(), alone.fingerprint());
+    // Ours, and damaged.
+    std::fs::write(&manifest, r#"{"format": "understudy-shards"}"#).expect("written");
+    let text = error(folder.path(), &MAP);
+    assert!(text.contains("not a manifest of shards"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_name_of_a_link_says_what_it_leads_to() {
+    let folder = folder();
+    let blob = folder.path().join("0a1b2c");
+    write_parquet(&blob, &our_batch(), Compression::SNAPPY);
+    let link = folder.path().join("train.parquet");
+    std::os::unix::fs::symlink(&blob, &link).expect("a link");
+    let set = open(&link, &MAP).expect("a set");
+    assert_eq!(
+        (set.rows, set.shards[0].path.as_str()),
+        (10, "train.parquet")
+    );
+}
+
+#[test]
 fn the_fingerprint_is_that_of_the_rows_wherever_they_lie() {
     let (folder, elsewhere) = (folder(), folder());
     let path = folder.path().join("a.parquet");
