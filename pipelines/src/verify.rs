@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use futures::StreamExt;
 use rayon::prelude::*;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::Limits;
 use crate::decode::{decode_audio, decode_image, text};
-use crate::shard::{Kind, Rows, Shard, ShardSet, own_tokens};
+use crate::shard::{Kind, Rows, ShardSet, own_tokens};
 use crate::{Error, Result, SampleError};
 
 /// Row groups that are fetched while another is checked.
@@ -85,12 +83,16 @@ pub fn verify(
                     break;
                 }
                 done.hashed_shards += 1;
-                let hash = format!("{:016x}", hash_file(shard).await?);
-                if hash != listed.xxh3 {
-                    let reason = format!(
+                let reason = match shard.hash().await.map(|hash| format!("{hash:016x}")) {
+                    Ok(hash) if hash == listed.xxh3 => None,
+                    Ok(hash) => Some(format!(
                         "the manifest says xxh3 {}, the file has {hash}",
                         listed.xxh3
-                    );
+                    )),
+                    Err(Error::Corrupt { reason, .. }) => Some(reason),
+                    Err(error) => return Err(error),
+                };
+                if let Some(reason) = reason {
                     report(
                         &mut done,
                         Problem {
@@ -154,19 +156,6 @@ pub fn verify(
         }
         Ok(done)
     })
-}
-
-async fn hash_file(shard: &Shard) -> Result<u64> {
-    let at = shard.location();
-    let get = async {
-        let mut parts = at.store.get(&at.prefix).await?.into_stream();
-        let mut hash = Xxh3::new();
-        while let Some(part) = parts.try_next().await? {
-            hash.update(&part);
-        }
-        Ok(hash.digest())
-    };
-    get.await.map_err(|source| at.error(source))
 }
 
 /// The bad rows of one group, in order.

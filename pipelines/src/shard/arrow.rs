@@ -17,7 +17,7 @@ use super::Group;
 use super::Vocabulary;
 use super::as_bytes;
 use super::columns::{ColumnMap, Columns};
-use super::fetch::{Fetched, Object, n_requests};
+use super::fetch::{Fetched, MAX_GAP, Object, coalesce, n_requests};
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
@@ -319,7 +319,7 @@ async fn decompressed_bytes(
             prefixes.push(start + offset..start + offset + PREFIX);
         }
     }
-    let fetched = object.read_all(prefixes.clone()).await?;
+    let fetched = object.read_all(coalesce(prefixes.clone(), MAX_GAP)).await?;
     let mut lengths = prefixes.into_iter().map(|prefix| {
         let bytes = fetched.from(prefix.start)?;
         let length = i64::from_le_bytes(bytes.get(..PREFIX as usize)?.try_into().ok()?);

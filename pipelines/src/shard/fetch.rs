@@ -14,9 +14,9 @@ use crate::store::{Key, Location};
 use crate::{Error, Result};
 
 /// Ranges with less than this between them are read as one: a request costs more than the gap.
-const MAX_GAP: u64 = 1 << 20;
+pub(super) const MAX_GAP: u64 = 1 << 20;
 /// Larger ranges are read in pieces at the same time: what breaks is repeated by the piece.
-const MAX_PIECE: u64 = 16 << 20;
+pub(super) const MAX_PIECE: u64 = 16 << 20;
 const PIECES_AT_ONCE: usize = 4;
 
 /// One file of a set, as it was listed.
@@ -121,9 +121,9 @@ impl Object {
         Ok(bytes)
     }
 
-    /// Reads ranges, those that lie close together as one, and all at the same time.
+    /// Reads ranges, all at the same time.
     pub(super) async fn read_all(&self, ranges: Vec<Range<u64>>) -> Result<Fetched> {
-        let reads = coalesce(ranges).into_iter().map(async |range| {
+        let reads = ranges.into_iter().map(async |range| {
             let start = range.start;
             Ok::<_, Error>((start, self.read(range).await?))
         });
@@ -188,13 +188,13 @@ impl Fetched {
     }
 }
 
-/// What is read for `ranges`: those that lie close together become one.
-pub(super) fn coalesce(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+/// What is read for `ranges`: those with less than `max_gap` between them become one.
+pub(super) fn coalesce(mut ranges: Vec<Range<u64>>, max_gap: u64) -> Vec<Range<u64>> {
     ranges.sort_by_key(|range| range.start);
     let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match joined.last_mut() {
-            Some(last) if range.start < last.end.saturating_add(MAX_GAP) => {
+            Some(last) if range.start < last.end.saturating_add(max_gap) => {
                 last.end = last.end.max(range.end);
             }
             _ => joined.push(range),
@@ -219,6 +219,6 @@ mod tests {
     fn ranges_that_lie_together_become_one() {
         let mib = 1 << 20;
         let ranges = vec![5 * mib..6 * mib, 10..20, 0..10, mib..mib + 5];
-        assert_eq!(coalesce(ranges), [0..mib + 5, 5 * mib..6 * mib]);
+        assert_eq!(coalesce(ranges, MAX_GAP), [0..mib + 5, 5 * mib..6 * mib]);
     }
 }

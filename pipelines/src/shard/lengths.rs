@@ -63,15 +63,20 @@ impl ShardSet {
         };
         let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
         let read = |again: bool| {
-            let (footer, indices) = (&footer, indices.clone());
+            let (footer, indices) = (&footer, &indices);
             async move { footer.read_columns(&shard.object.way(again), indices).await }
         };
-        let batch = twice(read).await?;
+        let batches = twice(read).await?;
         let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
-        let damaged = |reason: String| error(&reason);
-        let lengths = numbers(&batch, place(length)).map_err(damaged)?;
-        let rates = rate.map(|_| numbers(&batch, 1 - place(length)).map_err(damaged));
-        let rates = rates.transpose()?;
+        let column = |at: usize| {
+            let mut values = Vec::with_capacity(shard.rows as usize);
+            for batch in &batches {
+                add_numbers(batch, at, &mut values).map_err(|reason| error(&reason))?;
+            }
+            Ok::<_, Error>(values)
+        };
+        let lengths = column(place(length))?;
+        let rates = rate.map(|_| column(1 - place(length))).transpose()?;
         let rate = |row: usize| match &rates {
             None => Ok(None),
             Some(rates) => match u32::try_from(rates[row]) {
@@ -90,17 +95,19 @@ impl ShardSet {
     }
 }
 
-/// A column of numbers of at least 0, without nulls.
-fn numbers(batch: &RecordBatch, column: usize) -> Result<Vec<u64>, String> {
+/// Adds a column of numbers of at least 0, without nulls, to those of the rows before.
+fn add_numbers(batch: &RecordBatch, column: usize, values: &mut Vec<u64>) -> Result<(), String> {
     let numbers = cast(batch.column(column), &DataType::Int64).map_err(|e| e.to_string())?;
     let numbers = numbers.as_primitive::<Int64Type>();
-    (0..numbers.len())
-        .map(|row| {
-            if numbers.is_null(row) {
-                return Err(format!("row {row} has no length"));
-            }
-            let number = numbers.value(row);
-            u64::try_from(number).map_err(|_| format!("row {row} has a length of {number}"))
-        })
-        .collect()
+    for at in 0..numbers.len() {
+        let row = values.len();
+        if numbers.is_null(at) {
+            return Err(format!("row {row} has no length"));
+        }
+        let number = numbers.value(at);
+        let number = u64::try_from(number);
+        values
+            .push(number.map_err(|_| format!("row {row} has a length of {}", numbers.value(at)))?);
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 use columns::ColumnMap;
 pub(crate) use columns::is_label;
-use fetch::{Object, n_requests, twice};
+use fetch::{MAX_PIECE, Object, n_requests, twice};
 use footer::{Footer, Footers, choose};
 use rows::Classes;
 
@@ -326,6 +326,18 @@ impl ShardSet {
 }
 
 impl Shard {
+    /// XXH3-64 of the whole file, read piece by piece and past any cache.
+    pub(crate) async fn hash(&self) -> Result<u64> {
+        let object = self.object.way(true);
+        let (mut hash, mut at) = (Xxh3::new(), 0);
+        while at < object.bytes {
+            let end = object.bytes.min(at + MAX_PIECE);
+            hash.update(&object.read(at..end).await?);
+            at = end;
+        }
+        Ok(hash.digest())
+    }
+
     /// Where the file lies.
     pub fn location(&self) -> &Location {
         &self.object.location

@@ -23,7 +23,7 @@ use super::Group;
 use super::Vocabulary;
 use super::as_bytes;
 use super::columns::{ColumnMap, Columns};
-use super::fetch::{Fetched, Object, coalesce, n_requests};
+use super::fetch::{Fetched, MAX_GAP, Object, coalesce, n_requests};
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
@@ -31,6 +31,10 @@ use crate::Result;
 const TAIL: u64 = 8;
 /// Footers are rarely longer: one read gets both.
 const LIKELY_FOOTER: u64 = 64 << 10;
+/// [`MAX_GAP`] for a small column alone: with a larger one, small row groups would be read whole.
+const COLUMN_GAP: u64 = 64 << 10;
+/// What is read of a small column at a time, gaps included.
+const COLUMN_BYTES: u64 = 4 << 20;
 
 /// What a Parquet shard says of itself.
 #[derive(Debug)]
@@ -82,21 +86,45 @@ impl Footer {
     ) -> Result<Rows> {
         let what = format!("row group {group}");
         let (batch, fetched) = self
-            .read_batch(object, self.columns.indices(), vec![group], &what)
+            .read_batch(object, self.columns.indices(), vec![group], MAX_GAP, &what)
             .await?;
         Rows::new(&batch, self.columns.projected(), classes, &fetched)
             .map_err(|error| object.corrupt(format!("{what}: {error}")))
     }
 
-    /// Reads whole columns, of all row groups.
+    /// Reads whole columns, small ones beside the media, of all row groups: some at a time.
     pub(super) async fn read_columns(
         &self,
         object: &Object,
-        columns: Vec<usize>,
-    ) -> Result<RecordBatch> {
-        let groups = (0..self.groups.len()).collect();
-        let read = self.read_batch(object, columns, groups, "the column of lengths");
-        Ok(read.await?.0)
+        columns: &[usize],
+    ) -> Result<Vec<RecordBatch>> {
+        let mask = mask(&self.metadata, columns.to_vec());
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        let mut batches = Vec::new();
+        for group in 0..self.groups.len() {
+            let ranges = coalesce(self.ranges(&mask, &[group]), COLUMN_GAP);
+            some.push(group);
+            bytes += ranges.iter().map(|r| r.end - r.start).sum::<u64>() + COLUMN_GAP;
+            if bytes >= COLUMN_BYTES || group + 1 == self.groups.len() {
+                let (groups, columns) = (std::mem::take(&mut some), columns.to_vec());
+                let read = self.read_batch(object, columns, groups, COLUMN_GAP, "lengths");
+                batches.push(read.await?.0);
+                bytes = 0;
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Where the columns of row groups lie.
+    fn ranges(&self, mask: &ProjectionMask, groups: &[usize]) -> Vec<Range<u64>> {
+        let chunks = groups.iter().flat_map(|&group| {
+            let columns = self.metadata.metadata().row_group(group).columns();
+            columns.iter().enumerate()
+        });
+        chunks
+            .filter(|(leaf, _)| mask.leaf_included(*leaf))
+            .filter_map(|(_, column)| range_of(column))
+            .collect()
     }
 
     /// Reads columns of row groups as one batch, and what was fetched for it.
@@ -105,17 +133,11 @@ impl Footer {
         object: &Object,
         columns: Vec<usize>,
         groups: Vec<usize>,
+        max_gap: u64,
         what: &str,
     ) -> Result<(RecordBatch, Fetched)> {
         let mask = mask(&self.metadata, columns);
-        let chunks = groups.iter().flat_map(|&group| {
-            let columns = self.metadata.metadata().row_group(group).columns();
-            columns.iter().enumerate()
-        });
-        let ranges = chunks
-            .filter(|(leaf, _)| mask.leaf_included(*leaf))
-            .filter_map(|(_, column)| range_of(column))
-            .collect();
+        let ranges = coalesce(self.ranges(&mask, &groups), max_gap);
         let fetched = object.read_all(ranges).await?;
         let source = Source {
             size: object.bytes,
@@ -250,7 +272,7 @@ fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) ->
         }
     }
     // What lies between two columns that are read as one is held too.
-    let fetched = coalesce(ranges);
+    let fetched = coalesce(ranges, MAX_GAP);
     let fetch_bytes: u64 = fetched.iter().map(|range| range.end - range.start).sum();
     Some(Group {
         rows,

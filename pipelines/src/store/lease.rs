@@ -2,16 +2,17 @@
 //! believe it.
 //!
 //! On one machine a lock on the file decides, and it dies with its process, so a killed writer is
-//! succeeded at once. Where locks do not reach (another machine on a shared disk) the file's word
-//! holds until it expires. In a store the object's word is all there is, see [`object`]. Best effort:
-//! two machines that begin in the same instant may both succeed.
+//! succeeded at once. Where locks do not reach (another machine on a shared disk) the file's words
+//! are watched for as long as they are good: a holder that renews them is alive. In a store the
+//! object's words are all there is, see [`object`]. Best effort: two machines that begin in the same
+//! instant may both succeed.
 
 mod object;
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,7 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(10);
 /// Held while a set or a run is written; given back when dropped.
 #[derive(Debug)]
 pub struct Lease {
-    /// In a store, where another may have taken it.
-    object: Option<LeaseObject>,
+    place: Place,
     stop: Option<Sender<()>>,
     /// Says, by closing, that the renewer has given the lease back.
     ended: Receiver<()>,
@@ -43,9 +43,25 @@ struct Holder {
     expires: u64,
 }
 
-/// What the renewer keeps.
+/// Where another writer may have taken it.
+#[derive(Debug)]
+enum Place {
+    File(LeaseFile),
+    Object(LeaseObject),
+}
+
+/// A file on this machine, or on a disk that it shares.
+#[derive(Debug, Clone)]
+struct LeaseFile {
+    path: PathBuf,
+    /// The folder that is written.
+    url: String,
+    valid_for: Duration,
+}
+
+/// What the renewer keeps; a file with its lock.
 enum Kept {
-    File(File, PathBuf),
+    File(File, LeaseFile),
     Object(LeaseObject),
 }
 
@@ -54,9 +70,14 @@ impl Lease {
     pub(super) fn take(folder: &Folder, path: &str) -> Result<Self> {
         match folder.local() {
             Some(local) => {
-                let path = local.join(path);
-                let file = take_file(&path, &folder.url())?;
-                Ok(Self::keep(Kept::File(file, path), None, RENEW_EVERY))
+                let place = LeaseFile {
+                    path: local.join(path),
+                    url: folder.url(),
+                    valid_for: VALID_FOR,
+                };
+                let file = place.take()?;
+                let kept = Kept::File(file, place.clone());
+                Ok(Self::keep(kept, Place::File(place), RENEW_EVERY))
             }
             None => Self::take_object(LeaseObject::new(folder, path, VALID_FOR), RENEW_EVERY),
         }
@@ -65,10 +86,10 @@ impl Lease {
     fn take_object(object: LeaseObject, renew_every: Duration) -> Result<Self> {
         object.take()?;
         let kept = Kept::Object(object.clone());
-        Ok(Self::keep(kept, Some(object), renew_every))
+        Ok(Self::keep(kept, Place::Object(object), renew_every))
     }
 
-    fn keep(mut kept: Kept, object: Option<LeaseObject>, renew_every: Duration) -> Self {
+    fn keep(mut kept: Kept, place: Place, renew_every: Duration) -> Self {
         let (stop, stopped) = bounded::<()>(0);
         let (end, ended) = bounded::<()>(0);
         std::thread::spawn(move || {
@@ -80,7 +101,7 @@ impl Lease {
             drop(end);
         });
         Self {
-            object,
+            place,
             stop: Some(stop),
             ended,
         }
@@ -93,7 +114,10 @@ impl Lease {
     /// [`Error::Busy`] where another has taken the lease, as it may after this process slept, or was
     /// cut off from the store, for a minute.
     pub fn check(&self) -> Result<()> {
-        self.object.as_ref().map_or(Ok(()), LeaseObject::check)
+        match &self.place {
+            Place::File(file) => file.check(),
+            Place::Object(object) => object.check(),
+        }
     }
 }
 
@@ -107,87 +131,133 @@ impl Drop for Lease {
 
 impl Kept {
     fn renew(&mut self) {
-        match self {
-            Self::File(file, path) => {
-                if let Err(error) = write_holder(file) {
-                    let path = path.display();
-                    tracing::warn!("{path}: the lease could not be renewed: {error}");
-                }
-            }
-            Self::Object(object) => {
-                if let Err(error) = object.renew() {
-                    tracing::warn!("the lease could not be renewed: {error}");
-                }
-            }
+        let renewed = match self {
+            Self::File(file, place) => place.check().and_then(|()| place.write(file)),
+            Self::Object(object) => object.renew(),
+        };
+        if let Err(error) = renewed {
+            tracing::warn!("the lease could not be renewed: {error}");
         }
     }
 
     /// A file stays (removing it would let two writers lock two files of one name), emptied.
     fn give_back(&mut self) {
-        match self {
-            Self::File(file, path) => {
-                if let Err(error) = file.set_len(0) {
-                    let path = path.display();
-                    tracing::warn!("{path}: the lease was not given back: {error}");
-                }
-            }
-            Self::Object(object) => {
-                if let Err(error) = object.give_back() {
-                    tracing::warn!("the lease was not given back: {error}");
-                }
-            }
+        let given_back = match self {
+            Self::File(file, place) => place
+                .check()
+                .and_then(|()| file.set_len(0).map_err(|source| place.io(source))),
+            Self::Object(object) => object.give_back(),
+        };
+        if let Err(error) = given_back {
+            tracing::warn!("the lease was not given back: {error}");
         }
     }
 }
 
-/// Locks the file at `path`, which says who writes the folder `url`.
-fn take_file(path: &Path, url: &str) -> Result<File> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(io)?;
+impl LeaseFile {
+    /// Locks the file, perhaps after a wait for one that a killed writer left on another machine.
+    fn take(&self) -> Result<File> {
+        let io = |source| self.io(source);
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(io)?;
+        }
+        let mut options = File::options();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .map_err(io)?;
+        let locked = match file.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            // A file system without locks: the words in the file decide.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                false
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        };
+        let holder = self.read()?;
+        if locked {
+            return Err(self.busy(holder.as_ref()));
+        }
+        if let Some(holder) = holder
+            && holder.host != host()
+            && holder.expires > unix_secs()
+        {
+            self.watch(&holder)?;
+        }
+        self.write(&mut file)?;
+        Ok(file)
     }
-    let mut options = File::options();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(io)?;
-    let locked = match file.try_lock() {
-        Ok(()) => false,
-        Err(TryLockError::WouldBlock) => true,
-        // A file system without locks: the words in the file decide.
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => false,
-        Err(TryLockError::Error(error)) => return Err(io(error)),
-    };
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(io)?;
-    let holder: Option<Holder> = serde_json::from_str(&text).ok();
-    let now = unix_secs();
-    let alive_elsewhere = holder
-        .as_ref()
-        .is_some_and(|h| h.host != host() && h.expires > now);
-    if locked || alive_elsewhere {
+
+    /// Returns when `other` has not renewed its lease for as long as one is good, or has given it
+    /// back.
+    fn watch(&self, other: &Holder) -> Result<()> {
+        other.say_that_it_is_watched(&self.url, self.valid_for);
+        let since = Instant::now();
+        while since.elapsed() < self.valid_for {
+            std::thread::sleep(self.valid_for / 20);
+            let text = self.read_text()?;
+            if text.is_empty() {
+                return Ok(());
+            }
+            // What cannot be read is half written, and will be whole the next time.
+            match serde_json::from_slice::<Holder>(&text) {
+                Ok(now) if now != *other => return Err(self.busy(Some(&now))),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this process still holds it: nobody else's words stand there.
+    fn check(&self) -> Result<()> {
+        match self.read()? {
+            Some(holder) if !holder.is_this_process() => Err(self.busy(Some(&holder))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who holds it; none if it was given back, or is no lease.
+    fn read(&self) -> Result<Option<Holder>> {
+        Ok(serde_json::from_slice(&self.read_text()?).ok())
+    }
+
+    /// Opened anew, for a disk that is shared to show what another machine wrote.
+    fn read_text(&self) -> Result<Vec<u8>> {
+        std::fs::read(&self.path).map_err(|source| self.io(source))
+    }
+
+    fn write(&self, file: &mut File) -> Result<()> {
+        write_holder(file, self.valid_for).map_err(|source| self.io(source))
+    }
+
+    fn busy(&self, holder: Option<&Holder>) -> Error {
         let holder = holder.map_or_else(
             || "another process on this machine".to_owned(),
-            |h| {
-                let left = h.expires.saturating_sub(now);
-                format!("{}, lease good for {left} s", h.name())
+            |holder| {
+                let left = holder.expires.saturating_sub(unix_secs());
+                format!("{}, lease good for {left} s", holder.name())
             },
         );
-        let url = url.to_owned();
-        return Err(Error::Busy { url, holder });
+        Error::Busy {
+            url: self.url.clone(),
+            holder,
+        }
     }
-    write_holder(&mut file).map_err(io)?;
-    Ok(file)
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
 }
 
-fn write_holder(file: &mut File) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(&Holder::until(VALID_FOR))?;
+fn write_holder(file: &mut File, valid_for: Duration) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(&Holder::until(valid_for))?;
     text.push(b'\n');
     file.rewind()?;
     file.write_all(&text)?;
@@ -207,6 +277,18 @@ impl Holder {
     fn name(&self) -> String {
         format!("process {} on {}", self.pid, self.host)
     }
+
+    fn is_this_process(&self) -> bool {
+        self.pid == std::process::id() && self.host == host()
+    }
+
+    fn say_that_it_is_watched(&self, url: &str, valid_for: Duration) {
+        tracing::warn!(
+            "{url}: {} may be at work here; waiting up to {} s to see",
+            self.name(),
+            valid_for.as_secs()
+        );
+    }
 }
 
 fn unix_secs() -> u64 {
@@ -223,6 +305,8 @@ fn host() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::store::StoreOptions;
 
@@ -245,25 +329,70 @@ mod tests {
         Lease::take(&set, "lease.json").unwrap();
     }
 
-    #[test]
-    fn another_machine_is_believed_until_its_lease_expires() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lease.json");
-        let write = |expires| {
-            let holder = Holder {
-                host: "elsewhere".to_owned(),
-                pid: 7,
-                expires,
-            };
-            std::fs::write(&path, serde_json::to_vec(&holder).unwrap()).unwrap();
+    fn elsewhere(expires: u64) -> Holder {
+        Holder {
+            host: "elsewhere".to_owned(),
+            pid: 7,
+            expires,
+        }
+    }
+
+    fn place(folder: &Path, holder: &Holder) -> LeaseFile {
+        let place = LeaseFile {
+            path: folder.join("lease.json"),
+            url: folder.display().to_string(),
+            valid_for: Duration::from_secs(1),
         };
-        write(unix_secs() + 50);
-        let refused = Lease::take(&open(folder.path()), "lease.json")
-            .unwrap_err()
-            .to_string();
+        std::fs::write(&place.path, serde_json::to_vec(holder).unwrap()).unwrap();
+        place
+    }
+
+    #[test]
+    fn another_machine_is_watched_for_as_long_as_its_lease_is_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let since = Instant::now();
+        let lease = place(folder.path(), &elsewhere(unix_secs() + 1000));
+        lease.take().unwrap();
+        assert!(since.elapsed() >= lease.valid_for, "it was not waited for");
+        lease.check().unwrap();
+        // One that has expired is not watched, though this one would be for an hour.
+        let mut lease = place(folder.path(), &elsewhere(unix_secs() - 1));
+        lease.valid_for = Duration::from_hours(1);
+        lease.take().unwrap();
+    }
+
+    #[test]
+    fn another_machine_that_renews_its_lease_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lease = place(folder.path(), &elsewhere(unix_secs() + 1000));
+        lease.valid_for = Duration::from_mins(1);
+        let renewer = std::thread::spawn({
+            let path = lease.path.clone();
+            move || {
+                for i in 1..100 {
+                    let renewed = elsewhere(unix_secs() + 1000 + i);
+                    std::fs::write(&path, serde_json::to_vec(&renewed).unwrap()).unwrap();
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        });
+        let refused = lease.take().unwrap_err().to_string();
         assert!(refused.contains("process 7 on elsewhere"), "{refused}");
-        write(unix_secs() - 1);
-        Lease::take(&open(folder.path()), "lease.json").unwrap();
+        drop(renewer);
+    }
+
+    #[test]
+    fn a_writer_that_lost_its_file_may_not_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let lease = Lease::take(&open(folder.path()), "lease.json").unwrap();
+        lease.check().unwrap();
+        let other = serde_json::to_vec(&elsewhere(unix_secs() + 50)).unwrap();
+        std::fs::write(folder.path().join("lease.json"), &other).unwrap();
+        let lost = lease.check().unwrap_err().to_string();
+        assert!(lost.contains("elsewhere"), "{lost}");
+        drop(lease);
+        let left = std::fs::read(folder.path().join("lease.json")).unwrap();
+        assert_eq!(left, other, "it was given back in another's name");
     }
 
     #[test]

@@ -87,12 +87,8 @@ impl LeaseObject {
     /// Returns when `other` has not renewed its lease for as long as one is good, or has given it
     /// back.
     fn watch(&self, other: &Word) -> Result<()> {
-        tracing::warn!(
-            "{}: {} may be at work here; waiting up to {} s to see",
-            self.folder.url(),
-            other.holder.name(),
-            self.valid_for.as_secs()
-        );
+        let holder = &other.holder;
+        holder.say_that_it_is_watched(&self.folder.url(), self.valid_for);
         let since = Instant::now();
         while since.elapsed() < self.valid_for {
             std::thread::sleep(self.valid_for / 20);
