@@ -116,7 +116,7 @@ fn read(config: &Path) -> ExitCode {
 }
 
 fn try_read(config: &Path) -> understudy_pipelines::Result<serde_json::Value> {
-    let config = DataConfig::read(config)?;
+    let config = DataConfig::read(config, &[])?;
     let (mut n, mut digest) = (0, Xxh3::new());
     let mut last = Instant::now();
     let mut longest_wait = Duration::ZERO;

@@ -1,5 +1,6 @@
 //! The table `[data]` of a recipe: where samples come from and what becomes of them.
 
+mod assign;
 mod mask;
 mod media;
 mod train;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::assign::assign;
 pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
 pub use self::train::{MixedSet, TrainSets};
@@ -111,8 +113,9 @@ pub enum StepSize {
 }
 
 impl DataConfig {
-    /// Reads the table `[data]` of a recipe; its other tables are the trainer's.
-    pub fn read(recipe: &Path) -> Result<Self> {
+    /// Reads the table `[data]` of a recipe, changed by `assignments` (`data.seed=2`); its other
+    /// tables are the trainer's.
+    pub fn read(recipe: &Path, assignments: &[String]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Recipe {
             data: DataConfig,
@@ -121,8 +124,26 @@ impl DataConfig {
             path: recipe.to_owned(),
             source,
         })?;
-        let Recipe { data } = toml::from_str(&text)
-            .map_err(|error| Error::Config(vec![format!("{}: {error}", recipe.display())]))?;
+        let refuse =
+            |place: String, error: String| Error::Config(vec![format!("{place}: {error}")]);
+        let at_path =
+            |error: toml::de::Error| refuse(recipe.display().to_string(), error.to_string());
+        // The plain file first: only its own text gives errors with line and caret.
+        let Recipe { data } = toml::from_str(&text).map_err(at_path)?;
+        if assignments.is_empty() {
+            return Ok(data);
+        }
+        let mut table: toml::Table = toml::from_str(&text).map_err(at_path)?;
+        for assignment in assignments {
+            assign(&mut table, assignment)
+                .map_err(|reason| refuse(format!("--set {assignment}"), reason))?;
+        }
+        let Recipe { data } = table.try_into().map_err(|error: toml::de::Error| {
+            refuse(
+                format!("--set {}", assignments.join(" --set ")),
+                error.to_string(),
+            )
+        })?;
         Ok(data)
     }
 

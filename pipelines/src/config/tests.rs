@@ -49,6 +49,33 @@ fn audio_and_text_are_read_with_their_step_sizes() {
 }
 
 #[test]
+fn a_recipe_is_read_with_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("recipe.toml");
+    let recipe = read(&["batch = 8\n", TEXT, BERT]);
+    let recipe = toml::to_string(&recipe)
+        .expect("TOML")
+        .replace("[", "[data.");
+    std::fs::write(&path, format!("steps = 3\n[data]\n{recipe}")).expect("written");
+    let set = |assignments: &[&str]| {
+        let assignments: Vec<String> = assignments.iter().map(|&a| a.to_owned()).collect();
+        DataConfig::read(&path, &assignments).map_err(|error| error.to_string())
+    };
+    assert_eq!(set(&[]).expect("a recipe").seed, 1);
+    let changed = set(&["data.seed=2", "data.train=s3://bucket/set"]).expect("a recipe");
+    assert_eq!(changed.seed, 2);
+    assert_eq!(changed.train.to_string(), "s3://bucket/set");
+    for (wrong, said) in [
+        ("data.seed", "write it as key=value"),
+        ("data.seed.x=1", "`seed` is a value"),
+        ("data.sed=1", "unknown field `sed`"),
+    ] {
+        let error = set(&[wrong]).expect_err("wrong");
+        assert!(error.contains(wrong) && error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn one_modality_and_one_step_size_are_demanded() {
     let said = |parts: &[&str]| read(parts).problems().join("\n");
     let none = said(&[BERT]);

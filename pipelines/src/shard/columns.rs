@@ -132,6 +132,19 @@ impl ColumnMap {
                 if ours != kind.media_column() && !name.chosen {
                     return Ok(None);
                 }
+                let others = Kind::ALL.into_iter().filter(|other| *other != kind);
+                let other = others.map(Kind::media_column).find(|column| {
+                    !name.chosen && ours == kind.media_column() && schema.index_of(column).is_ok()
+                });
+                if let Some(other) = other {
+                    return Err(error(
+                        name,
+                        format!(
+                            "missing: this set holds `{other}`, for another kind of recipe; or map \
+                             {ours} to one of its columns under [data.columns]"
+                        ),
+                    ));
+                }
                 let there: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
                 return Err(error(
                     name,

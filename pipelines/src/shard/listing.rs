@@ -40,9 +40,10 @@ async fn file_or_folder(location: Location) -> Result<Listing> {
             let reason = "the file ends neither in .parquet nor in .arrow";
             return Err(nothing(&location, reason));
         }
-        return match location.lists {
-            true => folder(location).await,
-            false => by_manifest(location).await,
+        return if location.lists {
+            folder(location).await
+        } else {
+            by_manifest(location).await
         };
     };
     match location.store.head(&location.prefix).await {
@@ -67,7 +68,8 @@ async fn folder(location: Location) -> Result<Listing> {
         if objects.is_empty() {
             return Err(nothing(
                 &location,
-                "no .parquet or .arrow file in the folder",
+                "no .parquet or .arrow file in the folder; `shards write` makes shards of pictures, \
+                 recordings and texts",
             ));
         }
         refuse_unfinished(&location).await?;
@@ -228,15 +230,13 @@ fn format_of(path: &str) -> Option<ShardFormat> {
 }
 
 fn nothing(location: &Location, reason: &str) -> Error {
-    let missing = location.local.as_ref().is_some_and(|path| !path.exists());
-    let reason = if missing {
-        "no such file or folder"
-    } else {
-        reason
+    let reason = match &location.local {
+        Some(path) if !path.exists() => format!("no such file or folder: {}", path.display()),
+        _ => reason.to_owned(),
     };
     Error::NoShards {
         url: location.url.clone(),
-        reason: reason.to_owned(),
+        reason,
     }
 }
 

@@ -104,6 +104,14 @@ impl Folder {
         }
     }
 
+    /// Whether nothing can be written here: on web servers and the Hub.
+    pub(super) fn is_read_only(&self) -> bool {
+        let url = self.url();
+        ["http://", "https://", "hf://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme))
+    }
+
     /// The bytes of the small file at `path`, or `None` where there is none.
     pub fn read(&self, path: &str) -> Result<Option<Bytes>> {
         match &self.place {

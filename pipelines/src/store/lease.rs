@@ -79,6 +79,10 @@ impl Lease {
                 let kept = Kept::File(file, place.clone());
                 Ok(Self::keep(kept, Place::File(place), RENEW_EVERY))
             }
+            None if folder.is_read_only() => Err(Error::Config(vec![format!(
+                "{}: can be read, not written; write to a folder, or to s3://, gs:// or az://",
+                folder.url()
+            )])),
             None => Self::take_object(LeaseObject::new(folder, path, VALID_FOR), RENEW_EVERY),
         }
     }
@@ -393,6 +397,16 @@ mod tests {
         drop(lease);
         let left = std::fs::read(folder.path().join("lease.json")).unwrap();
         assert_eq!(left, other, "it was given back in another's name");
+    }
+
+    #[test]
+    fn what_can_only_be_read_is_refused_before_anything_is_sent() {
+        for url in ["http://127.0.0.1:9/set", "hf://datasets/owner/name/set"] {
+            let folder = Folder::open(url, &StoreOptions::default()).unwrap();
+            let refused = Lease::take(&folder, "lease.json").unwrap_err();
+            assert!(matches!(refused, Error::Config(_)), "{refused}");
+            assert!(refused.to_string().contains(url), "{refused}");
+        }
     }
 
     #[test]

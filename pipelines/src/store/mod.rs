@@ -34,6 +34,8 @@ pub use self::folder::Folder;
 #[cfg(test)]
 pub(crate) use self::folder::tests::in_memory;
 pub use self::lease::Lease;
+use self::open::local_path;
+pub(crate) use self::open::real_path;
 pub use self::scratch::Scratch;
 pub(crate) use self::steady::Words;
 pub use self::traffic::{Traffic, TrafficCounts};
@@ -123,16 +125,12 @@ impl Location {
                 cache,
             });
         }
-        let path = open::local_path(url_or_path)?;
+        let path = local_path(url_or_path)?;
         let io = |source| Error::Io {
             path: path.clone(),
             source,
         };
-        // Links are followed where there is something already, so that `..` means what it says.
-        let absolute = match path.canonicalize() {
-            Ok(absolute) => absolute,
-            Err(_) => std::path::absolute(&path).map_err(io)?,
-        };
+        let absolute = real_path(&path).map_err(io)?;
         let prefix = Path::from_absolute_path(&absolute)
             .map_err(|error| Error::Config(vec![format!("{url_or_path}: {error}")]))?;
         Ok(Self {
@@ -211,6 +209,25 @@ mod tests {
             path.join("b/c.parquet").url,
             "/no/such/a folder/b/c.parquet"
         );
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_yet_may_be_named_by_any_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("here")).expect("a folder");
+        let real = folder.path().canonicalize().expect("a path");
+        for (path, expected) in [
+            ("here/../new", "new"),
+            ("here/none/../../new/set", "new/set"),
+            ("./here/new", "here/new"),
+        ] {
+            let path = folder.path().join(path).display().to_string();
+            let location = Location::open(&path).expect("a path");
+            assert_eq!(location.local, Some(real.join(expected)));
+        }
+        let home = std::env::home_dir().expect("a home");
+        let location = Location::open("~/no/such").expect("a path");
+        assert_eq!(location.url, home.join("no/such").display().to_string());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a URL to the client of its store, with credentials from where each ecosystem keeps them.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -256,19 +256,37 @@ fn quick(options: &StoreOptions) -> RetryConfig {
     }
 }
 
-/// The folder that a local path or `file://` URL names, with links followed where it exists.
+/// The path that a local path or `file://` URL names; `~/` is the home folder, which shells leave
+/// alone in `--set key=~/…`, and recipes cannot spell out.
 pub(super) fn local_path(url_or_path: &str) -> Result<PathBuf> {
-    let path = if url_or_path.starts_with("file://") {
-        url::Url::parse(url_or_path)
-            .ok()
-            .and_then(|url| url.to_file_path().ok())
-            .ok_or_else(|| {
-                Error::Config(vec![format!(
-                    "{url_or_path}: not a file URL; write file:///absolute/path"
-                )])
-            })?
-    } else {
-        PathBuf::from(url_or_path)
+    if url_or_path.starts_with("file://") {
+        let url = url::Url::parse(url_or_path).ok();
+        let path = url.and_then(|url| url.to_file_path().ok());
+        return path.ok_or_else(|| {
+            Error::Config(vec![format!(
+                "{url_or_path}: not a file URL; write file:///absolute/path"
+            )])
+        });
+    }
+    match (url_or_path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(below), Some(home)) => Ok(home.join(below)),
+        _ => Ok(PathBuf::from(url_or_path)),
+    }
+}
+
+/// The absolute path without links and `..`, also where its last parts are not there yet.
+pub(crate) fn real_path(path: &std::path::Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let mut there = path.ancestors();
+    let there = there.find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let Some((ancestor, mut real)) = there else {
+        return Ok(path);
     };
-    Ok(path)
+    for part in path.strip_prefix(ancestor).unwrap_or(&path).components() {
+        match part {
+            Component::ParentDir => drop(real.pop()),
+            part => real.push(part),
+        }
+    }
+    Ok(real)
 }

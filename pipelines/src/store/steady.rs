@@ -83,14 +83,16 @@ struct Waiting<'a> {
     what: &'a str,
     path: Option<&'a Path>,
     since: Instant,
+    at_most: Duration,
     last: Option<&'a str>,
 }
 
 /// Why an operation was given up.
 #[derive(Debug, thiserror::Error)]
-#[error("tried for {:.0} s, as long as retry_for allows; the last time: {}", .waited.as_secs_f64(), Words(.source))]
+#[error("tried for {:.0} s, {}; the last time: {}", .waited.as_secs_f64(), .reason, Words(.source))]
 struct GaveUp {
     waited: Duration,
+    reason: &'static str,
     source: Error,
 }
 
@@ -189,10 +191,12 @@ impl Steady {
         let mut last: Option<String> = None;
         let mut failing = None;
         loop {
+            let (patience, reason) = shared.patience();
             let waiting = Waiting {
                 what,
                 path,
                 since: start,
+                at_most: patience,
                 last: last.as_deref(),
             };
             let result = shared.saying(waiting, attempt()).await;
@@ -204,18 +208,13 @@ impl Steady {
                     return settled;
                 }
             };
-            let has_answered = shared.traffic.answers.load(Relaxed) > 0;
-            let patience = if has_answered {
-                shared.retry_for
-            } else {
-                shared.retry_for.min(STRANGER_FOR)
-            };
             let waited = start.elapsed();
             if waited >= patience {
                 return Err(Error::Generic {
                     store: "store",
                     source: Box::new(GaveUp {
                         waited,
+                        reason,
                         source: error,
                     }),
                 });
@@ -268,6 +267,19 @@ impl Steady {
 }
 
 impl Shared {
+    /// For how long attempts are repeated, and why no longer.
+    fn patience(&self) -> (Duration, &'static str) {
+        let has_answered = self.traffic.answers.load(Relaxed) > 0;
+        if has_answered || self.retry_for <= STRANGER_FOR {
+            (self.retry_for, "as long as retry_for allows")
+        } else {
+            (
+                STRANGER_FOR,
+                "and this store has never answered: is its address right?",
+            )
+        }
+    }
+
     /// Says that something is waited for, as long as it is.
     async fn saying<T>(&self, waiting: Waiting<'_>, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
@@ -295,11 +307,11 @@ impl Shared {
             .path
             .map_or_else(String::new, |path| format!(" ({path})"));
         tracing::warn!(
-            "{}: waiting for {}{path} for {:.0} s, {:.0} s at most (retry_for): {}",
+            "{}: waiting for {}{path} for {:.0} s, {:.0} s at most: {}",
             self.url,
             waiting.what,
             waited.as_secs_f64(),
-            self.retry_for.as_secs_f64(),
+            waiting.at_most.as_secs_f64(),
             waiting.last.unwrap_or("no answer yet"),
         );
     }

@@ -54,7 +54,7 @@ use self::set::SetWriter;
 use self::source::{Source, Survey};
 use self::stream::{Work, stream};
 use crate::shard::Manifest;
-use crate::store::{Folder, StoreOptions};
+use crate::store::{Folder, StoreOptions, real_path};
 use crate::tokenize::Tokenizer;
 use crate::{Error, Result};
 
@@ -349,7 +349,10 @@ impl Part {
 fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
     let with_slash = |url: &str| format!("{}/", url.trim_end_matches('/'));
     let is_inside = |source: &Path| match to.local() {
-        Some(to) => real_path(to).starts_with(real_path(source)),
+        Some(to) => match (real_path(to), real_path(source)) {
+            (Ok(to), Ok(source)) => to.starts_with(source),
+            _ => false,
+        },
         None => with_slash(&to.url()).starts_with(&with_slash(&source.to_string_lossy())),
     };
     match sources.iter().find(|source| is_inside(source)) {
@@ -359,21 +362,6 @@ fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
             to.url(),
             source.display()
         )])),
-    }
-}
-
-/// The path without links, also where its last parts are not there yet.
-fn real_path(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let there = path
-        .ancestors()
-        .find_map(|a| Some((a, a.canonicalize().ok()?)));
-    match there {
-        Some((ancestor, real)) => match path.strip_prefix(ancestor) {
-            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
-            _ => real,
-        },
-        None => path,
     }
 }
 

@@ -11,6 +11,9 @@ use understudy_pipelines::{DataConfig, bench};
 pub(crate) struct Args {
     /// A recipe: its table `[data]` is read.
     config: PathBuf,
+    /// Changes a value of it, such as `data.train=URL`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// How long to read.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -24,7 +27,7 @@ pub(crate) struct Args {
 
 #[expect(clippy::print_stdout, reason = "the binary's own voice")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let config = DataConfig::read(&args.config)?;
+    let config = DataConfig::read(&args.config, &args.set)?;
     let mut options = Options::default();
     options.threads = args.threads.unwrap_or(options.threads);
     let report = bench::run(&config, &options, Duration::from_secs(args.seconds))?;

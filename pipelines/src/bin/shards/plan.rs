@@ -11,12 +11,15 @@ use understudy_pipelines::plan::Report;
 pub(crate) struct Args {
     /// A recipe; its table `[data]` is read, the rest is ignored.
     config: PathBuf,
+    /// Changes a value of it, such as `data.train=URL`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 /// Prints the plan's costs and shuffle quality.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let config = DataConfig::read(&args.config)?;
+    let config = DataConfig::read(&args.config, &args.set)?;
     let Planned {
         sets,
         plan,

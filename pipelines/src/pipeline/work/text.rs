@@ -14,6 +14,9 @@ const PAIR_SPECIALS: usize = 4;
 /// Memory that tokenising takes for each byte of text: ids, offsets and strings of the tokens.
 const TOKENIZER_BYTES: u64 = 64;
 
+/// A text, and the second of a pair.
+type Texts<'a> = [Option<&'a [u8]>; 2];
+
 impl Work {
     /// `<s> A </s>`, or `<s> A </s> </s> B </s>` of a pair. One text too long is cut to a window at
     /// a random place, in evaluation to its beginning; of a pair the longer loses its end.
@@ -49,7 +52,7 @@ impl Work {
     }
 
     /// A text and the second of a pair, as the writer saw them and within the limit.
-    fn texts<'a>(&self, task: &'a Task) -> Result<([Option<&'a [u8]>; 2], Beside), SampleError> {
+    fn texts<'a>(&self, task: &'a Task) -> Result<(Texts<'a>, Beside), SampleError> {
         let (text, beside) = self.check(task)?;
         let texts = [
             Some(text),
@@ -69,7 +72,7 @@ impl Work {
     fn tokens(
         &self,
         task: &Task,
-        [text, second]: [Option<&[u8]>; 2],
+        [text, second]: Texts<'_>,
         tokenizer: &Tokenizer,
         max_tokens: usize,
     ) -> Result<Vec<u32>, SampleError> {

@@ -67,6 +67,8 @@ fn the_first_kind_whose_media_are_there_is_taken() {
         text.contains("none of them is there; the file has audio, text"),
         "{text}"
     );
+    let text = kind(&[Kind::Image], &[]).expect_err("sounds").to_string();
+    assert!(text.contains("this set holds `audio`"), "{text}");
     let text = kind(&[Kind::Audio], &[("text", "text")])
         .expect_err("other")
         .to_string();

@@ -61,7 +61,7 @@ fn what_is_not_there_is_named() {
     let folder = folder();
     let text = error(&folder.path().join("nowhere"), &MAP);
     assert!(
-        text.contains("nowhere: no shards here (no such file or folder)"),
+        text.contains("nowhere: no shards here (no such file or folder: /"),
         "{text}"
     );
     let text = error(folder.path(), &MAP);
