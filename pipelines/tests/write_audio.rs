@@ -341,3 +341,30 @@ fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
     assert!(kills >= 2, "only {kills} kills");
     assert_eq!(corpus::files(&killed), corpus::files(&whole));
 }
+
+/// Rows so large that every group closes before the next one, never after one.
+#[test]
+fn recordings_as_large_as_a_group_end_shards_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    for i in 0..9 {
+        let frames = 4_700_000 + 50_000 * (i % 5);
+        put(&root.join(format!("{i}.wav")), wav(i, 48_000, frames));
+    }
+    for group in ["12MiB", "16MiB"] {
+        let sizes = ["--row-group-bytes", group, "--shard-bytes", "16MiB"];
+        let command = |to: &Path| {
+            let mut command = write(&root, to);
+            command.args(sizes).args(["--check", "header"]);
+            command
+        };
+        let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+        run(&mut command(&whole), 0);
+        assert_eq!(corpus::shard_files(&whole).len(), 5, "{group}");
+        let kills = kill_until_done(&killed, || command(&killed));
+        assert!(kills >= 2, "only {kills} kills");
+        assert_eq!(corpus::files(&killed), corpus::files(&whole), "{group}");
+        fs::remove_dir_all(&whole).unwrap();
+        fs::remove_dir_all(&killed).unwrap();
+    }
+}

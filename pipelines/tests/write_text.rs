@@ -417,3 +417,27 @@ fn killed_at_any_moment_no_token_is_lost_or_doubled() {
         fs::remove_dir_all(&killed).unwrap();
     }
 }
+
+/// Blocks of which no number fills a row group exactly: each group closes before a block.
+#[test]
+fn blocks_that_do_not_fill_a_group_end_shards_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = folder.path().join("bytes");
+    corpus::byte_vocabulary(&vocabulary);
+    // Parts of about a megabyte, so that a sample goes on in the next shard.
+    let line = "abcdefghijklmnopqrstuvwxyz ".repeat(1400) + "\n";
+    let source = folder.path().join("a.txt");
+    put(&source, line.repeat(500));
+    let command = |to: &Path| {
+        let options = ["--block-tokens", "50001", "--break", "none"];
+        let mut command = tokenised(&source, &vocabulary, to, &options);
+        command.args(["--shard-bytes", "16MiB", "--row-group-bytes", "16MiB"]);
+        command
+    };
+    let (whole, killed) = (folder.path().join("w"), folder.path().join("k"));
+    run(&mut command(&whole), 0);
+    assert_eq!(corpus::shard_files(&whole).len(), 2);
+    let kills = kill_until_done(&killed, || command(&killed));
+    assert!(kills >= 1, "only {kills} kills");
+    assert_eq!(corpus::files(&killed), corpus::files(&whole));
+}
