@@ -148,6 +148,22 @@ fn manifests_name_files_words_speakers_and_splits() {
         [row("test/b.wav", "", "al", "", 200)]
     );
 
+    // Named itself it means the same.
+    let to = folder.path().join("named");
+    run(&mut write(&root.join("manifest.tsv"), &to), 0);
+    assert_eq!(rows(&to.join("train")).len(), 1);
+    assert_eq!(rows(&to.join("test")).len(), 1);
+
+    let empty = folder.path().join("empty/manifest.tsv");
+    for text in ["path\tsplit\n", "/fairseqs/root\n"] {
+        put(&empty, text);
+        for source in [&empty, empty.parent().unwrap()] {
+            let error = run(&mut write(source, &folder.path().join("none")), 1);
+            let expected = "manifest.tsv: names no recordings";
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
     // Hugging Face's AudioFolder.
     let root = folder.path().join("hf");
     put(&root.join("data/c.wav"), wav(1, 8000, 300));

@@ -25,6 +25,8 @@ pub(crate) type ColumnMap = BTreeMap<String, String>;
 
 const SHARDS: [&str; 5] = [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"];
 const COLUMNAR: [&str; 2] = [".parquet", ".arrow"];
+/// Lists of recordings.
+const LISTS: [&str; 3] = [".tsv", ".csv", ".jsonl"];
 const TEXTS: [&str; 6] = [".txt", ".text", ".tokens", ".tsv", ".jsonl", ".ndjson"];
 /// Files of these names tell about a corpus and are no part of it.
 const NOTES: [&str; 4] = ["README", "LICENSE", "COPYING", "ATTRIBUTION"];
@@ -65,6 +67,9 @@ impl Look<'_> {
             return Err(error("no such file or folder"));
         };
         if metadata.is_file() {
+            if self.modality == Modality::Audio && ends_in(path, &LISTS) {
+                return self.list_of_recordings(path);
+            }
             let sources = self.file(path)?.ok_or_else(|| error(self.expected()))?;
             return Ok(Sets::from([(None, sources)]));
         }
@@ -111,7 +116,9 @@ impl Look<'_> {
     fn expected(self) -> &'static str {
         match self.modality {
             Modality::Image => "not a tar, Parquet or Arrow file",
-            Modality::Audio => "not a tar, Parquet or Arrow file, nor a list of recordings (.tsv)",
+            Modality::Audio => {
+                "not a tar, Parquet or Arrow file, nor a list of recordings (.tsv, .csv, .jsonl)"
+            }
             Modality::Text => {
                 "a tar; texts are read from text files, JSON lines, TSV, Parquet and Arrow"
             }
@@ -138,6 +145,17 @@ impl Look<'_> {
             return Ok(None);
         };
         Ok(Some(self.manifest(&manifest)?))
+    }
+
+    /// The sets of a list that is named itself: one of fairseq's, or those of a manifest.
+    fn list_of_recordings(self, path: &Path) -> Result<Sets> {
+        match speech::read_fairseq(path)? {
+            Some(list) => Ok(Sets::from([(
+                None,
+                vec![Source::Files(Files::listed(list))],
+            )])),
+            None => self.manifest(path),
+        }
     }
 
     /// The sets of a manifest: by its column `split`, or by the first folder of each name.
@@ -252,12 +270,6 @@ impl Look<'_> {
         let tar = Tar::open(path, &head, self.modality, self.columns);
         Ok(match (self.modality, tar) {
             (Modality::Image | Modality::Audio, Some(tar)) => Some(vec![Source::Tar(tar)]),
-            (Modality::Audio, None) if ends_in(path, &[".tsv", ".csv", ".jsonl"]) => {
-                Some(match speech::read_fairseq(path)? {
-                    Some(list) => vec![Source::Files(Files::listed(list))],
-                    None => self.manifest(path)?.into_values().flatten().collect(),
-                })
-            }
             (Modality::Text, Some(_)) | (Modality::Image | Modality::Audio, None) => None,
             (Modality::Text, None) if ends_in(path, &[".tsv"]) => {
                 Some(vec![Source::Tsv(Tsv::open(path, self.columns)?)])

@@ -38,6 +38,23 @@ pub(crate) struct List {
     pub(crate) utterances: Vec<(Option<String>, Utterance)>,
 }
 
+impl List {
+    /// The list that the file `path` holds; one without recordings is refused by its own name.
+    fn new(
+        path: &Path,
+        root: PathBuf,
+        utterances: Vec<(Option<String>, Utterance)>,
+    ) -> Result<Self> {
+        if utterances.is_empty() {
+            return Err(Error::Source {
+                path: path.to_owned(),
+                reason: "names no recordings".to_owned(),
+            });
+        }
+        Ok(Self { root, utterances })
+    }
+}
+
 /// One line of a list.
 #[derive(Debug)]
 pub(crate) struct Utterance {
@@ -151,7 +168,7 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
             }
         }
     }
-    Ok(Some(List { root, utterances }))
+    List::new(path, root, utterances).map(Some)
 }
 
 /// `a.zip:120:4000` → (`a.zip`, offset and length).
@@ -216,7 +233,7 @@ pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
         utterances.push((get("split", &SPLIT), utterance));
     }
     let root = path.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(List { root, utterances })
+    List::new(path, root, utterances)
 }
 
 type ManifestRow = HashMap<String, String>;

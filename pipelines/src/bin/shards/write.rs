@@ -34,8 +34,9 @@ Pictures (image) and recordings (audio):
 Recordings:
   LibriSpeech/train-clean-100            *.flac with *.trans.txt; speakers from the names
   train.tsv, valid.tsv                   fairseq's lists, with .wrd or .ltr beside them
-  manifest.tsv|csv|jsonl, metadata.…     in the folder: path (or file_name) with transcript (or
-                                         text), speaker, label, split; the files that it names
+  manifest.tsv|csv|jsonl, metadata.…     in the folder, or a list of any name that is itself the
+                                         source: path (or file_name) with transcript (or text),
+                                         speaker, label, split; the files that it names
 Texts:
   *.txt                                  running text; a blank line ends a document
   *.jsonl                                one object per line, with text, text_b, label, score
