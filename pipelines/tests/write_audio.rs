@@ -177,6 +177,44 @@ fn manifests_name_files_words_speakers_and_splits() {
 }
 
 #[test]
+fn lists_as_editors_and_spreadsheets_leave_them_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    put(&root.join("a.wav"), wav(1, 8000, 100));
+    put(&root.join("b.wav"), wav(2, 8000, 200));
+    // A byte order mark before, blank lines at the end.
+    let expected = [row("a.wav", "ONE", "", "", 100)];
+    for (name, text) in [
+        ("x.csv", "\u{feff}path,text\r\na.wav,ONE\r\n\r\n"),
+        (
+            "x.jsonl",
+            "\u{feff}{\"path\": \"a.wav\", \"text\": \"ONE\"}\n\n",
+        ),
+        ("x.tsv", "\u{feff}path\ttext\na.wav\tONE\n\n \n"),
+    ] {
+        put(&root.join(name), text);
+        let to = root.join(format!("out {name}"));
+        run(&mut write(&root.join(name), &to), 0);
+        assert_eq!(rows(&to), expected, "{name}");
+    }
+    put(&root.join("names.csv"), "path\na.wav\nb.wav\n");
+    let to = root.join("names");
+    run(&mut write(&root.join("names.csv"), &to), 0);
+    assert_eq!(rows(&to).len(), 2);
+
+    // Of fairseq's words a blank last line may be a recording's, which has none.
+    let list = format!("\u{feff}{}\na.wav\t100\nb.wav\t200\n\n", root.display());
+    put(&root.join("fairseq.tsv"), list);
+    for (words, second) in [("ONE\n\n", ""), ("ONE\nTWO\n\n\n", "TWO")] {
+        put(&root.join("fairseq.wrd"), words);
+        let to = tempfile::tempdir().unwrap();
+        run(&mut write(&root.join("fairseq.tsv"), to.path()), 0);
+        let expected = [expected[0].clone(), row("b.wav", second, "", "", 200)];
+        assert_eq!(rows(to.path()), expected);
+    }
+}
+
+#[test]
 fn class_folders_and_tars_give_labels_and_words() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");

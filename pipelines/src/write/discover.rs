@@ -149,13 +149,13 @@ impl Look<'_> {
 
     /// The sets of a list that is named itself: one of fairseq's, or those of a manifest.
     fn list_of_recordings(self, path: &Path) -> Result<Sets> {
-        match speech::read_fairseq(path)? {
-            Some(list) => Ok(Sets::from([(
-                None,
-                vec![Source::Files(Files::listed(list))],
-            )])),
-            None => self.manifest(path),
+        if ends_in(path, &[".tsv"])
+            && let Some(list) = speech::read_fairseq(path)?
+        {
+            let list = Source::Files(Files::listed(list));
+            return Ok(Sets::from([(None, vec![list])]));
         }
+        self.manifest(path)
     }
 
     /// The sets of a manifest: by its column `split`, or by the first folder of each name.

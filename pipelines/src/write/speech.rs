@@ -111,7 +111,7 @@ fn stem(name: &str) -> &str {
 /// beside it, or else from the `.ltr`; their lines go with the list's.
 pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
     let text = read_text(path)?;
-    let mut lines = text.lines();
+    let mut lines = lines(&text).into_iter();
     let root = match lines.next() {
         Some(root) if !root.contains('\t') => PathBuf::from(root),
         _ => return Ok(None),
@@ -154,7 +154,13 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
     } else {
         None
     };
-    if let Some(transcripts) = transcripts {
+    if let Some(mut transcripts) = transcripts {
+        // A blank last line may be a recording without words, but not where there is none for it.
+        while transcripts.len() > utterances.len()
+            && transcripts.last().is_some_and(String::is_empty)
+        {
+            transcripts.pop();
+        }
         if transcripts.len() != utterances.len() {
             return Err(corrupt(format!(
                 "it names {} recordings, and the .wrd or .ltr beside it has {} lines",
@@ -195,9 +201,8 @@ pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
         Some("jsonl") => json_rows(path, &text)?,
         Some("csv") => table_rows(path, comma_records(&text))?,
         _ => {
-            let lines = text.lines();
             let fields = |line: &str| line.split('\t').map(str::to_owned).collect();
-            table_rows(path, lines.map(fields).collect())?
+            table_rows(path, lines(&text).into_iter().map(fields).collect())?
         }
     };
     let mut utterances = Vec::new();
@@ -308,10 +313,24 @@ fn json_rows(path: &Path, text: &str) -> Result<Vec<ManifestRow>> {
     rows.collect()
 }
 
+/// Lines without the blank ones at the end, which editors leave.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    while lines.last().is_some_and(|line| line.trim().is_empty()) {
+        lines.pop();
+    }
+    lines
+}
+
+/// The file's text, without the byte order mark that spreadsheets put before it.
 fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io {
+    let text = fs::read_to_string(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
     })
 }
 
