@@ -313,6 +313,30 @@ fn columnar_sets_of_others_are_read_through_a_column_map() {
 }
 
 #[test]
+fn what_lies_beside_shards_is_counted_and_compressed_shards_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    for split in ["train", "val"] {
+        let split = root.join(split);
+        fs::create_dir_all(&split).unwrap();
+        corpus::tar(&split.join("0.tar"), &[("0.jpg", jpeg(0))]);
+        fs::write(split.join("list.txt"), "x").unwrap();
+    }
+    fs::write(root.join("README.md"), "x").unwrap();
+    let out = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
+    assert!(out.contains("3 files ignored"), "{out}");
+
+    fs::write(root.join("val/1.tar.zst"), "x").unwrap();
+    let other = folder.path().join("other");
+    let error = run(shards("write").arg(&root).arg("--to").arg(&other), 1);
+    assert!(
+        error.contains("val: holds compressed files") && error.contains("1.tar.zst"),
+        "{error}"
+    );
+    assert!(!other.exists());
+}
+
+#[test]
 fn sources_that_cannot_serve_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out");

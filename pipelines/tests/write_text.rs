@@ -64,6 +64,59 @@ fn blank_lines_end_documents() {
 }
 
 #[test]
+fn what_lies_beside_texts_is_counted_and_compressed_texts_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    put(&root.join("a.txt"), "A\n");
+    // Of the last two one is here without compression too, and one is a note.
+    let beside = [
+        "README.md",
+        ".DS_Store",
+        "b/Thumbs.db",
+        "b/cover.png",
+        "corpus.zip",
+        "a.txt.gz",
+        "README.txt.gz",
+    ];
+    for name in beside {
+        put(&root.join(name), "\x1f\u{8b}");
+    }
+    let to = folder.path().join("out");
+    let said = run(&mut write(&root, &to), 0);
+    assert!(
+        said.contains("1 rows") && said.contains("7 files ignored"),
+        "{said}"
+    );
+
+    let other = folder.path().join("other");
+    let packed = [
+        ("b/c.txt.gz", "c.txt.gz", b"\x1f\x8b".as_slice()),
+        ("d.jsonl.zst", "d.jsonl.zst", b"\x28\xb5\x2f\xfd"),
+        ("e.TSV.XZ", "e.TSV.XZ", b"\xfd7zXZ"),
+    ];
+    for (path, name, bytes) in packed {
+        let path = root.join(path);
+        put(&path, bytes);
+        let error = run(&mut write(&root, &other), 1);
+        assert!(
+            error.contains(name) && error.contains("decompress them first"),
+            "{error}"
+        );
+        let error = run(&mut write(&path, &other), 1);
+        assert!(error.contains("compressed, unpack it first"), "{error}");
+        fs::remove_file(path).unwrap();
+    }
+    // Its name hides what it is.
+    put(&root.join("f.txt"), b"\x1f\x8b");
+    let error = run(&mut write(&root, &other), 1);
+    assert!(
+        error.contains("f.txt: ") && error.contains("compressed, unpack it first"),
+        "{error}"
+    );
+    assert!(!other.exists());
+}
+
+#[test]
 fn a_text_without_blank_lines_is_handed_on_in_parts() {
     let folder = tempfile::tempdir().unwrap();
     let lines: Vec<_> = (0..60_000)

@@ -10,10 +10,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
-use walkdir::{DirEntry, WalkDir};
-
-use super::discover::{ends_in, is_hidden};
+use super::folder::walk;
 use super::labels::RawLabel;
+use super::names::{ends_in, is_hidden};
 use super::recipe::Modality;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
 use super::speech::{self, Transcripts};
@@ -236,41 +235,4 @@ impl Files {
             _ => RawLabel::None,
         }
     }
-}
-
-/// Name relative to the root with `/`, path, and size of each file, sorted within each folder.
-fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> + use<> {
-    let not_hidden =
-        |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
-    let root = root.to_owned();
-    WalkDir::new(&root)
-        .min_depth(1)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(not_hidden)
-        .filter_map(move |entry| file(&root, entry).transpose())
-}
-
-fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
-    // A link that leads nowhere or in circles, a folder that may not be read.
-    let fault = |error: walkdir::Error| Error::Source {
-        path: error.path().unwrap_or(root).to_owned(),
-        reason: match error.into_io_error() {
-            Some(source) => format!("{source}; mend or remove it"),
-            None => "a link to a folder above it; remove it".to_owned(),
-        },
-    };
-    let hidden = |path: &Path| path.file_name().is_some_and(is_hidden);
-    let entry = match entry {
-        Err(error) if error.path().is_some_and(hidden) => return Ok(None),
-        entry => entry.map_err(fault)?,
-    };
-    if !entry.file_type().is_file() {
-        return Ok(None);
-    }
-    let bytes = entry.metadata().map_err(fault)?.len();
-    let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-    Ok(Some((parts.join("/"), entry.into_path(), bytes)))
 }

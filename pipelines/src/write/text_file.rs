@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::discover::{ColumnMap, ends_in};
+use super::discover::ColumnMap;
 use super::labels::RawLabel;
+use super::names::ends_in;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
 use crate::config::Limits;
 use crate::{Error, Result, SampleError};
