@@ -353,6 +353,12 @@ fn sources_that_cannot_serve_are_named() {
     let error = run(shards("write").arg(&empty).arg("--to").arg(&to), 1);
     assert!(error.contains("no samples"), "{error}");
 
+    let half = folder.path().join("half");
+    corpus::class_folders(&half.join("train"), &["a"], 1);
+    fs::create_dir_all(half.join("val")).unwrap();
+    let error = run(shards("write").arg(&half).arg("--to").arg(&to), 1);
+    assert!(error.contains("half/val: no samples in it"), "{error}");
+
     let text = folder.path().join("a.txt");
     fs::write(&text, "text").unwrap();
     let error = run(shards("write").arg(&text).arg("--to").arg(&to), 1);

@@ -30,7 +30,7 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
 /// One Parquet or Arrow IPC file.
 #[derive(Debug)]
 pub(crate) struct Columnar {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     format: Format,
     modality: Modality,
     /// The column of media.

@@ -29,7 +29,8 @@ const RECORDINGS: [&str; 10] = [
 /// The files of one folder or list.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
-    root: PathBuf,
+    /// From where names count.
+    pub(super) root: PathBuf,
     /// Names relative to the root, one after another.
     names: String,
     entries: Vec<Entry>,

@@ -167,10 +167,9 @@ pub fn write(
             source.survey(&mut survey)?;
         }
         if survey.samples == 0 {
-            let reason = "no samples in it".to_owned();
             return Err(Error::Source {
-                path: options.sources[0].clone(),
-                reason,
+                path: sources[0].path().to_owned(),
+                reason: "no samples in it; fill it or move it away".to_owned(),
             });
         }
         parts.push(Part {

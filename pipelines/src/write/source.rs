@@ -1,7 +1,7 @@
 //! One piece of what people have, and the samples in it.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -102,6 +102,17 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The file, or the folder of files.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Files(files) => &files.root,
+            Self::Tar(tar) => &tar.path,
+            Self::Columnar(file) => &file.path,
+            Self::Text(file) => &file.path,
+            Self::Tsv(file) => &file.path,
+        }
+    }
+
     /// Adds what this source holds to `survey`, without reading pictures or recordings.
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         match self {

@@ -21,7 +21,7 @@ const PART_BYTES: usize = 1 << 20;
 /// One file of texts.
 #[derive(Debug)]
 pub(crate) struct TextFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     format: Format,
 }
 

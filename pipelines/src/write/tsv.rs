@@ -28,7 +28,7 @@ const MNLI: [&str; 3] = ["entailment", "neutral", "contradiction"];
 /// One table.
 #[derive(Debug)]
 pub(crate) struct Tsv {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     layout: Layout,
 }
 

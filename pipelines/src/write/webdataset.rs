@@ -30,7 +30,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 /// One tar.
 #[derive(Debug)]
 pub(crate) struct Tar {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     gzip: bool,
     modality: Modality,
     /// The member that holds the media, by its extension, where it was named.
