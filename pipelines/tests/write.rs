@@ -2,7 +2,9 @@
 
 mod corpus;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use corpus::{PICTURES, jpeg, png, rows, run, shards, text};
@@ -81,6 +83,48 @@ fn class_folders_become_rows_in_one_mixed_order() {
         .map(|row| row.path)
         .collect();
     assert_eq!(again, paths);
+}
+
+/// An old archive unpacked: names in Latin-1, which become the same once they are made UTF-8.
+#[test]
+fn names_that_are_not_utf8_are_opened_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    corpus::class_folders(&root, &["a"], 1);
+    let named = |name: &[u8]| root.join("a").join(OsStr::from_bytes(name));
+    let odd: [(&[u8], _); 3] = [
+        (b"caf\xe9.jpg", 7),
+        (b"caf\xe8.jpg", 8),
+        (b"caf\xe7/x.jpg", 9),
+    ];
+    for (name, seed) in odd {
+        corpus::put(&named(name), jpeg(seed));
+    }
+    let write = || {
+        let mut write = shards("write");
+        write.arg(&root).arg("--to").arg(&to);
+        write
+    };
+    run(&mut write(), 0);
+    let mut rows: Vec<_> = rows(&to)
+        .into_iter()
+        .map(|row| (row.path, row.bytes, row.label))
+        .collect();
+    let mut expected = [
+        ("a/000.jpg", jpeg(0)),
+        ("a/caf\u{fffd}.jpg", jpeg(7)),
+        ("a/caf\u{fffd}.jpg", jpeg(8)),
+        ("a/caf\u{fffd}/x.jpg", jpeg(9)),
+    ]
+    .map(|(path, bytes)| (path.to_owned(), bytes, Some(0)));
+    rows.sort();
+    expected.sort();
+    assert_eq!(rows, expected);
+
+    // Another name is another source, even if it reads the same.
+    fs::rename(named(b"caf\xe9.jpg"), named(b"caf\xea.jpg")).unwrap();
+    let error = run(&mut write(), 2);
+    assert!(error.contains("another source"), "{error}");
 }
 
 #[test]

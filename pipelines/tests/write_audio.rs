@@ -2,7 +2,9 @@
 
 mod corpus;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -221,12 +223,16 @@ fn class_folders_and_tars_give_labels_and_words() {
     put(&root.join("yes/0.wav"), wav(1, 16_000, 100));
     put(&root.join("no/1.wav"), wav(2, 16_000, 200));
     put(&root.join("no/notes.md"), "x");
+    put(&root.join("beside.wav"), wav(2, 16_000, 300));
+    let odd = OsStr::from_bytes(b"\xe9.wav");
+    put(&root.join("yes").join(odd), wav(3, 16_000, 400));
     let to = folder.path().join("out");
     let said = run(&mut write(&root, &to), 0);
-    assert!(said.contains("1 files ignored"), "{said}");
+    assert!(said.contains("2 files ignored"), "{said}");
     let expected = [
         row("no/1.wav", "", "", "0", 200),
         row("yes/0.wav", "", "", "1", 100),
+        row("yes/\u{fffd}.wav", "", "", "1", 400),
     ];
     assert_eq!(rows(&to), expected);
 

@@ -131,8 +131,8 @@ impl Columnar {
             .metadata()
             .map_err(|source| self.io(source))?
             .len();
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, bytes);
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, bytes);
         let (schema, batches) = self.batches(Columns::Label, 0)?;
         self.check_media(&schema)?;
         let names = self.class_names(&schema);

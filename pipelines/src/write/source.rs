@@ -1,5 +1,6 @@
 //! One piece of what people have, and the samples in it.
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -79,9 +80,10 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Adds a file's name and size to the fingerprint.
-    pub(crate) fn hash_file(&mut self, name: &str, bytes: u64) {
+    pub(crate) fn hash_file(&mut self, name: impl AsRef<OsStr>, bytes: u64) {
+        let name = name.as_ref().as_encoded_bytes();
         self.hash.update(&(name.len() as u64).to_le_bytes());
-        self.hash.update(name.as_bytes());
+        self.hash.update(name);
         self.hash.update(&bytes.to_le_bytes());
     }
 }

@@ -63,8 +63,8 @@ impl TextFile {
     /// Reads the file once: documents must be counted.
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         let mut lines = Lines::open(&self.path)?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, lines.file_bytes);
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, lines.file_bytes);
         if let Format::JsonLines(keys) = &self.format {
             self.check_first(keys)?;
         }

@@ -93,8 +93,8 @@ impl Tar {
 
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         let metadata = self.path.metadata().map_err(|source| self.io(source))?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, metadata.len());
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, metadata.len());
         // Media are stepped over, labels are read.
         let mut labelled = false;
         let _ = self.groups(u64::MAX, &mut |group| {
