@@ -17,9 +17,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::cells::{ColumnFacts, ColumnLabels, Media};
 use super::discover::ColumnMap;
+use super::manifest::{SPEAKER, TRANSCRIPT};
 use super::recipe::Modality;
 use super::source::{RawSample, Sink, Survey};
-use super::speech::{SPEAKER, TRANSCRIPT};
 use crate::{Error, Result};
 
 /// Rows read at a time: media are large, and all of a batch's are held.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::columnar::Columnar;
 use super::files::{Files, ORDER_SEED};
 use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk};
+use super::manifest;
 use super::names::{ends_in, first_word_split, is_compressed, name_of, split_of, split_of_text};
 use super::recipe::Modality;
 use super::source::Source;
@@ -151,7 +152,7 @@ impl Look<'_> {
         if !sets.is_empty() {
             return Ok(Some(sets));
         }
-        let Some(manifest) = speech::MANIFESTS
+        let Some(manifest) = manifest::MANIFESTS
             .iter()
             .map(|name| folder.join(name))
             .find(|f| f.is_file())
@@ -174,7 +175,7 @@ impl Look<'_> {
 
     /// The sets of a manifest: by its column `split`, or by the first folder of each name.
     fn manifest(&self, path: &Path) -> Result<Sets> {
-        let list = speech::read_manifest(path, self.columns)?;
+        let list = manifest::read_manifest(path, self.columns)?;
         let mut by_split: BTreeMap<Option<&'static str>, speech::List> = BTreeMap::new();
         for (split, utterance) in list.utterances {
             let folder = utterance.name.split('/').next().unwrap_or_default();

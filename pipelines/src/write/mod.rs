@@ -21,6 +21,7 @@ pub mod features;
 mod files;
 mod folder;
 mod labels;
+mod manifest;
 mod names;
 mod pack;
 mod picture;

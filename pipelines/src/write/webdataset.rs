@@ -16,9 +16,9 @@ use tar::{Archive, Entries};
 
 use super::discover::ColumnMap;
 use super::labels::RawLabel;
+use super::manifest::{SPEAKER, TRANSCRIPT};
 use super::recipe::Modality;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
-use super::speech::{SPEAKER, TRANSCRIPT};
 use crate::config::Limits;
 use crate::{Error, Result, SampleError};
 
