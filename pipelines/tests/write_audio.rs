@@ -187,7 +187,7 @@ fn lists_as_editors_and_spreadsheets_leave_them_are_read() {
     // A byte order mark before, blank lines at the end.
     let expected = [row("a.wav", "ONE", "", "", 100)];
     for (name, text) in [
-        ("x.csv", "\u{feff}path,text\r\na.wav,ONE\r\n\r\n"),
+        ("X.CSV", "\u{feff}path,text\r\na.wav,ONE\r\n\r\n"),
         (
             "x.jsonl",
             "\u{feff}{\"path\": \"a.wav\", \"text\": \"ONE\"}\n\n",

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::discover::ColumnMap;
 use super::labels::RawLabel;
+use super::names::ends_in;
 use super::source::Facts;
 use super::speech::{List, Utterance, lines, read_text, speaker_of};
 use crate::{Error, Result};
@@ -32,13 +33,13 @@ const SPLIT: [&str; 1] = ["split"];
 /// from its folder.
 pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
     let text = read_text(path)?;
-    let rows = match path.extension().and_then(|end| end.to_str()) {
-        Some("jsonl") => json_rows(path, &text)?,
-        Some("csv") => table_rows(path, comma_records(&text))?,
-        _ => {
-            let fields = |line: &str| line.split('\t').map(str::to_owned).collect();
-            table_rows(path, lines(&text).into_iter().map(fields).collect())?
-        }
+    let rows = if ends_in(path, &[".jsonl"]) {
+        json_rows(path, &text)?
+    } else if ends_in(path, &[".csv"]) {
+        table_rows(path, comma_records(&text))?
+    } else {
+        let fields = |line: &str| line.split('\t').map(str::to_owned).collect();
+        table_rows(path, lines(&text).into_iter().map(fields).collect())?
     };
     let mut utterances = Vec::new();
     for (i, row) in rows.into_iter().enumerate() {
