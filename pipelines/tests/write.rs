@@ -2,7 +2,9 @@
 
 mod corpus;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use corpus::{PICTURES, jpeg, png, rows, run, shards, text};
@@ -81,6 +83,48 @@ fn class_folders_become_rows_in_one_mixed_order() {
         .map(|row| row.path)
         .collect();
     assert_eq!(again, paths);
+}
+
+/// An old archive unpacked: names in Latin-1, which become the same once they are made UTF-8.
+#[test]
+fn names_that_are_not_utf8_are_opened_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    corpus::class_folders(&root, &["a"], 1);
+    let named = |name: &[u8]| root.join("a").join(OsStr::from_bytes(name));
+    let odd: [(&[u8], _); 3] = [
+        (b"caf\xe9.jpg", 7),
+        (b"caf\xe8.jpg", 8),
+        (b"caf\xe7/x.jpg", 9),
+    ];
+    for (name, seed) in odd {
+        corpus::put(&named(name), jpeg(seed));
+    }
+    let write = || {
+        let mut write = shards("write");
+        write.arg(&root).arg("--to").arg(&to);
+        write
+    };
+    run(&mut write(), 0);
+    let mut rows: Vec<_> = rows(&to)
+        .into_iter()
+        .map(|row| (row.path, row.bytes, row.label))
+        .collect();
+    let mut expected = [
+        ("a/000.jpg", jpeg(0)),
+        ("a/caf\u{fffd}.jpg", jpeg(7)),
+        ("a/caf\u{fffd}.jpg", jpeg(8)),
+        ("a/caf\u{fffd}/x.jpg", jpeg(9)),
+    ]
+    .map(|(path, bytes)| (path.to_owned(), bytes, Some(0)));
+    rows.sort();
+    expected.sort();
+    assert_eq!(rows, expected);
+
+    // Another name is another source, even if it reads the same.
+    fs::rename(named(b"caf\xe9.jpg"), named(b"caf\xea.jpg")).unwrap();
+    let error = run(&mut write(), 2);
+    assert!(error.contains("another source"), "{error}");
 }
 
 #[test]
@@ -313,6 +357,30 @@ fn columnar_sets_of_others_are_read_through_a_column_map() {
 }
 
 #[test]
+fn what_lies_beside_shards_is_counted_and_compressed_shards_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    for split in ["train", "val"] {
+        let split = root.join(split);
+        fs::create_dir_all(&split).unwrap();
+        corpus::tar(&split.join("0.tar"), &[("0.jpg", jpeg(0))]);
+        fs::write(split.join("list.txt"), "x").unwrap();
+    }
+    fs::write(root.join("README.md"), "x").unwrap();
+    let out = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
+    assert!(out.contains("3 files ignored"), "{out}");
+
+    fs::write(root.join("val/1.tar.zst"), "x").unwrap();
+    let other = folder.path().join("other");
+    let error = run(shards("write").arg(&root).arg("--to").arg(&other), 1);
+    assert!(
+        error.contains("val: holds compressed files") && error.contains("1.tar.zst"),
+        "{error}"
+    );
+    assert!(!other.exists());
+}
+
+#[test]
 fn sources_that_cannot_serve_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out");
@@ -328,6 +396,12 @@ fn sources_that_cannot_serve_are_named() {
     fs::create_dir_all(empty.join("a")).unwrap();
     let error = run(shards("write").arg(&empty).arg("--to").arg(&to), 1);
     assert!(error.contains("no samples"), "{error}");
+
+    let half = folder.path().join("half");
+    corpus::class_folders(&half.join("train"), &["a"], 1);
+    fs::create_dir_all(half.join("val")).unwrap();
+    let error = run(shards("write").arg(&half).arg("--to").arg(&to), 1);
+    assert!(error.contains("half/val: no samples in it"), "{error}");
 
     let text = folder.path().join("a.txt");
     fs::write(&text, "text").unwrap();

@@ -2,7 +2,9 @@
 
 mod corpus;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -148,6 +150,22 @@ fn manifests_name_files_words_speakers_and_splits() {
         [row("test/b.wav", "", "al", "", 200)]
     );
 
+    // Named itself it means the same.
+    let to = folder.path().join("named");
+    run(&mut write(&root.join("manifest.tsv"), &to), 0);
+    assert_eq!(rows(&to.join("train")).len(), 1);
+    assert_eq!(rows(&to.join("test")).len(), 1);
+
+    let empty = folder.path().join("empty/manifest.tsv");
+    for text in ["path\tsplit\n", "/fairseqs/root\n"] {
+        put(&empty, text);
+        for source in [&empty, empty.parent().unwrap()] {
+            let error = run(&mut write(source, &folder.path().join("none")), 1);
+            let expected = "manifest.tsv: names no recordings";
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
     // Hugging Face's AudioFolder.
     let root = folder.path().join("hf");
     put(&root.join("data/c.wav"), wav(1, 8000, 300));
@@ -161,18 +179,60 @@ fn manifests_name_files_words_speakers_and_splits() {
 }
 
 #[test]
+fn lists_as_editors_and_spreadsheets_leave_them_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    put(&root.join("a.wav"), wav(1, 8000, 100));
+    put(&root.join("b.wav"), wav(2, 8000, 200));
+    // A byte order mark before, blank lines at the end.
+    let expected = [row("a.wav", "ONE", "", "", 100)];
+    for (name, text) in [
+        ("X.CSV", "\u{feff}path,text\r\na.wav,ONE\r\n\r\n"),
+        (
+            "x.jsonl",
+            "\u{feff}{\"path\": \"a.wav\", \"text\": \"ONE\"}\n\n",
+        ),
+        ("x.tsv", "\u{feff}path\ttext\na.wav\tONE\n\n \n"),
+    ] {
+        put(&root.join(name), text);
+        let to = root.join(format!("out {name}"));
+        run(&mut write(&root.join(name), &to), 0);
+        assert_eq!(rows(&to), expected, "{name}");
+    }
+    put(&root.join("names.csv"), "path\na.wav\nb.wav\n");
+    let to = root.join("names");
+    run(&mut write(&root.join("names.csv"), &to), 0);
+    assert_eq!(rows(&to).len(), 2);
+
+    // Of fairseq's words a blank last line may be a recording's, which has none.
+    let list = format!("\u{feff}{}\na.wav\t100\nb.wav\t200\n\n", root.display());
+    put(&root.join("fairseq.tsv"), list);
+    for (words, second) in [("ONE\n\n", ""), ("ONE\nTWO\n\n\n", "TWO")] {
+        put(&root.join("fairseq.wrd"), words);
+        let to = tempfile::tempdir().unwrap();
+        run(&mut write(&root.join("fairseq.tsv"), to.path()), 0);
+        let expected = [expected[0].clone(), row("b.wav", second, "", "", 200)];
+        assert_eq!(rows(to.path()), expected);
+    }
+}
+
+#[test]
 fn class_folders_and_tars_give_labels_and_words() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     put(&root.join("yes/0.wav"), wav(1, 16_000, 100));
     put(&root.join("no/1.wav"), wav(2, 16_000, 200));
     put(&root.join("no/notes.md"), "x");
+    put(&root.join("beside.wav"), wav(2, 16_000, 300));
+    let odd = OsStr::from_bytes(b"\xe9.wav");
+    put(&root.join("yes").join(odd), wav(3, 16_000, 400));
     let to = folder.path().join("out");
     let said = run(&mut write(&root, &to), 0);
-    assert!(said.contains("1 files ignored"), "{said}");
+    assert!(said.contains("2 files ignored"), "{said}");
     let expected = [
         row("no/1.wav", "", "", "0", 200),
         row("yes/0.wav", "", "", "1", 100),
+        row("yes/\u{fffd}.wav", "", "", "1", 400),
     ];
     assert_eq!(rows(&to), expected);
 
@@ -340,4 +400,31 @@ fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
     let kills = kill_until_done(&killed, || command(&killed));
     assert!(kills >= 2, "only {kills} kills");
     assert_eq!(corpus::files(&killed), corpus::files(&whole));
+}
+
+/// Rows so large that every group closes before the next one, never after one.
+#[test]
+fn recordings_as_large_as_a_group_end_shards_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    for i in 0..9 {
+        let frames = 4_700_000 + 50_000 * (i % 5);
+        put(&root.join(format!("{i}.wav")), wav(i, 48_000, frames));
+    }
+    for group in ["12MiB", "16MiB"] {
+        let sizes = ["--row-group-bytes", group, "--shard-bytes", "16MiB"];
+        let command = |to: &Path| {
+            let mut command = write(&root, to);
+            command.args(sizes).args(["--check", "header"]);
+            command
+        };
+        let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+        run(&mut command(&whole), 0);
+        assert_eq!(corpus::shard_files(&whole).len(), 5, "{group}");
+        let kills = kill_until_done(&killed, || command(&killed));
+        assert!(kills >= 2, "only {kills} kills");
+        assert_eq!(corpus::files(&killed), corpus::files(&whole), "{group}");
+        fs::remove_dir_all(&whole).unwrap();
+        fs::remove_dir_all(&killed).unwrap();
+    }
 }

@@ -64,6 +64,59 @@ fn blank_lines_end_documents() {
 }
 
 #[test]
+fn what_lies_beside_texts_is_counted_and_compressed_texts_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    put(&root.join("a.txt"), "A\n");
+    // Of the last two one is here without compression too, and one is a note.
+    let beside = [
+        "README.md",
+        ".DS_Store",
+        "b/Thumbs.db",
+        "b/cover.png",
+        "corpus.zip",
+        "a.txt.gz",
+        "README.txt.gz",
+    ];
+    for name in beside {
+        put(&root.join(name), "\x1f\u{8b}");
+    }
+    let to = folder.path().join("out");
+    let said = run(&mut write(&root, &to), 0);
+    assert!(
+        said.contains("1 rows") && said.contains("7 files ignored"),
+        "{said}"
+    );
+
+    let other = folder.path().join("other");
+    let packed = [
+        ("b/c.txt.gz", "c.txt.gz", b"\x1f\x8b".as_slice()),
+        ("d.jsonl.zst", "d.jsonl.zst", b"\x28\xb5\x2f\xfd"),
+        ("e.TSV.XZ", "e.TSV.XZ", b"\xfd7zXZ"),
+    ];
+    for (path, name, bytes) in packed {
+        let path = root.join(path);
+        put(&path, bytes);
+        let error = run(&mut write(&root, &other), 1);
+        assert!(
+            error.contains(name) && error.contains("decompress them first"),
+            "{error}"
+        );
+        let error = run(&mut write(&path, &other), 1);
+        assert!(error.contains("compressed, unpack it first"), "{error}");
+        fs::remove_file(path).unwrap();
+    }
+    // Its name hides what it is.
+    put(&root.join("f.txt"), b"\x1f\x8b");
+    let error = run(&mut write(&root, &other), 1);
+    assert!(
+        error.contains("f.txt: ") && error.contains("compressed, unpack it first"),
+        "{error}"
+    );
+    assert!(!other.exists());
+}
+
+#[test]
 fn a_text_without_blank_lines_is_handed_on_in_parts() {
     let folder = tempfile::tempdir().unwrap();
     let lines: Vec<_> = (0..60_000)
@@ -416,4 +469,28 @@ fn killed_at_any_moment_no_token_is_lost_or_doubled() {
         fs::remove_dir_all(&whole).unwrap();
         fs::remove_dir_all(&killed).unwrap();
     }
+}
+
+/// Blocks of which no number fills a row group exactly: each group closes before a block.
+#[test]
+fn blocks_that_do_not_fill_a_group_end_shards_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = folder.path().join("bytes");
+    corpus::byte_vocabulary(&vocabulary);
+    // Parts of about a megabyte, so that a sample goes on in the next shard.
+    let line = "abcdefghijklmnopqrstuvwxyz ".repeat(1400) + "\n";
+    let source = folder.path().join("a.txt");
+    put(&source, line.repeat(500));
+    let command = |to: &Path| {
+        let options = ["--block-tokens", "50001", "--break", "none"];
+        let mut command = tokenised(&source, &vocabulary, to, &options);
+        command.args(["--shard-bytes", "16MiB", "--row-group-bytes", "16MiB"]);
+        command
+    };
+    let (whole, killed) = (folder.path().join("w"), folder.path().join("k"));
+    run(&mut command(&whole), 0);
+    assert_eq!(corpus::shard_files(&whole).len(), 2);
+    let kills = kill_until_done(&killed, || command(&killed));
+    assert!(kills >= 1, "only {kills} kills");
+    assert_eq!(corpus::files(&killed), corpus::files(&whole));
 }

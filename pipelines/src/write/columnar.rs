@@ -17,9 +17,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::cells::{ColumnFacts, ColumnLabels, Media};
 use super::discover::ColumnMap;
+use super::manifest::{SPEAKER, TRANSCRIPT};
 use super::recipe::Modality;
 use super::source::{RawSample, Sink, Survey};
-use super::speech::{SPEAKER, TRANSCRIPT};
 use crate::{Error, Result};
 
 /// Rows read at a time: media are large, and all of a batch's are held.
@@ -30,7 +30,7 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
 /// One Parquet or Arrow IPC file.
 #[derive(Debug)]
 pub(crate) struct Columnar {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     format: Format,
     modality: Modality,
     /// The column of media.
@@ -131,8 +131,8 @@ impl Columnar {
             .metadata()
             .map_err(|source| self.io(source))?
             .len();
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, bytes);
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, bytes);
         let (schema, batches) = self.batches(Columns::Label, 0)?;
         self.check_media(&schema)?;
         let names = self.class_names(&schema);

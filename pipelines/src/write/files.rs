@@ -7,13 +7,13 @@
 //! too, unless there are transcripts (`*.trans.txt`): then it is LibriSpeech's tree of speakers.
 //! Names and transcripts are held in memory while a set is written, media never.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
-use walkdir::{DirEntry, WalkDir};
-
-use super::discover::{ends_in, is_hidden};
+use super::folder::walk;
 use super::labels::RawLabel;
+use super::names::{ends_in, is_hidden};
 use super::recipe::Modality;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
 use super::speech::{self, Transcripts};
@@ -30,10 +30,14 @@ const RECORDINGS: [&str; 10] = [
 /// The files of one folder or list.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
-    root: PathBuf,
+    /// From where names count.
+    pub(super) root: PathBuf,
     /// Names relative to the root, one after another.
     names: String,
     entries: Vec<Entry>,
+    /// The real names of the few entries whose names are not UTF-8, by position; those above only
+    /// tell of them, and two may be the same.
+    real_names: HashMap<usize, PathBuf>,
     /// What is known of each entry; empty for pictures.
     facts: Vec<(RawLabel, Facts)>,
     /// Class folders; empty where there are none.
@@ -109,7 +113,7 @@ impl Files {
         for file in walk(&self.root) {
             let (name, path, bytes) = file?;
             if self.is_sample(&name, &path) {
-                self.push(&name, Some(bytes), None);
+                self.push_found(&name, &path, Some(bytes));
             } else {
                 self.ignored += 1;
             }
@@ -126,7 +130,7 @@ impl Files {
             } else if ends_in(&path, &RECORDINGS)
                 && !is_hidden(path.file_name().unwrap_or_default())
             {
-                self.push(&name, Some(bytes), None);
+                self.push_found(&name, &path, Some(bytes));
             } else {
                 self.ignored += 1;
             }
@@ -139,12 +143,13 @@ impl Files {
             for i in 0..self.entries.len() {
                 let Entry { bytes, .. } = self.entries[i];
                 if self.name(i).contains('/') {
-                    kept.push(self.name(i), bytes, None);
+                    kept.push_found(self.name(i), self.real_name(i), bytes);
                 } else {
                     self.ignored += 1;
                 }
             }
             (self.names, self.entries) = (kept.names, kept.entries);
+            self.real_names = kept.real_names;
         }
         for i in 0..self.entries.len() {
             let facts = transcripts.facts(self.name(i));
@@ -157,6 +162,16 @@ impl Files {
     fn is_sample(&self, name: &str, path: &Path) -> bool {
         !is_hidden(path.file_name().unwrap_or_default())
             && (self.classes.is_empty() || name.contains('/'))
+    }
+
+    /// Adds a file that was found below the root.
+    fn push_found(&mut self, name: &str, path: &Path, bytes: Option<u64>) {
+        let real_name = path.strip_prefix(&self.root).unwrap_or(path);
+        if real_name != Path::new(name) {
+            let i = self.entries.len();
+            self.real_names.insert(i, real_name.to_owned());
+        }
+        self.push(name, bytes, None);
     }
 
     fn push(&mut self, name: &str, bytes: Option<u64>, offset: Option<u64>) {
@@ -175,6 +190,14 @@ impl Files {
         &self.names[start..self.entries[i].name_end]
     }
 
+    /// The name by which the file is opened.
+    fn real_name(&self, i: usize) -> &Path {
+        match self.real_names.get(&i) {
+            Some(name) => name,
+            None => Path::new(self.name(i)),
+        }
+    }
+
     fn shuffle(&mut self) {
         self.order = (0..self.entries.len() as u32).collect();
         Rng::for_name(ORDER_SEED, Purpose::Order, "files").shuffle(&mut self.order);
@@ -185,7 +208,7 @@ impl Files {
             survey.labels.name(class);
         }
         for (i, entry) in self.entries.iter().enumerate() {
-            survey.hash_file(self.name(i), entry.bytes.unwrap_or(u64::MAX));
+            survey.hash_file(self.real_name(i), entry.bytes.unwrap_or(u64::MAX));
         }
         for (label, _) in &self.facts {
             survey.labels.label(label);
@@ -206,7 +229,7 @@ impl Files {
 
     fn sample(&self, i: usize) -> RawSample {
         let name = self.name(i);
-        let path = self.root.join(name);
+        let path = self.root.join(self.real_name(i));
         let (label, facts) = match self.facts.get(i) {
             Some((RawLabel::None, facts)) => (self.class_of(name), facts.clone()),
             Some((label, facts)) => (label.clone(), facts.clone()),
@@ -236,41 +259,4 @@ impl Files {
             _ => RawLabel::None,
         }
     }
-}
-
-/// Name relative to the root with `/`, path, and size of each file, sorted within each folder.
-fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> + use<> {
-    let not_hidden =
-        |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
-    let root = root.to_owned();
-    WalkDir::new(&root)
-        .min_depth(1)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(not_hidden)
-        .filter_map(move |entry| file(&root, entry).transpose())
-}
-
-fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
-    // A link that leads nowhere or in circles, a folder that may not be read.
-    let fault = |error: walkdir::Error| Error::Source {
-        path: error.path().unwrap_or(root).to_owned(),
-        reason: match error.into_io_error() {
-            Some(source) => format!("{source}; mend or remove it"),
-            None => "a link to a folder above it; remove it".to_owned(),
-        },
-    };
-    let hidden = |path: &Path| path.file_name().is_some_and(is_hidden);
-    let entry = match entry {
-        Err(error) if error.path().is_some_and(hidden) => return Ok(None),
-        entry => entry.map_err(fault)?,
-    };
-    if !entry.file_type().is_file() {
-        return Ok(None);
-    }
-    let bytes = entry.metadata().map_err(fault)?.len();
-    let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-    Ok(Some((parts.join("/"), entry.into_path(), bytes)))
 }

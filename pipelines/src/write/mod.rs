@@ -19,7 +19,10 @@ mod columns;
 mod discover;
 pub mod features;
 mod files;
+mod folder;
 mod labels;
+mod manifest;
+mod names;
 mod pack;
 mod picture;
 mod recipe;
@@ -109,7 +112,7 @@ pub struct Report {
     pub classes: Option<Vec<String>>,
     /// Bad samples, in the quarantine file.
     pub quarantined: u64,
-    /// Files of the source that are no samples.
+    /// Files of the source that are no samples; those that lie beside all sets count with the first.
     pub ignored: u64,
     /// Samples that an earlier run had done.
     pub resumed_from: u64,
@@ -148,22 +151,26 @@ pub fn write(
 ) -> Result<Vec<Report>> {
     let to = Folder::open(&options.to, &StoreOptions::default())?;
     refuse_nesting(&to, &options.sources)?;
-    let mut parts = Vec::new();
-    for (name, sources) in discover(
+    let (sets, mut ignored) = discover(
         &options.sources,
         options.recipe.modality(),
         &options.columns,
-    )? {
+    )?;
+    let mut parts = Vec::new();
+    for (name, sources) in sets {
         let folder = name.map_or_else(|| to.clone(), |name| to.join(name));
-        let mut survey = Survey::default();
+        let mut survey = Survey {
+            // What lies beside the sets is told once, with the first.
+            ignored: std::mem::take(&mut ignored),
+            ..Survey::default()
+        };
         for source in &sources {
             source.survey(&mut survey)?;
         }
         if survey.samples == 0 {
-            let reason = "no samples in it".to_owned();
             return Err(Error::Source {
-                path: options.sources[0].clone(),
-                reason,
+                path: sources[0].path().to_owned(),
+                reason: "no samples in it; fill it or move it away".to_owned(),
             });
         }
         parts.push(Part {

@@ -65,8 +65,9 @@ impl<'a> SetWriter<'a> {
         for outcome in outcomes {
             match outcome {
                 Ok(Product::Row(row)) => {
+                    self.make_room(&row, &[], 0)?;
                     self.next_sample += 1;
-                    self.push(&row, Vec::new(), 0)?;
+                    self.push(&row, &[], 0)?;
                 }
                 Ok(Product::Document(document)) => {
                     let packer = self.packer.as_mut().expect("there for token sets");
@@ -90,13 +91,24 @@ impl<'a> SetWriter<'a> {
     fn push_blocks(&mut self, rows: &[Row], before: &[u32]) -> Result<()> {
         let skip = std::mem::take(&mut self.skip_rows);
         for (i, row) in rows.iter().enumerate().skip(skip) {
-            self.push(row, before.to_vec(), i + 1)?;
+            self.make_room(row, before, i)?;
+            self.push(row, before, i + 1)?;
         }
         Ok(())
     }
 
+    /// Closes the row group that has no room for `row`, and the shard if it is full: where rows are
+    /// large beside a group, no group may ever end after a row.
+    fn make_room(&mut self, row: &Row, carry: &[u32], rows_of_next: usize) -> Result<()> {
+        let may_end = match &mut self.open {
+            Some(shard) => shard.make_room(row)?,
+            None => false,
+        };
+        self.end_if_full(may_end, carry, rows_of_next)
+    }
+
     /// Adds a row, and closes the shard if it is full.
-    fn push(&mut self, row: &Row, carry: Vec<u32>, rows_of_next: usize) -> Result<()> {
+    fn push(&mut self, row: &Row, carry: &[u32], rows_of_next: usize) -> Result<()> {
         let shard = match &mut self.open {
             Some(shard) => shard,
             empty => {
@@ -114,21 +126,33 @@ impl<'a> SetWriter<'a> {
             }
         };
         let may_end = shard.push(row)?;
-        if may_end && shard.bytes() >= self.options.shard_bytes {
+        self.end_if_full(may_end, carry, rows_of_next)
+    }
+
+    /// Ends the set's last block and shard.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        if let Some(packer) = &mut self.packer {
+            let before = packer.carry.clone();
+            if let Some(last) = packer.flush() {
+                self.make_room(&last, &before, 0)?;
+                self.push(&last, &[], 0)?;
+            }
+        }
+        self.close_shard(&[], 0)
+    }
+
+    /// A shard ends only where a row group does, so that its rows depend on nothing but the source.
+    fn end_if_full(&mut self, may_end: bool, carry: &[u32], rows_of_next: usize) -> Result<()> {
+        let is_full = |shard: &ShardWriter| shard.bytes() >= self.options.shard_bytes;
+        if may_end && self.open.as_ref().is_some_and(is_full) {
             self.close_shard(carry, rows_of_next)?;
         }
         Ok(())
     }
 
-    /// Ends the set's last block and shard.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        if let Some(last) = self.packer.as_mut().and_then(Packer::flush) {
-            self.push(&last, Vec::new(), 0)?;
-        }
-        self.close_shard(Vec::new(), 0)
-    }
-
-    fn close_shard(&mut self, carry: Vec<u32>, rows_of_next: usize) -> Result<()> {
+    /// Closes the shard, and notes where the next one begins: with the sample `next_sample`, in the
+    /// state `carry`, after so many of its rows.
+    fn close_shard(&mut self, carry: &[u32], rows_of_next: usize) -> Result<()> {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
@@ -136,7 +160,7 @@ impl<'a> SetWriter<'a> {
             next_sample: self.next_sample,
             quarantined: self.bad.count,
             quarantine_bytes: self.bad.bytes,
-            carry,
+            carry: carry.to_vec(),
             rows_of_next,
             shard: open.finish(&self.part.shard_name(self.finished.len()))?,
         };

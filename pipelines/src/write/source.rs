@@ -1,7 +1,8 @@
 //! One piece of what people have, and the samples in it.
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -79,9 +80,10 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Adds a file's name and size to the fingerprint.
-    pub(crate) fn hash_file(&mut self, name: &str, bytes: u64) {
+    pub(crate) fn hash_file(&mut self, name: impl AsRef<OsStr>, bytes: u64) {
+        let name = name.as_ref().as_encoded_bytes();
         self.hash.update(&(name.len() as u64).to_le_bytes());
-        self.hash.update(name.as_bytes());
+        self.hash.update(name);
         self.hash.update(&bytes.to_le_bytes());
     }
 }
@@ -102,6 +104,17 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The file, or the folder of files.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Files(files) => &files.root,
+            Self::Tar(tar) => &tar.path,
+            Self::Columnar(file) => &file.path,
+            Self::Text(file) => &file.path,
+            Self::Tsv(file) => &file.path,
+        }
+    }
+
     /// Adds what this source holds to `survey`, without reading pictures or recordings.
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         match self {

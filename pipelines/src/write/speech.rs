@@ -1,33 +1,13 @@
-//! What people write beside recordings: LibriSpeech's `*.trans.txt`, fairseq's `.tsv` with `.ltr` or
-//! `.wrd`, and manifests (`manifest.tsv`, Hugging Face's `metadata.csv`, JSON lines).
+//! What people write beside recordings: LibriSpeech's `*.trans.txt`, and fairseq's `.tsv` with `.ltr`
+//! or `.wrd`. Of [manifests](super::manifest) too the result is a [`List`].
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::discover::ColumnMap;
 use super::labels::RawLabel;
 use super::source::Facts;
 use crate::{Error, Result};
-
-/// Names of manifests, first come, first taken.
-pub(crate) const MANIFESTS: [&str; 6] = [
-    "manifest.tsv",
-    "manifest.csv",
-    "manifest.jsonl",
-    "metadata.tsv",
-    "metadata.csv",
-    "metadata.jsonl",
-];
-/// Names under which others keep what we call `transcript` …
-pub(crate) const TRANSCRIPT: [&str; 4] = ["transcript", "transcription", "text", "sentence"];
-/// … and `speaker` …
-pub(crate) const SPEAKER: [&str; 3] = ["speaker", "speaker_id", "client_id"];
-const LABEL: [&str; 2] = ["label", "class"];
-const NAME: [&str; 5] = ["path", "file_name", "file", "audio_filepath", "audio"];
-const SPLIT: [&str; 1] = ["split"];
 
 /// Recordings that a list names.
 #[derive(Debug)]
@@ -36,6 +16,23 @@ pub(crate) struct List {
     pub(crate) root: PathBuf,
     /// Each with the split that the list gives it.
     pub(crate) utterances: Vec<(Option<String>, Utterance)>,
+}
+
+impl List {
+    /// The list that the file `path` holds; one without recordings is refused by its own name.
+    pub(super) fn new(
+        path: &Path,
+        root: PathBuf,
+        utterances: Vec<(Option<String>, Utterance)>,
+    ) -> Result<Self> {
+        if utterances.is_empty() {
+            return Err(Error::Source {
+                path: path.to_owned(),
+                reason: "names no recordings".to_owned(),
+            });
+        }
+        Ok(Self { root, utterances })
+    }
 }
 
 /// One line of a list.
@@ -76,7 +73,7 @@ impl Transcripts {
 }
 
 /// The first of LibriSpeech's `<speaker>-<chapter>-<utterance>`, all numbers.
-fn speaker_of(name: &str) -> Option<String> {
+pub(super) fn speaker_of(name: &str) -> Option<String> {
     let parts: Vec<_> = stem(name).split('-').collect();
     let numbers = parts
         .iter()
@@ -94,7 +91,7 @@ fn stem(name: &str) -> &str {
 /// beside it, or else from the `.ltr`; their lines go with the list's.
 pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
     let text = read_text(path)?;
-    let mut lines = text.lines();
+    let mut lines = lines(&text).into_iter();
     let root = match lines.next() {
         Some(root) if !root.contains('\t') => PathBuf::from(root),
         _ => return Ok(None),
@@ -137,7 +134,13 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
     } else {
         None
     };
-    if let Some(transcripts) = transcripts {
+    if let Some(mut transcripts) = transcripts {
+        // A blank last line may be a recording without words, but not where there is none for it.
+        while transcripts.len() > utterances.len()
+            && transcripts.last().is_some_and(String::is_empty)
+        {
+            transcripts.pop();
+        }
         if transcripts.len() != utterances.len() {
             return Err(corrupt(format!(
                 "it names {} recordings, and the .wrd or .ltr beside it has {} lines",
@@ -151,7 +154,7 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
             }
         }
     }
-    Ok(Some(List { root, utterances }))
+    List::new(path, root, utterances).map(Some)
 }
 
 /// `a.zip:120:4000` → (`a.zip`, offset and length).
@@ -170,131 +173,24 @@ fn words_of_letters(letters: &str) -> String {
     words.trim().to_owned()
 }
 
-/// A table with a line of names (`.tsv`, `.csv`) or one JSON object per line. Names of files count
-/// from its folder.
-pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
-    let text = read_text(path)?;
-    let rows = match path.extension().and_then(|end| end.to_str()) {
-        Some("jsonl") => json_rows(path, &text)?,
-        Some("csv") => table_rows(path, comma_records(&text))?,
-        _ => {
-            let lines = text.lines();
-            let fields = |line: &str| line.split('\t').map(str::to_owned).collect();
-            table_rows(path, lines.map(fields).collect())?
-        }
-    };
-    let mut utterances = Vec::new();
-    for (i, row) in rows.into_iter().enumerate() {
-        let get = |ours: &str, others: &[&str]| -> Option<String> {
-            let value = match columns.get(ours) {
-                Some(named) => row.get(named.as_str()),
-                None => others.iter().find_map(|name| row.get(*name)),
-            };
-            value.filter(|value| !value.is_empty()).cloned()
-        };
-        let Some(name) = get("audio", &NAME) else {
-            return Err(Error::Corrupt {
-                shard: path.display().to_string(),
-                reason: format!(
-                    "entry {} names no file: one of the columns {} must, or give --columns audio=…",
-                    i + 1,
-                    NAME.join(", ")
-                ),
-            });
-        };
-        let label = get("label", &LABEL).map_or(RawLabel::None, |label| RawLabel::of_text(&label));
-        let facts = Facts::Speech {
-            transcript: get("transcript", &TRANSCRIPT),
-            speaker: get("speaker", &SPEAKER).or_else(|| speaker_of(&name)),
-        };
-        let utterance = Utterance {
-            name,
-            slice: None,
-            label,
-            facts,
-        };
-        utterances.push((get("split", &SPLIT), utterance));
+/// Lines without the blank ones at the end, which editors leave.
+pub(super) fn lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    while lines.last().is_some_and(|line| line.trim().is_empty()) {
+        lines.pop();
     }
-    let root = path.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(List { root, utterances })
+    lines
 }
 
-type ManifestRow = HashMap<String, String>;
-
-/// Each record by the names in the first.
-fn table_rows(path: &Path, records: Vec<Vec<String>>) -> Result<Vec<ManifestRow>> {
-    let mut records = records.into_iter();
-    let names = records.next().unwrap_or_default();
-    let row = |(i, record): (usize, Vec<String>)| {
-        if record.len() == names.len() {
-            return Ok(names.iter().cloned().zip(record).collect());
-        }
-        Err(Error::Corrupt {
-            shard: path.display().to_string(),
-            reason: format!(
-                "record {}: {} fields, and the first line has {} names",
-                i + 1,
-                record.len(),
-                names.len()
-            ),
-        })
-    };
-    records.enumerate().map(row).collect()
-}
-
-/// The records of a CSV file (RFC 4180): a field may stand in quotes, which are then doubled inside.
-fn comma_records(text: &str) -> Vec<Vec<String>> {
-    let mut records = Vec::new();
-    let (mut record, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => record.push(std::mem::take(&mut field)),
-            '\r' if !quoted && letters.peek() == Some(&'\n') => {}
-            '\n' if !quoted => {
-                record.push(std::mem::take(&mut field));
-                records.push(std::mem::take(&mut record));
-            }
-            _ => field.push(letter),
-        }
-    }
-    if !field.is_empty() || !record.is_empty() {
-        record.push(field);
-        records.push(record);
-    }
-    records.retain(|record| record.len() > 1 || record.iter().any(|field| !field.is_empty()));
-    records
-}
-
-fn json_rows(path: &Path, text: &str) -> Result<Vec<ManifestRow>> {
-    let lines = text.lines().enumerate();
-    let rows = lines
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(i, line)| {
-            let row: serde_json::Map<String, Value> =
-                serde_json::from_str(line).map_err(|error| Error::Corrupt {
-                    shard: path.display().to_string(),
-                    reason: format!("line {}: {error}", i + 1),
-                })?;
-            let texts = row.into_iter().map(|(key, value)| match value {
-                Value::String(text) => (key, text),
-                Value::Null => (key, String::new()),
-                other => (key, other.to_string()),
-            });
-            Ok(texts.collect())
-        });
-    rows.collect()
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io {
+/// The file's text, without the byte order mark that spreadsheets put before it.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
     })
 }
 
@@ -307,13 +203,6 @@ mod tests {
         assert_eq!(speaker_of("19/198/19-198-0000.flac").as_deref(), Some("19"));
         assert_eq!(speaker_of("7_jackson_0.wav"), None);
         assert_eq!(speaker_of("a-b-c.wav"), None);
-    }
-
-    #[test]
-    fn quotes_hold_commas_and_lines() {
-        let text = "a,b\r\n\"x, \"\"y\"\"\nz\",2\n\n,\"\"";
-        let expected = [["a", "b"], ["x, \"y\"\nz", "2"], ["", ""]];
-        assert_eq!(comma_records(text), expected);
     }
 
     #[test]

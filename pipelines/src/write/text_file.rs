@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::discover::{ColumnMap, ends_in};
+use super::discover::ColumnMap;
 use super::labels::RawLabel;
+use super::names::ends_in;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
 use crate::config::Limits;
 use crate::{Error, Result, SampleError};
@@ -20,7 +21,7 @@ const PART_BYTES: usize = 1 << 20;
 /// One file of texts.
 #[derive(Debug)]
 pub(crate) struct TextFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     format: Format,
 }
 
@@ -62,8 +63,8 @@ impl TextFile {
     /// Reads the file once: documents must be counted.
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         let mut lines = Lines::open(&self.path)?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, lines.file_bytes);
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, lines.file_bytes);
         if let Format::JsonLines(keys) = &self.format {
             self.check_first(keys)?;
         }

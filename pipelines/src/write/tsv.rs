@@ -28,7 +28,7 @@ const MNLI: [&str; 3] = ["entailment", "neutral", "contradiction"];
 /// One table.
 #[derive(Debug)]
 pub(crate) struct Tsv {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     layout: Layout,
 }
 
@@ -69,8 +69,8 @@ impl Tsv {
 
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         let bytes = Lines::open(&self.path)?.file_bytes;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, bytes);
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, bytes);
         let mut labels = SeenLabels::default();
         let _ = self.rows(&mut |sample| {
             survey.samples += 1;

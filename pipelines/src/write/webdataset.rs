@@ -16,9 +16,9 @@ use tar::{Archive, Entries};
 
 use super::discover::ColumnMap;
 use super::labels::RawLabel;
+use super::manifest::{SPEAKER, TRANSCRIPT};
 use super::recipe::Modality;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
-use super::speech::{SPEAKER, TRANSCRIPT};
 use crate::config::Limits;
 use crate::{Error, Result, SampleError};
 
@@ -30,7 +30,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 /// One tar.
 #[derive(Debug)]
 pub(crate) struct Tar {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     gzip: bool,
     modality: Modality,
     /// The member that holds the media, by its extension, where it was named.
@@ -93,8 +93,8 @@ impl Tar {
 
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         let metadata = self.path.metadata().map_err(|source| self.io(source))?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        survey.hash_file(&name, metadata.len());
+        let name = self.path.file_name().unwrap_or_default();
+        survey.hash_file(name, metadata.len());
         // Media are stepped over, labels are read.
         let mut labelled = false;
         let _ = self.groups(u64::MAX, &mut |group| {

@@ -60,20 +60,25 @@ impl ShardWriter {
         })
     }
 
-    /// Adds a row; true when this closed a row group, so that the shard may end here.
+    /// Closes the row group that `row` would take over the limit; true when it did, so that the
+    /// shard may end before this row.
+    pub(crate) fn make_room(&mut self, row: &Row) -> Result<bool> {
+        let is_over = self.group.rows > 0 && self.group.bytes + row.n_bytes() > MAX_GROUP_BYTES;
+        if is_over {
+            self.close_group()?;
+        }
+        Ok(is_over)
+    }
+
+    /// Adds a row, after [`make_room`](Self::make_room); true when this closed a row group, so that
+    /// the shard may end after it.
     pub(crate) fn push(&mut self, row: &Row) -> Result<bool> {
-        let next = self.group.bytes + row.n_bytes();
-        let mut closed = false;
-        if self.group.rows > 0 && next > MAX_GROUP_BYTES {
-            self.close_group()?;
-            closed = true;
-        }
         self.group.push(row);
-        if self.group.bytes >= self.group_bytes {
+        let is_full = self.group.bytes >= self.group_bytes;
+        if is_full {
             self.close_group()?;
-            closed = true;
         }
-        Ok(closed && self.group.rows == 0)
+        Ok(is_full)
     }
 
     /// Writes rows as one row group.
@@ -238,6 +243,7 @@ mod tests {
         let schema = Arc::new(understudy_schemas::IMAGE.arrow(Some(&["x".to_owned()])));
         let mut writer = ShardWriter::create(&path, &schema, &["image"], group_bytes).unwrap();
         for row in rows {
+            writer.make_room(row).unwrap();
             writer.push(row).unwrap();
         }
         let shard = writer.finish("a.parquet").unwrap();

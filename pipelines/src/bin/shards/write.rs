@@ -34,13 +34,14 @@ Pictures (image) and recordings (audio):
 Recordings:
   LibriSpeech/train-clean-100            *.flac with *.trans.txt; speakers from the names
   train.tsv, valid.tsv                   fairseq's lists, with .wrd or .ltr beside them
-  manifest.tsv|csv|jsonl, metadata.…     in the folder: path (or file_name) with transcript (or
-                                         text), speaker, label, split; the files that it names
+  manifest.tsv|csv|jsonl, metadata.…     in the folder, or a list of any name that is itself the
+                                         source: path (or file_name) with transcript (or text),
+                                         speaker, label, split; the files that it names
 Texts:
   *.txt                                  running text; a blank line ends a document
   *.jsonl                                one object per line, with text, text_b, label, score
   *.tsv                                  GLUE's tables, each task's as published
-  (README, LICENSE and the like are left out)
+  (README, LICENSE and the like are left out; compressed texts are refused: decompress them first)
 
 Files of folders and lists come in a random order that a fixed seed keys, so that classes and \
 speakers are mixed in every row group. Tars, columnar files, tables and texts keep their order.
@@ -356,7 +357,8 @@ fn print(report: &Report) {
     }
     if report.ignored > 0 {
         say(&format!(
-            "  {} files ignored: hidden, of another kind, or beside the class folders",
+            "  {} files ignored: hidden, of another kind, notes such as README, or beside the \
+             folders of samples",
             report.ignored
         ));
     }

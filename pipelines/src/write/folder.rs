@@ -1,0 +1,147 @@
+//! What lies in a folder: which files are read, which are left out, and which must be refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::names::{ends_in, is_compressed, is_hidden, is_note, name_of};
+use crate::{Error, Result};
+
+/// Ends of names of files that hold many samples.
+pub(super) const SHARDS: [&str; 5] = [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"];
+
+/// The files of a folder.
+#[derive(Default)]
+pub(super) struct Sorted {
+    /// Those that are read.
+    pub(super) read: Vec<PathBuf>,
+    /// Those that would be, were they not compressed.
+    compressed: Vec<PathBuf>,
+    /// The others.
+    pub(super) ignored: usize,
+}
+
+impl Sorted {
+    /// Adds a file, which is read if its name has one of these ends. A compressed one is left out
+    /// with good reason where it lies decompressed beside.
+    pub(super) fn add(&mut self, file: PathBuf, ends: &[&str]) {
+        let is_read = |file: &Path| {
+            ends_in(file, ends)
+                && !is_note(file)
+                && !is_hidden(file.file_name().unwrap_or_default())
+        };
+        let inside = file.with_extension("");
+        if is_read(&file) {
+            self.read.push(file);
+        } else if is_compressed(&file) && is_read(&inside) && !inside.exists() {
+            self.compressed.push(file);
+        } else {
+            self.ignored += 1;
+        }
+    }
+
+    /// Data of the right kind are never left out in silence.
+    pub(super) fn refuse_compressed(&self, folder: &Path) -> Result<()> {
+        let names: Vec<_> = self.compressed.iter().take(3).map(|f| name_of(f)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let more = match self.compressed.len() - names.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        Err(Error::Source {
+            path: folder.to_owned(),
+            reason: format!(
+                "holds compressed files, which are not read: {}{more}; decompress them first, or \
+                 move them away",
+                names.join(", ")
+            ),
+        })
+    }
+}
+
+/// Shards beside folders of other files, a downloaded archive beside what came out of it say:
+/// either could be meant.
+pub(super) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
+    let Some(shard) = shards.first() else {
+        return Ok(());
+    };
+    for folder in folders {
+        let (_, files) = list(folder)?;
+        let Some(other) = files.iter().find(|f| !ends_in(f, &SHARDS) && !is_note(f)) else {
+            continue;
+        };
+        return Err(Error::Source {
+            path: path.to_owned(),
+            reason: format!(
+                "holds both `{}` and `{}/{}`: name the one that you mean as the source",
+                name_of(shard),
+                name_of(folder),
+                name_of(other)
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Folders and files of a folder, sorted, without hidden ones.
+pub(super) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(path).map_err(io)? {
+        let entry = entry.map_err(io)?.path();
+        if is_hidden(entry.file_name().unwrap_or_default()) {
+            continue;
+        }
+        if entry.is_dir() {
+            folders.push(entry);
+        } else {
+            files.push(entry);
+        }
+    }
+    folders.sort();
+    files.sort();
+    Ok((folders, files))
+}
+
+/// Name relative to the root with `/`, path, and size of each file, sorted within each folder.
+pub(super) fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> + use<> {
+    let not_hidden =
+        |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
+    let root = root.to_owned();
+    WalkDir::new(&root)
+        .min_depth(1)
+        .follow_links(true)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(not_hidden)
+        .filter_map(move |entry| file(&root, entry).transpose())
+}
+
+fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
+    // A link that leads nowhere or in circles, a folder that may not be read.
+    let fault = |error: walkdir::Error| Error::Source {
+        path: error.path().unwrap_or(root).to_owned(),
+        reason: match error.into_io_error() {
+            Some(source) => format!("{source}; mend or remove it"),
+            None => "a link to a folder above it; remove it".to_owned(),
+        },
+    };
+    let hidden = |path: &Path| path.file_name().is_some_and(is_hidden);
+    let entry = match entry {
+        Err(error) if error.path().is_some_and(hidden) => return Ok(None),
+        entry => entry.map_err(fault)?,
+    };
+    if !entry.file_type().is_file() {
+        return Ok(None);
+    }
+    let bytes = entry.metadata().map_err(fault)?.len();
+    let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+    Ok(Some((parts.join("/"), entry.into_path(), bytes)))
+}

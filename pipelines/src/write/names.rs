@@ -1,0 +1,68 @@
+//! What the names of files and folders tell: hidden, a note, compressed, train or val.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// Files of these names tell about a corpus and are no part of it.
+const NOTES: [&str; 4] = ["README", "LICENSE", "COPYING", "ATTRIBUTION"];
+const COMPRESSED: [&str; 6] = [".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip"];
+
+/// Names that systems leave in folders of media: `.DS_Store`, `._1.jpg`, `Thumbs.db`.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') || ["Thumbs.db", "desktop.ini"].contains(&name.as_ref())
+}
+
+/// Whether a file's name has one of these ends, in any case.
+pub(crate) fn ends_in(path: &Path, ends: &[&str]) -> bool {
+    let name = name_of(path).to_lowercase();
+    ends.iter().any(|end| name.ends_with(end))
+}
+
+pub(crate) fn is_note(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    NOTES.contains(&stem.to_uppercase().as_str())
+}
+
+/// Whether a file is compressed, by its name.
+pub(crate) fn is_compressed(path: &Path) -> bool {
+    ends_in(path, &COMPRESSED)
+}
+
+pub(crate) fn split_of(name: &str) -> Option<&'static str> {
+    match name {
+        "train" => Some("train"),
+        "val" | "valid" | "validation" | "dev" => Some("val"),
+        "test" => Some("test"),
+        _ => None,
+    }
+}
+
+pub(crate) fn first_word_split(path: &Path) -> Option<&'static str> {
+    split_of(
+        name_of(path)
+            .split(['-', '.', '_'])
+            .next()
+            .unwrap_or_default(),
+    )
+}
+
+/// `train.txt`, `wiki.valid.tokens`, and MNLI's two: `dev_matched.tsv`, `dev_mismatched.tsv`.
+pub(crate) fn split_of_text(path: &Path) -> Option<&'static str> {
+    let name = name_of(path);
+    match name.as_str() {
+        "dev_matched.tsv" => return Some("val_matched"),
+        "dev_mismatched.tsv" => return Some("val_mismatched"),
+        "test_matched.tsv" => return Some("test_matched"),
+        "test_mismatched.tsv" => return Some("test_mismatched"),
+        _ => {}
+    }
+    name.split(['-', '.', '_']).find_map(split_of)
+}
+
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
