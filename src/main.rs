@@ -218,7 +218,13 @@ fn default_run(config: &str) -> String {
     {
         return folder.to_owned();
     }
-    let stem = Path::new(config).file_stem().unwrap_or_default();
+    let mut stem = Path::new(config).file_stem().unwrap_or_default();
+    if let Some(folder) = Path::new(config).parent().and_then(Path::file_name)
+        && stem == "config"
+    {
+        // A model's, say: the folder has the name.
+        stem = folder;
+    }
     match stem.to_string_lossy().as_ref() {
         "config" if Path::new("checkpoints").exists() => ".".to_owned(),
         "" => "runs/run".to_owned(),

@@ -96,6 +96,11 @@ pub fn split(
         batch::check_vocabulary(model, url, set.specials())?;
         batch::compare_vocabularies(trained, url, set.vocabulary_sha256());
     }
+    if train.fingerprint() == val.fingerprint() {
+        tracing::warn!(
+            "{train_url} and {val_url} are the same set: its samples are judged by themselves"
+        );
+    }
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
     let [train_classes, val_classes] = &classes;
     check_classes(

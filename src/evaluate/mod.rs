@@ -63,6 +63,8 @@ pub fn compare(
     let unlearned = unlearned::unlearned(data, of, threads, device)?;
     let mut table = Table {
         of,
+        train: data.train.to_string(),
+        val: data.val.clone().unwrap_or_default(),
         n_train: 0,
         n_val: 0,
         n_classes: 0,

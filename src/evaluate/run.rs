@@ -68,8 +68,9 @@ pub fn run(
     let kind = (&config.data, &config.model);
     let trained = pretrained.vocabulary_sha256.as_deref();
     let table = compare(kind, trained, of, encoders, config.seed, threads, device)?;
-    if let Err(error) = write(&table, &pretrained) {
-        tracing::warn!("the table is not kept: {error}");
+    match write(&table, &pretrained) {
+        Ok(url) => tracing::info!("kept in {url}"),
+        Err(error) => tracing::warn!("the table is not kept: {error}"),
     }
     Ok(table)
 }
@@ -84,8 +85,8 @@ fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media) -> Te
     Tensor::cat(vec![means, variances.sqrt()], 1)
 }
 
-/// Writes the table to the run's folder: a checkpoint may be removed later.
-fn write(table: &Table, pretrained: &Pretrained) -> Result<(), understudy_pipelines::Error> {
+/// Writes the table to the run's folder, for a checkpoint may be removed later. Returns where.
+fn write(table: &Table, pretrained: &Pretrained) -> Result<String, understudy_pipelines::Error> {
     let parent = pretrained.folder.parent();
     let step = parent.as_ref().map_or("step", |(_, name)| name);
     let of = match table.of {
@@ -99,7 +100,7 @@ fn write(table: &Table, pretrained: &Pretrained) -> Result<(), understudy_pipeli
             Some((run, folder)) if folder == "checkpoints" => Some(run),
             _ => None,
         });
-    run.as_ref()
-        .unwrap_or(&pretrained.folder)
-        .write(&name, table.to_json())
+    let folder = run.as_ref().unwrap_or(&pretrained.folder);
+    folder.write(&name, table.to_json())?;
+    Ok(folder.url_of(&name))
 }

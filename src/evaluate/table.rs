@@ -13,6 +13,10 @@ use super::{Of, knn, probe};
 pub struct Table {
     /// What is classified.
     pub of: Of,
+    /// The set that the classifiers learned from.
+    pub train: String,
+    /// The set that they were judged by.
+    pub val: String,
     /// Samples that the classifiers learned from.
     pub n_train: usize,
     /// Samples that they were judged by.
@@ -80,6 +84,8 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             of,
+            train: _,
+            val: _,
             n_train,
             n_val,
             n_classes,
@@ -140,6 +146,8 @@ mod tests {
         let rows = vec![row("teacher", Some(1.0)), row("raw pixels", None)];
         let table = Table {
             of: Of::Samples,
+            train: "train".into(),
+            val: "val".into(),
             n_train: 5000,
             n_val: 1000,
             n_classes: 10,
@@ -191,6 +199,8 @@ raw pixels   45.1     50.0 ± 1.6       –";
         let rows = vec![row("teacher", None)];
         let table = Table {
             of: Of::Frames,
+            train: "train".into(),
+            val: "val".into(),
             n_train: 2,
             n_val: 1,
             n_classes: 3,

@@ -111,6 +111,9 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.toml";
 const STATE: &str = "state.json";
 
+/// What a whole one has.
+const FILES: [&str; 5] = [STUDENT, TEACHER, OPTIMIZER, CONFIG, STATE];
+
 /// Tensors of a checkpoint by name, and the file that holds them.
 type Tensors<'a> = [(&'static str, &'a BTreeMap<String, TensorData>); 3];
 
@@ -248,8 +251,16 @@ fn list_here(folder: &Path) -> Result<BTreeSet<u64>, CheckpointError> {
         return Ok(found);
     }
     for entry in fs::read_dir(folder).map_err(at(folder))? {
-        let name = entry.map_err(at(folder))?.file_name();
-        found.extend(name.to_str().and_then(step_of));
+        let entry = entry.map_err(at(folder))?;
+        let Some(step) = entry.file_name().to_str().and_then(step_of) else {
+            continue;
+        };
+        let path = entry.path();
+        // Ours are renamed when they are whole; a copy may have been broken off.
+        match FILES.iter().find(|file| !path.join(file).exists()) {
+            None => drop(found.insert(step)),
+            Some(file) => tracing::warn!("{}: left aside, it has no {file}", path.display()),
+        }
     }
     Ok(found)
 }

@@ -162,7 +162,12 @@ impl Trainer {
             teacher,
             optimizer,
             config: then,
-        } = checkpoint::load(from)?;
+        } = checkpoint::load(from).inspect_err(|_| {
+            tracing::warn!(
+                "{}: cannot be gone on from; without this folder the run goes on from the checkpoint before it",
+                from.url()
+            );
+        })?;
         let then = RunConfig::parse(Path::new(&from.url_of("config.toml")), &then, &[])?;
         for difference in run::compare(from, &then, config)? {
             tracing::warn!(

@@ -1,5 +1,6 @@
 //! The binary trains, stops, goes on, refuses and embeds, on shards and checkpoints as users have them.
 
+mod damage;
 mod embed;
 mod lab;
 mod refuse;

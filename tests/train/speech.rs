@@ -117,6 +117,8 @@ fn recordings_are_judged_whole_and_frame_by_frame() {
         let table = run.join(format!("evaluate-step-000000002-teacher{suffix}.json"));
         let table: Value = serde_json::from_slice(&fs::read(table).expect("kept")).expect("JSON");
         assert_eq!(table["of"], of);
+        let val = root.join("set/val").display().to_string();
+        assert_eq!(table["val"], val);
         assert_eq!(
             (&table["n_train"], &table["n_val"]),
             (&40.into(), &12.into())

@@ -55,7 +55,7 @@ fn a_recipe_is_read_with_changes() {
     let recipe = read(&["batch = 8\n", TEXT, BERT]);
     let recipe = toml::to_string(&recipe)
         .expect("TOML")
-        .replace("[", "[data.");
+        .replace('[', "[data.");
     std::fs::write(&path, format!("steps = 3\n[data]\n{recipe}")).expect("written");
     let set = |assignments: &[&str]| {
         let assignments: Vec<String> = assignments.iter().map(|&a| a.to_owned()).collect();

@@ -7,8 +7,8 @@ use std::path::Path;
 use understudy_pipelines::store::Folder;
 
 use super::{
-    CONFIG, Checkpoint, CheckpointError, OPTIMIZER, STATE, STUDENT, TEACHER, Tensors, folder_name,
-    n_bytes, step_of, too_little_space,
+    CONFIG, Checkpoint, CheckpointError, FILES, STATE, Tensors, folder_name, n_bytes, step_of,
+    too_little_space,
 };
 use crate::weights;
 
@@ -72,7 +72,7 @@ impl<'a> Listing<'a> {
     /// The steps of those that have all their files.
     pub(super) fn whole(&self) -> BTreeSet<u64> {
         let has_all = |step: u64, files: &[String]| {
-            let mut needed = [STUDENT, TEACHER, OPTIMIZER, CONFIG, STATE]
+            let mut needed = FILES
                 .iter()
                 .map(|file| format!("{}/{file}", folder_name(step)));
             needed.all(|file| files.contains(&file))

@@ -288,7 +288,7 @@ fn a_set_without_a_good_row_is_refused() {
         .expect_err("nothing good")
         .to_string();
     assert!(
-        error.contains("every row of set 2 of the mix is bad"),
+        error.contains("every row of set 2 of the mix is known to be bad"),
         "{error}"
     );
 }

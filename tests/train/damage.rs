@@ -1,0 +1,72 @@
+//! Checkpoints that a copy, or a disk, has damaged.
+
+use std::fs;
+
+use crate::support::{DEVICE, Sandbox};
+
+#[test]
+fn a_checkpoint_that_lacks_a_file_is_left_aside() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = ["steps=4", "train.save_every=2"];
+    let first = sandbox.train("run", DEVICE, &set);
+    assert!(first.status.success(), "{}", first.text);
+    let checkpoints = sandbox.run("run").join("checkpoints");
+    let last = checkpoints.join("step-000000004");
+    let before = fs::read(last.join("student.safetensors")).expect("weights");
+    fs::remove_file(last.join("state.json")).expect("removed");
+    fs::create_dir(checkpoints.join("step-000000099")).expect("a folder");
+
+    let again = sandbox.train("run", DEVICE, &set);
+    assert!(again.status.success(), "{}", again.text);
+    let left_aside = "step-000000004: left aside, it has no state.json";
+    assert!(again.text.contains(left_aside), "{}", again.text);
+    assert!(
+        again.text.contains("going on from step 2"),
+        "{}",
+        again.text
+    );
+    let after = fs::read(last.join("student.safetensors")).expect("weights");
+    assert!(after == before, "the same steps gave other weights");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_with_the_way_out() {
+    let sandbox = Sandbox::with_pictures(96);
+    let first = sandbox.train("run", DEVICE, &["steps=4", "train.save_every=2"]);
+    assert!(first.status.success(), "{}", first.text);
+    let last = sandbox.run("run").join("checkpoints/step-000000004");
+    let weights = last.join("teacher.safetensors");
+    let whole = fs::read(&weights).expect("weights");
+    fs::write(&weights, &whole[..whole.len() / 2]).expect("written");
+    let refused = sandbox.train("run", DEVICE, &["steps=6", "train.save_every=2"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("teacher.safetensors")
+            && refused.text.contains("without this folder"),
+        "{}",
+        refused.text
+    );
+    fs::remove_dir_all(&last).expect("removed");
+    let resumed = sandbox.train("run", DEVICE, &["steps=6", "train.save_every=2"]);
+    assert!(resumed.status.success(), "{}", resumed.text);
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_may_be_read_by_whom_the_files_beside_them_may() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::with_pictures(96);
+    let first = sandbox.train("run", DEVICE, &["steps=3"]);
+    assert!(first.status.success(), "{}", first.text);
+    let checkpoint = sandbox.run("run").join("checkpoints/step-000000003");
+    let rights = |name: &str| {
+        let metadata = fs::metadata(checkpoint.join(name)).expect("a file");
+        metadata.permissions().mode()
+    };
+    for name in ["student", "teacher", "optimizer"] {
+        assert_eq!(
+            rights(&format!("{name}.safetensors")),
+            rights("config.toml")
+        );
+    }
+}
