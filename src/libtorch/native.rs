@@ -33,25 +33,37 @@ pub(crate) fn layer_norm<const R: usize>(
     }))
 }
 
-/// A convolution over a sequence, a norm over its channels and GELU; none where `x` does not live
-/// on libtorch.
+/// A convolution over a sequence or a square grid, a norm over its channels and GELU; none where `x`
+/// does not live on libtorch.
 ///
 /// # Shapes
 ///
-/// - x: `[B, T, in]`; weight: `[out, in / groups, kernel]`; output: `[B, T', out]`
+/// - x: `[B, T, in]`, T the places of a grid row by row; output: `[B, T', out]`
+/// - weight: `[out, in / groups, kernel]` or, of a grid, `[out, in / groups, kernel, kernel]`
 /// - gain and bias of the norm: `[out]`
-pub(crate) fn conv_norm_gelu(
+pub(crate) fn conv_norm_gelu<const W: usize>(
     x: &Tensor<3>,
-    (weight, bias): (&Tensor<3>, Option<&Tensor<1>>),
+    (weight, bias): (&Tensor<W>, Option<&Tensor<1>>),
     (stride, padding, groups): (usize, usize, usize),
     (gain, shift): (&Tensor<1>, &Tensor<1>),
     eps: f64,
 ) -> Option<Tensor<3>> {
     let [stride, padding, groups] = [stride, padding, groups].map(|n| n as i64);
     let chain = |x: &tch::Tensor, weight: &_, bias: Option<&_>, gain: &tch::Tensor, shift: &_| {
-        let x = x.transpose(1, 2);
-        let y = x.conv1d(weight, bias, stride, padding, 1, groups);
-        let y = y.transpose(1, 2);
+        let y = match x.size()[..] {
+            [b, n, n_in] if W == 4 => {
+                let grid = n.isqrt();
+                // Channels last are libtorch's own `channels_last`: nothing is copied.
+                let x = x.reshape([b, grid, grid, n_in]).permute([0, 3, 1, 2]);
+                let y = x.conv2d(weight, bias, stride, padding, 1, groups);
+                y.permute([0, 2, 3, 1]).flatten(1, 2)
+            }
+            _ => {
+                let y = x.transpose(1, 2);
+                let y = y.conv1d(weight, bias, stride, padding, 1, groups);
+                y.transpose(1, 2)
+            }
+        };
         y.layer_norm(gain.size(), Some(gain), Some(shift), eps, true)
             .gelu("none")
     };

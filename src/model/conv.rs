@@ -3,9 +3,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::module::{conv1d, conv2d};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
-use super::{fused, layer_norm, parameter};
+use super::{fused, parameter};
 
 /// The norms between convolutions are PyTorch's default.
 const NORM_EPS: f64 = 1e-5;
@@ -94,13 +94,20 @@ impl Conv2d {
     ///
     /// Channels last: the permuted views are libtorch's own `channels_last`, nothing is copied.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [n_out, _, kernel, _] = self.weight.dims();
+        let [n_out, _, _, _] = self.weight.dims();
         let [b, n, n_in] = x.dims();
         let grid = n.isqrt();
-        let options = ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], self.groups);
+        let (stride, padding, groups) = self.geometry();
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
         let x = x.reshape([b, grid, grid, n_in]).permute([0, 3, 1, 2]);
         let y = conv2d(x, self.weight.val(), Some(self.bias.val()), options);
         y.permute([0, 2, 3, 1]).reshape([b, n, n_out])
+    }
+
+    /// Stride, padding and groups.
+    pub(super) fn geometry(&self) -> (usize, usize, usize) {
+        let [_, _, kernel, _] = self.weight.dims();
+        (1, kernel / 2, self.groups)
     }
 }
 
@@ -113,6 +120,15 @@ pub enum Conv {
     Grid(Conv2d),
 }
 
+impl Conv {
+    fn n_out(&self) -> usize {
+        match self {
+            Self::Line(conv) => conv.weight.dims()[0],
+            Self::Grid(conv) => conv.weight.dims()[0],
+        }
+    }
+}
+
 /// Convolutions one after another, each with a norm over its channels and GELU, and with what
 /// went in added where `residual` is set and the width stays.
 ///
@@ -121,13 +137,10 @@ pub enum Conv {
 /// - x: `[B, N, in]`; output: `[B, N, out]`
 pub(super) fn convolve(convs: &[Conv], x: Tensor<3>, residual: bool) -> Tensor<3> {
     convs.iter().fold(x, |x, conv| {
+        let norm = fused::no_affine(&x, conv.n_out());
         let y = match conv {
-            Conv::Line(conv) => {
-                let [n_out, _, _] = conv.weight.dims();
-                let norm = fused::no_affine(&x, n_out);
-                fused::conv_norm_gelu(conv, x.clone(), norm, NORM_EPS)
-            }
-            Conv::Grid(conv) => activation::gelu(layer_norm(conv.forward(x.clone()), NORM_EPS)),
+            Conv::Line(conv) => fused::conv_norm_gelu(conv, x.clone(), norm, NORM_EPS),
+            Conv::Grid(conv) => fused::grid_conv_norm_gelu(conv, x.clone(), norm, NORM_EPS),
         };
         if residual && x.dims() == y.dims() {
             y + x

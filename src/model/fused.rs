@@ -4,7 +4,7 @@
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, activation, module};
 
-use super::Conv1d;
+use super::{Conv1d, Conv2d};
 
 #[cfg(feature = "libtorch")]
 use crate::libtorch::native;
@@ -44,6 +44,27 @@ pub(super) fn conv_norm_gelu(
     {
         let conv_bias = conv.bias.as_ref().map(burn::module::Param::val);
         let weights = (&conv.weight.val(), conv_bias.as_ref());
+        if let Some(y) = native::conv_norm_gelu(&x, weights, conv.geometry(), (&gain, &bias), eps) {
+            return y;
+        }
+    }
+    activation::gelu(layer_norm(conv.forward(x), gain, bias, eps))
+}
+
+/// GELU of the norm, over its channels, of a convolution over a grid.
+///
+/// # Shapes
+///
+/// - x: `[B, N, in]`; output: `[B, N, out]`; gain and bias of the norm: `[out]`
+pub(super) fn grid_conv_norm_gelu(
+    conv: &Conv2d,
+    x: Tensor<3>,
+    (gain, bias): (Tensor<1>, Tensor<1>),
+    eps: f64,
+) -> Tensor<3> {
+    #[cfg(feature = "libtorch")]
+    {
+        let weights = (&conv.weight.val(), Some(&conv.bias.val()));
         if let Some(y) = native::conv_norm_gelu(&x, weights, conv.geometry(), (&gain, &bias), eps) {
             return y;
         }
@@ -176,6 +197,23 @@ mod tests {
                     of.push(&bias);
                 }
                 found(y, &of)
+            });
+        }
+    }
+
+    #[test]
+    fn convolutions_over_grids_and_their_gradients_are_the_same_on_both_backends() {
+        for groups in [1, 4] {
+            same_on_both(|device| {
+                let mut conv = Conv2d::new(8, 12, 3, groups, device);
+                let weight = values([12, 8 / groups, 3, 3], 1.0, device);
+                let bias = values([12], 2.0, device);
+                conv.weight = Param::initialized(ParamId::new(), weight.clone());
+                conv.bias = Param::initialized(ParamId::new(), bias.clone());
+                let x = values([2, 16, 8], 0.0, device);
+                let norm = (values([12], 3.0, device), values([12], 4.0, device));
+                let y = grid_conv_norm_gelu(&conv, x.clone(), norm.clone(), 1e-5);
+                found(y, &[&x, &weight, &bias, &norm.0, &norm.1])
             });
         }
     }
