@@ -20,5 +20,7 @@ demo: setup
 	cd "$(TOP)" && cargo build $(FEATURES)
 	cd "$(TOP)" && "$${CARGO_TARGET_DIR:-target}/debug/understudy" demo --dir $(DEMO_DIR)
 
+# Trainers run beside each other there: libgomp's threads must not spin while they wait.
+test: export OMP_WAIT_POLICY ?= passive
 test: setup
 	cd "$(TOP)" && cargo test $(FEATURES)

@@ -27,3 +27,8 @@ mod signals;
 pub mod train;
 pub mod vectors;
 pub mod weights;
+
+/// Held by each test that draws from flex's random numbers: the process has one generator, and who
+/// seeds it must not have others draw in between.
+#[cfg(test)]
+static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use corpus::{jpeg, run, shards};
+use corpus::{jpeg, run, shards, until_killed};
 
 /// So small that a corpus of a few hundred pictures makes many shards.
 const SMALL: [&str; 4] = ["--shard-bytes", "128KiB", "--row-group-bytes", "64KiB"];
@@ -85,65 +85,69 @@ fn finished_shards(set: &Path) -> usize {
 fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
     let folder = tempfile::tempdir().unwrap();
     let (root, expected) = unbroken(folder.path());
-    let to = folder.path().join("killed");
-    let mut kills = 0;
-    // Each run is killed as soon as it has come one shard further, until one ends by itself.
-    for _ in 0..100 {
-        let before = finished_shards(&to);
-        let mut child = spawn(&root, &to);
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
+    until_killed(2, |attempt| {
+        let to = folder.path().join(format!("killed-{attempt}"));
+        let mut kills = 0;
+        // Each run is killed as soon as it has come one shard further, until one ends by itself.
+        for _ in 0..100 {
+            let before = finished_shards(&to);
+            let mut child = spawn(&root, &to);
+            let status = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status;
+                }
+                if finished_shards(&to) > before {
+                    child.kill().unwrap();
+                    break child.wait().unwrap();
+                }
+                std::thread::yield_now();
+            };
+            if status.success() {
+                break;
             }
-            if finished_shards(&to) > before {
-                child.kill().unwrap();
-                break child.wait().unwrap();
-            }
-            std::thread::yield_now();
-        };
-        if status.success() {
-            break;
+            assert_eq!(status.signal(), Some(9));
+            kills += 1;
+            let refused = run(
+                shards("verify").arg(&to),
+                i32::from(!to.join("manifest.json").exists()),
+            );
+            assert!(
+                refused.contains("not finished") || to.join("manifest.json").exists(),
+                "{refused}"
+            );
         }
-        assert_eq!(status.signal(), Some(9));
-        kills += 1;
-        let refused = run(
-            shards("verify").arg(&to),
-            i32::from(!to.join("manifest.json").exists()),
-        );
-        assert!(
-            refused.contains("not finished") || to.join("manifest.json").exists(),
-            "{refused}"
-        );
-    }
-    assert!(kills >= 2, "only {kills} kills");
-    assert_eq!(files(&to), expected);
-    run(shards("verify").arg(&to), 0);
+        assert_eq!(files(&to), expected);
+        run(shards("verify").arg(&to), 0);
+        kills
+    });
 }
 
 #[test]
 fn a_stop_is_clean_and_the_same_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let (root, expected) = unbroken(folder.path());
-    let to = folder.path().join("stopped");
-    let mut stops = 0;
-    for _ in 0..50 {
-        let before = finished_shards(&to);
-        let mut child = spawn(&root, &to);
-        while child.try_wait().unwrap().is_none() && finished_shards(&to) == before {
-            std::thread::yield_now();
+    until_killed(1, |attempt| {
+        let to = folder.path().join(format!("stopped-{attempt}"));
+        let mut stops = 0;
+        for _ in 0..50 {
+            let before = finished_shards(&to);
+            let mut child = spawn(&root, &to);
+            while child.try_wait().unwrap().is_none() && finished_shards(&to) == before {
+                std::thread::yield_now();
+            }
+            Command::new("kill")
+                .args(["-INT", &child.id().to_string()])
+                .output()
+                .unwrap();
+            match child.wait().unwrap().code() {
+                Some(0) => break,
+                code => assert_eq!(code, Some(130)),
+            }
+            stops += 1;
         }
-        Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .output()
-            .unwrap();
-        match child.wait().unwrap().code() {
-            Some(0) => break,
-            code => assert_eq!(code, Some(130)),
-        }
-        stops += 1;
-    }
-    assert!(stops >= 1);
-    assert_eq!(files(&to), expected);
+        assert_eq!(files(&to), expected);
+        stops
+    });
 }
 
 #[test]
@@ -180,24 +184,26 @@ fn what_is_lost_of_a_set_is_written_again() {
 
     // A shard or the list of bad samples is damaged between two kills.
     for lost in ["shard-00002.parquet", "quarantine.jsonl"] {
-        let to = folder.path().join(format!("lost {lost}"));
-        let kill_at = |n_shards: usize| {
-            let mut child = spawn(&root, &to);
-            while child.try_wait().unwrap().is_none() && finished_shards(&to) < n_shards {
-                std::thread::yield_now();
+        until_killed(2, |attempt| {
+            let to = folder.path().join(format!("lost {lost} {attempt}"));
+            let is_killed_at = |n_shards: usize| {
+                let mut child = spawn(&root, &to);
+                while child.try_wait().unwrap().is_none() && finished_shards(&to) < n_shards {
+                    std::thread::yield_now();
+                }
+                child.kill().unwrap();
+                child.wait().unwrap();
+                !to.join("manifest.json").exists()
+            };
+            if !is_killed_at(4) {
+                return 0;
             }
-            child.kill().unwrap();
-            child.wait().unwrap();
-            assert!(
-                !to.join("manifest.json").exists(),
-                "it was too fast to be killed"
-            );
-        };
-        kill_at(4);
-        fs::write(to.join(lost), "").unwrap();
-        kill_at(5);
-        run(&mut write(&root, &to), 0);
-        assert_eq!(files(&to), expected, "after {lost}");
+            fs::write(to.join(lost), "").unwrap();
+            let kills = 1 + u32::from(is_killed_at(5));
+            run(&mut write(&root, &to), 0);
+            assert_eq!(files(&to), expected, "after {lost}");
+            kills
+        });
     }
 }
 

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use corpus::{jpeg, run, shards};
+use corpus::{jpeg, run, shards, until_killed};
 use lab::inside::{in_azure, in_s3};
 use understudy_pipelines::store::{Folder, StoreOptions};
 
 /// So small that a corpus of a few hundred pictures makes many shards.
 const SMALL: [&str; 4] = ["--shard-bytes", "128KiB", "--row-group-bytes", "64KiB"];
-const N_PICTURES: u32 = 1200;
+const N_PICTURES: u32 = 2400;
 
 fn open(url: &str) -> Folder {
     Folder::open(url, &StoreOptions::default()).unwrap()
@@ -63,7 +63,7 @@ fn unbroken(folder: &Path) -> (PathBuf, Vec<(String, Vec<u8>)>) {
     }
     let to = folder.join("unbroken").display().to_string();
     let out = run(&mut write(&root, &to, &folder.join("tmp")), 0);
-    assert!(out.contains("1195 rows") && out.contains("5 bad"), "{out}");
+    assert!(out.contains("2395 rows") && out.contains("5 bad"), "{out}");
     let files = files(&to);
     assert!(files.len() > 8, "several shards: {}", files.len());
     (root, files)
@@ -75,7 +75,7 @@ fn is_the_local_set(bucket: &str) {
     let (root, expected) = unbroken(folder.path());
     let (to, scratch) = (format!("{bucket}/deep/set"), folder.path().join("tmp"));
     let out = run(&mut write(&root, &to, &scratch), 0);
-    assert!(out.contains(&format!("{to}: 1195 rows")), "{out}");
+    assert!(out.contains(&format!("{to}: 2395 rows")), "{out}");
     assert!(out.contains(&format!("see {to}/quarantine.jsonl")), "{out}");
     // Manifest and quarantine are among the files, so hashes and reasons are the same too.
     assert!(files(&to) == expected);
@@ -139,42 +139,48 @@ fn killed_at_any_moment_and_finished_elsewhere_it_is_the_unbroken_set() {
     in_s3(name, |bucket| {
         let folder = tempfile::tempdir().unwrap();
         let (root, expected) = unbroken(folder.path());
-        let to = format!("{bucket}/set");
-        let set = open(&to);
-        let n_shards = || {
-            let files = set.files().unwrap();
-            let shards = files.iter().filter(|(name, _)| name.ends_with(".parquet"));
-            shards.count()
+        let set_of = |attempt: usize| format!("{bucket}/set-{attempt}");
+        let scratch_of = |attempt: usize, machine: u32| {
+            let name = format!("tmp-{attempt}-{machine}");
+            folder.path().join(name)
         };
-        let mut kills = 0_u64;
-        loop {
-            let scratch = folder.path().join(format!("tmp-{kills}"));
-            let mut child = write(&root, &to, &scratch)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            let before = n_shards();
-            while child.try_wait().unwrap().is_none() && n_shards() == before {
-                std::thread::yield_now();
+        let last = until_killed(3, |attempt| {
+            let to = set_of(attempt);
+            let set = open(&to);
+            let n_shards = || {
+                let files = set.files().unwrap();
+                let shards = files.iter().filter(|(name, _)| name.ends_with(".parquet"));
+                shards.count()
+            };
+            let mut kills = 0_u32;
+            loop {
+                let mut child = write(&root, &to, &scratch_of(attempt, kills))
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .unwrap();
+                let before = n_shards();
+                while child.try_wait().unwrap().is_none() && n_shards() == before {
+                    std::thread::yield_now();
+                }
+                // Anywhere in what comes after a shard: the next one, its upload, or a note.
+                let moment = u64::from(kills).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
+                std::thread::sleep(Duration::from_millis(moment / 4));
+                child.kill().unwrap();
+                let status = child.wait().unwrap();
+                if status.success() {
+                    break;
+                }
+                assert_eq!(status.signal(), Some(9));
+                kills += 1;
             }
-            // Anywhere in what comes after a shard: the next one, its upload, or a note.
-            let moment = kills.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-            std::thread::sleep(Duration::from_millis(moment / 4));
-            child.kill().unwrap();
-            let status = child.wait().unwrap();
-            if status.success() {
-                break;
-            }
-            assert_eq!(status.signal(), Some(9));
-            kills += 1;
-        }
-        println!("{kills} kills");
-        assert!(kills >= 3, "only {kills} kills");
-        assert!(files(&to) == expected);
-        assert_eq!(notes(&to), ["job.json", "lease.json"]);
-        run(shards("verify").arg(&to), 0);
+            println!("{kills} kills");
+            assert!(files(&to) == expected);
+            assert_eq!(notes(&to), ["job.json", "lease.json"]);
+            run(shards("verify").arg(&to), 0);
+            kills
+        });
         // The next one on a machine removes what the dead left there.
-        let scratch = folder.path().join("tmp-0");
+        let (to, scratch) = (set_of(last), scratch_of(last, 0));
         assert!(!is_empty(&scratch));
         run(&mut write(&root, &to, &scratch), 0);
         assert!(is_empty(&scratch));

@@ -163,10 +163,15 @@ pub(super) fn kept<const R: usize>(shape: [usize; R], prob: f64, device: &Device
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::*;
 
     #[test]
     fn drop_path_drops_whole_samples_on_the_autodiff_device_alone() {
+        let _alone = crate::GENERATOR
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let drop_path = DropPath::new(0.25);
         let x = Tensor::<3>::ones([200, 2, 3], &Device::flex());
         let plain = drop_path.forward(x.clone()).into_data();

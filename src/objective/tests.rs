@@ -1,5 +1,7 @@
 //! Every model on a few samples.
 
+use std::sync::PoisonError;
+
 use burn::module::Module;
 use burn::tensor::TensorData;
 
@@ -204,6 +206,9 @@ fn what_pads_a_sample_changes_nothing_of_it() {
 
 #[test]
 fn dropout_and_layer_drop_act_on_the_student_alone() {
+    let _alone = crate::GENERATOR
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let device = Device::flex();
     for mut config in all() {
         let encoder = match &mut config {
@@ -292,6 +297,9 @@ fn a_teacher_with_local_features_of_its_own_looks_at_the_media_itself() {
 
 #[test]
 fn noise_is_drawn_where_none_is_given() {
+    let _alone = crate::GENERATOR
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let device = Device::flex();
     let objective = Data2Vec::initialised(tiny2(), 1, &device);
     let given = inputs(&objective, 2, 2, &device);

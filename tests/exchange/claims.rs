@@ -97,10 +97,15 @@ fn a_size_that_cannot_be_is_refused_before_it_is_made() {
                     continue;
                 }
                 with_config(&case, &source, &config);
-                let start = Instant::now();
-                let found = import(&source, &to);
-                assert!(found.is_err(), "{key} = {claim} of {}", case.display());
-                assert!(start.elapsed().as_secs() < 5, "{key} = {claim}");
+                let is_quickly_refused = || {
+                    let start = Instant::now();
+                    let found = import(&source, &to);
+                    assert!(found.is_err(), "{key} = {claim} of {}", case.display());
+                    start.elapsed().as_secs() < 5
+                };
+                // A busy machine may pause one of them.
+                let is_quick = (0..3).any(|_| is_quickly_refused());
+                assert!(is_quick, "{key} = {claim}");
                 n_claims += 1;
             }
         }

@@ -12,6 +12,8 @@ use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptio
 use crate::server::Server;
 use crate::support::{DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
 
+/// Six batches.
+const N_PICTURES: usize = 96;
 const N_KILLS: usize = 20;
 const N_STEPS: usize = 63;
 const SET: [&str; 4] = [
@@ -25,7 +27,7 @@ const SET: [&str; 4] = [
 /// the bit, over pictures of ten epochs of which one is damaged.
 #[test]
 fn twenty_kills_change_nothing() {
-    let sandbox = Sandbox::with_pictures(96);
+    let sandbox = Sandbox::with_pictures(N_PICTURES);
     sandbox.flip_a_bit(7);
     let whole = sandbox.train("whole", DEVICE, &SET);
     assert!(whole.status.success(), "{}", whole.text);
@@ -37,7 +39,8 @@ fn twenty_kills_change_nothing() {
             .spawn()
             .expect("started");
         let draw = seed.hash_one(i);
-        let after_step = 1 + i * (N_STEPS - 3) / N_KILLS + (draw % 3) as usize;
+        // Steps are left after the last one: a busy machine does some before the kill comes.
+        let after_step = 1 + i * (N_STEPS - 13) / N_KILLS + (draw % 3) as usize;
         println!("kill {i} at step {after_step} or later");
         wait_for_steps(&sandbox.run("broken"), after_step);
         // Somewhere in a step, a line or a checkpoint.
@@ -58,7 +61,13 @@ fn twenty_kills_change_nothing() {
     let [a, b] = ["whole", "broken"].map(|run| run_lines(&sandbox.run(run)));
     assert_eq!(a.len(), N_STEPS);
     for (step, (a, b)) in a.iter().zip(&b).enumerate() {
-        for key in ["step", "train/loss", "data/bad_samples"] {
+        let mut keys = vec!["step", "train/loss"];
+        // Batches are made ahead of the steps, and a line counts what is known by then: it is sure
+        // once all of an epoch has come.
+        if step >= N_PICTURES / 16 {
+            keys.push("data/bad_samples");
+        }
+        for key in keys {
             assert_eq!(a[key], b[key], "{key} of line {step}");
         }
     }
@@ -119,7 +128,7 @@ fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
         "train.log_every=1",
         "train.save_every=1000000",
         "steps=100000",
-        "data.retry_for=2s",
+        "data.retry_for=10s",
         &data,
     ];
     let child = sandbox

@@ -294,6 +294,19 @@ pub fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
+/// Calls `attempt` with its number, up to five times, until it has killed `n` writers or more: on a
+/// busy machine they may end before they are killed. Returns the number of the last one.
+pub fn until_killed(n: u32, mut attempt: impl FnMut(usize) -> u32) -> usize {
+    let mut kills = Vec::new();
+    for i in 0..5 {
+        kills.push(attempt(i));
+        if kills[i] >= n {
+            return i;
+        }
+    }
+    panic!("{kills:?} kills: fewer than {n} each time");
+}
+
 /// Runs `command` over and over, killed as soon as it has finished one more shard of `set`, until
 /// one run ends by itself; returns how many were killed.
 pub fn kill_until_done(set: &Path, command: impl Fn() -> Command) -> u32 {

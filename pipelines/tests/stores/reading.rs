@@ -6,6 +6,7 @@ use crate::lab::alone::alone;
 use crate::lab::gcs::Gcs;
 use crate::lab::http::serve_folder;
 use crate::lab::hub::{self, Hub};
+use crate::lab::proxy::{Line, Proxy};
 use crate::lab::reader::Outcome;
 use crate::lab::seaweed;
 use crate::sets::{
@@ -170,7 +171,13 @@ fn an_object_that_is_replaced_is_noticed() {
         let Some(server) = set.in_seaweed() else {
             return;
         };
-        let environment = s3_environment(server.address());
+        // So slow that the last shard is not read yet when it is replaced.
+        let proxy = Proxy::start("127.0.0.1:0", server.address()).expect("a port");
+        proxy.set_line(Line {
+            bytes_per_sec: Some(300_000),
+            ..Line::default()
+        });
+        let environment = s3_environment(proxy.address);
         let config = config_of(&format!("s3://{BUCKET}/{FOLDER}"));
         // Another shard of the same set has the same shape, and almost the same size.
         let (_, other) = set.files().into_iter().nth(2).expect("several shards");

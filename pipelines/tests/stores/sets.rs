@@ -67,7 +67,7 @@ impl Set {
 
     /// Starts a server with the set in it; `None`, and the reason printed, where there is none.
     pub(crate) fn in_seaweed(&self) -> Option<Seaweed> {
-        let server = said_if_missing(Seaweed::start())?;
+        let mut server = said_if_missing(Seaweed::start())?;
         server.make_bucket(BUCKET);
         for (name, bytes) in self.files() {
             put_to_seaweed(&server, &name, bytes);

@@ -55,7 +55,7 @@ fn a_throttled_store_is_found_out() {
 
     proxy.set_line(Line::default());
     let every = When::Every {
-        every: 3,
+        every: 2,
         burst: 1,
         from: 1,
     };
@@ -86,6 +86,6 @@ fn large_pictures_are_found_out() {
 fn a_slow_consumer_is_found_out() {
     let folder = tempfile::tempdir().expect("a folder");
     write_set(folder.path(), &rows(64), 8, 100);
-    let found = verdict(&config(folder.path()), 20, Duration::from_millis(50));
+    let found = verdict(&config(folder.path()), 20, Duration::from_millis(200));
     assert!(found.starts_with("trainer-bound"), "{found}");
 }

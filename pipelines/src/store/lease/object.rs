@@ -153,9 +153,12 @@ mod tests {
     use crate::store::in_memory;
 
     const SHORT: Duration = Duration::from_secs(1);
+    /// Good for longer than a busy machine keeps its holder from renewing it.
+    const LONG: Duration = Duration::from_secs(30);
 
-    fn lease(folder: &Folder, renew_every: Duration) -> Result<Lease> {
-        Lease::take_object(LeaseObject::new(folder, "lease.json", SHORT), renew_every)
+    fn lease(folder: &Folder, valid_for: Duration, renew_every: Duration) -> Result<Lease> {
+        let object = LeaseObject::new(folder, "lease.json", valid_for);
+        Lease::take_object(object, renew_every)
     }
 
     fn word(machine: &str, pid: u32, expires: u64) -> Vec<u8> {
@@ -177,13 +180,13 @@ mod tests {
     #[test]
     fn a_second_writer_is_refused_while_the_first_renews() {
         let folder = in_memory();
-        let first = lease(&folder, SHORT / 8).unwrap();
-        let refused = lease(&folder, SHORT).unwrap_err().to_string();
+        let first = lease(&folder, LONG, Duration::from_millis(100)).unwrap();
+        let refused = lease(&folder, LONG, LONG).unwrap_err().to_string();
         let process = format!("process {}", std::process::id());
         assert!(refused.contains(&process), "{refused}");
         first.check().unwrap();
         drop(first);
-        lease(&folder, SHORT).unwrap();
+        lease(&folder, LONG, LONG).unwrap();
     }
 
     #[test]
@@ -194,7 +197,7 @@ mod tests {
             let left = word("another", 7, expires);
             folder.write("lease.json", left).unwrap();
             let since = Instant::now();
-            let lease = lease(&folder, SHORT).unwrap();
+            let lease = lease(&folder, SHORT, SHORT).unwrap();
             assert!(since.elapsed() >= SHORT, "it was not waited for");
             lease.check().unwrap();
         }
@@ -219,11 +222,21 @@ mod tests {
     #[test]
     fn a_writer_that_lost_its_lease_stops_and_leaves_the_other_alone() {
         let folder = in_memory();
-        let first = lease(&folder, Duration::from_millis(10)).unwrap();
+        let renew_every = Duration::from_millis(200);
+        let first = lease(&folder, LONG, renew_every).unwrap();
+        // Just after a renewal: one that is under way would go over the other's word.
+        let taken = folder.read("lease.json").unwrap();
+        let since = Instant::now();
+        while folder.read("lease.json").unwrap() == taken {
+            assert!(since.elapsed() < Duration::from_mins(10), "not renewed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let other = word("another", 7, unix_secs() + 50);
         folder.write("lease.json", other.clone()).unwrap();
         let lost = first.check().unwrap_err().to_string();
         assert!(lost.contains("process 7 on elsewhere"), "{lost}");
+        // The next renewal meets it.
+        std::thread::sleep(2 * renew_every);
         drop(first);
         assert_eq!(folder.read("lease.json").unwrap().unwrap(), other);
     }

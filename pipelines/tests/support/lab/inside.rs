@@ -15,7 +15,7 @@ pub(crate) fn in_s3(name: &str, test: impl FnOnce(&str)) {
     alone(name, || match std::env::var(BUCKET) {
         Ok(bucket) => test(&bucket),
         Err(_) => match Seaweed::start() {
-            Ok(server) => {
+            Ok(mut server) => {
                 server.make_bucket("bucket");
                 let endpoint = format!("http://{}", server.address());
                 let store = [

@@ -31,7 +31,7 @@ impl Process {
 
     /// Waits until the server is ready, or panics with what it said.
     pub(crate) fn wait_until(&mut self, mut is_ready: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let deadline = Instant::now() + Duration::from_mins(5);
         while !is_ready() {
             let has_ended = self.child.try_wait().expect("a child's state").is_some();
             if has_ended || Instant::now() > deadline {

@@ -17,8 +17,13 @@ use xxhash_rust::xxh3::Xxh3;
 /// The recipe's `[data]` table as JSON, for [`read`].
 const DATA: &str = "UNDERSTUDY_TEST_DATA_TABLE";
 
+/// A reader ticks so often, whatever else it does. Silence is measured by its ticks: a machine that
+/// pauses for a while adds one, where a clock would take the pause for the reader's own.
+const TICK: Duration = Duration::from_millis(500);
 /// Silent for so long, a reader hangs.
 const HANGS_AFTER: Duration = Duration::from_mins(1);
+/// Without even a tick for so long, it does not run at all.
+const STANDS_STILL_AFTER: Duration = Duration::from_mins(10);
 
 /// What became of a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub(crate) struct Reading {
     pub(crate) outcome: Outcome,
     /// The hash of the training steps, if they came to their end.
     pub(crate) trained: Option<Digest>,
-    /// The longest time without a batch or a word.
+    /// The longest time without a batch or a word, in whole ticks.
     pub(crate) longest_silence: Duration,
     pub(crate) took: Duration,
     /// Warnings of the log.
@@ -64,11 +69,18 @@ pub(crate) fn read() -> bool {
         .with_writer(std::io::stderr)
         .init();
     let config: DataConfig = serde_json::from_str(&json).expect("a [data] table");
-    let mut out = std::io::stdout().lock();
-    let mut say = |line: &str| {
-        let said = writeln!(out, "{line}").and_then(|()| out.flush());
-        said.expect("somebody listens");
+    let tell = |line: &str| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush())
     };
+    let say = |line: &str| tell(line).expect("somebody listens");
+    // The test harness may have begun a line with the test's name.
+    say("");
+    std::thread::spawn(move || {
+        while tell("tick").is_ok() {
+            std::thread::sleep(TICK);
+        }
+    });
     let json = |digest: &Digest| serde_json::to_string(digest).expect("JSON");
     let ended = train(&config, |batch| say(&format!("batch {}", batch.step))).and_then(|trained| {
         say(&format!("trained {}", json(&trained)));
@@ -194,17 +206,24 @@ pub(crate) fn watch(
 
     let (mut outcome, mut trained) = (None, None);
     let (mut warnings, mut n_batches) = (Vec::new(), 0);
-    let (mut last, mut longest_silence) = (Instant::now(), Duration::ZERO);
+    let (mut silence, mut longest_silence) = (Duration::ZERO, Duration::ZERO);
     loop {
-        let line = said.recv_timeout(HANGS_AFTER);
-        longest_silence = longest_silence.max(last.elapsed());
-        last = Instant::now();
+        let line = said.recv_timeout(STANDS_STILL_AFTER);
+        if matches!(&line, Ok((true, line)) if line == "tick") {
+            silence += TICK;
+            longest_silence = longest_silence.max(silence);
+            if silence < HANGS_AFTER {
+                continue;
+            }
+            outcome = Some(Outcome::Hung);
+            break;
+        }
+        silence = Duration::ZERO;
         match line {
             Ok((true, line)) => match line.split_once(' ') {
                 Some(("batch", _)) => {
                     n_batches += 1;
                     meanwhile(n_batches);
-                    last = Instant::now();
                 }
                 Some(("trained", digest)) => trained = serde_json::from_str(digest).ok(),
                 Some(("finished", digest)) => {

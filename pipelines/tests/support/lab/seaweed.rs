@@ -58,6 +58,8 @@ impl Seaweed {
         command
             .arg(flag("-dir=", &data))
             .arg(flag("-s3.config=", &identities));
+        // A process that was killed with its server may have left some, too.
+        remove_sockets(port);
         let process = Process::start(&mut command, &folder.path().join("log"));
         let mut server = Self {
             command,
@@ -74,13 +76,13 @@ impl Seaweed {
     }
 
     /// Buckets are folders of its file server.
-    pub(crate) fn make_bucket(&self, name: &str) {
+    pub(crate) fn make_bucket(&mut self, name: &str) {
         let filer = ([127, 0, 0, 1], self.port + 3).into();
-        let made = ask("POST", filer, &format!("/buckets/{name}/"));
-        assert!(
-            made.is_some_and(|(status, _)| status < 300),
-            "bucket {name}"
-        );
+        self.process.wait_until(|| {
+            let made = ask("POST", filer, &format!("/buckets/{name}/"));
+            // 409: it was made before, when the answer did not come in time.
+            made.is_some_and(|(status, _)| status < 300 || status == 409)
+        });
     }
 
     /// SIGKILL and a start on the same data.
@@ -91,7 +93,7 @@ impl Seaweed {
 
     pub(crate) fn kill(&mut self) {
         self.process.kill();
-        self.remove_sockets();
+        remove_sockets(self.port);
     }
 
     pub(crate) fn start_again(&mut self) {
@@ -112,29 +114,29 @@ impl Seaweed {
             ask("GET", s3, "/").is_some() && assigned.is_some_and(|(_, said)| said.contains("fid"))
         });
     }
-
-    /// A killed server leaves its sockets, and the next one on these ports would not start.
-    fn remove_sockets(&self) {
-        let ports: Vec<String> = (self.port..self.port + 8)
-            .map(|port| port.to_string())
-            .collect();
-        let files = std::fs::read_dir("/tmp").into_iter().flatten().flatten();
-        for file in files {
-            let name = file.file_name().to_string_lossy().into_owned();
-            let stem = name
-                .strip_prefix("seaweedfs-")
-                .and_then(|name| name.strip_suffix(".sock"));
-            let port = stem.and_then(|stem| stem.rsplit('-').next());
-            if port.is_some_and(|port| ports.iter().any(|ours| ours == port)) {
-                let _gone = std::fs::remove_file(file.path());
-            }
-        }
-    }
 }
 
 impl Drop for Seaweed {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A killed server leaves its sockets, and the next one on these ports would not start.
+fn remove_sockets(first_port: u16) {
+    let ports: Vec<String> = (first_port..first_port + 8)
+        .map(|port| port.to_string())
+        .collect();
+    let files = std::fs::read_dir("/tmp").into_iter().flatten().flatten();
+    for file in files {
+        let name = file.file_name().to_string_lossy().into_owned();
+        let stem = name
+            .strip_prefix("seaweedfs-")
+            .and_then(|name| name.strip_suffix(".sock"));
+        let port = stem.and_then(|stem| stem.rsplit('-').next());
+        if port.is_some_and(|port| ports.iter().any(|ours| ours == port)) {
+            let _gone = std::fs::remove_file(file.path());
+        }
     }
 }
 
