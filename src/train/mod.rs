@@ -26,7 +26,8 @@ use progress::Progress;
 use run::Run;
 use step::{StartError, Trainer};
 
-/// How often a trainer that waits for data looks whether a signal has come.
+/// How often a trainer that waits for data looks whether a signal has come; one that does not looks
+/// before each micro-batch.
 const LISTEN_EVERY: Duration = Duration::from_millis(200);
 
 /// How a run ended without an error.
@@ -163,7 +164,7 @@ pub fn train(
 /// How a step ended without an error.
 enum Step {
     Done,
-    /// A signal came while there was nothing to compute: the model is that of the step before.
+    /// A signal came between two micro-batches: the model is that of the step before.
     Interrupted,
 }
 
@@ -177,11 +178,12 @@ fn step(
     trainer.begin_step();
     for _ in 0..trainer.micro_batches() {
         let from = Instant::now();
-        // A store may keep data waiting for minutes, and the machine may be taken away meanwhile.
-        while !data.ready_within(LISTEN_EVERY) {
-            if signals.received() {
-                return Ok(Step::Interrupted);
-            }
+        // A store may keep data waiting for minutes, a step may have many parts to compute, and the
+        // machine may be taken away meanwhile. What the step has summed up is lost, and nothing
+        // else: the next process begins the step anew, with the same data and the same seed.
+        while !data.ready_within(LISTEN_EVERY) && !signals.received() {}
+        if signals.received() {
+            return Ok(Step::Interrupted);
         }
         let batch = data.next();
         let wait = from.elapsed();

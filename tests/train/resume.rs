@@ -103,6 +103,49 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
     assert_eq!(run_lines(&sandbox.run("run")).len(), done + 2);
 }
 
+/// A step of many parts is given up between two of them, and the run that goes on is the unbroken
+/// one to the bit.
+#[test]
+fn a_signal_does_not_wait_for_the_end_of_a_step() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = [
+        "steps=2",
+        "optim.schedule.cosine.warmup_steps=1",
+        "train.log_every=1",
+        "data.batch=1024",
+        "data.lanes=64",
+        "train.micro_batches=64",
+        "model.data2vec2.image.embed_dim=128",
+    ];
+    let whole = sandbox.train("whole", DEVICE, &set);
+    assert!(whole.status.success(), "{}", whole.text);
+
+    let mut child = sandbox
+        .train_command("broken", DEVICE, &set)
+        .spawn()
+        .expect("started");
+    wait_for_steps(&sandbox.run("broken"), 1);
+    let killed = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(killed.expect("kill runs").success());
+    let status = child.wait().expect("ended");
+    assert_eq!(status.code(), Some(130), "it heeded the end of the step");
+    assert_eq!(run_lines(&sandbox.run("broken")).len(), 1);
+
+    let resumed = sandbox.train("broken", DEVICE, &set);
+    assert!(resumed.status.success(), "{}", resumed.text);
+    assert!(
+        resumed.text.contains("going on from step 1"),
+        "{}",
+        resumed.text
+    );
+    for file in ["student", "teacher", "optimizer"] {
+        let name = format!("checkpoints/step-000000002/{file}.safetensors");
+        let [a, b] = ["whole", "broken"]
+            .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
+        assert!(a == b, "{file} differs");
+    }
+}
+
 #[test]
 fn a_new_run_starts_from_anothers_student() {
     let sandbox = Sandbox::with_pictures(96);
