@@ -128,14 +128,15 @@ pub fn train(
         let saves = must_save || done.is_multiple_of(config.train.save_every);
         if saves || done.is_multiple_of(config.train.log_every) {
             let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+            // The line that shows why a run is given up is the one most wanted.
+            if let Err(error) = log.write(&metrics) {
+                tracing::warn!("step {done}: the metrics: {error}");
+            }
             if let Err(failure) = guard::check(&config.guard, &metrics) {
                 send(&mut log, &run, done);
                 return Err(failure.into());
             }
             progress.show(&metrics);
-            if let Err(error) = log.write(&metrics) {
-                tracing::warn!("step {done}: the metrics: {error}; training goes on");
-            }
         }
         if saves {
             send(&mut log, &run, done);

@@ -18,6 +18,8 @@ pub(super) struct Progress {
     /// Samples since the last line of metrics.
     samples: u64,
     steps: u64,
+    /// The step that this process went on from.
+    from: u64,
     since: Instant,
     waited: Duration,
     /// The data's counts at the last verdict.
@@ -45,6 +47,7 @@ impl Progress {
             folder,
             samples: 0,
             steps: config.steps,
+            from,
             since: Instant::now(),
             waited: Duration::ZERO,
             data: None,
@@ -120,13 +123,21 @@ impl Progress {
         }
     }
 
-    /// Says that a signal ended the run.
+    /// Says that a signal ended the run after `step`.
     pub(super) fn interrupted(&self, step: u64) {
         self.bar.abandon();
-        tracing::info!(
-            "interrupted: saved step {step} in {}; the same command goes on from there",
-            self.folder
-        );
+        let folder = &self.folder;
+        if step == self.from {
+            let next = step + 1;
+            tracing::info!(
+                "interrupted before step {next} was done: nothing new to save in {folder}; the \
+                 same command begins with step {next} again"
+            );
+        } else {
+            tracing::info!(
+                "interrupted: step {step} is saved in {folder}; the same command goes on from there"
+            );
+        }
     }
 
     /// Says that the run is done.

@@ -12,7 +12,7 @@ mod spot;
 mod support;
 mod text;
 
-use support::{DEVICE, Sandbox};
+use support::{DEVICE, Sandbox, run_lines};
 
 #[test]
 fn a_run_that_diverges_exits_3_and_saves_nothing_bad() {
@@ -60,6 +60,23 @@ fn a_collapse_exits_3_and_names_its_limit() {
         "{}",
         outcome.text
     );
+}
+
+/// What a person looks at first is how the numbers went down.
+#[test]
+fn the_line_of_the_step_that_a_run_is_given_up_at_is_written() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = [
+        "guard.from_step=3",
+        "guard.min_pred_var=1000.0",
+        "train.log_every=1",
+    ];
+    let outcome = sandbox.train("run", DEVICE, &set);
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.text);
+    let lines = run_lines(&sandbox.run("run"));
+    let last = lines.last().expect("a line");
+    assert_eq!(last["step"], 3);
+    assert!(last["train/pred_var"].as_f64().expect("a number") < 1000.0);
 }
 
 #[test]

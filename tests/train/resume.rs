@@ -1,6 +1,7 @@
 //! A run that was killed, interrupted or left by its data goes on as if nothing had been.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -103,25 +104,26 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
     assert_eq!(run_lines(&sandbox.run("run")).len(), done + 2);
 }
 
-/// A step of many parts is given up between two of them, and the run that goes on is the unbroken
-/// one to the bit.
+/// Two steps of many parts each.
+const LONG_STEPS: [&str; 6] = [
+    "steps=2",
+    "optim.schedule.cosine.warmup_steps=1",
+    "train.log_every=1",
+    "data.batch=512",
+    "data.lanes=32",
+    "train.micro_batches=32",
+];
+
+/// A step is given up between two of its parts, and the run that goes on is the unbroken one to the
+/// bit.
 #[test]
 fn a_signal_does_not_wait_for_the_end_of_a_step() {
     let sandbox = Sandbox::with_pictures(96);
-    let set = [
-        "steps=2",
-        "optim.schedule.cosine.warmup_steps=1",
-        "train.log_every=1",
-        "data.batch=1024",
-        "data.lanes=64",
-        "train.micro_batches=64",
-        "model.data2vec2.image.embed_dim=128",
-    ];
-    let whole = sandbox.train("whole", DEVICE, &set);
+    let whole = sandbox.train("whole", DEVICE, &LONG_STEPS);
     assert!(whole.status.success(), "{}", whole.text);
 
     let mut child = sandbox
-        .train_command("broken", DEVICE, &set)
+        .train_command("broken", DEVICE, &LONG_STEPS)
         .spawn()
         .expect("started");
     wait_for_steps(&sandbox.run("broken"), 1);
@@ -131,7 +133,7 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
     assert_eq!(status.code(), Some(130), "it heeded the end of the step");
     assert_eq!(run_lines(&sandbox.run("broken")).len(), 1);
 
-    let resumed = sandbox.train("broken", DEVICE, &set);
+    let resumed = sandbox.train("broken", DEVICE, &LONG_STEPS);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
         resumed.text.contains("going on from step 1"),
@@ -144,6 +146,25 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
             .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
         assert!(a == b, "{file} differs");
     }
+}
+
+#[test]
+fn a_signal_before_the_first_step_is_done_saves_nothing_and_says_so() {
+    let sandbox = Sandbox::with_pictures(96);
+    let mut child = sandbox
+        .command("run", DEVICE, &LONG_STEPS)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut line = || said.next().map(|line| line.expect("UTF-8"));
+    while !line().expect("it began").contains("training in") {}
+    let killed = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(killed.expect("kill runs").success());
+    let last = std::iter::from_fn(line).last().expect("a last word");
+    assert_eq!(child.wait().expect("ended").code(), Some(130));
+    assert!(last.contains("nothing new to save"), "{last}");
+    assert!(!sandbox.run("run").join("checkpoints").exists());
 }
 
 #[test]
