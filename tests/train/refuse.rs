@@ -119,3 +119,22 @@ fn bad_input_is_told_clearly() {
     assert_eq!(tight.status.code(), Some(1));
     assert!(tight.text.contains("memory"), "{}", tight.text);
 }
+
+#[test]
+fn a_cause_is_told_once() {
+    let said = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))
+            .args(args)
+            .output();
+        support::Outcome::of(output.expect("run")).text
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("nosuch");
+    let missing = missing.to_str().expect("UTF-8");
+    // A message that holds its cause, and one below the context that names what was done.
+    let text = said(&["train", missing]);
+    assert_eq!(text.matches("No such file").count(), 1, "{text}");
+    let text = said(&["import", missing, "--to", "model"]);
+    let told = format!("error: importing {missing}: {missing}: entity not found\n");
+    assert_eq!(text, told);
+}
