@@ -1,5 +1,9 @@
 //! A recipe: one TOML file that says everything about a run.
 
+mod keys;
+
+pub(crate) use keys::flatten;
+
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;

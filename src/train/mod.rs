@@ -1,6 +1,7 @@
 //! The training loop.
 
 pub mod checkpoint;
+mod differences;
 mod guard;
 mod metrics;
 mod progress;

@@ -15,7 +15,8 @@ use crate::optim::{AdamW, Gradients};
 use crate::params::{self, LoadError};
 use crate::pretrained;
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
-use crate::train::run::{self, Run, RunError};
+use crate::train::differences;
+use crate::train::run::{Run, RunError};
 use crate::weights::{self, WeightsError};
 
 /// Model, teacher and optimizer between two steps.
@@ -169,7 +170,7 @@ impl Trainer {
             );
         })?;
         let then = RunConfig::parse(Path::new(&from.url_of("config.toml")), &then, &[])?;
-        for difference in run::compare(from, &then, config)? {
+        for difference in differences::compare(from, &then, config)? {
             tracing::warn!(
                 "going on with another setting, numbers will not be the same bit for bit: {difference}"
             );
