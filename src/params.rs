@@ -237,7 +237,7 @@ fn plural(names: &[String], noun: &str) -> String {
 }
 
 /// The first few names of a list that may be hundreds long.
-fn listed(names: &[String]) -> String {
+pub(crate) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = names
         .iter()

@@ -45,8 +45,7 @@ pub(super) fn compare(
         if a == b || within(key, &FREE) || is_place_of_a_set(key) {
             continue;
         }
-        let show =
-            |value: Option<&Value>| value.map_or("not set".to_owned(), ToString::to_string);
+        let show = |value: Option<&Value>| value.map_or("not set".to_owned(), ToString::to_string);
         let difference = format!("{key}: {} → {}", show(a), show(b));
         if within(key, &WARNED) {
             warnings.push(difference);
@@ -104,7 +103,11 @@ mod tests {
     fn what_changes_the_samples_is_warned_of() {
         let warnings = compared(&["data.limits.pixels=1000", "train.micro_batches=2"]);
         let warnings = warnings.expect("goes on").join(" ");
-        for key in ["data.limits.pixels: ", " → 1000", "train.micro_batches: 1 → 2"] {
+        for key in [
+            "data.limits.pixels: ",
+            " → 1000",
+            "train.micro_batches: 1 → 2",
+        ] {
             assert!(warnings.contains(key), "{warnings}");
         }
     }

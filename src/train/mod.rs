@@ -3,6 +3,7 @@
 pub mod checkpoint;
 mod differences;
 mod guard;
+mod init;
 mod metrics;
 mod progress;
 mod run;

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::Pipeline;
-use understudy_pipelines::store::{Folder, StoreOptions};
+use understudy_pipelines::store::Folder;
 
 use crate::batch;
 use crate::config::{ConfigError, RunConfig};
@@ -13,11 +13,11 @@ use crate::ema;
 use crate::objective::{Data2Vec, Inputs, MaskError, spread};
 use crate::optim::{AdamW, Gradients};
 use crate::params::{self, LoadError};
-use crate::pretrained;
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::train::differences;
+use crate::train::init;
 use crate::train::run::{Run, RunError};
-use crate::weights::{self, WeightsError};
+use crate::weights::WeightsError;
 
 /// Model, teacher and optimizer between two steps.
 pub(super) struct Trainer {
@@ -95,44 +95,25 @@ pub enum StartError {
     /// What `init` names cannot be a folder.
     #[error("init: {0}")]
     Init(understudy_pipelines::Error),
+    /// What `init` names differs where tensors do not show it.
+    #[error(
+        "init: {path}: its student was trained as another model; give these keys the values that they have there (there → here):\n{}", .differences.join("\n")
+    )]
+    OtherModel {
+        /// The checkpoint or imported model.
+        path: String,
+        /// `key: there → here`, one each.
+        differences: Vec<String>,
+    },
     /// Its optimizer state is not the model's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
-fn is_of_encoder(name: &str) -> bool {
-    name.starts_with("encoder.")
-}
-
 impl Trainer {
     /// A run's beginning: weights by seed, or from the student of `config.init`.
     pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
-        let mut vocabulary_sha256 = None;
-        let objective = match &config.init {
-            None => Data2Vec::initialised(config.model.clone(), config.seed, device),
-            Some(place) => {
-                let options = StoreOptions::default();
-                let folder = Folder::open(place, &options).map_err(StartError::Init)?;
-                let folder = pretrained::find(&folder)?;
-                let state = checkpoint::load_state(&folder)?;
-                vocabulary_sha256 = state.and_then(|state| state.vocabulary_sha256);
-                let mut tensors = weights::read_in(&folder, pretrained::STUDENT)?;
-                if tensors.keys().all(|name| is_of_encoder(name)) {
-                    tracing::info!("{}: no prediction head; it starts by seed", folder.url());
-                    let model = config.model.clone();
-                    let fresh = Data2Vec::initialised(model, config.seed, device).student;
-                    let heads = params::collect(&fresh).into_iter();
-                    tensors.extend(heads.filter(|(name, _)| !is_of_encoder(name)));
-                }
-                let student = Data2Vec::new(config.model.clone(), device).student;
-                let student =
-                    params::load(student, tensors).map_err(|source| StartError::Load {
-                        path: folder.url(),
-                        source,
-                    })?;
-                Data2Vec::from_student(config.model.clone(), student)
-            }
-        };
+        let (objective, vocabulary_sha256) = init::begin(config, device)?;
         Ok(Self {
             config: config.clone(),
             device: device.clone(),

@@ -1,0 +1,249 @@
+//! Where a run begins: by seed, or with the student of another model, which `init` names.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use toml::Value;
+use understudy_pipelines::store::{Folder, StoreOptions};
+
+use crate::config::{RunConfig, flatten};
+use crate::import::Tensors;
+use crate::init;
+use crate::model::{ModelConfig, Network};
+use crate::objective::Data2Vec;
+use crate::params;
+use crate::pretrained;
+use crate::train::checkpoint;
+use crate::train::step::StartError;
+use crate::weights;
+
+/// Student and teacher, and the SHA-256 of the vocabulary that they were trained in.
+pub(super) fn begin(
+    config: &RunConfig,
+    device: &Device,
+) -> Result<(Data2Vec, Option<String>), StartError> {
+    let model = &config.model;
+    let Some(place) = &config.init else {
+        let objective = Data2Vec::initialised(model.clone(), config.seed, device);
+        return Ok((objective, None));
+    };
+    let folder = Folder::open(place, &StoreOptions::default()).map_err(StartError::Init)?;
+    let folder = pretrained::find(&folder)?;
+    let then = RunConfig::load_in(&folder, "config.toml", &[])?;
+    compare(&folder, &then.model, model)?;
+    let state = checkpoint::load_state(&folder)?;
+    let tensors = weights::read_in(&folder, pretrained::STUDENT)?;
+    let tensors = completed(tensors, config, &folder);
+    let student = Data2Vec::new(model.clone(), device).student;
+    let student = params::load(student, tensors).map_err(|source| StartError::Load {
+        path: folder.url(),
+        source,
+    })?;
+    let objective = Data2Vec::from_student(model.clone(), student);
+    Ok((objective, state.and_then(|state| state.vocabulary_sha256)))
+}
+
+/// Keys of an encoder that its tensors' names and shapes do not show, and without which its weights
+/// mean something else.
+const HIDDEN: [&str; 3] = ["n_heads", "conv_layers", "pad_token"];
+
+/// Likewise, but the weights still mean nearly the same. Of 1.0's pictures the tables of positions
+/// show the size.
+const NEARLY: [&str; 2] = ["norm_eps", "image_size"];
+
+/// Refuses an encoder whose tensors may fit and are of another model.
+fn compare(folder: &Folder, then: &ModelConfig, now: &ModelConfig) -> Result<(), StartError> {
+    // Both methods have the same encoders of audio and text.
+    let without_method = |(key, value): (String, Value)| {
+        let (_, key) = key.split_once('.')?;
+        Some((key.to_owned(), value))
+    };
+    let then: BTreeMap<String, Value> = flatten(then)
+        .into_iter()
+        .filter_map(without_method)
+        .collect();
+    let mut differences = Vec::new();
+    for (key, now) in flatten(now) {
+        let of_encoder = key.split_once('.').map_or("", |(_, key)| key);
+        let Some(then) = then.get(of_encoder).filter(|then| **then != now) else {
+            continue;
+        };
+        let difference = format!("model.{key}: {then} → {now}");
+        let is_of = |list: &[&str]| list.iter().any(|last| key.ends_with(&format!(".{last}")));
+        if is_of(&HIDDEN) {
+            differences.push(difference);
+        } else if is_of(&NEARLY) {
+            tracing::warn!("{}: trained with another {difference}", folder.url());
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(StartError::OtherModel {
+        path: folder.url(),
+        differences,
+    })
+}
+
+fn is_of_encoder(name: &str) -> bool {
+    name.starts_with("encoder.")
+}
+
+/// Whether models of others may do without this parameter of an encoder: the value of masked
+/// positions, where nothing was masked, and the norm after the last block, which classifiers lack.
+fn may_lack(name: &str) -> bool {
+    ["encoder.mask_token", "encoder.mask_emb"].contains(&name) || name.starts_with("encoder.norm.")
+}
+
+/// The encoder of `tensors` with a prediction head: its own, if that is of the model's kind. What is
+/// not there, and may be missing, starts by seed.
+fn completed(tensors: Tensors, config: &RunConfig, folder: &Folder) -> Tensors {
+    let student = Network::student(&config.model, &Device::flex());
+    let names: Vec<String> = params::shapes(&student)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let (mut tensors, head): (Tensors, Tensors) = tensors
+        .into_iter()
+        .partition(|(name, _)| is_of_encoder(name));
+    let head_names = names.iter().filter(|name| !is_of_encoder(name));
+    if head_names.clone().count() == head.len() && head_names.clone().all(|n| head.contains_key(n))
+    {
+        tensors.extend(head);
+    } else if !head.is_empty() {
+        tracing::info!("{}: its prediction head is of another kind", folder.url());
+    }
+    let lacking: Vec<String> = names
+        .into_iter()
+        .filter(|name| !tensors.contains_key(name) && (!is_of_encoder(name) || may_lack(name)))
+        .collect();
+    if !lacking.is_empty() {
+        let listed = params::listed(&lacking);
+        tracing::info!("{}: starts by seed: {listed}", folder.url());
+        let mut fresh = params::collect(&init::network(student, &config.model, config.seed));
+        tensors.extend(lacking.iter().filter_map(|name| fresh.remove_entry(name)));
+    }
+    tensors
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::params::LoadError;
+
+    const IMAGE: &str = include_str!("../../configs/tiny-image-data2vec1.toml");
+    const AUDIO: &str = include_str!("../../configs/data2vec1-audio-base.toml");
+    const SMALL_AUDIO: [&str; 6] = [
+        "model.data2vec1.audio.conv_dim=16",
+        "model.data2vec1.audio.embed_dim=32",
+        "model.data2vec1.audio.depth=1",
+        "model.data2vec1.audio.n_heads=4",
+        "model.data2vec1.audio.pos_conv_depth=1",
+        "model.data2vec1.targets.top_k=1",
+    ];
+
+    fn recipe(text: &str, set: &[&str]) -> RunConfig {
+        let set: Vec<String> = set.iter().map(|&set| set.to_owned()).collect();
+        RunConfig::parse(Path::new("recipe"), text, &set).expect("a recipe")
+    }
+
+    /// What a run by `now` begins with if `init` names a model by `then` with those of its student's
+    /// tensors that `keep` keeps.
+    fn begun(
+        then: &RunConfig,
+        now: &RunConfig,
+        keep: impl Fn(&str) -> bool,
+    ) -> Result<[Tensors; 2], StartError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("config.toml"), then.to_toml()).expect("written");
+        let model = Data2Vec::initialised(then.model.clone(), then.seed, &Device::flex());
+        let mut theirs = params::collect(&model.student);
+        theirs.retain(|name, _| keep(name));
+        weights::write(&folder.path().join(pretrained::STUDENT), &theirs).expect("written");
+        let now = RunConfig {
+            seed: then.seed + 1,
+            init: Some(folder.path().display().to_string()),
+            ..now.clone()
+        };
+        let (begun, _) = begin(&now, &Device::flex())?;
+        let ours = params::collect(&begun.student);
+        let kept = ours
+            .iter()
+            .filter(|(name, _)| keep(name) && is_of_encoder(name));
+        for (name, tensor) in kept {
+            assert_eq!(tensor, &theirs[name], "{name}");
+        }
+        let fresh = Data2Vec::initialised(now.model.clone(), now.seed, &Device::flex());
+        Ok([ours, params::collect(&fresh.student)])
+    }
+
+    #[test]
+    fn what_models_of_others_lack_starts_by_seed() {
+        for (config, lacks) in [
+            (recipe(IMAGE, &[]), ["encoder.mask_token", "encoder.norm."]),
+            (
+                recipe(AUDIO, &SMALL_AUDIO),
+                ["encoder.mask_emb", "lm_head."],
+            ),
+        ] {
+            let is_lacking = |name: &str| lacks.iter().any(|part| name.starts_with(part));
+            let begun = begun(&config, &config, |name| !is_lacking(name));
+            let [ours, fresh] = begun.expect("a beginning");
+            let filled: Vec<_> = ours.keys().filter(|name| is_lacking(name)).collect();
+            assert!(filled.len() > 2, "{filled:?}");
+            for name in filled {
+                assert_eq!(ours[name], fresh[name], "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_that_is_missing_is_refused() {
+        let config = recipe(IMAGE, &[]);
+        let name = "encoder.blocks.1.norm1.weight";
+        let error = begun(&config, &config, |of| of != name).expect_err("a damaged model");
+        let StartError::Load { source, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(source, LoadError::Missing(vec![name.to_owned()]));
+    }
+
+    #[test]
+    fn a_head_of_another_kind_stays_behind() {
+        let now = recipe(IMAGE, &[]);
+        let then = recipe(IMAGE, &["model.data2vec1.head_hidden_dim=24"]);
+        let [ours, fresh] = begun(&then, &now, |_| true).expect("a beginning");
+        let heads = ours.keys().filter(|name| !is_of_encoder(name));
+        assert!(heads.clone().count() > 0);
+        for name in heads {
+            assert_eq!(ours[name], fresh[name], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_tensors_do_not_show_is_compared() {
+        let differs = |text, base: &[&str], change: &[&str]| {
+            let then = recipe(text, base);
+            let now = recipe(text, &[base, change].concat());
+            match begun(&then, &now, |_| true).expect_err("another model") {
+                StartError::OtherModel { differences, .. } => differences.join(" "),
+                error => panic!("{error}"),
+            }
+        };
+        let image = differs(IMAGE, &[], &["model.data2vec1.image.n_heads=8"]);
+        assert_eq!(image, "model.data2vec1.image.n_heads: 4 → 8");
+        let strides = [
+            "model.data2vec1.audio.conv_layers=[[10,4],[3,2],[3,2],[3,2],[3,2],[2,2],[2,2]]",
+            "data.audio.window_frames=322",
+            "data.audio.hop_frames=256",
+        ];
+        let audio = differs(AUDIO, &SMALL_AUDIO, &strides);
+        let key = "model.data2vec1.audio.conv_layers: ";
+        assert!(audio.starts_with(key), "{audio}");
+        let config = recipe(IMAGE, &[]);
+        let other = recipe(IMAGE, &["model.data2vec1.image.norm_eps=1e-5"]);
+        assert!(begun(&config, &other, |_| true).is_ok());
+    }
+}
