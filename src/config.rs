@@ -246,7 +246,7 @@ impl RunConfig {
                 self.steps
             ),
         );
-        for problem in self.optim.schedule.problems() {
+        for problem in self.optim.schedule.problems(self.steps) {
             check(false, format!("optim.schedule: {problem}"));
         }
         for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {

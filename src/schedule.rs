@@ -108,8 +108,8 @@ impl LrSchedule {
         }
     }
 
-    /// What cannot work, each as `key: what is wrong`.
-    pub fn problems(&self) -> Vec<String> {
+    /// What cannot work in a run of `steps`, each as `key: what is wrong`.
+    pub fn problems(&self, steps: u64) -> Vec<String> {
         // A NaN is neither.
         let is_rate = |lr: f64| lr >= 0.0;
         let is_share = |scale: f64| scale > 0.0 && scale <= 1.0;
@@ -120,14 +120,29 @@ impl LrSchedule {
                 .map(|lr| format!("final_lr: must be at least 0, is {lr}"))
                 .collect(),
             Self::TriStage {
+                warmup_steps,
+                hold_steps,
+                decay_steps,
                 init_scale,
                 final_scale,
-                ..
-            } => [("init_scale", init_scale), ("final_scale", final_scale)]
-                .into_iter()
-                .filter(|&(_, scale)| !is_share(scale))
-                .map(|(key, scale)| format!("{key}: must be above 0 and at most 1, is {scale}"))
-                .collect(),
+            } => {
+                let scales = [("init_scale", init_scale), ("final_scale", final_scale)];
+                let mut problems: Vec<String> = scales
+                    .into_iter()
+                    .filter(|&(_, scale)| !is_share(scale))
+                    .map(|(key, scale)| format!("{key}: must be above 0 and at most 1, is {scale}"))
+                    .collect();
+                // Fewer steps would leave out the decay without a word.
+                let stages = [warmup_steps, hold_steps, decay_steps];
+                let sum = stages.into_iter().fold(0, u64::saturating_add);
+                if sum != steps {
+                    problems.push(format!(
+                        "warmup_steps {warmup_steps} + hold_steps {hold_steps} + decay_steps \
+                         {decay_steps} = {sum}: must be steps = {steps}"
+                    ));
+                }
+                problems
+            }
             Self::Linear { .. } => Vec::new(),
         }
     }
@@ -235,13 +250,29 @@ mod tests {
                 final_scale: 0.0,
             },
         ] {
-            assert_eq!(schedule.problems().len(), 1, "{schedule:?}");
+            assert_eq!(schedule.problems(3).len(), 1, "{schedule:?}");
         }
         let schedule = LrSchedule::Cosine {
             warmup_steps: 1,
             final_lr: 0.0,
         };
-        assert!(schedule.problems().is_empty());
+        assert!(schedule.problems(3).is_empty());
+    }
+
+    #[test]
+    fn three_stages_take_all_steps() {
+        let schedule = LrSchedule::TriStage {
+            warmup_steps: 10,
+            hold_steps: 20,
+            decay_steps: 40,
+            init_scale: 0.1,
+            final_scale: 0.01,
+        };
+        assert!(schedule.problems(70).is_empty());
+        let told = "warmup_steps 10 + hold_steps 20 + decay_steps 40 = 70: must be steps = ";
+        for steps in [50, 90] {
+            assert_eq!(schedule.problems(steps), [format!("{told}{steps}")]);
+        }
     }
 
     #[test]
