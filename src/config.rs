@@ -202,7 +202,12 @@ impl RunConfig {
 
     /// Everything that cannot work, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = self.data.problems();
+        let mut problems: Vec<String> = flatten(self)
+            .into_iter()
+            .filter(|(_, value)| !is_finite(value))
+            .map(|(key, value)| format!("{key}: must be finite, is {value}"))
+            .collect();
+        problems.extend(self.data.problems());
         let of_model = self.model.problems();
         if of_model.is_empty() {
             problems.extend(self.misfits());
@@ -377,5 +382,15 @@ impl RunConfig {
     /// Never: a config holds only what TOML can say.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a config holds only what TOML can say")
+    }
+}
+
+/// Whether a value, or all of a list, is a finite number or none: what compares numbers lets
+/// infinities through, and switches off at a NaN.
+fn is_finite(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Float(number) => number.is_finite(),
+        toml::Value::Array(items) => items.iter().all(is_finite),
+        _ => true,
     }
 }

@@ -142,6 +142,33 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn what_is_not_finite_is_refused_with_its_key() {
+    let path = recipes()
+        .into_iter()
+        .find(|p| p.ends_with("tiny-image.toml"))
+        .expect("the recipe");
+    for key in [
+        "optim.lr",
+        "optim.eps",
+        "optim.clip_norm",
+        "guard.min_pred_var",
+        "model.data2vec2.image.mlp_ratio",
+        "data.max_bad_fraction",
+    ] {
+        for value in ["inf", "nan"] {
+            let set = [format!("{key}={value}")];
+            let error = RunConfig::load(&path, &set).expect_err("not finite");
+            let told = format!("{key}: must be finite, is {value}");
+            assert!(error.to_string().contains(&told), "{error}");
+        }
+    }
+    let set = ["optim.betas=[0.9, inf]".to_owned()];
+    let error = RunConfig::load(&path, &set).expect_err("not finite");
+    let told = "optim.betas: must be finite, is [0.9, inf]";
+    assert!(error.to_string().contains(told), "{error}");
+}
+
+#[test]
 fn an_unknown_key_is_shown_where_it_stands() {
     let path = recipes()
         .into_iter()
