@@ -1,5 +1,8 @@
 //! `--device`: the machine that tensors live on.
 
+#[cfg(feature = "libtorch")]
+use std::sync::Once;
+
 use burn::tensor::Device;
 
 use crate::config::Threads;
@@ -63,6 +66,12 @@ fn parse(name: &str) -> Option<Choice> {
 
 #[cfg(feature = "libtorch")]
 fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Some(problem) = crate::libtorch::version_problem() {
+            tracing::warn!("{problem}");
+        }
+    });
     // Asked before any CUDA device is touched: libtorch's own answer would be an abort.
     let count = crate::libtorch::cuda_devices();
     match choice {

@@ -53,6 +53,9 @@ fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
     };
     let version = libtorch::version().unwrap_or_else(|| "older than 2.9".to_owned());
     facts.push(("libtorch", version));
+    if let Some(problem) = libtorch::version_problem() {
+        facts.push(("  WARNING", problem));
+    }
     facts.push(("  loaded from", place("libtorch_cpu.so")));
     facts.push(("  threads", libtorch::threads().to_string()));
     facts.push(("CUDA devices", libtorch::cuda_devices().to_string()));

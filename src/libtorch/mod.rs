@@ -82,6 +82,29 @@ pub fn version() -> Option<String> {
     Some(format!("{major}.{minor}.{patch}"))
 }
 
+/// The libtorch that set-up fetches: C++ of this binary is compiled against its headers.
+const MADE_FOR: &str = "2.11";
+
+/// What is wrong with the version of the libtorch that was loaded, if anything, and what to do.
+pub fn version_problem() -> Option<String> {
+    misfit(version().as_deref())
+}
+
+fn misfit(loaded: Option<&str>) -> Option<String> {
+    let is_made_for = |version: &str| {
+        let rest = version.strip_prefix(MADE_FOR);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    if loaded.is_some_and(is_made_for) {
+        return None;
+    }
+    Some(format!(
+        "libtorch {} was loaded, and this program is made for {MADE_FOR}: it may compute wrongly or \
+         crash; put the lib folder of a libtorch {MADE_FOR} first in LD_LIBRARY_PATH",
+        loaded.unwrap_or("older than 2.9")
+    ))
+}
+
 /// Where a shared library of this process, such as `libtorch_cpu.so`, was loaded from.
 pub fn library_path(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
@@ -120,6 +143,20 @@ mod tests {
         let path = library_path("libtorch_cpu.so").expect("it is loaded");
         assert!(path.is_file(), "{}", path.display());
         assert_eq!(library_path("libtorch_cpu"), None);
+    }
+
+    #[test]
+    fn another_libtorch_is_told_with_both_versions() {
+        assert_eq!(version_problem(), None);
+        assert_eq!(misfit(Some("2.11.1")), None);
+        for other in ["2.1.0", "2.10.0", "2.110.0", "3.0.0"] {
+            let problem = misfit(Some(other)).expect("another version");
+            assert!(
+                problem.contains(other) && problem.contains("made for 2.11:"),
+                "{problem}"
+            );
+        }
+        assert!(misfit(None).is_some_and(|problem| problem.contains("older than 2.9")));
     }
 
     #[test]
