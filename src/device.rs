@@ -1,5 +1,6 @@
 //! `--device`: the machine that tensors live on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(feature = "libtorch")]
 use std::sync::Once;
 
@@ -94,6 +95,21 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
     }
 }
 
+/// What `compute` gives, or the words of its panic: in this way a device says that it failed.
+pub(crate) fn caught<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words
+            .or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("it panicked");
+        // Frames of libtorch's C++ follow, which stand in the panic's own message.
+        let (words, _) = words
+            .split_once("\\nException raised from")
+            .unwrap_or((words, ""));
+        words.to_owned()
+    })
+}
+
 /// Gives the model's arithmetic `threads.compute` threads, on libtorch and on flex.
 pub fn set_compute_threads(threads: &Threads) {
     let Some(n) = threads.compute else { return };
@@ -124,6 +140,14 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn the_words_of_a_panic_are_caught_without_frames() {
+        assert_eq!(caught(|| 1), Ok(1));
+        let reason = caught(|| panic!("Torch(\"out of memory\\nException raised from here\")"));
+        assert_eq!(reason, Err::<(), _>("Torch(\"out of memory".to_owned()));
+        assert_eq!(caught(|| panic!("oh")), Err::<(), _>("oh".to_owned()));
     }
 
     #[test]

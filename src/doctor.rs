@@ -1,11 +1,12 @@
 //! `understudy doctor`: what this machine has, and whether it computes rightly.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::device;
 
 /// Rows, inner size and columns of the product that each device computes.
 const SIZES: [usize; 3] = [256, 192, 320];
@@ -125,12 +126,7 @@ fn multiply(device: &Device) -> Result<Duration, String> {
         (product, start.elapsed())
     };
     // A device that is broken says so by a panic; the other devices still get their turn.
-    let (product, time) = catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or(panic.downcast_ref::<&str>().copied())
-            .unwrap_or("it panicked")
-            .to_owned()
-    })?;
+    let (product, time) = device::caught(compute)?;
     let product = product.map_err(|error| error.to_string())?;
     for (at, found) in product.into_iter().enumerate() {
         let (i, j) = (at / columns, at % columns);

@@ -20,6 +20,7 @@ use understudy_pipelines::store::Folder;
 
 use crate::batch::{self, VocabularyError};
 use crate::config::RunConfig;
+use crate::device;
 use crate::objective::MaskError;
 use crate::signals::Signals;
 use checkpoint::CheckpointError;
@@ -62,6 +63,29 @@ pub enum TrainError {
         "step {0}: not one of its samples is good, or hides a position from the student; see the run's quarantine.jsonl"
     )]
     BadStep(u64),
+    /// The device has too little memory for a micro-batch.
+    #[error(
+        "step {step}: the device's memory is full; smaller parts of a step take less: more \
+         `train.micro_batches`, with which the same run goes on, or where `data.lanes` allows no \
+         more, more lanes or a smaller batch in another run ({reason})"
+    )]
+    OutOfMemory {
+        /// Steps done.
+        step: u64,
+        /// The device's words.
+        reason: String,
+    },
+    /// The device could not compute a micro-batch.
+    #[error(
+        "step {step}: the device failed; `understudy doctor` shows whether it computes rightly \
+         ({reason})"
+    )]
+    Device {
+        /// Steps done.
+        step: u64,
+        /// The device's words.
+        reason: String,
+    },
     /// Tokens that the model has no embedding for.
     #[error(transparent)]
     Vocabulary(#[from] VocabularyError),
@@ -76,6 +100,18 @@ pub enum TrainError {
     Save(#[from] CheckpointError),
 }
 
+impl TrainError {
+    /// What a device said of itself after `step`, on the CPU or a GPU.
+    fn of_device(step: u64, reason: String) -> Self {
+        let is_full = ["out of memory", "allocate memory"];
+        if is_full.iter().any(|words| reason.contains(words)) {
+            Self::OutOfMemory { step, reason }
+        } else {
+            Self::Device { step, reason }
+        }
+    }
+}
+
 /// Trains by `config` in the run `folder` on `device` (a plain one). It waits while a checkpoint goes
 /// to a store.
 pub fn train(
@@ -86,7 +122,7 @@ pub fn train(
 ) -> Result<Ending, TrainError> {
     let run = Run::open(folder)?;
     config.threads.resolve();
-    crate::device::set_compute_threads(&config.threads);
+    device::set_compute_threads(&config.threads);
     let mut trainer = match run.start(resume)? {
         Some(checkpoint) => Trainer::resume(&config, &checkpoint, device)?,
         None => Trainer::start(&config, device)?,
@@ -116,7 +152,10 @@ pub fn train(
                 // A store that does not answer may keep the saving waiting: this is said before.
                 tracing::warn!("{error}; saving what was learnt");
                 send(&mut log, &run, trainer.steps_done());
-                match keep(&trainer, &run, &config, &mut progress, saved) {
+                // A device that failed may fail again.
+                let kept = device::caught(|| keep(&trainer, &run, &config, &mut progress, saved));
+                let done = trainer.steps_done();
+                match kept.unwrap_or_else(|reason| Err(TrainError::of_device(done, reason))) {
                     Ok(()) => {}
                     Err(kept) => tracing::warn!("the steps after {saved} are not kept: {kept}"),
                 }
@@ -192,7 +231,14 @@ fn step(
         let wait = from.elapsed();
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
         progress.took(batch.n_samples, wait);
-        trainer.accumulate(batch)?;
+        // Nothing of the last step is touched here: it can still be saved.
+        match device::caught(|| trainer.accumulate(batch)) {
+            Ok(accumulated) => accumulated?,
+            Err(reason) => {
+                trainer.drop_sums();
+                return Err(TrainError::of_device(trainer.steps_done(), reason));
+            }
+        }
     }
     if !trainer.has_loss() {
         return Err(TrainError::BadStep(trainer.steps_done()));

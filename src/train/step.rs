@@ -232,6 +232,11 @@ impl Trainer {
     pub(super) fn begin_step(&mut self) {
         self.device
             .seed(step_seed(self.config.seed, self.state.step));
+        self.drop_sums();
+    }
+
+    /// Gives up what the step has summed up so far, and its memory.
+    pub(super) fn drop_sums(&mut self) {
         self.sums = Sums::default();
     }
 

@@ -109,9 +109,9 @@ const LONG_STEPS: [&str; 6] = [
     "steps=2",
     "optim.schedule.cosine.warmup_steps=1",
     "train.log_every=1",
-    "data.batch=512",
-    "data.lanes=32",
-    "train.micro_batches=32",
+    "data.batch=256",
+    "data.lanes=16",
+    "train.micro_batches=16",
 ];
 
 /// A step is given up between two of its parts, and the run that goes on is the unbroken one to the
@@ -221,6 +221,49 @@ fn a_run_that_its_data_ends_saves_what_it_did_and_remembers_why() {
     assert!(went_on.status.success(), "{}", went_on.text);
     let from = "going on from step 3";
     assert!(went_on.text.contains(from), "{}", went_on.text);
+}
+
+/// The limit on the process's memory falls below what a step takes at its peak: libtorch's next large
+/// block is refused, as a full GPU would refuse it.
+#[cfg(feature = "libtorch")]
+#[test]
+fn a_device_whose_memory_is_full_ends_a_run_with_what_it_did() {
+    let sandbox = Sandbox::with_pictures(96);
+    let set = [
+        "train.log_every=1",
+        "data.batch=256",
+        "data.lanes=32",
+        "model.data2vec2.image.mlp_ratio=32.0",
+    ];
+    let child = sandbox
+        .command("run", DEVICE, &[&set[..], &["steps=100000"]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    wait_for_steps(&sandbox.run("run"), 2);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:"));
+    let peak = peak.expect("a peak").trim().trim_end_matches(" kB");
+    let bytes = (peak.parse::<u64>().expect("a number") << 10) - (128 << 20);
+    let limited = Command::new("prlimit")
+        .args(["--pid", &child.id().to_string()])
+        .arg(format!("--as={bytes}"))
+        .status();
+    assert!(limited.expect("prlimit runs").success());
+    let ended = Outcome::of(child.wait_with_output().expect("ended"));
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.text);
+    assert!(ended.text.contains("memory is full"), "{}", ended.text);
+    let done = run_lines(&sandbox.run("run")).len();
+    let saved = format!("saved step {done} of");
+    assert!(ended.text.contains(&saved), "{}", ended.text);
+
+    let steps = format!("steps={}", done + 1);
+    let smaller = [&set[..], &["train.micro_batches=32", &steps]].concat();
+    let resumed = sandbox.train("run", DEVICE, &smaller);
+    assert!(resumed.status.success(), "{}", resumed.text);
+    let from = format!("going on from step {done}");
+    assert!(resumed.text.contains(&from), "{}", resumed.text);
 }
 
 #[test]
