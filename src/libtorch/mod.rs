@@ -48,7 +48,50 @@ fn keep_memory() {
     reason = "the last burn with libtorch says so; see Cargo.toml"
 )]
 pub fn cuda(index: usize) -> Device {
+    if !keep_float32() {
+        tracing::warn!("this libtorch has no switch for TF32: convolutions may compute in it");
+    }
     Device::libtorch_cuda(index)
+}
+
+/// `at::Context::setFloat32Precision`; all three enums are ints.
+const SET_PRECISION: &CStr =
+    c"_ZN2at7Context19setFloat32PrecisionENS_14Float32BackendENS_9Float32OpENS_16Float32PrecisionE";
+/// `at::globalContext`.
+const CONTEXT: &CStr = c"_ZN2at13globalContextEv";
+
+/// `Float32Backend::CUDA`, `Float32Op::CONV` and `Float32Precision::IEEE` of `ATen/Context.h`.
+const CUDA: c_int = 1;
+const CONVOLUTION: c_int = 1;
+const IEEE: c_int = 1;
+
+/// Has convolutions on CUDA compute in float32 as matrix products do: cuDNN's default in libtorch is
+/// TF32, which has 10 bits of mantissa. Whether this libtorch has the switch.
+fn keep_float32() -> bool {
+    type GlobalContext = unsafe extern "C" fn() -> *mut c_void;
+    type SetPrecision = unsafe extern "C" fn(*mut c_void, c_int, c_int, c_int);
+    // Neither tch nor libtorch's C functions have it; C++ names say what a function takes.
+    let (Some(context), Some(set)) = (symbol(CONTEXT), symbol(SET_PRECISION)) else {
+        return false;
+    };
+    // SAFETY: `ATen/Context.h` declares the functions of these names as `Context& globalContext()`
+    // and `void Context::setFloat32Precision(Float32Backend, Float32Op, Float32Precision)`; on Linux
+    // a method takes its object as the first argument, and a reference is a pointer. This triple is
+    // one of those that the method takes without an exception.
+    unsafe {
+        let context = std::mem::transmute::<*mut c_void, GlobalContext>(context);
+        let set = std::mem::transmute::<*mut c_void, SetPrecision>(set);
+        set(context(), CUDA, CONVOLUTION, IEEE);
+    }
+    true
+}
+
+/// The CPU and all CUDA devices, with the names that `--device` knows them by.
+pub fn devices() -> Vec<(String, Device)> {
+    let cuda = (0..cuda_devices()).map(|index| (format!("cuda:{index}"), cuda(index)));
+    std::iter::once(("cpu".to_owned(), cpu()))
+        .chain(cuda)
+        .collect()
 }
 
 /// How many CUDA devices there are; 0 on the CPU build of libtorch.
@@ -157,6 +200,26 @@ mod tests {
             );
         }
         assert!(misfit(None).is_some_and(|problem| problem.contains("older than 2.9")));
+    }
+
+    #[test]
+    fn convolutions_on_cuda_are_set_to_float32() {
+        type GlobalContext = unsafe extern "C" fn() -> *mut c_void;
+        type Precision = unsafe extern "C" fn(*mut c_void, c_int, c_int) -> c_int;
+        let name = c"_ZNK2at7Context16float32PrecisionENS_14Float32BackendENS_9Float32OpE";
+        let found = [CONTEXT, name].map(|name| symbol(name).expect("libtorch 2.11 has it"));
+        // SAFETY: as in `keep_float32`; the method gives a `Float32Precision`, an int.
+        let precision = || unsafe {
+            let context = std::mem::transmute::<*mut c_void, GlobalContext>(found[0]);
+            let precision = std::mem::transmute::<*mut c_void, Precision>(found[1]);
+            precision(context(), CUDA, CONVOLUTION)
+        };
+        if cuda_devices() == 0 {
+            // Nothing has opened one: libtorch's own choice, TF32.
+            assert_eq!(precision(), 2);
+        }
+        assert!(keep_float32());
+        assert_eq!(precision(), IEEE);
     }
 
     #[test]
