@@ -1,15 +1,12 @@
 //! `understudy doctor`: what this machine has, and whether it computes rightly.
 
+mod step;
+
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use burn::tensor::{Device, Tensor, TensorData};
-
-use crate::device;
-
-/// Rows, inner size and columns of the product that each device computes.
-const SIZES: [usize; 3] = [256, 192, 320];
+use burn::tensor::Device;
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -26,7 +23,7 @@ impl Report {
     }
 }
 
-/// Looks at libtorch, threads and disk space, and multiplies matrices on every device.
+/// Looks at libtorch, threads and disk space, and takes a training step on every device.
 pub fn report() -> Report {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut facts = vec![
@@ -36,12 +33,17 @@ pub fn report() -> Report {
     libtorch_facts(&mut facts);
     facts.push(("free disk space", free_space()));
 
-    let mut devices = vec![("flex".to_owned(), Device::flex())];
-    libtorch_devices(&mut devices);
-    let devices = devices
-        .into_iter()
-        .map(|(name, device)| (name, multiply(&device)))
-        .collect();
+    let flex = step::take(&Device::flex());
+    let mut devices = vec![("flex".to_owned(), flex.clone().map(|(_, time)| time))];
+    for (name, device) in libtorch_devices() {
+        let outcome = step::take(&device).and_then(|(found, time)| {
+            // Without flex there is nothing to compare with.
+            flex.as_ref()
+                .map_or(Ok(()), |(flex, _)| step::compare(found, *flex))?;
+            Ok(time)
+        });
+        devices.push((name, outcome));
+    }
     Report { facts, devices }
 }
 
@@ -82,15 +84,12 @@ fn libtorch_facts(facts: &mut Vec<(&'static str, String)>) {
     ));
 }
 
-#[cfg(feature = "libtorch")]
-fn libtorch_devices(devices: &mut Vec<(String, Device)>) {
-    use crate::libtorch;
-    devices.push(("cpu".to_owned(), libtorch::cpu()));
-    devices.extend((0..libtorch::cuda_devices()).map(|i| (format!("cuda:{i}"), libtorch::cuda(i))));
+fn libtorch_devices() -> Vec<(String, Device)> {
+    #[cfg(feature = "libtorch")]
+    return crate::libtorch::devices();
+    #[cfg(not(feature = "libtorch"))]
+    Vec::new()
 }
-
-#[cfg(not(feature = "libtorch"))]
-fn libtorch_devices(_devices: &mut Vec<(String, Device)>) {}
 
 /// Space that is left where a run would go: the current folder's disk.
 fn free_space() -> String {
@@ -108,48 +107,14 @@ fn free_space() -> String {
     }
 }
 
-/// Multiplies two matrices of small integers, of which every float gives the exact product, and
-/// compares with integers. Returns the time of the second product; the first one warms up.
-fn multiply(device: &Device) -> Result<Duration, String> {
-    let [rows, inner, columns] = SIZES;
-    let a = |i: usize, k: usize| (i * 5 + k * 3) as i64 % 7 - 3;
-    let b = |k: usize, j: usize| (k * 2 + j * 7) as i64 % 5 - 2;
-    let matrix = |n: usize, m: usize, value: &dyn Fn(usize, usize) -> i64| {
-        let values = (0..n * m).map(|at| value(at / m, at % m) as f32).collect();
-        Tensor::<2>::from_data(TensorData::new::<f32, _>(values, [n, m]), device)
-    };
-    let compute = || {
-        let (a, b) = (matrix(rows, inner, &a), matrix(inner, columns, &b));
-        a.clone().matmul(b.clone()).into_data();
-        let start = Instant::now();
-        let product = a.matmul(b).try_into_vec_as::<f32>();
-        (product, start.elapsed())
-    };
-    // A device that is broken says so by a panic; the other devices still get their turn.
-    let (product, time) = device::caught(compute)?;
-    let product = product.map_err(|error| error.to_string())?;
-    for (at, found) in product.into_iter().enumerate() {
-        let (i, j) = (at / columns, at % columns);
-        let expected: i64 = (0..inner).map(|k| a(i, k) * b(k, j)).sum();
-        // Off by one at least, if at all.
-        if (f64::from(found) - expected as f64).abs() > 0.5 {
-            return Err(format!(
-                "computes wrongly: product [{i}, {j}] is {found}, not {expected}"
-            ));
-        }
-    }
-    Ok(time)
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.facts {
             writeln!(f, "{name:16} {value}")?;
         }
-        let [rows, inner, columns] = SIZES;
         write!(
             f,
-            "\nmatrix product {rows}×{inner}×{columns} on each device"
+            "\na training step of a small encoder of speech on each device, beside flex"
         )?;
         for (name, outcome) in &self.devices {
             match outcome {

@@ -145,15 +145,20 @@ mod tests {
         }
     }
 
+    /// On flex and on libtorch: on the CPU, and on `cuda:0` where there is one.
     fn same_on_both(run: impl Fn(&Device) -> Vec<Vec<f32>>) {
-        let [flex, libtorch] = [Device::flex(), crate::libtorch::cpu()].map(|device| run(&device));
-        assert_eq!(flex.len(), libtorch.len());
-        for (which, (flex, libtorch)) in flex.iter().zip(&libtorch).enumerate() {
+        let flex = run(&Device::flex());
+        for (name, device) in crate::libtorch::devices().iter().take(2) {
+            let libtorch = run(device);
             assert_eq!(flex.len(), libtorch.len());
-            let largest = flex.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
-            assert!(largest > 1e-3, "{which} is all zero");
-            for (a, b) in flex.iter().zip(libtorch) {
-                assert!((a - b).abs() < 1e-4 * largest.max(1.0), "{which}: {a} {b}");
+            for (which, (flex, libtorch)) in flex.iter().zip(&libtorch).enumerate() {
+                assert_eq!(flex.len(), libtorch.len());
+                let largest = flex.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+                assert!(largest > 1e-3, "{which} is all zero");
+                for (a, b) in flex.iter().zip(libtorch) {
+                    let is_near = (a - b).abs() < 1e-4 * largest.max(1.0);
+                    assert!(is_near, "{which} on {name}: {a} {b}");
+                }
             }
         }
     }

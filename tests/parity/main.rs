@@ -54,17 +54,22 @@ mod flex {
     }
 }
 
+/// The CPU, and `cuda:0` where there is one.
 #[cfg(feature = "libtorch")]
 mod libtorch {
     use super::*;
 
     #[test]
     fn hugging_face_forward() {
-        each_case(&FORWARD, &understudy::libtorch::cpu(), hugging_face::check);
+        for (_, device) in understudy::libtorch::devices().iter().take(2) {
+            each_case(&FORWARD, device, hugging_face::check);
+        }
     }
 
     #[test]
     fn pretrain_steps() {
-        each_case(&PRETRAIN, &understudy::libtorch::cpu(), pretrain::check);
+        for (_, device) in understudy::libtorch::devices().iter().take(2) {
+            each_case(&PRETRAIN, device, pretrain::check);
+        }
     }
 }
