@@ -1,17 +1,20 @@
 //! Attention that falls with distance (Press et al. 2022).
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
 /// The bias of attention by distance, `[R or 1, H, n, n]`, among `places` (`[R, n]`) or all of `n`
 /// positions. `scale` are factors of the heads' slopes, `[H]`.
 pub(super) fn alibi(scale: Tensor<1>, n: usize, places: Option<Tensor<2>>) -> Tensor<4> {
     let [n_heads] = scale.dims();
     let device = scale.device().without_autodiff();
-    let slopes = alibi_slopes(n_heads);
-    let slopes = Tensor::from_data(TensorData::new(slopes, [n_heads]), &device);
+    // Made on the device: a GPU that gets values from the host first ends all that it has begun.
+    let slopes = alibi_slopes(n_heads)
+        .into_iter()
+        .map(|slope| Tensor::<1>::ones([1], &device).mul_scalar(slope));
+    let slopes = Tensor::cat(slopes.collect(), 0);
     let places = places.unwrap_or_else(|| {
-        let all: Vec<f32> = (0..n).map(|place| place as f32).collect();
-        Tensor::from_data(TensorData::new(all, [1, n]), &device)
+        let all = Tensor::<1, Int>::arange(0..n as i64, &device);
+        all.float().reshape([1, n])
     });
     let distance = (places.clone().unsqueeze_dim::<3>(2) - places.unsqueeze_dim(1)).abs();
     let slopes = (scale.clamp_min(0.0) * slopes.neg()).reshape([1, n_heads, 1, 1]);
@@ -34,6 +37,19 @@ fn alibi_slopes(n_heads: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attention_falls_by_slope_and_distance() {
+        let device = burn::tensor::Device::flex();
+        let scale = Tensor::from_floats([1.0, 0.5, -1.0, 2.0], &device);
+        let bias: Vec<f32> = alibi(scale, 3, None).into_data().iter().collect();
+        let (slopes, scales) = (alibi_slopes(4), [1.0, 0.5, 0.0, 2.0]);
+        let expected = (0..4 * 9).map(|at| {
+            let (head, from, to) = (at / 9, at / 3 % 3, at % 3);
+            -slopes[head] * scales[head] * (from as f32 - to as f32).abs()
+        });
+        assert_eq!(bias, expected.collect::<Vec<_>>());
+    }
 
     #[test]
     fn slopes_are_the_published_ones() {
