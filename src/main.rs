@@ -316,21 +316,10 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     reason = "the one place where errors reach the user"
 )]
 fn report(error: &anyhow::Error) {
-    eprintln!("error: {}", words(error));
-}
-
-/// An error's message, after those of its contexts. Messages hold the words of their causes, for
-/// log lines show them by themselves: only what was not said yet is added.
-fn words(error: &anyhow::Error) -> String {
-    let mut words = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if words.is_empty() {
-            words = cause;
-        } else if !words.contains(&cause) {
-            words = format!("{words}: {cause}");
-        }
-    }
-    words
+    eprintln!(
+        "error: {}",
+        understudy_pipelines::error::words(error.as_ref())
+    );
 }
 
 /// 2 for bad usage or config, 3 for a run that diverged or collapsed, else 1.

@@ -158,5 +158,18 @@ pub enum SampleError {
     Label(String),
 }
 
+/// An error's message, after those of its contexts. Messages hold the words of their causes, for
+/// log lines show them by themselves: only what was not said yet is added.
+pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
 /// The result of everything in this crate that can stop a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -122,18 +122,24 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
     let whole = sandbox.train("whole", DEVICE, &LONG_STEPS);
     assert!(whole.status.success(), "{}", whole.text);
 
-    let mut child = sandbox
-        .train_command("broken", DEVICE, &LONG_STEPS)
-        .spawn()
-        .expect("started");
-    wait_for_steps(&sandbox.run("broken"), 1);
-    let killed = Command::new("kill").arg(child.id().to_string()).status();
-    assert!(killed.expect("kill runs").success());
-    let status = child.wait().expect("ended");
-    assert_eq!(status.code(), Some(130), "it heeded the end of the step");
-    assert_eq!(run_lines(&sandbox.run("broken")).len(), 1);
+    // A run that is over before the signal comes shows nothing: then another is begun.
+    let broken = (0..5).map(|attempt| format!("broken-{attempt}"));
+    let is_broken = |run: &String| {
+        let mut child = sandbox
+            .train_command(run, DEVICE, &LONG_STEPS)
+            .spawn()
+            .expect("started");
+        wait_for_steps(&sandbox.run(run), 1);
+        let killed = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(killed.expect("kill runs").success());
+        let status = child.wait().expect("ended");
+        status.code() == Some(130) && run_lines(&sandbox.run(run)).len() == 1
+    };
+    let broken = { broken }
+        .find(is_broken)
+        .expect("it heeded the end of the step, five times");
 
-    let resumed = sandbox.train("broken", DEVICE, &LONG_STEPS);
+    let resumed = sandbox.train(&broken, DEVICE, &LONG_STEPS);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
         resumed.text.contains("going on from step 1"),
@@ -142,7 +148,7 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
     );
     for file in ["student", "teacher", "optimizer"] {
         let name = format!("checkpoints/step-000000002/{file}.safetensors");
-        let [a, b] = ["whole", "broken"]
+        let [a, b] = ["whole", broken.as_str()]
             .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
         assert!(a == b, "{file} differs");
     }
@@ -151,20 +157,28 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
 #[test]
 fn a_signal_before_the_first_step_is_done_saves_nothing_and_says_so() {
     let sandbox = Sandbox::with_pictures(96);
-    let mut child = sandbox
-        .command("run", DEVICE, &LONG_STEPS)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let mut line = || said.next().map(|line| line.expect("UTF-8"));
-    while !line().expect("it began").contains("training in") {}
-    let killed = Command::new("kill").arg(child.id().to_string()).status();
-    assert!(killed.expect("kill runs").success());
-    let last = std::iter::from_fn(line).last().expect("a last word");
-    assert_eq!(child.wait().expect("ended").code(), Some(130));
+    // A first step that is done before the signal comes shows nothing: then another run is begun.
+    let runs = (0..5).map(|attempt| format!("run-{attempt}"));
+    let last_word = |run: &String| {
+        let mut child = sandbox
+            .command(run, DEVICE, &LONG_STEPS)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut line = || said.next().map(|line| line.expect("UTF-8"));
+        while !line().expect("it began").contains("training in") {}
+        let killed = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(killed.expect("kill runs").success());
+        let last = std::iter::from_fn(line).last().expect("a last word");
+        let code = child.wait().expect("ended").code();
+        (code == Some(130) && run_lines(&sandbox.run(run)).is_empty()).then_some(last)
+    };
+    let (run, last) = { runs }
+        .find_map(|run| Some((run.clone(), last_word(&run)?)))
+        .expect("five first steps were done before the signal came");
     assert!(last.contains("nothing new to save"), "{last}");
-    assert!(!sandbox.run("run").join("checkpoints").exists());
+    assert!(!sandbox.run(&run).join("checkpoints").exists());
 }
 
 #[test]

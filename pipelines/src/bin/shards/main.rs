@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use understudy_pipelines::Error;
+use understudy_pipelines::error::words;
 
 mod bench;
 mod columns;
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
         print_error(&format!("interrupted: {interrupted}"));
         return ExitCode::from(130);
     }
-    print_error(&format!("error: {error:#}"));
+    print_error(&format!("error: {}", words(error.as_ref())));
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
