@@ -243,16 +243,17 @@ impl RunConfig {
             self.optim.eps > 0.0,
             format!("optim.eps: must be above 0, is {}", self.optim.eps),
         );
+        let (schedule, name) = (&self.optim.schedule, self.optim.schedule.name());
         check(
-            self.optim.schedule.warmup_steps() < self.steps,
+            schedule.warmup_steps() < self.steps,
             format!(
-                "optim.schedule: {} warm-up steps leave nothing of {} steps",
-                self.optim.schedule.warmup_steps(),
+                "optim.schedule.{name}.warmup_steps: {} of {} steps leave none after the warm-up",
+                schedule.warmup_steps(),
                 self.steps
             ),
         );
-        for problem in self.optim.schedule.problems(self.steps) {
-            check(false, format!("optim.schedule: {problem}"));
+        for problem in schedule.problems(self.steps) {
+            check(false, format!("optim.schedule.{name}.{problem}"));
         }
         for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {
             check(

@@ -108,6 +108,16 @@ impl LrSchedule {
         }
     }
 
+    /// As a recipe names it: `[optim.schedule.NAME]`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cosine { .. } => "cosine",
+            Self::BeitCosine { .. } => "beit_cosine",
+            Self::TriStage { .. } => "tri_stage",
+            Self::Linear { .. } => "linear",
+        }
+    }
+
     /// What cannot work in a run of `steps`, each as `key: what is wrong`.
     pub fn problems(&self, steps: u64) -> Vec<String> {
         // A NaN is neither.

@@ -132,7 +132,7 @@ fn all_mistakes_are_told_at_once() {
         "data.lanes:",
         "n_heads",
         "optim.clip_norm:",
-        "optim.schedule: final_lr",
+        "optim.schedule.cosine.final_lr",
     ] {
         assert!(
             problems.iter().any(|problem| problem.contains(key)),

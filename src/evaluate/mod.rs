@@ -100,7 +100,7 @@ pub enum EvaluateError {
     /// The set was written without labels.
     #[error(
         "{url}: no labels; write it from class folders, or name its label column: \
-         columns = {{ label = \"NAME\" }}"
+         --set data.columns.label=NAME"
     )]
     NoLabels {
         /// The set.
