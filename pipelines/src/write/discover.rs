@@ -11,6 +11,7 @@ use super::files::{Files, ORDER_SEED};
 use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk};
 use super::manifest;
 use super::names::{ends_in, first_word_split, is_compressed, name_of, split_of, split_of_text};
+use super::parts::{Parts, half_split, n_different};
 use super::recipe::Modality;
 use super::source::Source;
 use super::speech;
@@ -42,9 +43,11 @@ pub(crate) fn discover(
         columns,
         ignored: Cell::new(0),
     };
+    let parts = look.parts_of_sources(paths)?;
     let mut sets = Sets::new();
-    for path in paths {
+    for (i, path) in paths.iter().enumerate() {
         for (set, sources) in look.path(path)? {
+            let set = set.or_else(|| Some(parts.as_ref()?[i]));
             sets.entry(set).or_default().extend(sources);
         }
     }
@@ -91,40 +94,89 @@ impl Look<'_> {
         {
             return Ok(sets);
         }
-        let split_names: Option<Vec<_>> = folders.iter().map(|f| self.split_of_folder(f)).collect();
-        let Some(names) = split_names.filter(|names| !names.is_empty()) else {
-            self.refuse_half_split(path, &folders)?;
-            return self.folder(path);
-        };
-        self.ignore(files.len());
-        let mut sets = Sets::new();
-        for (folder, name) in folders.iter().zip(names) {
-            let sources = self.folder(folder)?.into_values().flatten();
-            sets.entry(Some(name)).or_default().extend(sources);
+        match Parts::of(&folders, |folder| self.split_of_folder(folder)) {
+            Parts::All(names) => {
+                self.ignore(files.len());
+                let mut sets = Sets::new();
+                for (folder, name) in folders.iter().zip(names) {
+                    let sources = self.folder(folder)?.into_values().flatten();
+                    sets.entry(Some(name)).or_default().extend(sources);
+                }
+                Ok(sets)
+            }
+            Parts::Some { named, other, .. } => Err(half_split(path, named, other)),
+            Parts::None => self.parts_further_down(path, &folders, &files),
         }
-        Ok(sets)
+    }
+
+    /// Several sources that are different parts, `train.txt valid.txt`, are as many sets.
+    fn parts_of_sources(&self, paths: &[PathBuf]) -> Result<Option<Vec<&'static str>>> {
+        let split = |path: &Path| match self.modality {
+            _ if path.is_dir() => self.split_of_folder(path),
+            Modality::Text => split_of_text(path),
+            Modality::Image | Modality::Audio => first_word_split(path),
+        };
+        match Parts::of(paths, split) {
+            Parts::All(names) if n_different(names.iter().copied()) > 1 => Ok(Some(names)),
+            Parts::Some {
+                n_parts: 2..,
+                named,
+                other,
+            } => Err(half_split(other, named, other)),
+            _ => Ok(None),
+        }
+    }
+
+    /// An archive unpacks to a lone folder, which may hold the parts: `dataset/train`. Those of
+    /// several folders would become classes, of which each holds all parts.
+    fn parts_further_down(
+        &self,
+        path: &Path,
+        folders: &[PathBuf],
+        files: &[PathBuf],
+    ) -> Result<Sets> {
+        let is_read = |file: &PathBuf| match self.modality {
+            Modality::Text => ends_in(file, &TEXTS) || ends_in(file, &COLUMNAR),
+            Modality::Image | Modality::Audio => ends_in(file, &SHARDS),
+        };
+        let is_alone = folders.len() == 1 && !files.iter().any(is_read);
+        for folder in folders {
+            let Some((holder, n_parts)) = self.holder_of_parts(folder)? else {
+                continue;
+            };
+            if is_alone {
+                self.ignore(files.len());
+                return self.path(&holder);
+            }
+            if n_parts > 1 {
+                return Err(Error::Source {
+                    path: holder,
+                    reason: "holds the parts of a corpus: name it, and others that you mean, as \
+                             sources of their own"
+                        .to_owned(),
+                });
+            }
+        }
+        self.folder(path)
+    }
+
+    /// The folder that holds parts, this one or one in which it is alone, and how many different ones.
+    fn holder_of_parts(&self, folder: &Path) -> Result<Option<(PathBuf, usize)>> {
+        let (folders, files) = list(folder)?;
+        let lists = files
+            .iter()
+            .filter(|file| self.modality == Modality::Audio && ends_in(file, &[".tsv"]));
+        let parts = folders.iter().filter_map(|f| self.split_of_folder(f));
+        let n_parts = n_different(parts.chain(lists.filter_map(|f| first_word_split(f))));
+        match &folders[..] {
+            _ if n_parts > 0 => Ok(Some((folder.to_owned(), n_parts))),
+            [lone] => self.holder_of_parts(lone),
+            _ => Ok(None),
+        }
     }
 
     fn ignore(&self, n_files: usize) {
         self.ignored.set(self.ignored.get() + n_files as u64);
-    }
-
-    /// Folders of which one is named train or val and another is not would all become classes.
-    fn refuse_half_split(&self, path: &Path, folders: &[PathBuf]) -> Result<()> {
-        let is_split = |folder: &&PathBuf| self.split_of_folder(folder).is_some();
-        let (split, other): (Vec<_>, Vec<_>) = folders.iter().partition(is_split);
-        match (split.first(), other.first()) {
-            (Some(split), Some(other)) => Err(Error::Source {
-                path: path.to_owned(),
-                reason: format!(
-                    "`{}` names a part and `{}` does not: name the folders that you mean as \
-                     sources of their own, or move the others away",
-                    name_of(split),
-                    name_of(other)
-                ),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn expected(&self) -> &'static str {
@@ -233,7 +285,8 @@ impl Look<'_> {
         Ok(sets)
     }
 
-    /// All files of texts below a folder. They become several sets only where each names its own.
+    /// All files of texts below a folder: a set for each part if each names its own. A title may
+    /// hold a word such as `train`; parts are told by two of them, or by a name that is nothing else.
     fn text_folder(&self, root: &Path) -> Result<Sets> {
         let ends = [&TEXTS[..], &COLUMNAR].concat();
         let mut sorted = Sorted::default();
@@ -250,7 +303,18 @@ impl Look<'_> {
                 reason: format!("no texts in it: none of {}", ends.join(" ")),
             });
         }
-        let splits: Option<Vec<_>> = files.iter().map(|f| split_of_text(f)).collect();
+        let is_a_part = |file: &PathBuf| split_of(&name_of(&file.with_extension(""))).is_some();
+        let splits = match Parts::of(&files, split_of_text) {
+            Parts::All(splits) => Some(splits),
+            Parts::Some {
+                n_parts,
+                named,
+                other,
+            } if n_parts > 1 || files.iter().any(is_a_part) => {
+                return Err(half_split(root, named, other));
+            }
+            Parts::Some { .. } | Parts::None => None,
+        };
         // Authors or chapters in alphabetical order would make row groups of one kind.
         let mut order: Vec<_> = (0..files.len()).collect();
         Rng::for_name(ORDER_SEED, Purpose::Order, "texts").shuffle(&mut order);

@@ -94,15 +94,17 @@ pub(super) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     };
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?.path();
-        if is_hidden(entry.file_name().unwrap_or_default()) {
+        let entry = entry.map_err(io)?;
+        if is_hidden(&entry.file_name()) {
             continue;
         }
-        if entry.is_dir() {
-            folders.push(entry);
-        } else {
-            files.push(entry);
-        }
+        // Most entries tell without another question to the disk.
+        let is_folder = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => entry.path().is_dir(),
+        };
+        let kind = if is_folder { &mut folders } else { &mut files };
+        kind.push(entry.path());
     }
     folders.sort();
     files.sort();

@@ -24,6 +24,7 @@ mod labels;
 mod manifest;
 mod names;
 mod pack;
+mod parts;
 mod picture;
 mod recipe;
 mod recording;

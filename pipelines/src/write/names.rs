@@ -29,11 +29,12 @@ pub(crate) fn is_compressed(path: &Path) -> bool {
     ends_in(path, &COMPRESSED)
 }
 
+/// The part of a corpus that a word names, in any case.
 pub(crate) fn split_of(name: &str) -> Option<&'static str> {
-    match name {
-        "train" => Some("train"),
+    match name.to_lowercase().as_str() {
+        "train" | "training" => Some("train"),
         "val" | "valid" | "validation" | "dev" => Some("val"),
-        "test" => Some("test"),
+        "test" | "testing" => Some("test"),
         _ => None,
     }
 }

@@ -25,6 +25,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Sources of any schema:
   root/train/… and root/val/…            two sets, TO/train and TO/val, with one list of classes
+                                         (or training, valid, validation, dev, test, in any case)
   *.parquet, *.arrow                     Hugging Face layout, or plain columns
   a folder of such files                 files named train-… and validation-… become two sets
 Pictures (image) and recordings (audio):

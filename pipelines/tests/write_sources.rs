@@ -1,0 +1,128 @@
+//! What `shards write` makes of folders and files as people have them: parts of a corpus, folders of
+//! classes, odd files, and mistakes.
+
+mod corpus;
+
+use std::fs;
+use std::path::Path;
+
+use corpus::{class_folders, put, run, shards, text};
+use understudy_pipelines::shard::{MANIFEST_NAME, Manifest};
+
+fn manifest(set: &Path) -> Manifest {
+    let json = fs::read(set.join(MANIFEST_NAME)).expect("a manifest");
+    Manifest::from_json(&json, "manifest.json").expect("valid")
+}
+
+/// Writes `sources` and says what was said.
+fn write(sources: &[&Path], to: &Path, options: &[&str], code: i32) -> String {
+    let mut write = shards("write");
+    run(write.args(sources).arg("--to").arg(to).args(options), code)
+}
+
+fn n_rows(set: &Path) -> u64 {
+    manifest(set).rows
+}
+
+#[test]
+fn parts_are_told_in_any_case_and_below_the_folder_of_an_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (train, val)) in [
+        ("Train", "Val"),
+        ("TRAIN", "VALID"),
+        ("training", "validation"),
+        ("unzipped/dataset/train", "unzipped/dataset/Dev"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = folder.path().join(format!("in-{i}"));
+        let to = folder.path().join(format!("out-{i}"));
+        class_folders(&root.join(train), &["a", "b"], 2);
+        class_folders(&root.join(val), &["a", "b"], 1);
+        fs::write(root.join("list.csv"), "x").unwrap();
+        write(&[&root], &to, &[], 0);
+        for (set, n) in [("train", 4), ("val", 2)] {
+            let manifest = manifest(&to.join(set));
+            assert_eq!(
+                (manifest.rows, manifest.classes),
+                (n, Some(text(&["a", "b"])))
+            );
+        }
+    }
+
+    // Parts of several corpora would become classes, each with its validation data.
+    let root = folder.path().join("two");
+    for corpus in ["x/train", "x/val", "y/train", "y/val"] {
+        class_folders(&root.join(corpus), &["a"], 1);
+    }
+    let to = folder.path().join("out");
+    let error = write(&[&root], &to, &[], 1);
+    assert!(
+        error.contains("two/x: holds the parts of a corpus"),
+        "{error}"
+    );
+    write(&[&root.join("x"), &root.join("y")], &to, &[], 0);
+    assert_eq!((n_rows(&to.join("train")), n_rows(&to.join("val"))), (2, 2));
+}
+
+#[test]
+fn sources_that_name_parts_become_sets() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    let [train, val, extra] = ["train", "val", "extra"].map(|name| root.join(name));
+    for (folder, n) in [(&train, 2), (&val, 1), (&extra, 1)] {
+        class_folders(folder, &["a"], n);
+    }
+    let to = folder.path().join("out");
+    let error = write(&[&train, &val, &extra], &to, &[], 1);
+    assert!(
+        error.contains("`train` names a part and `extra` does not"),
+        "{error}"
+    );
+    write(&[&train, &val], &to, &[], 0);
+    assert_eq!((n_rows(&to.join("train")), n_rows(&to.join("val"))), (2, 1));
+    let both = folder.path().join("both");
+    write(&[&train, &extra], &both, &[], 0);
+    assert_eq!(n_rows(&both), 3, "one part and what else is asked for");
+}
+
+#[test]
+fn texts_that_are_parts_never_join_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out");
+    let texts = ["--schema", "text"];
+    for (i, (names, other)) in [
+        (["train.txt", "valid.txt", "vocab.txt"], "`vocab.txt`"),
+        (["a.train.txt", "a.valid.txt", "notes/a.txt"], "`a.txt`"),
+        (["TRAIN.txt", "b.txt", "c.txt"], "`b.txt`"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = folder.path().join(format!("in-{i}"));
+        for name in names {
+            put(&root.join(name), "A text.\n");
+        }
+        let error = write(&[&root], &to, &texts, 1);
+        let expected = format!("names a part and {other} does not");
+        assert!(error.contains(&expected), "{error}");
+    }
+    // A title is no part.
+    let root = folder.path().join("novels");
+    for name in ["the-night-train.txt", "persuasion.txt"] {
+        put(&root.join(name), "A text.\n");
+    }
+    write(&[&root], &to, &texts, 0);
+    assert_eq!(n_rows(&to), 2);
+    let unzipped = folder.path().join("unzipped");
+    for part in ["train", "valid"] {
+        put(
+            &unzipped.join("corpus").join(part).join("a.txt"),
+            "A text.\n",
+        );
+    }
+    let to = folder.path().join("parts");
+    write(&[&unzipped], &to, &texts, 0);
+    assert_eq!((n_rows(&to.join("train")), n_rows(&to.join("val"))), (1, 1));
+}
