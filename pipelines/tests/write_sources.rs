@@ -24,6 +24,10 @@ fn n_rows(set: &Path) -> u64 {
     manifest(set).rows
 }
 
+fn classes(set: &Path) -> Option<Vec<String>> {
+    manifest(set).classes
+}
+
 #[test]
 fn parts_are_told_in_any_case_and_below_the_folder_of_an_archive() {
     let folder = tempfile::tempdir().unwrap();
@@ -125,4 +129,42 @@ fn texts_that_are_parts_never_join_others() {
     let to = folder.path().join("parts");
     write(&[&unzipped], &to, &texts, 0);
     assert_eq!((n_rows(&to.join("train")), n_rows(&to.join("val"))), (1, 1));
+}
+
+#[test]
+fn folders_without_samples_are_no_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    class_folders(&root, &["cat", "dog"], 1);
+    fs::create_dir_all(root.join("empty/inside")).unwrap();
+    fs::write(root.join("list.csv"), "x").unwrap();
+    for left_by_systems in [
+        "__MACOSX/cat/000.jpg",
+        "@eaDir/cat.jpg",
+        "cat/@eaDir/000.jpg",
+    ] {
+        put(&root.join(left_by_systems), "x");
+    }
+    let to = folder.path().join("out");
+    let said = write(&[&root], &to, &[], 0);
+    assert!(said.contains("1 files ignored"), "{said}");
+    assert_eq!(
+        (n_rows(&to), classes(&to)),
+        (2, Some(text(&["cat", "dog"])))
+    );
+
+    // Beside empty folders alone, pictures are samples without labels.
+    let flat = folder.path().join("flat");
+    put(&flat.join("1.jpg"), corpus::jpeg(1));
+    fs::create_dir(flat.join("empty")).unwrap();
+    let to = folder.path().join("out-flat");
+    write(&[&flat], &to, &[], 0);
+    assert_eq!((n_rows(&to), classes(&to)), (1, None));
+
+    let sounds = folder.path().join("sounds");
+    put(&sounds.join("yes/1.wav"), corpus::wav(1, 16_000, 100));
+    put(&sounds.join("notes/list.txt"), "x");
+    let to = folder.path().join("out-sounds");
+    write(&[&sounds], &to, &["--schema", "audio"], 0);
+    assert_eq!(classes(&to), Some(text(&["yes"])));
 }

@@ -7,7 +7,7 @@
 //! too, unless there are transcripts (`*.trans.txt`): then it is LibriSpeech's tree of speakers.
 //! Names and transcripts are held in memory while a set is written, media never.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
@@ -40,7 +40,7 @@ pub(crate) struct Files {
     real_names: HashMap<usize, PathBuf>,
     /// What is known of each entry; empty for pictures.
     facts: Vec<(RawLabel, Facts)>,
-    /// Class folders; empty where there are none.
+    /// Class folders, sorted; empty where there are none.
     classes: Vec<String>,
     /// Positions of entries, in the order in which they are written.
     order: Vec<u32>,
@@ -59,27 +59,10 @@ struct Entry {
 impl Files {
     /// The files below `root`.
     pub(crate) fn folder(root: &Path, modality: Modality) -> Result<Self> {
-        let io = |source| Error::Io {
-            path: root.to_owned(),
-            source,
-        };
         let mut this = Self {
             root: root.to_owned(),
             ..Self::default()
         };
-        for entry in fs::read_dir(root).map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && !is_hidden(name) {
-                // Two names that differ in what is not UTF-8 would become one class.
-                let class = name.to_str().ok_or_else(|| Error::Source {
-                    path: path.clone(),
-                    reason: "a class's name must be UTF-8; rename the folder".to_owned(),
-                })?;
-                this.classes.push(class.to_owned());
-            }
-        }
-        this.classes.sort();
         match modality {
             Modality::Audio => this.list_recordings()?,
             Modality::Image | Modality::Text => this.list_all()?,
@@ -112,13 +95,13 @@ impl Files {
     fn list_all(&mut self) -> Result<()> {
         for file in walk(&self.root) {
             let (name, path, bytes) = file?;
-            if self.is_sample(&name, &path) {
-                self.push_found(&name, &path, Some(bytes));
-            } else {
+            if is_hidden(path.file_name().unwrap_or_default()) {
                 self.ignored += 1;
+            } else {
+                self.push_found(&name, &path, Some(bytes));
             }
         }
-        Ok(())
+        self.settle_classes()
     }
 
     fn list_recordings(&mut self) -> Result<()> {
@@ -135,21 +118,8 @@ impl Files {
                 self.ignored += 1;
             }
         }
-        if !transcripts.is_empty() {
-            self.classes.clear();
-        }
-        if !self.classes.is_empty() {
-            let mut kept = Self::default();
-            for i in 0..self.entries.len() {
-                let Entry { bytes, .. } = self.entries[i];
-                if self.name(i).contains('/') {
-                    kept.push_found(self.name(i), self.real_name(i), bytes);
-                } else {
-                    self.ignored += 1;
-                }
-            }
-            (self.names, self.entries) = (kept.names, kept.entries);
-            self.real_names = kept.real_names;
+        if transcripts.is_empty() {
+            self.settle_classes()?;
         }
         for i in 0..self.entries.len() {
             let facts = transcripts.facts(self.name(i));
@@ -158,10 +128,41 @@ impl Files {
         Ok(())
     }
 
-    /// Hidden files are no samples, nor is what lies beside class folders (a list, a licence).
-    fn is_sample(&self, name: &str, path: &Path) -> bool {
-        !is_hidden(path.file_name().unwrap_or_default())
-            && (self.classes.is_empty() || name.contains('/'))
+    /// The folders with samples are the classes, and what lies beside them (a list, a licence) is no
+    /// sample.
+    fn settle_classes(&mut self) -> Result<()> {
+        let mut classes = BTreeSet::new();
+        for i in 0..self.entries.len() {
+            let Some((class, _)) = self.name(i).split_once('/') else {
+                continue;
+            };
+            if !classes.contains(class) {
+                // Two names that differ in what is not UTF-8 would become one class.
+                let real_class = self.real_name(i).iter().next().unwrap_or_default();
+                if real_class != class {
+                    return Err(Error::Source {
+                        path: self.root.join(real_class),
+                        reason: "a class's name must be UTF-8; rename the folder".to_owned(),
+                    });
+                }
+                classes.insert(class.to_owned());
+            }
+        }
+        if classes.is_empty() {
+            return Ok(());
+        }
+        let mut kept = Self::default();
+        for (i, entry) in self.entries.iter().enumerate() {
+            if self.name(i).contains('/') {
+                kept.push_found(self.name(i), self.real_name(i), entry.bytes);
+            } else {
+                self.ignored += 1;
+            }
+        }
+        (self.names, self.entries) = (kept.names, kept.entries);
+        self.real_names = kept.real_names;
+        self.classes = classes.into_iter().collect();
+        Ok(())
     }
 
     /// Adds a file that was found below the root.

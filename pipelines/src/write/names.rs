@@ -7,10 +7,13 @@ use std::path::Path;
 const NOTES: [&str; 4] = ["README", "LICENSE", "COPYING", "ATTRIBUTION"];
 const COMPRESSED: [&str; 6] = [".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip"];
 
-/// Names that systems leave in folders of media: `.DS_Store`, `._1.jpg`, `Thumbs.db`.
+/// Files and folders of these names are left by systems: Windows, zips of a Mac, Synology.
+const SYSTEM: [&str; 4] = ["Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir"];
+
+/// Names that are no one's data: `.DS_Store`, `._1.jpg`, `Thumbs.db`.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with('.') || ["Thumbs.db", "desktop.ini"].contains(&name.as_ref())
+    name.starts_with('.') || SYSTEM.contains(&name.as_ref())
 }
 
 /// Whether a file's name has one of these ends, in any case.
