@@ -460,16 +460,6 @@ fn sources_that_cannot_serve_are_named() {
     );
     assert!(error.contains("no member ends in .kind"), "{error}");
 
-    let link = root.join("a/gone.jpg");
-    std::os::unix::fs::symlink("nowhere", &link).unwrap();
-    let error = run(shards("write").arg(&root).arg("--to").arg(&to), 1);
-    assert!(
-        error.contains("gone.jpg") && error.contains("remove it"),
-        "{error}"
-    );
-    fs::rename(&link, root.join("a/.gone")).unwrap();
-    let hidden = folder.path().join("hidden");
-    run(shards("write").arg(&root).arg("--to").arg(&hidden), 0);
     let error = run(
         shards("write").arg(&root).args(["--to", "s3://bucket/x"]),
         2,

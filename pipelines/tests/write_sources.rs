@@ -4,6 +4,7 @@
 mod corpus;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use corpus::{class_folders, put, run, shards, text};
@@ -167,4 +168,53 @@ fn folders_without_samples_are_no_classes() {
     let to = folder.path().join("out-sounds");
     write(&[&sounds], &to, &["--schema", "audio"], 0);
     assert_eq!(classes(&to), Some(text(&["yes"])));
+}
+
+#[test]
+fn a_link_to_nowhere_or_in_a_circle_costs_itself_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    class_folders(&root, &["a"], 3);
+    let lost = root.join("a/lost.jpg");
+    symlink("nowhere", &lost).unwrap();
+    symlink("nowhere", root.join("a/.hidden")).unwrap();
+    symlink("..", root.join("a/up")).unwrap();
+    symlink(".", root.join("around")).unwrap();
+    let to = folder.path().join("out");
+    for _ in 0..2 {
+        let said = write(&[&root], &to, &[], 0);
+        assert!(
+            said.contains("3 rows, 1 classes")
+                && said.contains("2 bad samples")
+                && said.contains("2 files ignored"),
+            "{said}"
+        );
+    }
+    let bad = fs::read_to_string(to.join("quarantine.jsonl")).unwrap();
+    for (name, reason) in [
+        ("a/lost.jpg", "a link that cannot be followed: No such file"),
+        ("a/up", "a link to a folder above it"),
+    ] {
+        let mut lines = bad.lines();
+        assert!(
+            lines.any(|line| line.contains(name) && line.contains(reason)),
+            "{bad}"
+        );
+    }
+    fs::remove_file(&lost).unwrap();
+    fs::write(&lost, corpus::jpeg(9)).unwrap();
+    let error = write(&[&root], &to, &[], 2);
+    assert!(error.contains("another source"), "{error}");
+
+    // A text holds many samples.
+    let texts = folder.path().join("texts");
+    put(&texts.join("a.txt"), "A text.\n");
+    symlink(".", texts.join("around")).unwrap();
+    symlink("nowhere", texts.join("b.txt")).unwrap();
+    let to = folder.path().join("out-texts");
+    let error = write(&[&texts], &to, &["--schema", "text"], 1);
+    assert!(error.contains("b.txt: a link that cannot"), "{error}");
+    fs::remove_file(texts.join("b.txt")).unwrap();
+    write(&[&texts], &to, &["--schema", "text"], 0);
+    assert_eq!(n_rows(&to), 1);
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::columnar::Columnar;
 use super::files::{Files, ORDER_SEED};
-use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk};
+use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use super::manifest;
 use super::names::{ends_in, first_word_split, is_compressed, name_of, split_of, split_of_text};
 use super::parts::{Parts, half_split, n_different};
@@ -291,7 +291,14 @@ impl Look<'_> {
         let ends = [&TEXTS[..], &COLUMNAR].concat();
         let mut sorted = Sorted::default();
         for file in walk(root) {
-            let (_, path, _) = file?;
+            let (_, path, bytes) = file?;
+            // A text holds many samples: it is not passed over as a picture is.
+            if bytes.is_none() && ends_in(&path, &ends) {
+                return Err(Error::Source {
+                    reason: format!("{}; mend or remove it", why_no_file(&path)),
+                    path,
+                });
+            }
             sorted.add(path, &ends);
         }
         sorted.refuse_compressed(root)?;

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
-use super::folder::walk;
+use super::folder::{walk, why_no_file};
 use super::labels::RawLabel;
 use super::names::{ends_in, is_hidden};
 use super::recipe::Modality;
@@ -50,7 +50,7 @@ pub(crate) struct Files {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     name_end: usize,
-    /// Size of the file; none where a list names it and it is not there.
+    /// Size of the file; none where there is none: a list names it, or a link leads nowhere.
     bytes: Option<u64>,
     /// Where in the file it begins, if it is a part of a file.
     offset: Option<u64>,
@@ -98,7 +98,7 @@ impl Files {
             if is_hidden(path.file_name().unwrap_or_default()) {
                 self.ignored += 1;
             } else {
-                self.push_found(&name, &path, Some(bytes));
+                self.push_found(&name, &path, bytes);
             }
         }
         self.settle_classes()
@@ -113,7 +113,7 @@ impl Files {
             } else if ends_in(&path, &RECORDINGS)
                 && !is_hidden(path.file_name().unwrap_or_default())
             {
-                self.push_found(&name, &path, Some(bytes));
+                self.push_found(&name, &path, bytes);
             } else {
                 self.ignored += 1;
             }
@@ -241,9 +241,7 @@ impl Files {
         let body = match (entry.bytes, entry.offset) {
             (Some(bytes), None) => Body::File(path, bytes),
             (Some(bytes), Some(offset)) => Body::Slice(path, offset, bytes),
-            (None, _) => Body::Bad(SampleError::Unsupported(
-                "the list names this file, and it is not there".to_owned(),
-            )),
+            (None, _) => Body::Bad(SampleError::Unsupported(why_no_file(&path))),
         };
         RawSample {
             place,
