@@ -218,3 +218,36 @@ fn a_link_to_nowhere_or_in_a_circle_costs_itself_alone() {
     write(&[&texts], &to, &["--schema", "text"], 0);
     assert_eq!(n_rows(&to), 1);
 }
+
+#[test]
+fn a_forgotten_schema_is_suggested_and_the_corrected_command_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let sounds = folder.path().join("sounds");
+    for i in 1..4 {
+        put(
+            &sounds.join(format!("yes/{i}.wav")),
+            corpus::wav(i, 16_000, 100),
+        );
+    }
+    let to = folder.path().join("out");
+    let error = write(&[&sounds], &to, &[], 1);
+    assert!(
+        error.contains("none of its 3 samples is good; the first is")
+            && error.contains(".wav: unsupported")
+            && error.contains("try --schema audio"),
+        "{error}"
+    );
+    write(&[&sounds], &to, &["--schema", "audio"], 0);
+    assert_eq!(n_rows(&to), 3);
+    assert!(!to.join("quarantine.jsonl").exists());
+    let error = write(&[&sounds], &to, &[], 2);
+    assert!(error.contains("another schema"), "{error}");
+
+    let pictures = folder.path().join("pictures");
+    class_folders(&pictures, &["a"], 1);
+    let error = write(&[&pictures], &to, &["--schema", "audio"], 1);
+    assert!(
+        error.contains("no samples") && error.contains("try --schema image"),
+        "{error}"
+    );
+}

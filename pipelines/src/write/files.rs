@@ -13,7 +13,7 @@ use std::{fs, ops::ControlFlow};
 
 use super::folder::{walk, why_no_file};
 use super::labels::RawLabel;
-use super::names::{ends_in, is_hidden};
+use super::names::{RECORDINGS, ends_in, is_hidden};
 use super::recipe::Modality;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
 use super::speech::{self, Transcripts};
@@ -22,10 +22,6 @@ use crate::{Error, Result, SampleError};
 
 /// Seed of the order in which files are written: part of what makes a set the same set.
 pub(crate) const ORDER_SEED: u64 = 0x5eed_0f54_a4d5;
-
-const RECORDINGS: [&str; 10] = [
-    ".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wave",
-];
 
 /// The files of one folder or list.
 #[derive(Debug, Default)]

@@ -50,8 +50,11 @@ use understudy_schemas::Vocabulary;
 
 use self::discover::{ColumnMap, discover};
 use self::files::ORDER_SEED;
+use self::folder::walk;
 use self::labels::{Labels, SeenLabels};
+use self::names::modality_of;
 use self::pack::Packer;
+use self::recipe::Modality;
 pub use self::recipe::{AudioRecipe, Break, Check, Encode, ImageRecipe, Recipe, TokenRecipe};
 use self::resume::{BadSamples, Job, Notes, QUARANTINE_NAME, State};
 use self::set::SetWriter;
@@ -169,10 +172,7 @@ pub fn write(
             source.survey(&mut survey)?;
         }
         if survey.samples == 0 {
-            return Err(Error::Source {
-                path: sources[0].path().to_owned(),
-                reason: "no samples in it; fill it or move it away".to_owned(),
-            });
+            return Err(no_samples(sources[0].path(), &options.recipe));
         }
         parts.push(Part {
             folder,
@@ -279,15 +279,7 @@ fn write_set(
             let manifest = set.manifest(labels);
             if manifest.rows == 0 {
                 notes.send_quarantine()?;
-                let reason = format!(
-                    "none of its {} samples is good; {} says why",
-                    part.survey.samples,
-                    notes.set().url_of(QUARANTINE_NAME)
-                );
-                return Err(Error::Source {
-                    path: options.sources[0].clone(),
-                    reason,
-                });
+                return Err(no_good_sample(part, &notes, &options.recipe)?);
             }
             let quarantined = set.bad.count;
             set.bad.finish()?;
@@ -299,6 +291,42 @@ fn write_set(
         resumed_from,
         ..part.report(&manifest, quarantined, start, end)
     })
+}
+
+fn no_samples(path: &Path, recipe: &Recipe) -> Error {
+    let others = walk(path)
+        .flatten()
+        .map(|(_, path, _)| schema_suggestion(&path, recipe))
+        .find(|suggestion| !suggestion.is_empty());
+    Error::Source {
+        path: path.to_owned(),
+        reason: format!(
+            "no samples in it; fill it or move it away{}",
+            others.unwrap_or_default()
+        ),
+    }
+}
+
+fn no_good_sample(part: &Part, notes: &Notes, recipe: &Recipe) -> Result<Error> {
+    let (place, reason) = BadSamples::first(notes.quarantine_path())?.unwrap_or_default();
+    Ok(Error::Source {
+        path: part.sources[0].path().to_owned(),
+        reason: format!(
+            "none of its {} samples is good; the first is {place}: {reason}; {} lists all{}",
+            part.survey.samples,
+            notes.set().url_of(QUARANTINE_NAME),
+            schema_suggestion(Path::new(&place), recipe)
+        ),
+    })
+}
+
+/// What to try where a file's name tells of another schema than the one that is written.
+fn schema_suggestion(path: &Path, recipe: &Recipe) -> &'static str {
+    match modality_of(path) {
+        Some(Modality::Image) if recipe.modality() != Modality::Image => "; try --schema image",
+        Some(Modality::Audio) if recipe.modality() != Modality::Audio => "; try --schema audio",
+        _ => "",
+    }
 }
 
 /// The tokenizer of a token set, and what its files say of it.

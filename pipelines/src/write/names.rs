@@ -3,6 +3,16 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::recipe::Modality;
+
+/// How names of recordings end.
+pub(crate) const RECORDINGS: [&str; 10] = [
+    ".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wave",
+];
+/// How names of pictures end, of most: they are told by their bytes.
+const PICTURES: [&str; 8] = [
+    ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+];
 /// Files of these names tell about a corpus and are no part of it.
 const NOTES: [&str; 4] = ["README", "LICENSE", "COPYING", "ATTRIBUTION"];
 const COMPRESSED: [&str; 6] = [".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip"];
@@ -20,6 +30,17 @@ pub(crate) fn is_hidden(name: &OsStr) -> bool {
 pub(crate) fn ends_in(path: &Path, ends: &[&str]) -> bool {
     let name = name_of(path).to_lowercase();
     ends.iter().any(|end| name.ends_with(end))
+}
+
+/// What a file holds, by its name, if that tells.
+pub(crate) fn modality_of(path: &Path) -> Option<Modality> {
+    if ends_in(path, &RECORDINGS) {
+        Some(Modality::Audio)
+    } else if ends_in(path, &PICTURES) {
+        Some(Modality::Image)
+    } else {
+        None
+    }
 }
 
 pub(crate) fn is_note(path: &Path) -> bool {
