@@ -251,3 +251,25 @@ fn a_forgotten_schema_is_suggested_and_the_corrected_command_goes_on() {
         "{error}"
     );
 }
+
+#[test]
+fn an_unfinished_set_is_no_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, sets) = (folder.path().join("in"), folder.path().join("sets"));
+    for part in ["train", "val"] {
+        class_folders(&root.join(part), &["a"], 1);
+    }
+    write(&[&root], &sets, &[], 0);
+    let to = folder.path().join("out");
+    write(&[&sets], &to, &[], 0);
+    let half = sets.join("val");
+    fs::remove_file(half.join(MANIFEST_NAME)).unwrap();
+    let to = folder.path().join("half");
+    for source in [&sets, &half] {
+        let error = write(&[source], &to, &[], 1);
+        assert!(
+            error.contains("val: a set whose writing is not finished"),
+            "{error}"
+        );
+    }
+}

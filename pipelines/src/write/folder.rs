@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use super::names::{ends_in, is_compressed, is_hidden, is_note, name_of};
+use super::resume::JOB_PATH;
+use crate::shard::MANIFEST_NAME;
 use crate::{Error, Result};
 
 /// Ends of names of files that hold many samples.
@@ -86,8 +88,17 @@ pub(super) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf
     Ok(())
 }
 
-/// Folders and files of a folder, sorted, without hidden ones.
+/// Folders and files of a folder, sorted, without hidden ones. Refuses a set whose writing is not
+/// finished, as readers do: nothing tells that the rest is missing.
 pub(super) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    if path.join(JOB_PATH).exists() && !path.join(MANIFEST_NAME).exists() {
+        return Err(Error::Source {
+            path: path.to_owned(),
+            reason: "a set whose writing is not finished: give the `shards write` command that \
+                     began it again"
+                .to_owned(),
+        });
+    }
     let io = |source| Error::Io {
         path: path.to_owned(),
         source,
