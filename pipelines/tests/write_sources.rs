@@ -273,3 +273,20 @@ fn an_unfinished_set_is_no_source() {
         );
     }
 }
+
+#[test]
+fn a_quality_needs_pictures_that_are_encoded_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    class_folders(&root, &["a"], 1);
+    let to = folder.path().join("out");
+    for keep in [&[][..], &["--encode", "keep"]] {
+        let options = [&["--quality", "50"], keep].concat();
+        let error = write(&[&root], &to, &options, 2);
+        assert!(
+            error.contains("--quality: an option of --resize-short and --encode jpeg"),
+            "{error}"
+        );
+    }
+    write(&[&root], &to, &["--quality", "50", "--encode", "jpeg"], 0);
+}

@@ -237,6 +237,7 @@ impl Args {
             SchemaName::Audio => (false, false),
             SchemaName::Text => (false, true),
         };
+        let encodes = self.resize_short.is_some() || matches!(self.encode, Some(EncodeName::Jpeg));
         let tokens = text && self.tokenizer.is_some();
         let given = [
             (
@@ -246,6 +247,11 @@ impl Args {
             ),
             (self.quality.is_some() && !image, "--quality", "pictures"),
             (self.encode.is_some() && !image, "--encode", "pictures"),
+            (
+                self.quality.is_some() && image && !encodes,
+                "--quality",
+                "--resize-short and --encode jpeg",
+            ),
             (
                 self.check.is_some() && text,
                 "--check",
