@@ -6,6 +6,7 @@ mod corpus;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use corpus::{class_folders, put, run, shards, text};
 use understudy_pipelines::shard::{MANIFEST_NAME, Manifest};
@@ -289,4 +290,36 @@ fn a_quality_needs_pictures_that_are_encoded_anew() {
         );
     }
     write(&[&root], &to, &["--quality", "50", "--encode", "jpeg"], 0);
+}
+
+#[test]
+fn what_is_said_to_do_next_can_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    class_folders(&root.join("train"), &["a"], 1);
+    class_folders(&root.join("val"), &["a"], 1);
+    let to = folder.path().join("it's a $set %\u{e9}");
+    let said = write(&[&root], &to, &[], 0);
+    let next = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("  shards verify "));
+    let next: Vec<_> = next.collect();
+    assert_eq!(next.len(), 2, "{said}");
+    for set in next {
+        let mut shell = Command::new("sh");
+        let verify = format!("\"$SHARDS\" verify {set}");
+        run(
+            shell
+                .env("SHARDS", shards("").get_program())
+                .args(["-c", &verify]),
+            0,
+        );
+    }
+    let plain = folder.path().join("out");
+    let said = write(&[&root], &plain, &[], 0);
+    let sets = format!(
+        "--set data.train={0}/train --set data.val={0}/val",
+        plain.display()
+    );
+    assert!(said.contains(&sets), "{said}");
 }

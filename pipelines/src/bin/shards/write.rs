@@ -380,13 +380,25 @@ fn print_next(reports: &[Report], to: &str) {
     };
     say("next:");
     for report in reports {
-        say(&format!("  shards verify {}", report.set));
+        say(&format!("  shards verify {}", quoted(&report.set)));
     }
-    let train = named("train").unwrap_or_else(|| to.to_owned());
-    let val = named("val").map_or(String::new(), |set| format!(" --set data.val={set}"));
+    let train = quoted(&named("train").unwrap_or_else(|| to.to_owned()));
+    let val = named("val").map_or(String::new(), |set| {
+        format!(" --set data.val={}", quoted(&set))
+    });
     say(&format!(
         "  understudy train CONFIG --set data.train={train}{val}"
     ));
+}
+
+/// A name as a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if name.chars().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
 }
 
 fn is_full(error: &std::io::Error) -> bool {
