@@ -323,3 +323,40 @@ fn what_is_said_to_do_next_can_be_done() {
     );
     assert!(said.contains(&sets), "{said}");
 }
+
+#[test]
+fn folders_that_a_shell_names_one_by_one_are_said_to_have_no_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("pics");
+    class_folders(&root, &["cat", "dog"], 1);
+    let to = folder.path().join("out");
+    let said = write(&[&root.join("cat"), &root.join("dog")], &to, &[], 0);
+    let hint = format!(
+        "no labels: folders of files alone have none; name {}",
+        root.display()
+    );
+    assert!(said.contains(&hint), "{said}");
+    assert_eq!(classes(&to), None);
+
+    let speech = folder.path().join("speech");
+    for name in ["train-clean-100", "train-clean-360"] {
+        put(
+            &speech.join(name).join("1/2/1-2-0.wav"),
+            corpus::wav(1, 16_000, 100),
+        );
+        put(
+            &speech.join(name).join("1/2/1-2.trans.txt"),
+            "1-2-0 WORDS\n",
+        );
+    }
+    let sources = [
+        speech.join("train-clean-100"),
+        speech.join("train-clean-360"),
+    ];
+    let to = folder.path().join("out-speech");
+    let said = write(&[&sources[0], &sources[1]], &to, &["--schema", "audio"], 0);
+    assert!(
+        said.contains("2 rows") && !said.contains("no labels"),
+        "{said}"
+    );
+}

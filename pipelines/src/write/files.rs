@@ -38,6 +38,8 @@ pub(crate) struct Files {
     facts: Vec<(RawLabel, Facts)>,
     /// Class folders, sorted; empty where there are none.
     classes: Vec<String>,
+    /// A folder of files alone, of which nothing is known but their names.
+    is_bare: bool,
     /// Positions of entries, in the order in which they are written.
     order: Vec<u32>,
     ignored: u64,
@@ -63,6 +65,16 @@ impl Files {
             Modality::Audio => this.list_recordings()?,
             Modality::Image | Modality::Text => this.list_all()?,
         }
+        let is_unknown = |facts: &Facts| {
+            !matches!(
+                facts,
+                Facts::Speech {
+                    transcript: Some(_),
+                    ..
+                }
+            )
+        };
+        this.is_bare = this.classes.is_empty() && this.facts.iter().all(|(_, f)| is_unknown(f));
         this.shuffle();
         Ok(this)
     }
@@ -212,6 +224,7 @@ impl Files {
         }
         survey.samples += self.entries.len() as u64;
         survey.ignored += self.ignored;
+        survey.bare_folders += u64::from(self.is_bare);
     }
 
     pub(crate) fn read(&self, skip: u64, sink: Sink) -> ControlFlow<(), u64> {

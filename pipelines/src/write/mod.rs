@@ -118,6 +118,8 @@ pub struct Report {
     pub quarantined: u64,
     /// Files of the source that are no samples; those that lie beside all sets count with the first.
     pub ignored: u64,
+    /// Folders of files alone among the sources: their samples have neither labels nor transcripts.
+    pub bare_folders: u64,
     /// Samples that an earlier run had done.
     pub resumed_from: u64,
     /// Time that this run took.
@@ -374,6 +376,7 @@ impl Part {
             classes: manifest.classes.clone(),
             quarantined,
             ignored: self.survey.ignored,
+            bare_folders: self.survey.bare_folders,
             resumed_from: 0,
             took: start.elapsed(),
             end,

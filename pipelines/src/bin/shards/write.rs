@@ -157,6 +157,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     for report in &reports {
         print(report);
+        if report.bare_folders > 1 {
+            print_bare(&args.sources);
+        }
     }
     let interrupted = reports.iter().any(|report| report.end == End::Interrupted);
     if interrupted {
@@ -369,6 +372,23 @@ fn print(report: &Report) {
             report.ignored
         ));
     }
+}
+
+/// Folders that are named one by one, as `pictures/*` does, are no classes.
+fn print_bare(sources: &[PathBuf]) {
+    let parent = sources[0].parent().filter(|parent| {
+        let is_in_it = |source: &PathBuf| source.parent() == Some(*parent);
+        sources.iter().all(is_in_it)
+    });
+    let parent = match parent {
+        Some(parent) if parent.as_os_str().is_empty() => ".".to_owned(),
+        Some(parent) => quoted(&parent.display().to_string()),
+        None => "a folder that holds them".to_owned(),
+    };
+    say(&format!(
+        "  no labels: folders of files alone have none; name {parent} as the source, and each \
+         becomes a class"
+    ));
 }
 
 fn print_next(reports: &[Report], to: &str) {
