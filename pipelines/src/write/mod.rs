@@ -122,6 +122,8 @@ pub struct Report {
     pub bare_folders: u64,
     /// Samples that an earlier run had done.
     pub resumed_from: u64,
+    /// Of token sets that this run worked on: the share of the blocks' tokens that are no padding.
+    pub fill: Option<f64>,
     /// Time that this run took.
     pub took: Duration,
     /// How it ended.
@@ -274,8 +276,11 @@ fn write_set(
         progress(set.progress());
         Ok(())
     })?;
-    let (manifest, quarantined, end) = match flow {
-        ControlFlow::Break(()) => (set.manifest(labels), set.bad.count, End::Interrupted),
+    let (manifest, fill, quarantined, end) = match flow {
+        ControlFlow::Break(()) => {
+            let (manifest, bad) = (set.manifest(labels), set.bad.count);
+            (manifest, set.fill(), bad, End::Interrupted)
+        }
         ControlFlow::Continue(()) => {
             set.finish()?;
             let manifest = set.manifest(labels);
@@ -283,14 +288,15 @@ fn write_set(
                 notes.send_quarantine()?;
                 return Err(no_good_sample(part, &notes, &options.recipe)?);
             }
-            let quarantined = set.bad.count;
+            let (fill, quarantined) = (set.fill(), set.bad.count);
             set.bad.finish()?;
             notes.finish(&manifest)?;
-            (manifest, quarantined, End::Written)
+            (manifest, fill, quarantined, End::Written)
         }
     };
     Ok(Report {
         resumed_from,
+        fill,
         ..part.report(&manifest, quarantined, start, end)
     })
 }
@@ -378,6 +384,7 @@ impl Part {
             ignored: self.survey.ignored,
             bare_folders: self.survey.bare_folders,
             resumed_from: 0,
+            fill: None,
             took: start.elapsed(),
             end,
         }

@@ -80,6 +80,9 @@ pub(crate) struct Note {
     /// Rows that this shard has of the sample `next_sample`, which goes on in the next shard.
     #[serde(default)]
     pub(crate) rows_of_next: usize,
+    /// Tokens of the shard's blocks, without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<u64>,
     pub(crate) shard: ManifestShard,
 }
 

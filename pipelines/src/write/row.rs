@@ -65,6 +65,14 @@ impl Row {
         };
         n as u64
     }
+
+    /// Tokens of a block, without padding.
+    pub(crate) fn n_tokens(&self) -> Option<u64> {
+        match self {
+            Self::Tokens { n_tokens, .. } => Some(u64::from(*n_tokens)),
+            Self::Image { .. } | Self::Audio { .. } | Self::Text { .. } => None,
+        }
+    }
 }
 
 /// What a good sample gives.

@@ -157,6 +157,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     for report in &reports {
         print(report);
+        if let Some(fill) = report.fill {
+            args.print_fill(fill);
+        }
         if report.bare_folders > 1 {
             print_bare(&args.sources);
         }
@@ -231,6 +234,19 @@ impl Args {
                 },
             }),
         }
+    }
+
+    fn print_fill(&self, fill: f64) {
+        let stays_in_documents = !matches!(self.break_at, Some(BreakName::None));
+        let advice = if fill < 0.5 && stays_in_documents {
+            "; --break none fills them, across the ends of documents"
+        } else {
+            ""
+        };
+        let percent = 100.0 * fill;
+        say(&format!(
+            "  blocks are {percent:.0} % full, the rest is padding{advice}"
+        ));
     }
 
     /// Options of another schema than the one that is written.
