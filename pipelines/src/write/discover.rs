@@ -11,7 +11,7 @@ use super::files::{Files, ORDER_SEED};
 use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use super::manifest;
 use super::names::{ends_in, first_word_split, is_compressed, name_of, split_of, split_of_text};
-use super::parts::{Parts, half_split, n_different};
+use super::parts::{Parts, half_split, holder_of_parts, parts_of_sources, split_of_folder};
 use super::recipe::Modality;
 use super::source::Source;
 use super::speech;
@@ -43,7 +43,7 @@ pub(crate) fn discover(
         columns,
         ignored: Cell::new(0),
     };
-    let parts = look.parts_of_sources(paths)?;
+    let parts = parts_of_sources(paths, modality)?;
     let mut sets = Sets::new();
     for (i, path) in paths.iter().enumerate() {
         for (set, sources) in look.path(path)? {
@@ -94,7 +94,7 @@ impl Look<'_> {
         {
             return Ok(sets);
         }
-        match Parts::of(&folders, |folder| self.split_of_folder(folder)) {
+        match Parts::of(&folders, |folder| split_of_folder(folder, self.modality)) {
             Parts::All(names) => {
                 self.ignore(files.len());
                 let mut sets = Sets::new();
@@ -106,24 +106,6 @@ impl Look<'_> {
             }
             Parts::Some { named, other, .. } => Err(half_split(path, named, other)),
             Parts::None => self.parts_further_down(path, &folders, &files),
-        }
-    }
-
-    /// Several sources that are different parts, `train.txt valid.txt`, are as many sets.
-    fn parts_of_sources(&self, paths: &[PathBuf]) -> Result<Option<Vec<&'static str>>> {
-        let split = |path: &Path| match self.modality {
-            _ if path.is_dir() => self.split_of_folder(path),
-            Modality::Text => split_of_text(path),
-            Modality::Image | Modality::Audio => first_word_split(path),
-        };
-        match Parts::of(paths, split) {
-            Parts::All(names) if n_different(names.iter().copied()) > 1 => Ok(Some(names)),
-            Parts::Some {
-                n_parts: 2..,
-                named,
-                other,
-            } => Err(half_split(other, named, other)),
-            _ => Ok(None),
         }
     }
 
@@ -141,7 +123,7 @@ impl Look<'_> {
         };
         let is_alone = folders.len() == 1 && !files.iter().any(is_read);
         for folder in folders {
-            let Some((holder, n_parts)) = self.holder_of_parts(folder)? else {
+            let Some((holder, n_parts)) = holder_of_parts(folder, self.modality)? else {
                 continue;
             };
             if is_alone {
@@ -158,21 +140,6 @@ impl Look<'_> {
             }
         }
         self.folder(path)
-    }
-
-    /// The folder that holds parts, this one or one in which it is alone, and how many different ones.
-    fn holder_of_parts(&self, folder: &Path) -> Result<Option<(PathBuf, usize)>> {
-        let (folders, files) = list(folder)?;
-        let lists = files
-            .iter()
-            .filter(|file| self.modality == Modality::Audio && ends_in(file, &[".tsv"]));
-        let parts = folders.iter().filter_map(|f| self.split_of_folder(f));
-        let n_parts = n_different(parts.chain(lists.filter_map(|f| first_word_split(f))));
-        match &folders[..] {
-            _ if n_parts > 0 => Ok(Some((folder.to_owned(), n_parts))),
-            [lone] => self.holder_of_parts(lone),
-            _ => Ok(None),
-        }
     }
 
     fn ignore(&self, n_files: usize) {
@@ -363,14 +330,5 @@ impl Look<'_> {
             }
             (Modality::Text, None) => Some(vec![Source::Text(TextFile::open(path, self.columns))]),
         })
-    }
-
-    /// `train`; of speech also `train-clean-100`, as LibriSpeech names its parts.
-    fn split_of_folder(&self, folder: &Path) -> Option<&'static str> {
-        let name = name_of(folder);
-        match self.modality {
-            Modality::Audio => split_of(name.split('-').next().unwrap_or_default()),
-            Modality::Image | Modality::Text => split_of(&name),
-        }
     }
 }

@@ -17,6 +17,7 @@ mod cells;
 mod columnar;
 mod columns;
 mod discover;
+mod empty;
 pub mod features;
 mod files;
 mod folder;
@@ -49,14 +50,12 @@ use std::time::{Duration, Instant};
 use understudy_schemas::Vocabulary;
 
 use self::discover::{ColumnMap, discover};
+use self::empty::{no_good_sample, no_samples};
 use self::files::ORDER_SEED;
-use self::folder::walk;
 use self::labels::{Labels, SeenLabels};
-use self::names::modality_of;
 use self::pack::Packer;
-use self::recipe::Modality;
 pub use self::recipe::{AudioRecipe, Break, Check, Encode, ImageRecipe, Recipe, TokenRecipe};
-use self::resume::{BadSamples, Job, Notes, QUARANTINE_NAME, State};
+use self::resume::{BadSamples, Job, Notes, State};
 use self::set::SetWriter;
 use self::source::{Source, Survey};
 use self::stream::{Work, stream};
@@ -299,42 +298,6 @@ fn write_set(
         fill,
         ..part.report(&manifest, quarantined, start, end)
     })
-}
-
-fn no_samples(path: &Path, recipe: &Recipe) -> Error {
-    let others = walk(path)
-        .flatten()
-        .map(|(_, path, _)| schema_suggestion(&path, recipe))
-        .find(|suggestion| !suggestion.is_empty());
-    Error::Source {
-        path: path.to_owned(),
-        reason: format!(
-            "no samples in it; fill it or move it away{}",
-            others.unwrap_or_default()
-        ),
-    }
-}
-
-fn no_good_sample(part: &Part, notes: &Notes, recipe: &Recipe) -> Result<Error> {
-    let (place, reason) = BadSamples::first(notes.quarantine_path())?.unwrap_or_default();
-    Ok(Error::Source {
-        path: part.sources[0].path().to_owned(),
-        reason: format!(
-            "none of its {} samples is good; the first is {place}: {reason}; {} lists all{}",
-            part.survey.samples,
-            notes.set().url_of(QUARANTINE_NAME),
-            schema_suggestion(Path::new(&place), recipe)
-        ),
-    })
-}
-
-/// What to try where a file's name tells of another schema than the one that is written.
-fn schema_suggestion(path: &Path, recipe: &Recipe) -> &'static str {
-    match modality_of(path) {
-        Some(Modality::Image) if recipe.modality() != Modality::Image => "; try --schema image",
-        Some(Modality::Audio) if recipe.modality() != Modality::Audio => "; try --schema audio",
-        _ => "",
-    }
 }
 
 /// The tokenizer of a token set, and what its files say of it.
