@@ -223,6 +223,7 @@ fn pictures_are_resized_and_encoded_only_when_asked() {
     let root = folder.path().join("in");
     fs::create_dir_all(root.join("a")).unwrap();
     fs::write(root.join("a/big.png"), png(64, 48)).unwrap();
+    fs::write(root.join("a/big.jpg"), png(64, 48)).unwrap();
     fs::write(root.join("a/small.png"), png(20, 16)).unwrap();
     let to = folder.path().join("resized");
     run(
@@ -235,17 +236,12 @@ fn pictures_are_resized_and_encoded_only_when_asked() {
     );
     let mut resized = rows(&to);
     resized.sort_by(|a, b| a.path.cmp(&b.path));
+    for (row, name) in resized.iter().zip(["a/big.jpg", "a/big.png"]) {
+        assert_eq!((row.path.as_str(), row.width, row.height), (name, 32, 24));
+        assert!(row.bytes.starts_with(&[0xff, 0xd8]));
+    }
     assert_eq!(
-        (
-            resized[0].path.as_str(),
-            resized[0].width,
-            resized[0].height
-        ),
-        ("a/big.jpg", 32, 24)
-    );
-    assert!(resized[0].bytes.starts_with(&[0xff, 0xd8]));
-    assert_eq!(
-        resized[1].bytes,
+        resized[2].bytes,
         png(20, 16),
         "a small one stays as it came"
     );
@@ -262,7 +258,7 @@ fn pictures_are_resized_and_encoded_only_when_asked() {
     assert!(
         rows(&to)
             .iter()
-            .all(|row| row.path.contains(".jpg") && row.bytes[0] == 0xff)
+            .all(|row| row.bytes.starts_with(&[0xff, 0xd8]))
     );
 }
 
@@ -460,16 +456,6 @@ fn sources_that_cannot_serve_are_named() {
     );
     assert!(error.contains("no member ends in .kind"), "{error}");
 
-    let link = root.join("a/gone.jpg");
-    std::os::unix::fs::symlink("nowhere", &link).unwrap();
-    let error = run(shards("write").arg(&root).arg("--to").arg(&to), 1);
-    assert!(
-        error.contains("gone.jpg") && error.contains("remove it"),
-        "{error}"
-    );
-    fs::rename(&link, root.join("a/.gone")).unwrap();
-    let hidden = folder.path().join("hidden");
-    run(shards("write").arg(&root).arg("--to").arg(&hidden), 0);
     let error = run(
         shards("write").arg(&root).args(["--to", "s3://bucket/x"]),
         2,

@@ -59,6 +59,23 @@ assert next(iter(stream))['image'].size == (24, 18)
     read_by_datasets(script, &to);
 }
 
+/// A picture that is resized becomes a JPEG, whatever its name says.
+#[test]
+fn hugging_face_datasets_tells_pictures_by_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, to) = (folder.path().join("in"), folder.path().join("out"));
+    corpus::put(&root.join("a.png"), corpus::png(64, 48));
+    let mut write = shards("write");
+    write.arg(&root).arg("--to").arg(&to);
+    run(write.args(["--resize-short", "24"]), 0);
+    let script = "
+whole = datasets.load_dataset('parquet', data_files=sys.argv[1] + '/*.parquet')['train']
+assert whole[0]['image'].size == (32, 24) and whole[0]['image'].format == 'JPEG', whole[0]
+assert whole.cast_column('image', datasets.Image(decode=False))[0]['image']['path'] == 'a.png'
+";
+    read_by_datasets(script, &to);
+}
+
 #[test]
 fn hugging_face_datasets_reads_recordings_undecoded() {
     let folder = tempfile::tempdir().unwrap();

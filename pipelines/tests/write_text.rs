@@ -361,17 +361,18 @@ fn documents_are_packed_into_blocks() {
     let source = folder.path().join("a.txt");
     put(&source, " ab \ncde\n\nf\n\nghijklmnopqr\n");
     let by_document = folder.path().join("document");
-    run(
-        &mut tokenised(&source, &vocabulary, &by_document, &["--block-tokens", "8"]),
-        0,
-    );
+    let mut command = tokenised(&source, &vocabulary, &by_document, &["--block-tokens", "8"]);
+    let said = run(&mut command, 0);
+    assert!(said.contains("blocks are 81 % full"), "{said}");
+    assert!(!said.contains("--break none"), "{said}");
     assert_eq!(
         words(&blocks(&by_document, 8)),
         ["ab$cde$", "f$", "ghijklm", "nopqr$"]
     );
     let stream = folder.path().join("stream");
     let options = ["--block-tokens", "8", "--break", "none"];
-    run(&mut tokenised(&source, &vocabulary, &stream, &options), 0);
+    let said = run(&mut tokenised(&source, &vocabulary, &stream, &options), 0);
+    assert!(said.contains("blocks are 91 % full"), "{said}");
     assert_eq!(
         words(&blocks(&stream, 8)),
         ["ab$cde$", "$f$$ghi", "jklmnop", "qr$$"]
@@ -384,6 +385,14 @@ fn documents_are_packed_into_blocks() {
     let options = ["--block-tokens", "16", "--break", "none"];
     let error = run(&mut tokenised(&source, &vocabulary, &stream, &options), 2);
     assert!(error.contains("another --block-tokens"), "{error}");
+
+    // Few lines to a document.
+    let to = folder.path().join("padded");
+    let said = run(&mut tokenised(&source, &vocabulary, &to, &[]), 0);
+    assert!(
+        said.contains("blocks are 2 % full") && said.contains("--break none fills them"),
+        "{said}"
+    );
 
     // Labels are no business of blocks.
     let labelled = folder.path().join("a.jsonl");

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::columnar::Columnar;
 use super::files::{Files, ORDER_SEED};
-use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk};
+use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use super::manifest;
 use super::names::{ends_in, first_word_split, is_compressed, name_of, split_of, split_of_text};
+use super::parts::{Parts, half_split, holder_of_parts, parts_of_sources, split_of_folder};
 use super::recipe::Modality;
 use super::source::Source;
 use super::speech;
@@ -42,9 +43,11 @@ pub(crate) fn discover(
         columns,
         ignored: Cell::new(0),
     };
+    let parts = parts_of_sources(paths, modality)?;
     let mut sets = Sets::new();
-    for path in paths {
+    for (i, path) in paths.iter().enumerate() {
         for (set, sources) in look.path(path)? {
+            let set = set.or_else(|| Some(parts.as_ref()?[i]));
             sets.entry(set).or_default().extend(sources);
         }
     }
@@ -91,40 +94,56 @@ impl Look<'_> {
         {
             return Ok(sets);
         }
-        let split_names: Option<Vec<_>> = folders.iter().map(|f| self.split_of_folder(f)).collect();
-        let Some(names) = split_names.filter(|names| !names.is_empty()) else {
-            self.refuse_half_split(path, &folders)?;
-            return self.folder(path);
-        };
-        self.ignore(files.len());
-        let mut sets = Sets::new();
-        for (folder, name) in folders.iter().zip(names) {
-            let sources = self.folder(folder)?.into_values().flatten();
-            sets.entry(Some(name)).or_default().extend(sources);
+        match Parts::of(&folders, |folder| split_of_folder(folder, self.modality)) {
+            Parts::All(names) => {
+                self.ignore(files.len());
+                let mut sets = Sets::new();
+                for (folder, name) in folders.iter().zip(names) {
+                    let sources = self.folder(folder)?.into_values().flatten();
+                    sets.entry(Some(name)).or_default().extend(sources);
+                }
+                Ok(sets)
+            }
+            Parts::Some { named, other, .. } => Err(half_split(path, named, other)),
+            Parts::None => self.parts_further_down(path, &folders, &files),
         }
-        Ok(sets)
+    }
+
+    /// An archive unpacks to a lone folder, which may hold the parts: `dataset/train`. Those of
+    /// several folders would become classes, of which each holds all parts.
+    fn parts_further_down(
+        &self,
+        path: &Path,
+        folders: &[PathBuf],
+        files: &[PathBuf],
+    ) -> Result<Sets> {
+        let is_read = |file: &PathBuf| match self.modality {
+            Modality::Text => ends_in(file, &TEXTS) || ends_in(file, &COLUMNAR),
+            Modality::Image | Modality::Audio => ends_in(file, &SHARDS),
+        };
+        let is_alone = folders.len() == 1 && !files.iter().any(is_read);
+        for folder in folders {
+            let Some((holder, n_parts)) = holder_of_parts(folder, self.modality)? else {
+                continue;
+            };
+            if is_alone {
+                self.ignore(files.len());
+                return self.path(&holder);
+            }
+            if n_parts > 1 {
+                return Err(Error::Source {
+                    path: holder,
+                    reason: "holds the parts of a corpus: name it, and others that you mean, as \
+                             sources of their own"
+                        .to_owned(),
+                });
+            }
+        }
+        self.folder(path)
     }
 
     fn ignore(&self, n_files: usize) {
         self.ignored.set(self.ignored.get() + n_files as u64);
-    }
-
-    /// Folders of which one is named train or val and another is not would all become classes.
-    fn refuse_half_split(&self, path: &Path, folders: &[PathBuf]) -> Result<()> {
-        let is_split = |folder: &&PathBuf| self.split_of_folder(folder).is_some();
-        let (split, other): (Vec<_>, Vec<_>) = folders.iter().partition(is_split);
-        match (split.first(), other.first()) {
-            (Some(split), Some(other)) => Err(Error::Source {
-                path: path.to_owned(),
-                reason: format!(
-                    "`{}` names a part and `{}` does not: name the folders that you mean as \
-                     sources of their own, or move the others away",
-                    name_of(split),
-                    name_of(other)
-                ),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn expected(&self) -> &'static str {
@@ -233,12 +252,20 @@ impl Look<'_> {
         Ok(sets)
     }
 
-    /// All files of texts below a folder. They become several sets only where each names its own.
+    /// All files of texts below a folder: a set for each part if each names its own. A title may
+    /// hold a word such as `train`; parts are told by two of them, or by a name that is nothing else.
     fn text_folder(&self, root: &Path) -> Result<Sets> {
         let ends = [&TEXTS[..], &COLUMNAR].concat();
         let mut sorted = Sorted::default();
         for file in walk(root) {
-            let (_, path, _) = file?;
+            let (_, path, bytes) = file?;
+            // A text holds many samples: it is not passed over as a picture is.
+            if bytes.is_none() && ends_in(&path, &ends) {
+                return Err(Error::Source {
+                    reason: format!("{}; mend or remove it", why_no_file(&path)),
+                    path,
+                });
+            }
             sorted.add(path, &ends);
         }
         sorted.refuse_compressed(root)?;
@@ -250,7 +277,18 @@ impl Look<'_> {
                 reason: format!("no texts in it: none of {}", ends.join(" ")),
             });
         }
-        let splits: Option<Vec<_>> = files.iter().map(|f| split_of_text(f)).collect();
+        let is_a_part = |file: &PathBuf| split_of(&name_of(&file.with_extension(""))).is_some();
+        let splits = match Parts::of(&files, split_of_text) {
+            Parts::All(splits) => Some(splits),
+            Parts::Some {
+                n_parts,
+                named,
+                other,
+            } if n_parts > 1 || files.iter().any(is_a_part) => {
+                return Err(half_split(root, named, other));
+            }
+            Parts::Some { .. } | Parts::None => None,
+        };
         // Authors or chapters in alphabetical order would make row groups of one kind.
         let mut order: Vec<_> = (0..files.len()).collect();
         Rng::for_name(ORDER_SEED, Purpose::Order, "texts").shuffle(&mut order);
@@ -292,14 +330,5 @@ impl Look<'_> {
             }
             (Modality::Text, None) => Some(vec![Source::Text(TextFile::open(path, self.columns))]),
         })
-    }
-
-    /// `train`; of speech also `train-clean-100`, as LibriSpeech names its parts.
-    fn split_of_folder(&self, folder: &Path) -> Option<&'static str> {
-        let name = name_of(folder);
-        match self.modality {
-            Modality::Audio => split_of(name.split('-').next().unwrap_or_default()),
-            Modality::Image | Modality::Text => split_of(&name),
-        }
     }
 }

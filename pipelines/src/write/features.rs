@@ -240,6 +240,7 @@ impl FeatureWriter {
             quarantine_bytes: 0,
             carry: Vec::new(),
             rows_of_next: 0,
+            tokens: None,
             shard: open.finish(&shard_name(self.finished.len()))?,
         };
         self.notes.commit(&note)?;

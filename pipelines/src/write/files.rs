@@ -7,13 +7,13 @@
 //! too, unless there are transcripts (`*.trans.txt`): then it is LibriSpeech's tree of speakers.
 //! Names and transcripts are held in memory while a set is written, media never.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
-use super::folder::walk;
+use super::folder::{walk, why_no_file};
 use super::labels::RawLabel;
-use super::names::{ends_in, is_hidden};
+use super::names::{RECORDINGS, ends_in, is_hidden};
 use super::recipe::Modality;
 use super::source::{Body, Facts, RawSample, Sink, Survey};
 use super::speech::{self, Transcripts};
@@ -22,10 +22,6 @@ use crate::{Error, Result, SampleError};
 
 /// Seed of the order in which files are written: part of what makes a set the same set.
 pub(crate) const ORDER_SEED: u64 = 0x5eed_0f54_a4d5;
-
-const RECORDINGS: [&str; 10] = [
-    ".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wave",
-];
 
 /// The files of one folder or list.
 #[derive(Debug, Default)]
@@ -40,8 +36,10 @@ pub(crate) struct Files {
     real_names: HashMap<usize, PathBuf>,
     /// What is known of each entry; empty for pictures.
     facts: Vec<(RawLabel, Facts)>,
-    /// Class folders; empty where there are none.
+    /// Class folders, sorted; empty where there are none.
     classes: Vec<String>,
+    /// A folder of files alone, of which nothing is known but their names.
+    is_bare: bool,
     /// Positions of entries, in the order in which they are written.
     order: Vec<u32>,
     ignored: u64,
@@ -50,7 +48,7 @@ pub(crate) struct Files {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     name_end: usize,
-    /// Size of the file; none where a list names it and it is not there.
+    /// Size of the file; none where there is none: a list names it, or a link leads nowhere.
     bytes: Option<u64>,
     /// Where in the file it begins, if it is a part of a file.
     offset: Option<u64>,
@@ -59,31 +57,24 @@ struct Entry {
 impl Files {
     /// The files below `root`.
     pub(crate) fn folder(root: &Path, modality: Modality) -> Result<Self> {
-        let io = |source| Error::Io {
-            path: root.to_owned(),
-            source,
-        };
         let mut this = Self {
             root: root.to_owned(),
             ..Self::default()
         };
-        for entry in fs::read_dir(root).map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && !is_hidden(name) {
-                // Two names that differ in what is not UTF-8 would become one class.
-                let class = name.to_str().ok_or_else(|| Error::Source {
-                    path: path.clone(),
-                    reason: "a class's name must be UTF-8; rename the folder".to_owned(),
-                })?;
-                this.classes.push(class.to_owned());
-            }
-        }
-        this.classes.sort();
         match modality {
             Modality::Audio => this.list_recordings()?,
             Modality::Image | Modality::Text => this.list_all()?,
         }
+        let is_unknown = |facts: &Facts| {
+            !matches!(
+                facts,
+                Facts::Speech {
+                    transcript: Some(_),
+                    ..
+                }
+            )
+        };
+        this.is_bare = this.classes.is_empty() && this.facts.iter().all(|(_, f)| is_unknown(f));
         this.shuffle();
         Ok(this)
     }
@@ -112,13 +103,13 @@ impl Files {
     fn list_all(&mut self) -> Result<()> {
         for file in walk(&self.root) {
             let (name, path, bytes) = file?;
-            if self.is_sample(&name, &path) {
-                self.push_found(&name, &path, Some(bytes));
-            } else {
+            if is_hidden(path.file_name().unwrap_or_default()) {
                 self.ignored += 1;
+            } else {
+                self.push_found(&name, &path, bytes);
             }
         }
-        Ok(())
+        self.settle_classes()
     }
 
     fn list_recordings(&mut self) -> Result<()> {
@@ -130,26 +121,13 @@ impl Files {
             } else if ends_in(&path, &RECORDINGS)
                 && !is_hidden(path.file_name().unwrap_or_default())
             {
-                self.push_found(&name, &path, Some(bytes));
+                self.push_found(&name, &path, bytes);
             } else {
                 self.ignored += 1;
             }
         }
-        if !transcripts.is_empty() {
-            self.classes.clear();
-        }
-        if !self.classes.is_empty() {
-            let mut kept = Self::default();
-            for i in 0..self.entries.len() {
-                let Entry { bytes, .. } = self.entries[i];
-                if self.name(i).contains('/') {
-                    kept.push_found(self.name(i), self.real_name(i), bytes);
-                } else {
-                    self.ignored += 1;
-                }
-            }
-            (self.names, self.entries) = (kept.names, kept.entries);
-            self.real_names = kept.real_names;
+        if transcripts.is_empty() {
+            self.settle_classes()?;
         }
         for i in 0..self.entries.len() {
             let facts = transcripts.facts(self.name(i));
@@ -158,10 +136,41 @@ impl Files {
         Ok(())
     }
 
-    /// Hidden files are no samples, nor is what lies beside class folders (a list, a licence).
-    fn is_sample(&self, name: &str, path: &Path) -> bool {
-        !is_hidden(path.file_name().unwrap_or_default())
-            && (self.classes.is_empty() || name.contains('/'))
+    /// The folders with samples are the classes, and what lies beside them (a list, a licence) is no
+    /// sample.
+    fn settle_classes(&mut self) -> Result<()> {
+        let mut classes = BTreeSet::new();
+        for i in 0..self.entries.len() {
+            let Some((class, _)) = self.name(i).split_once('/') else {
+                continue;
+            };
+            if !classes.contains(class) {
+                // Two names that differ in what is not UTF-8 would become one class.
+                let real_class = self.real_name(i).iter().next().unwrap_or_default();
+                if real_class != class {
+                    return Err(Error::Source {
+                        path: self.root.join(real_class),
+                        reason: "a class's name must be UTF-8; rename the folder".to_owned(),
+                    });
+                }
+                classes.insert(class.to_owned());
+            }
+        }
+        if classes.is_empty() {
+            return Ok(());
+        }
+        let mut kept = Self::default();
+        for (i, entry) in self.entries.iter().enumerate() {
+            if self.name(i).contains('/') {
+                kept.push_found(self.name(i), self.real_name(i), entry.bytes);
+            } else {
+                self.ignored += 1;
+            }
+        }
+        (self.names, self.entries) = (kept.names, kept.entries);
+        self.real_names = kept.real_names;
+        self.classes = classes.into_iter().collect();
+        Ok(())
     }
 
     /// Adds a file that was found below the root.
@@ -215,6 +224,7 @@ impl Files {
         }
         survey.samples += self.entries.len() as u64;
         survey.ignored += self.ignored;
+        survey.bare_folders += u64::from(self.is_bare);
     }
 
     pub(crate) fn read(&self, skip: u64, sink: Sink) -> ControlFlow<(), u64> {
@@ -240,9 +250,7 @@ impl Files {
         let body = match (entry.bytes, entry.offset) {
             (Some(bytes), None) => Body::File(path, bytes),
             (Some(bytes), Some(offset)) => Body::Slice(path, offset, bytes),
-            (None, _) => Body::Bad(SampleError::Unsupported(
-                "the list names this file, and it is not there".to_owned(),
-            )),
+            (None, _) => Body::Bad(SampleError::Unsupported(why_no_file(&path))),
         };
         RawSample {
             place,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use super::names::{ends_in, is_compressed, is_hidden, is_note, name_of};
+use super::resume::JOB_PATH;
+use crate::shard::MANIFEST_NAME;
 use crate::{Error, Result};
 
 /// Ends of names of files that hold many samples.
@@ -86,31 +88,46 @@ pub(super) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf
     Ok(())
 }
 
-/// Folders and files of a folder, sorted, without hidden ones.
+/// Folders and files of a folder, sorted, without hidden ones. Refuses a set whose writing is not
+/// finished, as readers do: nothing tells that the rest is missing.
 pub(super) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    if path.join(JOB_PATH).exists() && !path.join(MANIFEST_NAME).exists() {
+        return Err(Error::Source {
+            path: path.to_owned(),
+            reason: "a set whose writing is not finished: give the `shards write` command that \
+                     began it again"
+                .to_owned(),
+        });
+    }
     let io = |source| Error::Io {
         path: path.to_owned(),
         source,
     };
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?.path();
-        if is_hidden(entry.file_name().unwrap_or_default()) {
+        let entry = entry.map_err(io)?;
+        if is_hidden(&entry.file_name()) {
             continue;
         }
-        if entry.is_dir() {
-            folders.push(entry);
-        } else {
-            files.push(entry);
-        }
+        // Most entries tell without another question to the disk.
+        let is_folder = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => entry.path().is_dir(),
+        };
+        let kind = if is_folder { &mut folders } else { &mut files };
+        kind.push(entry.path());
     }
     folders.sort();
     files.sort();
     Ok((folders, files))
 }
 
-/// Name relative to the root with `/`, path, and size of each file, sorted within each folder.
-pub(super) fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf, u64)>> + use<> {
+/// A file below a root: its name relative to the root with `/`, its path, and its size. A link that
+/// leads nowhere or in a circle has no size.
+pub(super) type Found = (String, PathBuf, Option<u64>);
+
+/// The files below a root, sorted within each folder.
+pub(super) fn walk(root: &Path) -> impl Iterator<Item = Result<Found>> + use<> {
     let not_hidden =
         |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
     let root = root.to_owned();
@@ -123,25 +140,41 @@ pub(super) fn walk(root: &Path) -> impl Iterator<Item = Result<(String, PathBuf,
         .filter_map(move |entry| file(&root, entry).transpose())
 }
 
-fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<(String, PathBuf, u64)>> {
-    // A link that leads nowhere or in circles, a folder that may not be read.
+fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<Found>> {
+    let found = |path: &Path, bytes| {
+        let relative = path.strip_prefix(root).unwrap_or(path);
+        let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+        Ok(Some((parts.join("/"), path.to_owned(), bytes)))
+    };
+    // A folder that may not be read, say: who knows how much lies in it.
     let fault = |error: walkdir::Error| Error::Source {
         path: error.path().unwrap_or(root).to_owned(),
-        reason: match error.into_io_error() {
-            Some(source) => format!("{source}; mend or remove it"),
-            None => "a link to a folder above it; remove it".to_owned(),
+        reason: format!("{error}; mend or remove it"),
+    };
+    match entry {
+        Ok(entry) if entry.file_type().is_file() => {
+            let bytes = entry.metadata().map_err(fault)?.len();
+            found(entry.path(), Some(bytes))
+        }
+        Ok(_) => Ok(None),
+        Err(error) => match error.path() {
+            Some(path) if error.loop_ancestor().is_some() || leads_nowhere(path) => {
+                found(path, None)
+            }
+            _ => Err(fault(error)),
         },
-    };
-    let hidden = |path: &Path| path.file_name().is_some_and(is_hidden);
-    let entry = match entry {
-        Err(error) if error.path().is_some_and(hidden) => return Ok(None),
-        entry => entry.map_err(fault)?,
-    };
-    if !entry.file_type().is_file() {
-        return Ok(None);
     }
-    let bytes = entry.metadata().map_err(fault)?.len();
-    let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-    Ok(Some((parts.join("/"), entry.into_path(), bytes)))
+}
+
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink() && fs::metadata(path).is_err()
+}
+
+/// Why a file that was found or listed has no size.
+pub(super) fn why_no_file(path: &Path) -> String {
+    match fs::metadata(path) {
+        Ok(_) => "a link to a folder above it".to_owned(),
+        Err(error) if path.is_symlink() => format!("a link that cannot be followed: {error}"),
+        Err(_) => "the list names this file, and it is not there".to_owned(),
+    }
 }

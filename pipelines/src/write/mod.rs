@@ -17,6 +17,7 @@ mod cells;
 mod columnar;
 mod columns;
 mod discover;
+mod empty;
 pub mod features;
 mod files;
 mod folder;
@@ -24,6 +25,7 @@ mod labels;
 mod manifest;
 mod names;
 mod pack;
+mod parts;
 mod picture;
 mod recipe;
 mod recording;
@@ -48,11 +50,12 @@ use std::time::{Duration, Instant};
 use understudy_schemas::Vocabulary;
 
 use self::discover::{ColumnMap, discover};
+use self::empty::{no_good_sample, no_samples};
 use self::files::ORDER_SEED;
 use self::labels::{Labels, SeenLabels};
 use self::pack::Packer;
 pub use self::recipe::{AudioRecipe, Break, Check, Encode, ImageRecipe, Recipe, TokenRecipe};
-use self::resume::{BadSamples, Job, Notes, QUARANTINE_NAME, State};
+use self::resume::{BadSamples, Job, Notes, State};
 use self::set::SetWriter;
 use self::source::{Source, Survey};
 use self::stream::{Work, stream};
@@ -114,8 +117,12 @@ pub struct Report {
     pub quarantined: u64,
     /// Files of the source that are no samples; those that lie beside all sets count with the first.
     pub ignored: u64,
+    /// Folders of files alone among the sources: their samples have neither labels nor transcripts.
+    pub bare_folders: u64,
     /// Samples that an earlier run had done.
     pub resumed_from: u64,
+    /// Of token sets that this run worked on: the share of the blocks' tokens that are no padding.
+    pub fill: Option<f64>,
     /// Time that this run took.
     pub took: Duration,
     /// How it ended.
@@ -168,10 +175,7 @@ pub fn write(
             source.survey(&mut survey)?;
         }
         if survey.samples == 0 {
-            return Err(Error::Source {
-                path: sources[0].path().to_owned(),
-                reason: "no samples in it; fill it or move it away".to_owned(),
-            });
+            return Err(no_samples(sources[0].path(), &options.recipe));
         }
         parts.push(Part {
             folder,
@@ -271,31 +275,27 @@ fn write_set(
         progress(set.progress());
         Ok(())
     })?;
-    let (manifest, quarantined, end) = match flow {
-        ControlFlow::Break(()) => (set.manifest(labels), set.bad.count, End::Interrupted),
+    let (manifest, fill, quarantined, end) = match flow {
+        ControlFlow::Break(()) => {
+            let (manifest, bad) = (set.manifest(labels), set.bad.count);
+            (manifest, set.fill(), bad, End::Interrupted)
+        }
         ControlFlow::Continue(()) => {
             set.finish()?;
             let manifest = set.manifest(labels);
             if manifest.rows == 0 {
                 notes.send_quarantine()?;
-                let reason = format!(
-                    "none of its {} samples is good; {} says why",
-                    part.survey.samples,
-                    notes.set().url_of(QUARANTINE_NAME)
-                );
-                return Err(Error::Source {
-                    path: options.sources[0].clone(),
-                    reason,
-                });
+                return Err(no_good_sample(part, &notes, &options.recipe)?);
             }
-            let quarantined = set.bad.count;
+            let (fill, quarantined) = (set.fill(), set.bad.count);
             set.bad.finish()?;
             notes.finish(&manifest)?;
-            (manifest, quarantined, End::Written)
+            (manifest, fill, quarantined, End::Written)
         }
     };
     Ok(Report {
         resumed_from,
+        fill,
         ..part.report(&manifest, quarantined, start, end)
     })
 }
@@ -345,7 +345,9 @@ impl Part {
             classes: manifest.classes.clone(),
             quarantined,
             ignored: self.survey.ignored,
+            bare_folders: self.survey.bare_folders,
             resumed_from: 0,
+            fill: None,
             took: start.elapsed(),
             end,
         }

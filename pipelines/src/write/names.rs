@@ -3,20 +3,44 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::recipe::Modality;
+
+/// How names of recordings end.
+pub(crate) const RECORDINGS: [&str; 10] = [
+    ".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wave",
+];
+/// How names of pictures end, of most: they are told by their bytes.
+const PICTURES: [&str; 8] = [
+    ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+];
 /// Files of these names tell about a corpus and are no part of it.
 const NOTES: [&str; 4] = ["README", "LICENSE", "COPYING", "ATTRIBUTION"];
 const COMPRESSED: [&str; 6] = [".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip"];
 
-/// Names that systems leave in folders of media: `.DS_Store`, `._1.jpg`, `Thumbs.db`.
+/// Files and folders of these names are left by systems: Windows, zips of a Mac, Synology.
+const SYSTEM: [&str; 4] = ["Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir"];
+
+/// Names that are no one's data: `.DS_Store`, `._1.jpg`, `Thumbs.db`.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with('.') || ["Thumbs.db", "desktop.ini"].contains(&name.as_ref())
+    name.starts_with('.') || SYSTEM.contains(&name.as_ref())
 }
 
 /// Whether a file's name has one of these ends, in any case.
 pub(crate) fn ends_in(path: &Path, ends: &[&str]) -> bool {
     let name = name_of(path).to_lowercase();
     ends.iter().any(|end| name.ends_with(end))
+}
+
+/// What a file holds, by its name, if that tells.
+pub(crate) fn modality_of(path: &Path) -> Option<Modality> {
+    if ends_in(path, &RECORDINGS) {
+        Some(Modality::Audio)
+    } else if ends_in(path, &PICTURES) {
+        Some(Modality::Image)
+    } else {
+        None
+    }
 }
 
 pub(crate) fn is_note(path: &Path) -> bool {
@@ -29,11 +53,12 @@ pub(crate) fn is_compressed(path: &Path) -> bool {
     ends_in(path, &COMPRESSED)
 }
 
+/// The part of a corpus that a word names, in any case.
 pub(crate) fn split_of(name: &str) -> Option<&'static str> {
-    match name {
-        "train" => Some("train"),
+    match name.to_lowercase().as_str() {
+        "train" | "training" => Some("train"),
         "val" | "valid" | "validation" | "dev" => Some("val"),
-        "test" => Some("test"),
+        "test" | "testing" => Some("test"),
         _ => None,
     }
 }

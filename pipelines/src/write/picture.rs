@@ -10,7 +10,8 @@ use crate::config::{Filter, Limits};
 use crate::decode::{Picture, decode_image, read_header};
 use crate::transform::resize;
 
-/// Makes the row of an encoded picture.
+/// Makes the row of an encoded picture. Its name stays, which tells it from others of its folder, even
+/// where the bytes become a JPEG: what they are is told by themselves.
 pub(crate) fn picture_row(
     bytes: Vec<u8>,
     path: Option<String>,
@@ -18,8 +19,7 @@ pub(crate) fn picture_row(
     recipe: &ImageRecipe,
     limits: &Limits,
 ) -> Result<Row, SampleError> {
-    let (bytes, width, height, encoded) = prepare(bytes, recipe, limits)?;
-    let path = path.map(|path| if encoded { as_jpeg(&path) } else { path });
+    let (bytes, width, height) = prepare(bytes, recipe, limits)?;
     let xxh3 = xxh3_64(&bytes);
     Ok(Row::Image {
         bytes,
@@ -31,21 +31,21 @@ pub(crate) fn picture_row(
     })
 }
 
-/// The bytes to store, width, height, and whether they were encoded anew.
+/// The bytes to store, width and height.
 fn prepare(
     bytes: Vec<u8>,
     recipe: &ImageRecipe,
     limits: &Limits,
-) -> Result<(Vec<u8>, u32, u32, bool), SampleError> {
+) -> Result<(Vec<u8>, u32, u32), SampleError> {
     let header = read_header(&bytes, limits)?;
     let short = header.width.min(header.height);
     let target = recipe.resize_short.filter(|&target| target < short);
     if target.is_none() && recipe.encode == Encode::Keep {
         if recipe.check == Check::Header {
-            return Ok((bytes, header.width, header.height, false));
+            return Ok((bytes, header.width, header.height));
         }
         let picture = decode_image(&bytes, limits)?;
-        return Ok((bytes, picture.width, picture.height, false));
+        return Ok((bytes, picture.width, picture.height));
     }
     let mut picture = decode_image(&bytes, limits)?;
     if let Some(target) = target {
@@ -53,7 +53,7 @@ fn prepare(
         picture = resize(&picture, width, height, Filter::Bicubic);
     }
     let jpeg = encode_jpeg(&picture, recipe.quality)?;
-    Ok((jpeg, picture.width, picture.height, true))
+    Ok((jpeg, picture.width, picture.height))
 }
 
 /// Width and height with the short side at `target` pixels, the long side to the nearest pixel.
@@ -82,15 +82,6 @@ fn encode_jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, SampleError> {
     Ok(jpeg)
 }
 
-/// `a/b.png` → `a/b.jpg`: the name follows the bytes.
-fn as_jpeg(path: &str) -> String {
-    let base = path.rfind('/').map_or(0, |slash| slash + 1);
-    match path[base..].rfind('.') {
-        Some(dot) if dot > 0 => format!("{}.jpg", &path[..base + dot]),
-        _ => format!("{path}.jpg"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,12 +91,5 @@ mod tests {
         assert_eq!(short_side_to(256, 500, 375), (341, 256));
         assert_eq!(short_side_to(256, 375, 500), (256, 341));
         assert_eq!(short_side_to(32, 64, 64), (32, 32));
-    }
-
-    #[test]
-    fn names_follow_the_bytes() {
-        assert_eq!(as_jpeg("a.b/c.png"), "a.b/c.jpg");
-        assert_eq!(as_jpeg("a.b/c"), "a.b/c.jpg");
-        assert_eq!(as_jpeg("a/.c"), "a/.c.jpg");
     }
 }

@@ -6,7 +6,8 @@
 //! everything after the last note is written again. The notes lie in the set's folder under
 //! `.write`:
 //!
-//! - `job.json`: the settings and the source's fingerprint; a run with others is refused.
+//! - `job.json`: the settings and the source's fingerprint; once there is a shard, a run with others
+//!   is refused.
 //! - `lease.json`: who writes.
 //! - `<shard>.json`: one per finished shard, written after the shard has its name.
 //! - `<shard>.tmp`: the shard that is being written. That of a set in a store grows in a temporary
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use understudy_schemas::Vocabulary;
 use xxhash_rust::xxh3::xxh3_64;
@@ -78,6 +80,9 @@ pub(crate) struct Note {
     /// Rows that this shard has of the sample `next_sample`, which goes on in the next shard.
     #[serde(default)]
     pub(crate) rows_of_next: usize,
+    /// Tokens of the shard's blocks, without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<u64>,
     pub(crate) shard: ManifestShard,
 }
 
@@ -158,26 +163,30 @@ impl Notes {
         self.staging.join(format!("{shard}.tmp"))
     }
 
-    /// Finds how far an earlier run came, and notes the job if there was none.
+    /// Finds how far an earlier run came, and notes the job if there was none, or none with shards.
     pub(crate) fn begin<J: Settings>(
         &self,
         job: &J,
         shard_name: impl Fn(usize) -> String,
     ) -> Result<State> {
-        match self.folder.read("job.json")? {
-            None => self.write_note("job.json", job)?,
-            Some(text) => {
-                let earlier: J = parse(&self.folder.url_of("job.json"), &text)?;
-                let differences = earlier.differences(job);
-                if !differences.is_empty() {
-                    return Err(Error::Config(vec![format!(
-                        "--to {}: was begun with another {}; give the same command to go on, or \
-                         choose another folder",
-                        self.set.url(),
-                        differences.join(" and another ")
-                    )]));
-                }
+        if let Some(text) = self.folder.read("job.json")? {
+            let earlier: J = parse(&self.folder.url_of("job.json"), &text)?;
+            let differences = earlier.differences(job);
+            if !differences.is_empty() && holds_shards(&self.set)? {
+                return Err(Error::Config(vec![format!(
+                    "--to {}: was begun with another {}; give the same command to go on, or choose \
+                     another folder",
+                    self.set.url(),
+                    differences.join(" and another ")
+                )]));
             }
+            if !differences.is_empty() {
+                // Nothing came of it, so that the corrected command begins anew.
+                BadSamples::resume(self.quarantine.clone(), 0, 0)?.finish()?;
+                self.write_note("job.json", job)?;
+            }
+        } else {
+            self.write_note("job.json", job)?;
         }
         let noted = self.folder.files()?.into_iter().map(|(name, _)| name);
         let noted: BTreeSet<String> = noted.collect();
@@ -322,6 +331,17 @@ impl BadSamples {
         self.bytes += line.len() as u64;
         self.count += 1;
         Ok(())
+    }
+
+    /// Place and reason of the first.
+    pub(crate) fn first(path: &Path) -> Result<Option<(String, String)>> {
+        let text = read_if_there(path)?.unwrap_or_default();
+        let Some(line) = text.split(|byte| *byte == b'\n').find(|l| !l.is_empty()) else {
+            return Ok(None);
+        };
+        let line: Value = parse(&path.display().to_string(), line)?;
+        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        Ok(Some((field("sample"), field("reason"))))
     }
 
     /// Lines of the file of a finished set.

@@ -1,7 +1,7 @@
 //! One sample becomes what is stored of it: read, checked, hashed; or why it cannot.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::labels::Labels;
@@ -65,6 +65,14 @@ impl Row {
         };
         n as u64
     }
+
+    /// Tokens of a block, without padding.
+    pub(crate) fn n_tokens(&self) -> Option<u64> {
+        match self {
+            Self::Tokens { n_tokens, .. } => Some(u64::from(*n_tokens)),
+            Self::Image { .. } | Self::Audio { .. } | Self::Text { .. } => None,
+        }
+    }
 }
 
 /// What a good sample gives.
@@ -83,8 +91,8 @@ pub(crate) struct BadSample {
     pub(crate) reason: SampleError,
 }
 
-/// Makes what is stored of a sample. The outer error stops the run (a file that cannot be read is
-/// not the fault of its bytes), the inner one puts the sample into quarantine. With a `tokenizer`,
+/// Makes what is stored of a sample. The outer error stops the run (a disk that fails is not the
+/// fault of the sample's bytes), the inner one puts the sample into quarantine. With a `tokenizer`,
 /// which token sets have, the sample becomes tokens.
 pub(crate) fn prepare(
     sample: RawSample,
@@ -109,7 +117,7 @@ pub(crate) fn prepare(
         Body::Bad(reason) => Err(reason),
         Body::Bytes(bytes) => Ok(bytes),
         Body::File(_, found) | Body::Slice(_, _, found) if found > limits.bytes => Err(over(found)),
-        Body::File(path, _) => Ok(read_file(&path)?),
+        Body::File(path, _) => read_file(&path)?,
         Body::Slice(path, offset, bytes) => read_slice(&path, offset, bytes)?,
     };
     let product = bytes.and_then(|bytes| {
@@ -134,8 +142,17 @@ pub(crate) fn prepare(
     Ok(product.map_err(|reason| BadSample { place, reason }))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Io {
+fn read_file(path: &Path) -> Result<Result<Vec<u8>, SampleError>> {
+    std::fs::read(path).map_or_else(|error| fault(path, error).map(Err), |bytes| Ok(Ok(bytes)))
+}
+
+/// A file that may not be read is a bad sample; any other fault may come and go.
+fn fault(path: &Path, source: io::Error) -> Result<SampleError> {
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        let reason = format!("a file that may not be read: {source}");
+        return Ok(SampleError::Unsupported(reason));
+    }
+    Err(Error::Io {
         path: path.to_owned(),
         source,
     })
@@ -150,13 +167,29 @@ fn read_slice(path: &Path, offset: u64, length: u64) -> Result<Result<Vec<u8>, S
         file.take(length).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes = read().map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = match read() {
+        Ok(bytes) => bytes,
+        Err(error) => return fault(path, error).map(Err),
+    };
     if bytes.len() as u64 == length {
         return Ok(Ok(bytes));
     }
     let reason = format!("{} ends before byte {}", path.display(), offset + length);
     Ok(Err(SampleError::Decode(reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_not_be_read_is_the_samples_fault() {
+        let of = |kind: io::ErrorKind| fault(Path::new("a/1.jpg"), kind.into());
+        let reason = of(io::ErrorKind::PermissionDenied).unwrap().to_string();
+        assert!(reason.contains("may not be read"), "{reason}");
+        for disk in [io::ErrorKind::TimedOut, io::ErrorKind::NotFound] {
+            let error = of(disk).unwrap_err().to_string();
+            assert!(error.starts_with("a/1.jpg: "), "{error}");
+        }
+    }
 }

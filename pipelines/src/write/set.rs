@@ -5,6 +5,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::labels::Labels;
 use super::pack::Packer;
+use super::recipe::Recipe;
 use super::resume::{BadSamples, Note, Notes};
 use super::row::{Product, Row};
 use super::stream::Outcomes;
@@ -21,6 +22,8 @@ pub(super) struct SetWriter<'a> {
     schema: SchemaRef,
     finished: Vec<Note>,
     open: Option<ShardWriter>,
+    /// Of token sets: tokens of the open shard's blocks, without padding.
+    tokens: Option<u64>,
     /// Of token sets: the block that is being filled.
     packer: Option<Packer>,
     /// Rows of the next sample that a finished shard has already.
@@ -54,6 +57,7 @@ impl<'a> SetWriter<'a> {
             schema,
             finished,
             open: None,
+            tokens: None,
             packer,
             skip_rows,
             bad,
@@ -126,6 +130,9 @@ impl<'a> SetWriter<'a> {
             }
         };
         let may_end = shard.push(row)?;
+        if let Some(n_tokens) = row.n_tokens() {
+            *self.tokens.get_or_insert_default() += n_tokens;
+        }
         self.end_if_full(may_end, carry, rows_of_next)
     }
 
@@ -162,6 +169,7 @@ impl<'a> SetWriter<'a> {
             quarantine_bytes: self.bad.bytes,
             carry: carry.to_vec(),
             rows_of_next,
+            tokens: self.tokens.take(),
             shard: open.finish(&self.part.shard_name(self.finished.len()))?,
         };
         self.notes.commit(&note)?;
@@ -178,6 +186,21 @@ impl<'a> SetWriter<'a> {
         let schema = self.options.recipe.schema();
         let classes = labels.classes.clone();
         Manifest::new(&schema.name, schema.version, classes, shards)
+    }
+
+    /// Share of the finished shards' tokens that are no padding.
+    pub(super) fn fill(&self) -> Option<f64> {
+        let Recipe::Tokens(recipe) = &self.options.recipe else {
+            return None;
+        };
+        let rows: u64 = self.finished.iter().map(|note| note.shard.rows).sum();
+        let tokens: u64 = self
+            .finished
+            .iter()
+            .map(|note| note.tokens)
+            .sum::<Option<_>>()?;
+        let all = rows * u64::from(recipe.block_tokens);
+        (all > 0).then(|| tokens as f64 / all as f64)
     }
 
     pub(super) fn progress(&self) -> Progress {

@@ -72,6 +72,8 @@ pub(crate) struct Survey {
     pub(crate) samples: u64,
     /// Files of the source that are no samples and are left out.
     pub(crate) ignored: u64,
+    /// Folders of files alone, which have neither labels nor transcripts.
+    pub(crate) bare_folders: u64,
     /// Labels met.
     pub(crate) labels: SeenLabels,
     /// Names and sizes so far: a changed source gives another number.

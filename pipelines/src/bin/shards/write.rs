@@ -25,6 +25,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Sources of any schema:
   root/train/… and root/val/…            two sets, TO/train and TO/val, with one list of classes
+                                         (or training, valid, validation, dev, test, in any case)
   *.parquet, *.arrow                     Hugging Face layout, or plain columns
   a folder of such files                 files named train-… and validation-… become two sets
 Pictures (image) and recordings (audio):
@@ -156,6 +157,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     for report in &reports {
         print(report);
+        if let Some(fill) = report.fill {
+            args.print_fill(fill);
+        }
+        if report.bare_folders > 1 {
+            print_bare(&args.sources);
+        }
     }
     let interrupted = reports.iter().any(|report| report.end == End::Interrupted);
     if interrupted {
@@ -229,6 +236,19 @@ impl Args {
         }
     }
 
+    fn print_fill(&self, fill: f64) {
+        let stays_in_documents = !matches!(self.break_at, Some(BreakName::None));
+        let advice = if fill < 0.5 && stays_in_documents {
+            "; --break none fills them, across the ends of documents"
+        } else {
+            ""
+        };
+        let percent = 100.0 * fill;
+        say(&format!(
+            "  blocks are {percent:.0} % full, the rest is padding{advice}"
+        ));
+    }
+
     /// Options of another schema than the one that is written.
     fn foreign_options(&self) -> Vec<String> {
         let (image, text) = match self.schema {
@@ -236,6 +256,7 @@ impl Args {
             SchemaName::Audio => (false, false),
             SchemaName::Text => (false, true),
         };
+        let encodes = self.resize_short.is_some() || matches!(self.encode, Some(EncodeName::Jpeg));
         let tokens = text && self.tokenizer.is_some();
         let given = [
             (
@@ -245,6 +266,11 @@ impl Args {
             ),
             (self.quality.is_some() && !image, "--quality", "pictures"),
             (self.encode.is_some() && !image, "--encode", "pictures"),
+            (
+                self.quality.is_some() && image && !encodes,
+                "--quality",
+                "--resize-short and --encode jpeg",
+            ),
             (
                 self.check.is_some() && text,
                 "--check",
@@ -364,6 +390,23 @@ fn print(report: &Report) {
     }
 }
 
+/// Folders that are named one by one, as `pictures/*` does, are no classes.
+fn print_bare(sources: &[PathBuf]) {
+    let parent = sources[0].parent().filter(|parent| {
+        let is_in_it = |source: &PathBuf| source.parent() == Some(*parent);
+        sources.iter().all(is_in_it)
+    });
+    let parent = match parent {
+        Some(parent) if parent.as_os_str().is_empty() => ".".to_owned(),
+        Some(parent) => quoted(&parent.display().to_string()),
+        None => "a folder that holds them".to_owned(),
+    };
+    say(&format!(
+        "  no labels: folders of files alone have none; name {parent} as the source, and each \
+         becomes a class"
+    ));
+}
+
 fn print_next(reports: &[Report], to: &str) {
     let named = |name: &str| {
         reports
@@ -373,13 +416,25 @@ fn print_next(reports: &[Report], to: &str) {
     };
     say("next:");
     for report in reports {
-        say(&format!("  shards verify {}", report.set));
+        say(&format!("  shards verify {}", quoted(&report.set)));
     }
-    let train = named("train").unwrap_or_else(|| to.to_owned());
-    let val = named("val").map_or(String::new(), |set| format!(" --set data.val={set}"));
+    let train = quoted(&named("train").unwrap_or_else(|| to.to_owned()));
+    let val = named("val").map_or(String::new(), |set| {
+        format!(" --set data.val={}", quoted(&set))
+    });
     say(&format!(
         "  understudy train CONFIG --set data.train={train}{val}"
     ));
+}
+
+/// A name as a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if name.chars().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
 }
 
 fn is_full(error: &std::io::Error) -> bool {
