@@ -252,7 +252,7 @@ impl RunConfig {
                 self.steps
             ),
         );
-        for problem in schedule.problems(self.steps) {
+        for problem in schedule.problems() {
             check(false, format!("optim.schedule.{name}.{problem}"));
         }
         for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {

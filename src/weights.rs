@@ -78,15 +78,18 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
         let view = TensorView::new(dtype, data.shape().to_vec(), data.bytes()).map_err(damaged)?;
         views.push((name, view));
     }
-    // It comes by a rename, for its owner alone; a file made here has the rights that files get.
-    let io = |source| WeightsError::Io {
+    safetensors::serialize_to_file(views, None, path).map_err(damaged)?;
+    // It comes by a rename, for its owner alone; other files here have the rights that files get.
+    let rights = || {
+        let probe = path.with_extension("rights");
+        let made = std::fs::File::create(&probe)?.metadata();
+        std::fs::remove_file(&probe)?;
+        std::fs::set_permissions(path, made?.permissions())
+    };
+    rights().map_err(|source| WeightsError::Io {
         path: path.to_owned(),
         source,
-    };
-    let made = std::fs::File::create(path).map_err(io)?;
-    let rights = made.metadata().map_err(io)?.permissions();
-    safetensors::serialize_to_file(views, None, path).map_err(damaged)?;
-    std::fs::set_permissions(path, rights).map_err(io)
+    })
 }
 
 /// Reads every tensor of `path`, those of float16 and bfloat16 as float32 and counters as they are.

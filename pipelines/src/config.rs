@@ -58,7 +58,8 @@ pub struct DataConfig {
     /// Where ranges of remote shards are kept, so that the next epoch need not fetch them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheConfig>,
-    /// Share of bad samples at which the run stops.
+    /// Share of bad samples at which the run stops, of a thousand samples at least; unless it is 0,
+    /// ten are borne. In training what is too short is left out and not bad.
     pub max_bad_fraction: f64,
     /// What one sample may cost.
     #[serde(default)]

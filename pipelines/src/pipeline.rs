@@ -285,6 +285,12 @@ impl Pipeline {
         self.bad_rows.bad()
     }
 
+    /// How many rows [`Pipeline::bad_rows`] and [`Pipeline::short_rows`] are together: as long as
+    /// there are no more of them, they are the same.
+    pub fn n_left_out(&self) -> usize {
+        self.bad_rows.len()
+    }
+
     /// Likewise the rows that were too short for training, and are no fault: recordings of a set
     /// without a column of lengths, which a plan would have left out.
     pub fn short_rows(&self) -> Vec<u64> {

@@ -63,6 +63,11 @@ impl BadRowList {
         self.lock().rows.clone()
     }
 
+    /// How many these are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().rows.len()
+    }
+
     pub(crate) fn bad(&self) -> Vec<u64> {
         let found = self.lock();
         found.rows.difference(&found.short).copied().collect()

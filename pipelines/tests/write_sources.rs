@@ -116,11 +116,15 @@ fn texts_that_are_parts_never_join_others() {
     }
     // A title is no part.
     let root = folder.path().join("novels");
-    for name in ["the-night-train.txt", "persuasion.txt"] {
+    for name in [
+        "the-night-train.txt",
+        "a-test-of-wills.txt",
+        "persuasion.txt",
+    ] {
         put(&root.join(name), "A text.\n");
     }
     write(&[&root], &to, &texts, 0);
-    assert_eq!(n_rows(&to), 2);
+    assert_eq!(n_rows(&to), 3);
     let unzipped = folder.path().join("unzipped");
     for part in ["train", "valid"] {
         put(

@@ -255,13 +255,32 @@ fn list_here(folder: &Path) -> Result<BTreeSet<u64>, CheckpointError> {
         let Some(step) = entry.file_name().to_str().and_then(step_of) else {
             continue;
         };
-        let path = entry.path();
         // Ours are renamed when they are whole; a copy may have been broken off.
-        match FILES.iter().find(|file| !path.join(file).exists()) {
-            None => drop(found.insert(step)),
-            Some(file) => tracing::warn!("{}: left aside, it has no {file}", path.display()),
+        if missing_file(&entry.path()).is_none() {
+            found.insert(step);
         }
     }
+    Ok(found)
+}
+
+fn missing_file(path: &Path) -> Option<&'static str> {
+    FILES.into_iter().find(|file| !path.join(file).exists())
+}
+
+/// Checkpoints below a folder of this machine that lack a file, each with its name.
+pub fn damaged(folder: &Folder) -> Result<Vec<(PathBuf, &'static str)>, CheckpointError> {
+    let Some(folder) = folder.local().filter(|folder| folder.exists()) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(at(folder))? {
+        let entry = entry.map_err(at(folder))?;
+        if entry.file_name().to_str().and_then(step_of).is_some() {
+            let path = entry.path();
+            found.extend(missing_file(&path).map(|file| (path, file)));
+        }
+    }
+    found.sort();
     Ok(found)
 }
 

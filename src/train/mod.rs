@@ -77,8 +77,8 @@ pub enum TrainError {
     },
     /// The device could not compute a micro-batch.
     #[error(
-        "step {step}: the device failed; `understudy doctor` shows whether it computes rightly \
-         ({reason})"
+        "step {step}: the device failed: {reason}; `understudy doctor` shows whether it computes \
+         rightly, and if it does, please report this"
     )]
     Device {
         /// Steps done.
@@ -243,7 +243,11 @@ fn step(
     if !trainer.has_loss() {
         return Err(TrainError::BadStep(trainer.steps_done()));
     }
-    trainer.finish_step(data.bad_rows(), data.short_rows());
+    trainer.finish_step();
+    // Of a set without lengths these may be a good part of its rows.
+    if data.n_left_out() > trainer.bad_rows().len() + trainer.short_rows().len() {
+        trainer.leave_out(data.bad_rows(), data.short_rows());
+    }
     Ok(Step::Done)
 }
 

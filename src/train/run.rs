@@ -91,6 +91,16 @@ pub enum RunError {
         /// Fingerprint of the set.
         now: String,
     },
+    /// There are checkpoints, and none is whole.
+    #[error(
+        "{}: has no {file}, and no other checkpoint is whole; copy it again, or begin anew in another folder with --run", .path.display()
+    )]
+    Damaged {
+        /// The newest checkpoint.
+        path: PathBuf,
+        /// The file that it lacks.
+        file: &'static str,
+    },
     /// The run was made with another vocabulary.
     #[error(
         "{path}: made with another vocabulary than the one that data.text.tokenizer names; its ids mean other tokens. Point data.text.tokenizer at a copy of the first one"
@@ -181,7 +191,16 @@ impl Run {
     /// The checkpoint to go on from, if any.
     pub(super) fn start(&self, resume: &Resume) -> Result<Option<Folder>, RunError> {
         let own = newest(&self.checkpoints())?;
+        let damaged = checkpoint::damaged(&self.checkpoints())?;
+        for (path, file) in &damaged {
+            tracing::warn!("{}: left aside, it has no {file}", path.display());
+        }
         match (resume, own) {
+            // To begin anew would lose what is there, and may yet be mended.
+            (Resume::Auto, None) if !damaged.is_empty() => {
+                let (path, file) = damaged[damaged.len() - 1].clone();
+                Err(RunError::Damaged { path, file })
+            }
             (Resume::Auto, own) => Ok(own),
             (Resume::Never, None) => Ok(None),
             (Resume::Never, Some(_)) => Err(RunError::Started(self.folder.url())),

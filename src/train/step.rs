@@ -105,6 +105,9 @@ pub enum StartError {
         /// `key: there → here`, one each.
         differences: Vec<String>,
     },
+    /// The learning rate of a new run would not be what its recipe says.
+    #[error("{0}")]
+    Schedule(String),
     /// Its optimizer state is not the model's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -113,6 +116,10 @@ pub enum StartError {
 impl Trainer {
     /// A run's beginning: weights by seed, or from the student of `config.init`.
     pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
+        // One that goes on may be made shorter.
+        if let Some(problem) = config.optim.schedule.left_out(config.steps) {
+            return Err(StartError::Schedule(problem));
+        }
         let (objective, vocabulary_sha256) = init::begin(config, device)?;
         Ok(Self {
             config: config.clone(),
@@ -201,7 +208,14 @@ impl Trainer {
             Some(from) if trained.is_some() && trained != vocabulary.as_deref() => {
                 return Err(RunError::OtherVocabulary { path: from.url() }.into());
             }
-            Some(_) => {}
+            Some(from) => {
+                if trained.is_none() && vocabulary.is_some() {
+                    tracing::warn!(
+                        "{}: does not say which vocabulary it was made with; this one is taken for it",
+                        from.url()
+                    );
+                }
+            }
         }
         self.state.data_fingerprint = fingerprint;
         self.state.vocabulary_sha256 = vocabulary;
@@ -216,6 +230,12 @@ impl Trainer {
     /// Micro-batches of a step.
     pub(super) fn micro_batches(&self) -> usize {
         self.config.train.micro_batches
+    }
+
+    /// Notes the rows of the set that were bad, or too short, so far.
+    pub(super) fn leave_out(&mut self, bad_rows: Vec<u64>, short_rows: Vec<u64>) {
+        self.state.bad_rows = bad_rows;
+        self.state.short_rows = short_rows;
     }
 
     /// Rows of the set that were too short so far.
@@ -289,7 +309,7 @@ impl Trainer {
     }
 
     /// Applies the step to student and teacher.
-    pub(super) fn finish_step(&mut self, bad_rows: Vec<u64>, short_rows: Vec<u64>) {
+    pub(super) fn finish_step(&mut self) {
         let Sums {
             mut gradients,
             count,
@@ -319,8 +339,6 @@ impl Trainer {
         });
 
         self.state.step = step + 1;
-        self.state.bad_rows = bad_rows;
-        self.state.short_rows = short_rows;
         self.latest = Some(Latest {
             count,
             loss,

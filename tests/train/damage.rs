@@ -30,6 +30,24 @@ fn a_checkpoint_that_lacks_a_file_is_left_aside() {
 }
 
 #[test]
+fn a_run_whose_only_checkpoint_lacks_a_file_does_not_begin_anew() {
+    let sandbox = Sandbox::with_pictures(96);
+    let first = sandbox.train("run", DEVICE, &["steps=3"]);
+    assert!(first.status.success(), "{}", first.text);
+    let run = sandbox.run("run");
+    let metrics = fs::read(run.join("metrics.jsonl")).expect("metrics");
+    fs::remove_file(run.join("checkpoints/step-000000003/config.toml")).expect("removed");
+    let refused = sandbox.train("run", DEVICE, &["steps=4"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    let reason = "has no config.toml, and no other checkpoint is whole";
+    assert!(refused.text.contains(reason), "{}", refused.text);
+    assert_eq!(
+        fs::read(run.join("metrics.jsonl")).expect("metrics"),
+        metrics
+    );
+}
+
+#[test]
 fn a_damaged_checkpoint_is_named_with_the_way_out() {
     let sandbox = Sandbox::with_pictures(96);
     let first = sandbox.train("run", DEVICE, &["steps=4", "train.save_every=2"]);

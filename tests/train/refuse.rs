@@ -138,3 +138,32 @@ fn a_cause_is_told_once() {
     let told = format!("error: importing {missing}: {missing}: entity not found\n");
     assert_eq!(text, told);
 }
+
+#[test]
+fn a_rate_that_would_not_decay_is_refused_at_the_start_of_a_run() {
+    let sandbox = Sandbox::with_pictures(96);
+    let schedule = |decay: u64| {
+        format!(
+            "optim.schedule={{tri_stage={{warmup_steps=1, hold_steps=1, decay_steps={decay}, \
+             init_scale=0.1, final_scale=0.1}}}}"
+        )
+    };
+    let set = |decay: u64| {
+        let schedule = schedule(decay);
+        // What the sandbox sets is of another schedule: this comes after it.
+        sandbox.train("run", DEVICE, &["steps=3", &schedule])
+    };
+    let refused = set(20);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("= 22: at most steps = 3"),
+        "{}",
+        refused.text
+    );
+    let begun = set(1);
+    assert!(begun.status.success(), "{}", begun.text);
+    // And a run that was begun may be made longer, or shorter.
+    let schedule = schedule(1);
+    let longer = sandbox.train("run", DEVICE, &["steps=5", &schedule]);
+    assert!(longer.status.success(), "{}", longer.text);
+}

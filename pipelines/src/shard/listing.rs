@@ -192,16 +192,19 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
                 .join("/");
             for mark in [MANIFEST_NAME, UNFINISHED] {
                 let folder = path.strip_suffix(mark).and_then(|at| at.strip_suffix('/'));
-                sets.extend(folder.map(str::to_owned));
+                sets.extend(folder.filter(|at| !is_hidden(at)).map(str::to_owned));
             }
-            // Such as `._a.parquet`, which a Mac leaves beside `a.parquet` and is none.
-            let is_hidden = path.split('/').any(|part| part.starts_with('.'));
-            let format = format_of(&path).filter(|_| !is_hidden)?;
+            let format = format_of(&path).filter(|_| !is_hidden(&path))?;
             Some(object(location.join(&path), path, format, meta))
         })
         .collect();
     objects.sort_by(|a, b| a.path.cmp(&b.path));
     Ok((objects, sets.into_iter().collect()))
+}
+
+/// Such as `._a.parquet`, which a Mac leaves beside `a.parquet`, or what lies in `.trash`.
+fn is_hidden(path: &str) -> bool {
+    path.split('/').any(|part| part.starts_with('.'))
 }
 
 fn object(mut location: Location, path: String, format: ShardFormat, meta: ObjectMeta) -> Object {

@@ -167,8 +167,8 @@ impl Manifest {
 
 /// Whether this is JSON that has nothing of ours; what is damaged has one of these keys still.
 fn is_foreign(json: &[u8]) -> bool {
-    let object: Option<serde_json::Map<_, _>> = serde_json::from_slice(json).ok();
-    object.is_some_and(|object| !object.contains_key("format") && !object.contains_key("shards"))
+    let value: Option<serde_json::Value> = serde_json::from_slice(json).ok();
+    value.is_some_and(|value| value.get("format").is_none() && value.get("shards").is_none())
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl LeaseFile {
         }
         if let Some(holder) = holder
             && holder.host != host()
-            && holder.expires > unix_secs()
+            && !holder.is_long_over(self.valid_for)
         {
             self.watch(&holder)?;
         }
@@ -218,6 +218,10 @@ impl LeaseFile {
 
     /// Whether this process still holds it: nobody else's words stand there.
     fn check(&self) -> Result<()> {
+        // Someone may have removed the file: that is nobody else's name.
+        if !self.path.exists() {
+            return Ok(());
+        }
         match self.read()? {
             Some(holder) if !holder.is_this_process() => Err(self.busy(Some(&holder))),
             _ => Ok(()),
@@ -280,6 +284,11 @@ impl Holder {
 
     fn name(&self) -> String {
         format!("process {} on {}", self.pid, self.host)
+    }
+
+    /// Whether it expired so long ago that a clock which is somewhat wrong makes no difference.
+    fn is_long_over(&self, valid_for: Duration) -> bool {
+        self.expires < unix_secs().saturating_sub(10 * valid_for.as_secs().max(1))
     }
 
     fn is_this_process(&self) -> bool {
@@ -359,8 +368,8 @@ mod tests {
         lease.take().unwrap();
         assert!(since.elapsed() >= lease.valid_for, "it was not waited for");
         lease.check().unwrap();
-        // One that has expired is not watched, though this one would be for an hour.
-        let mut lease = place(folder.path(), &elsewhere(unix_secs() - 1));
+        // One that expired long ago is not watched, though this one would be for an hour.
+        let mut lease = place(folder.path(), &elsewhere(unix_secs() - 36_001));
         lease.valid_for = Duration::from_hours(1);
         lease.take().unwrap();
     }
@@ -372,17 +381,20 @@ mod tests {
         lease.valid_for = Duration::from_mins(1);
         let renewer = std::thread::spawn({
             let path = lease.path.clone();
+            let beside = folder.path().join("renewed");
             move || {
-                for i in 1..100 {
-                    let renewed = elsewhere(unix_secs() + 1000 + i);
-                    std::fs::write(&path, serde_json::to_vec(&renewed).unwrap()).unwrap();
+                for i in 1..60 {
                     std::thread::sleep(Duration::from_millis(100));
+                    let renewed = elsewhere(unix_secs() + 1000 + i);
+                    // Whole at once: a file that is empty for a moment is one that was given back.
+                    std::fs::write(&beside, serde_json::to_vec(&renewed).unwrap()).unwrap();
+                    std::fs::rename(&beside, &path).unwrap();
                 }
             }
         });
         let refused = lease.take().unwrap_err().to_string();
         assert!(refused.contains("process 7 on elsewhere"), "{refused}");
-        drop(renewer);
+        renewer.join().unwrap();
     }
 
     #[test]
@@ -397,6 +409,14 @@ mod tests {
         drop(lease);
         let left = std::fs::read(folder.path().join("lease.json")).unwrap();
         assert_eq!(left, other, "it was given back in another's name");
+    }
+
+    #[test]
+    fn a_lease_whose_file_was_removed_is_still_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let lease = Lease::take(&open(folder.path()), "lease.json").unwrap();
+        std::fs::remove_file(folder.path().join("lease.json")).unwrap();
+        lease.check().unwrap();
     }
 
     #[test]

@@ -10,8 +10,10 @@ use super::columnar::Columnar;
 use super::files::{Files, ORDER_SEED};
 use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use super::manifest;
-use super::names::{ends_in, first_word_split, is_compressed, name_of, split_of, split_of_text};
-use super::parts::{Parts, half_split, holder_of_parts, parts_of_sources, split_of_folder};
+use super::names::{are_parts, ends_in, first_word_split, is_compressed, split_of, split_of_text};
+use super::parts::{
+    Parts, half_split, holder_of_parts, n_different, parts_of_sources, split_of_folder,
+};
 use super::recipe::Modality;
 use super::source::Source;
 use super::speech;
@@ -252,8 +254,7 @@ impl Look<'_> {
         Ok(sets)
     }
 
-    /// All files of texts below a folder: a set for each part if each names its own. A title may
-    /// hold a word such as `train`; parts are told by two of them, or by a name that is nothing else.
+    /// All files of texts below a folder: a set for each part if each names its own.
     fn text_folder(&self, root: &Path) -> Result<Sets> {
         let ends = [&TEXTS[..], &COLUMNAR].concat();
         let mut sorted = Sorted::default();
@@ -277,17 +278,12 @@ impl Look<'_> {
                 reason: format!("no texts in it: none of {}", ends.join(" ")),
             });
         }
-        let is_a_part = |file: &PathBuf| split_of(&name_of(&file.with_extension(""))).is_some();
         let splits = match Parts::of(&files, split_of_text) {
-            Parts::All(splits) => Some(splits),
-            Parts::Some {
-                n_parts,
-                named,
-                other,
-            } if n_parts > 1 || files.iter().any(is_a_part) => {
+            Parts::All(splits) if n_different(&splits) == 1 || are_parts(&files) => Some(splits),
+            Parts::Some { named, other, .. } if are_parts(&files) => {
                 return Err(half_split(root, named, other));
             }
-            Parts::Some { .. } | Parts::None => None,
+            _ => None,
         };
         // Authors or chapters in alphabetical order would make row groups of one kind.
         let mut order: Vec<_> = (0..files.len()).collect();

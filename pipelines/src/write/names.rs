@@ -1,7 +1,8 @@
 //! What the names of files and folders tell: hidden, a note, compressed, train or val.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::recipe::Modality;
 
@@ -83,6 +84,27 @@ pub(crate) fn split_of_text(path: &Path) -> Option<&'static str> {
         _ => {}
     }
     name.split(['-', '.', '_']).find_map(split_of)
+}
+
+/// Whether files of texts whose names hold such words are parts of one corpus, and not books with
+/// such titles: some name is nothing else (`train.txt`), or two differ in that word and in numbers
+/// alone (`wiki.train.tokens`, `wiki.valid.tokens`).
+pub(crate) fn are_parts(files: &[PathBuf]) -> bool {
+    let mut others = BTreeMap::new();
+    files.iter().any(|file| {
+        let Some(part) = split_of_text(file) else {
+            return false;
+        };
+        let name = name_of(file);
+        let rest: Vec<&str> = name
+            .split(['-', '.', '_'])
+            .filter(|word| split_of(word) != Some(part) && word.parse::<u64>().is_err())
+            .collect();
+        let is_whole = split_of(&name_of(&file.with_extension(""))).is_some();
+        is_whole
+            || part.contains("matched")
+            || *others.entry(rest.join(" ")).or_insert(part) != part
+    })
 }
 
 pub(crate) fn name_of(path: &Path) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::folder::list;
-use super::names::{ends_in, first_word_split, name_of, split_of, split_of_text};
+use super::names::{are_parts, ends_in, first_word_split, name_of, split_of, split_of_text};
 use super::recipe::Modality;
 use crate::{Error, Result};
 
@@ -32,7 +32,7 @@ impl<'a> Parts<'a> {
         match (named, other) {
             (Some(_), None) => Self::All(parts.collect()),
             (Some((named, _)), Some((other, _))) => Self::Some {
-                n_parts: n_different(parts),
+                n_parts: n_different(&parts.collect::<Vec<_>>()),
                 named,
                 other,
             },
@@ -52,7 +52,13 @@ pub(super) fn parts_of_sources(
         Modality::Image | Modality::Audio => first_word_split(path),
     };
     match Parts::of(paths, split) {
-        Parts::All(names) if n_different(names.iter().copied()) > 1 => Ok(Some(names)),
+        _ if modality == Modality::Text
+            && paths.iter().all(|p| p.is_file())
+            && !are_parts(paths) =>
+        {
+            Ok(None)
+        }
+        Parts::All(names) if n_different(&names) > 1 => Ok(Some(names)),
         Parts::Some {
             n_parts: 2..,
             named,
@@ -71,7 +77,10 @@ pub(super) fn holder_of_parts(
     let is_list = |file: &&PathBuf| modality == Modality::Audio && ends_in(file, &[".tsv"]);
     let lists = files.iter().filter(is_list);
     let parts = folders.iter().filter_map(|f| split_of_folder(f, modality));
-    let n_parts = n_different(parts.chain(lists.filter_map(|f| first_word_split(f))));
+    let parts: Vec<_> = parts
+        .chain(lists.filter_map(|f| first_word_split(f)))
+        .collect();
+    let n_parts = n_different(&parts);
     match &folders[..] {
         _ if n_parts > 0 => Ok(Some((folder.to_owned(), n_parts))),
         [lone] => holder_of_parts(lone, modality),
@@ -88,8 +97,8 @@ pub(super) fn split_of_folder(folder: &Path, modality: Modality) -> Option<&'sta
     }
 }
 
-fn n_different(parts: impl Iterator<Item = &'static str>) -> usize {
-    parts.collect::<BTreeSet<_>>().len()
+pub(super) fn n_different(parts: &[&str]) -> usize {
+    parts.iter().collect::<BTreeSet<_>>().len()
 }
 
 /// Refuses what would all become one set, or classes of one.

@@ -117,7 +117,7 @@ pub(crate) fn prepare(
         Body::Bad(reason) => Err(reason),
         Body::Bytes(bytes) => Ok(bytes),
         Body::File(_, found) | Body::Slice(_, _, found) if found > limits.bytes => Err(over(found)),
-        Body::File(path, _) => read_file(&path)?,
+        Body::File(path, _) => Ok(std::fs::read(&path).map_err(|error| fault(&path, error))?),
         Body::Slice(path, offset, bytes) => read_slice(&path, offset, bytes)?,
     };
     let product = bytes.and_then(|bytes| {
@@ -142,20 +142,13 @@ pub(crate) fn prepare(
     Ok(product.map_err(|reason| BadSample { place, reason }))
 }
 
-fn read_file(path: &Path) -> Result<Result<Vec<u8>, SampleError>> {
-    std::fs::read(path).map_or_else(|error| fault(path, error).map(Err), |bytes| Ok(Ok(bytes)))
-}
-
-/// A file that may not be read is a bad sample; any other fault may come and go.
-fn fault(path: &Path, source: io::Error) -> Result<SampleError> {
-    if source.kind() == io::ErrorKind::PermissionDenied {
-        let reason = format!("a file that may not be read: {source}");
-        return Ok(SampleError::Unsupported(reason));
-    }
-    Err(Error::Io {
+/// A file that cannot be read now, its rights say, may be read tomorrow: the writing stops, and goes
+/// on when the same command is given again.
+fn fault(path: &Path, source: io::Error) -> Error {
+    Error::Io {
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
 /// A part of a file; it is the sample's fault where the file ends before it.
@@ -169,27 +162,11 @@ fn read_slice(path: &Path, offset: u64, length: u64) -> Result<Result<Vec<u8>, S
     };
     let bytes = match read() {
         Ok(bytes) => bytes,
-        Err(error) => return fault(path, error).map(Err),
+        Err(error) => return Err(fault(path, error)),
     };
     if bytes.len() as u64 == length {
         return Ok(Ok(bytes));
     }
     let reason = format!("{} ends before byte {}", path.display(), offset + length);
     Ok(Err(SampleError::Decode(reason)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_may_not_be_read_is_the_samples_fault() {
-        let of = |kind: io::ErrorKind| fault(Path::new("a/1.jpg"), kind.into());
-        let reason = of(io::ErrorKind::PermissionDenied).unwrap().to_string();
-        assert!(reason.contains("may not be read"), "{reason}");
-        for disk in [io::ErrorKind::TimedOut, io::ErrorKind::NotFound] {
-            let error = of(disk).unwrap_err().to_string();
-            assert!(error.starts_with("a/1.jpg: "), "{error}");
-        }
-    }
 }

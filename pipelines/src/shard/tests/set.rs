@@ -53,11 +53,14 @@ fn what_others_leave_beside_shards_is_left_aside() {
     std::fs::write(folder.path().join("._a.parquet"), "a Mac's").expect("written");
     std::fs::create_dir(folder.path().join(".trash")).expect("a folder");
     std::fs::write(folder.path().join(".trash/b.parquet"), "gone").expect("written");
+    std::fs::write(folder.path().join(".trash").join(MANIFEST_NAME), "{}").expect("written");
     let manifest = folder.path().join(MANIFEST_NAME);
-    std::fs::write(&manifest, r#"{"files": []}"#).expect("written");
-    let beside = open(folder.path(), &MAP).expect("a set");
-    assert_eq!(beside.shards.len(), 1);
-    assert_eq!(beside.fingerprint(), alone.fingerprint());
+    for foreign in [r#"{"files": []}"#, "[]"] {
+        std::fs::write(&manifest, foreign).expect("written");
+        let beside = open(folder.path(), &MAP).expect("a set");
+        assert_eq!(beside.shards.len(), 1);
+        assert_eq!(beside.fingerprint(), alone.fingerprint());
+    }
     // Ours, and damaged.
     std::fs::write(&manifest, r#"{"format": "understudy-shards"}"#).expect("written");
     let text = error(folder.path(), &MAP);

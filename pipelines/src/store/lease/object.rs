@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, unix_secs};
+use super::Holder;
 use crate::store::Folder;
 use crate::{Error, Result};
 
@@ -104,10 +104,10 @@ impl LeaseObject {
     /// Whether its holder is certainly gone: long expired, even by a clock that is somewhat wrong, or
     /// a process of this machine that is no more.
     fn is_over(&self, other: &Word) -> bool {
-        let long_ago = unix_secs().saturating_sub(10 * self.valid_for.as_secs().max(1));
         let here = !self.mine.machine.is_empty() && other.identity.machine == self.mine.machine;
         let process = format!("/proc/{}", other.holder.pid);
-        other.holder.expires < long_ago || here && !std::path::Path::new(&process).exists()
+        other.holder.is_long_over(self.valid_for)
+            || here && !std::path::Path::new(&process).exists()
     }
 
     fn read(&self) -> Result<Option<Word>> {
@@ -148,7 +148,7 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Lease;
+    use super::super::{Lease, unix_secs};
     use super::*;
     use crate::store::in_memory;
 
