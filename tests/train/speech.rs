@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 use understudy_pipelines::write::{self, AudioRecipe, Check, Recipe, WriteOptions};
 
-use crate::support::{DEVICE, Outcome, Sandbox};
+use crate::support::{DEVICE, Sandbox, understudy};
 
 /// Two steps of a very small `tiny-audio`.
 const SMALL: [&str; 18] = [
@@ -81,15 +80,6 @@ fn write_tones(root: &Path, part: &str, n_of_each: usize) {
         threads: 1,
     };
     write::write(&options, &mut |_| (), &false.into()).expect("shards");
-}
-
-fn understudy(args: &[&str], set: &[String]) -> Outcome {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
-    command.args(args).args(["--device", DEVICE]);
-    for assignment in set {
-        command.args(["--set", assignment]);
-    }
-    Outcome::of(command.output().expect("the binary runs"))
 }
 
 #[test]

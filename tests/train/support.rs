@@ -172,6 +172,16 @@ impl Sandbox {
     }
 }
 
+/// A command on [`DEVICE`] with values of its config.
+pub(crate) fn understudy(args: &[&str], set: &[String]) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    command.args(args).args(["--device", DEVICE]);
+    for assignment in set {
+        command.args(["--set", assignment]);
+    }
+    Outcome::of(command.output().expect("the binary runs"))
+}
+
 /// The lines of a run's `metrics.jsonl`.
 pub(crate) fn run_lines(run: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(run.join("metrics.jsonl"))

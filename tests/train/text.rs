@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use understudy_pipelines::write::{self, Recipe, WriteOptions};
 
-use crate::support::{DEVICE, Outcome};
+use crate::support::{Outcome, understudy};
 
 /// Steps of a very small `tiny-text` on texts of 32 tokens at most.
 const SMALL: [&str; 21] = [
@@ -67,15 +66,6 @@ fn write_sentences(root: &Path) -> PathBuf {
     };
     write::write(&options, &mut |_| (), &false.into()).expect("shards");
     set
-}
-
-fn understudy(args: &[&str], set: &[String]) -> Outcome {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
-    command.args(args).args(["--device", DEVICE]);
-    for assignment in set {
-        command.args(["--set", assignment]);
-    }
-    Outcome::of(command.output().expect("the binary runs"))
 }
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-text.toml");
