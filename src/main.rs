@@ -318,7 +318,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 fn report(error: &anyhow::Error) {
     eprintln!(
         "error: {}",
-        understudy_pipelines::error::words(error.as_ref())
+        understudy_pipelines::error::full_message(error.as_ref())
     );
 }
 
