@@ -3,12 +3,10 @@
 //!
 //! Data come from [`understudy_pipelines`]; tensors are burn's, on libtorch or on flex.
 
-pub mod batch;
 pub mod config;
 pub mod demo;
 pub mod device;
 pub mod doctor;
-pub mod ema;
 pub mod embed;
 pub mod evaluate;
 pub mod export;
@@ -22,10 +20,8 @@ pub mod objective;
 pub mod optim;
 pub mod params;
 pub mod pretrained;
-pub mod schedule;
 mod signals;
 pub mod train;
-pub mod vectors;
 pub mod weights;
 
 /// Held by each test that draws from flex's random numbers: the process has one generator, and who

@@ -9,7 +9,7 @@ use understudy_pipelines::store::Folder;
 
 use crate::config::{ConfigError, RunConfig};
 use crate::import::Tensors;
-use crate::model::{AudioEncoder, Encoder, EncoderConfig, Vit1};
+use crate::model::{AudioEncoder, Beit, Encoder, EncoderConfig};
 use crate::params::{self, LoadError};
 use crate::train::{RunError, checkpoint, find_checkpoint};
 use crate::weights::{self, WeightsError};
@@ -153,10 +153,10 @@ fn encoder_tensors(tensors: Tensors) -> Tensors {
 /// stands for masked positions, and classifiers of images the last norm.
 fn empty(config: EncoderConfig<'_>, tensors: &Tensors, device: &Device) -> Encoder {
     match config {
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let has_mask = tensors.contains_key("mask_token");
             let has_norm = tensors.contains_key("norm.weight");
-            Encoder::Vit1(Vit1::with_parts(config, has_mask, has_norm, device))
+            Encoder::Beit(Beit::with_parts(config, has_mask, has_norm, device))
         }
         EncoderConfig::Audio(config) => {
             let has_mask = tensors.contains_key("mask_emb");

@@ -17,12 +17,10 @@ use understudy_pipelines::write::features::{
 };
 
 use self::progress::Progress;
-use crate::batch::{self, VocabularyError};
 use crate::evaluate::features::batch_size;
-use crate::model::{Encoder, EncoderConfig, Media, mean};
+use crate::model::{self, Encoder, EncoderConfig, Media, Vectors, VocabularyError, mean};
 use crate::pretrained::{Pretrained, PretrainedError, STUDENT, TEACHER, Whose};
 use crate::signals::Signals;
-use crate::vectors::Vectors;
 
 /// What to make of which samples, and where it goes.
 #[derive(Debug, Clone)]
@@ -95,9 +93,9 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
 
     let source = WholeSet::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
     let n_rows = source.set().rows;
-    batch::check_vocabulary(&config.model, &wanted.shards, source.specials())?;
+    model::check_vocabulary(config.model.encoder(), &wanted.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();
-    batch::compare_vocabularies(trained, &wanted.shards, source.vocabulary_sha256());
+    model::compare_vocabularies(trained, &wanted.shards, source.vocabulary_sha256());
     let options = feature_options(wanted, &pretrained)?;
     let mut features = match FeatureSet::open(&options, source.set())? {
         FeatureSet::Finished(report) => return Ok(report),
@@ -120,7 +118,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
             samples,
             ..
         } = batch?;
-        let media = batch::media(media, n_samples, &config.data, device).0;
+        let media = model::to_device(media, n_samples, &config.data, device).0;
         let vectors = vectors(&encoder, config.model.encoder(), &media, wanted);
         features.add(&FeatureRows {
             samples: &samples,

@@ -9,9 +9,8 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::EvaluateError;
-use crate::batch;
-use crate::model::ModelConfig;
-use crate::vectors::Vectors;
+use crate::model::{self, Vectors};
+use crate::objective::ModelConfig;
 
 /// Samples that go through an encoder together. Recordings come whole, and attention's memory grows
 /// with the square of the longest: 35 s in Base's 12 heads are 150 MB each.
@@ -93,8 +92,8 @@ pub fn split(
     let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
     for (url, set) in [(train_url, &train), (val_url, &val)] {
-        batch::check_vocabulary(model, url, set.specials())?;
-        batch::compare_vocabularies(trained, url, set.vocabulary_sha256());
+        model::check_vocabulary(model.encoder(), url, set.specials())?;
+        model::compare_vocabularies(trained, url, set.vocabulary_sha256());
     }
     if train.fingerprint() == val.fingerprint() {
         tracing::warn!(

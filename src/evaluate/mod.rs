@@ -18,9 +18,8 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
 
-use crate::batch::VocabularyError;
-use crate::model::ModelConfig;
-use crate::vectors::Vectors;
+use crate::model::{Vectors, VocabularyError};
+use crate::objective::ModelConfig;
 
 pub use features::{Features, Split};
 pub use knn::{Knn, knn};

@@ -6,11 +6,9 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::store::Folder;
 
 use super::{Encoder as Row, EvaluateError, Of, Table, compare};
-use crate::batch;
-use crate::model::{self, Encoder, EncoderConfig, Media};
+use crate::model::{self, Encoder, EncoderConfig, Media, Vectors};
 use crate::objective::Data2Vec;
 use crate::pretrained::{Pretrained, PretrainedError, Whose};
-use crate::vectors::Vectors;
 
 /// Why a run cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +45,7 @@ pub fn run(
     let untrained = untrained.student.valid().encoder;
 
     let vectors = |encoder: &Encoder, batch: Batch| {
-        let media = batch::media(batch.media, batch.n_samples, &config.data, device).0;
+        let media = model::to_device(batch.media, batch.n_samples, &config.data, device).0;
         let config = config.model.encoder();
         match (of, config) {
             (Of::Frames, _) => {

@@ -8,8 +8,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::bag_of_words::BagOfWords;
 use super::{Encoder, EvaluateError, Of, log_mel};
-use crate::model::Media;
-use crate::vectors::Vectors;
+use crate::model::{Media, Vectors};
 
 /// Side that pictures are pooled down to before they serve as features: 32 · 32 · 3 = 3,072.
 const RAW_SIDE: usize = 32;
@@ -35,7 +34,7 @@ pub(super) fn unlearned<'a>(
         }
         Some(Modality::Image(_)) | None => {
             let encode = |batch: Batch| {
-                let media = crate::batch::media(batch.media, batch.n_samples, data, device).0;
+                let media = crate::model::to_device(batch.media, batch.n_samples, data, device).0;
                 let Media::Images(images) = media else {
                     unreachable!("a set of pictures gives pictures")
                 };

@@ -126,7 +126,7 @@ fn config(
             return Err(ExportError::NoPlace("ALiBi".to_owned()));
         }
         EncoderConfig::Text(config) => ("data2vec-text", json!(TextFolder::from(config))),
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let mut folder = VisionFolder::from(config);
             let tensors = &model.tensors;
             folder.use_mean_pooling = !tensors.contains_key("encoder.norm.weight");
@@ -134,7 +134,7 @@ fn config(
             sizes["use_mask_token"] = json!(tensors.contains_key("encoder.mask_token"));
             ("data2vec-vision", sizes)
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 is exported otherwise"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 is exported otherwise"),
     };
     let Value::Object(sizes) = sizes else {
         unreachable!("a struct is an object")

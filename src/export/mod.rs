@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use understudy_pipelines::store::Folder;
 
 use crate::import::Tensors;
-use crate::model::{EncoderConfig, ModelConfig};
+use crate::model::EncoderConfig;
 use crate::new_folder;
+use crate::objective::ModelConfig;
 use crate::pretrained::{HEADS, Pretrained, PretrainedError, Whose};
 use crate::weights::{self, WeightsError};
 

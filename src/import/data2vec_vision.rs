@@ -1,7 +1,7 @@
 //! data2vec 1.0 images: `facebookresearch/data2vec_vision` (BEiT's names, which ours follow).
 
 use super::{ImportError, Name, Tensors, rename};
-use crate::model::{RelativePosition, Vit1Config};
+use crate::model::{BeitConfig, RelativePosition};
 
 /// Our name of a parameter of `facebookresearch/data2vec_vision`, or none where we store none.
 ///
@@ -32,7 +32,7 @@ pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
 
 /// The encoder whose tensors these are, under our names: the files hold no config, and the sizes
 /// follow from the shapes. LayerScale at the start and drop rates are the published Base's.
-pub fn encoder(tensors: &Tensors) -> Result<Vit1Config, ImportError> {
+pub fn encoder(tensors: &Tensors) -> Result<BeitConfig, ImportError> {
     let shape = |name: &str| {
         let tensor = tensors.get(name);
         tensor
@@ -55,7 +55,7 @@ pub fn encoder(tensors: &Tensors) -> Result<Vit1Config, ImportError> {
     // One row for each distance between two of the grid's places, and three of the class token.
     let grid = ((n_rows as f64 - 3.0).max(0.0).sqrt() as usize).div_ceil(2);
     let is_block = |name: &&String| name.ends_with(".norm1.weight");
-    Ok(Vit1Config {
+    Ok(BeitConfig {
         image_size: grid * patch_size,
         patch_size,
         embed_dim,

@@ -8,10 +8,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{ImportError, Tensors, fairseq1, fairseq2, files};
-use crate::model::{
-    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, ModelConfig, TextConfig,
-    Vit2Config,
-};
+use crate::model::{AudioConfig, DecoderConfig, TextConfig, VitConfig};
+use crate::objective::{Data2Vec1Config, Data2Vec2Config, ModelConfig};
 use cfg::Cfg;
 pub(crate) use finetuned::their_head;
 
@@ -194,8 +192,8 @@ fn second(cfg: &Cfg<'_>, vocab_size: usize) -> Result<ModelConfig, ImportError> 
     }))
 }
 
-fn image2(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<Vit2Config, ImportError> {
-    Ok(Vit2Config {
+fn image2(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<VitConfig, ImportError> {
+    Ok(VitConfig {
         image_size: encoder.size("input_size")?,
         patch_size: encoder.size("patch_size")?,
         embed_dim: cfg.size("embed_dim")?,

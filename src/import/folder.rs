@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::hugging_face::{self, audio, classes, text, vision};
 use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe, sizes};
-use crate::model::{EncoderConfig, ModelConfig};
+use crate::model::EncoderConfig;
 use crate::new_folder;
+use crate::objective::ModelConfig;
 use crate::pretrained::{HEADS, HUGGING_FACE, Pretrained, STUDENT, TEACHER, Whose};
 use crate::weights;
 
@@ -192,7 +193,7 @@ fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
             let folder: vision::VisionFolder =
                 serde_json::from_value(config.clone()).map_err(at_config)?;
             let encoder = folder.encoder()?;
-            let model = recipe::with_encoder(EncoderConfig::Vit1(&encoder));
+            let model = recipe::with_encoder(EncoderConfig::Beit(&encoder));
             (model, vision::import(tensors)?)
         }
         other => {
@@ -245,7 +246,7 @@ fn pickled(path: &Path) -> Result<Model, ImportError> {
     };
     Ok(Model {
         source: "a checkpoint of data2vec_vision",
-        config: recipe::with_encoder(EncoderConfig::Vit1(&encoder)),
+        config: recipe::with_encoder(EncoderConfig::Beit(&encoder)),
         tensors,
         teacher,
         class: None,

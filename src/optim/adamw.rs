@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
-use super::{EpsForm, Gradients, OptimConfig};
+use super::config::{EpsForm, OptimConfig};
+use super::gradients::Gradients;
 use crate::params::NamePath;
 
 /// AdamW; its state lies under the parameters' names.

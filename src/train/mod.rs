@@ -18,9 +18,9 @@ use burn::tensor::Device;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::store::Folder;
 
-use crate::batch::{self, VocabularyError};
 use crate::config::RunConfig;
 use crate::device;
+use crate::model::{self, VocabularyError};
 use crate::objective::MaskError;
 use crate::signals::Signals;
 use checkpoint::CheckpointError;
@@ -129,7 +129,7 @@ pub fn train(
     };
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
-    batch::check_vocabulary(&config.model, &train, data.specials())?;
+    model::check_vocabulary(config.model.encoder(), &train, data.specials())?;
     trainer.bind_data(&data, &train)?;
     run.write_config(&config)?;
     // Before this there is nothing to save, and a signal ends the process as it always does.

@@ -7,11 +7,10 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::Folder;
 
-use crate::batch;
 use crate::config::{ConfigError, RunConfig};
-use crate::ema;
+use crate::model;
 use crate::objective::{Data2Vec, Inputs, MaskError, spread};
-use crate::optim::{AdamW, Gradients};
+use crate::optim::{AdamW, Gradients, ema};
 use crate::params::{self, LoadError};
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::train::differences;
@@ -195,7 +194,7 @@ impl Trainer {
         // Of a run that begins: the vocabulary of what `init` names.
         let trained = self.state.vocabulary_sha256.as_deref();
         match &self.resumed {
-            None => batch::compare_vocabularies(trained, url, vocabulary.as_deref()),
+            None => model::compare_vocabularies(trained, url, vocabulary.as_deref()),
             Some(from) if self.state.data_fingerprint != fingerprint => {
                 return Err(RunError::OtherData {
                     path: from.url(),
@@ -275,7 +274,7 @@ impl Trainer {
             Err(MaskError::NothingMasked) => return Ok(()),
             masks => masks?,
         };
-        let (media, student_tokens) = batch::media(
+        let (media, student_tokens) = model::to_device(
             batch.media,
             batch.n_samples,
             &self.config.data,

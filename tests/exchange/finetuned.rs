@@ -6,7 +6,8 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use understudy::export::export;
 use understudy::import::{Tensors, import};
-use understudy::model::{EncoderConfig, ModelConfig};
+use understudy::model::EncoderConfig;
+use understudy::objective::ModelConfig;
 use understudy::pretrained::{HEADS, Pretrained, STUDENT, TEACHER, Whose};
 use understudy::weights;
 

@@ -25,7 +25,8 @@ use serde_json::Value;
 use understudy::config::RunConfig;
 use understudy::export::export;
 use understudy::import::{Tensors, import};
-use understudy::model::{EncoderConfig, Media, ModelConfig};
+use understudy::model::{EncoderConfig, Media};
+use understudy::objective::ModelConfig;
 use understudy::pretrained::{Pretrained, Whose};
 use understudy::weights;
 
@@ -231,7 +232,7 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
                 },
             )
         }
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let side = config.image_size;
             let images = values::<4>([2, 3, side, side], &device);
             (
@@ -240,7 +241,7 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
                 Media::Images(images),
             )
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 has no class"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 has no class"),
     }
 }
 

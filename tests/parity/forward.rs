@@ -2,10 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use understudy::model::{
-    BlockOutput, Encoder, EncoderConfig, Media, ModelConfig, Norm, Sequence, View,
-};
-use understudy::objective::{Data2Vec, Inputs, Output};
+use understudy::model::{BlockOutput, Encoder, EncoderConfig, Media, Norm, Sequence, View};
+use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output};
 
 use crate::case::{Golden, Goldens};
 use crate::compare::{Comparison, values};
@@ -35,7 +33,7 @@ pub(crate) fn check_start(
     let mut sum = None;
     run(encoder, local, padding, |block_idx, output| {
         let (name, x) = match config {
-            EncoderConfig::Vit1(_) => ("block_out", output.hidden.clone()),
+            EncoderConfig::Beit(_) => ("block_out", output.hidden.clone()),
             _ => ("ffn_out", output.ffn.clone()),
         };
         let x = encoder.without_extra(x);

@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use understudy::import::hugging_face::{audio, text, vision};
 use understudy::model::{
-    AudioEncoder, Classifier, Encoder, EncoderConfig, Linear, MaskedLanguageHead, Masks, Media,
-    Pooler, SentenceHead, TextEncoder, View, Vit1,
+    AudioEncoder, Beit, Classifier, Encoder, EncoderConfig, Linear, MaskedLanguageHead, Masks,
+    Media, Pooler, SentenceHead, TextEncoder, View,
 };
 use understudy::params;
 
@@ -75,13 +75,13 @@ fn check_image(
         let n_classes = weights["head.weight"].shape()[0];
         let model = Classifier::new(&config, n_classes, device);
         let model = params::load(model, weights).unwrap();
-        let encoder = Encoder::Vit1(model.encoder.clone());
+        let encoder = Encoder::Beit(model.encoder.clone());
         let tokens = layers(
             comparison,
             "",
             &encoder,
             &media,
-            EncoderConfig::Vit1(&config),
+            EncoderConfig::Beit(&config),
         );
         let logits = model.classify(tokens);
         comparison.tensor("logits", OUTPUTS, logits.clone());
@@ -89,13 +89,13 @@ fn check_image(
         return;
     }
     let model = if folder.use_mean_pooling {
-        Vit1::for_classification(&config, device)
+        Beit::for_classification(&config, device)
     } else {
-        Vit1::new(&config, device)
+        Beit::new(&config, device)
     };
     let model = params::load(model, take(&mut weights, "encoder.")).unwrap();
-    let encoder = Encoder::Vit1(model);
-    let config = EncoderConfig::Vit1(&config);
+    let encoder = Encoder::Beit(model);
+    let config = EncoderConfig::Beit(&config);
     let tokens = layers(comparison, "", &encoder, &media, config);
     comparison.tensor("last_hidden_state", OUTPUTS, encoder.normed(tokens));
     if let Some(mask) = io.get("in.bool_masked_pos") {

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use understudy::ema;
-use understudy::model::{Media, ModelConfig};
-use understudy::objective::{Data2Vec, Inputs, Output, spread};
-use understudy::optim::{AdamW, EpsForm, Gradients, OptimConfig};
+use understudy::model::Media;
+use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output, spread};
+use understudy::optim::{AdamW, EmaSchedule, EpsForm, Gradients, OptimConfig, ema};
 use understudy::params;
-use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Golden, Goldens, below};
 use crate::compare::{Comparison, values, worst_error};

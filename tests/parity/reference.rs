@@ -1,9 +1,9 @@
 //! What the references' configs say, in our words.
 
 use serde_json::Value;
-use understudy::model::{ModelConfig, Norm};
-use understudy::optim::{Decayed, EpsForm, OptimConfig};
-use understudy::schedule::{EmaSchedule, LrSchedule};
+use understudy::model::Norm;
+use understudy::objective::ModelConfig;
+use understudy::optim::{Decayed, EmaSchedule, EpsForm, LrSchedule, OptimConfig};
 
 use crate::case::Case;
 

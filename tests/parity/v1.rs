@@ -3,12 +3,10 @@
 use burn::tensor::Device;
 use serde_json::Value;
 use understudy::import::{data2vec_vision, fairseq1};
-use understudy::model::{
-    AudioConfig, Data2Vec1Config, Media, ModelConfig, Network, Norm, RelativePosition,
-    TargetConfig, TextConfig, Vit1Config,
-};
+use understudy::model::{AudioConfig, BeitConfig, Media, Norm, RelativePosition, TextConfig};
+use understudy::objective::{Data2Vec1Config, ModelConfig, Network, TargetConfig};
+use understudy::optim::EmaSchedule;
 use understudy::params;
-use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
@@ -199,7 +197,7 @@ fn image_model(config: &Value) -> ModelConfig {
     );
     let post_norm = config["post_target_layer_norm"].as_bool().unwrap();
     ModelConfig::Data2vec1(Data2Vec1Config {
-        image: Some(Vit1Config {
+        image: Some(BeitConfig {
             image_size: size(vit, "img_size"),
             patch_size: size(vit, "patch_size"),
             embed_dim: size(vit, "embed_dim"),

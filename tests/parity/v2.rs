@@ -3,10 +3,8 @@
 use burn::tensor::Device;
 use serde_json::Value;
 use understudy::import::fairseq2;
-use understudy::model::{
-    AudioConfig, Data2Vec2Config, DecoderConfig, Media, ModelConfig, TargetConfig, TextConfig,
-    Vit2Config,
-};
+use understudy::model::{AudioConfig, DecoderConfig, Media, TextConfig, VitConfig};
+use understudy::objective::{Data2Vec2Config, ModelConfig, TargetConfig};
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
@@ -95,13 +93,13 @@ fn model(config: &Value, modality: &str, io: &Goldens) -> ModelConfig {
     model
 }
 
-fn image(config: &Value) -> Vit2Config {
+fn image(config: &Value) -> VitConfig {
     let encoder = &config["modality"];
     for key in ["encoder_dropout", "attention_dropout"] {
         let value = config[key].as_f64();
         assert_eq!(value, Some(0.0), "{key} is no part of our images");
     }
-    Vit2Config {
+    VitConfig {
         image_size: size(encoder, "input_size"),
         patch_size: size(encoder, "patch_size"),
         embed_dim: size(config, "embed_dim"),

@@ -117,7 +117,7 @@ fn expected(
     for batch in pass {
         let batch = batch.expect("a batch");
         labels.extend(batch.labels);
-        let media = understudy::batch::media(batch.media, batch.n_samples, data, &device).0;
+        let media = understudy::model::to_device(batch.media, batch.n_samples, data, &device).0;
         values.extend(encode(&encoder, &model, &media));
     }
     (values, labels)

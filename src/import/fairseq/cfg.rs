@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::import::ImportError;
 use crate::import::sizes::LARGEST;
-use crate::model::{Norm, TargetConfig};
+use crate::model::Norm;
+use crate::objective::TargetConfig;
 
 /// No extractor has as many convolutions.
 const MOST_LAYERS: usize = 100;

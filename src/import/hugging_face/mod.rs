@@ -12,6 +12,6 @@ pub(crate) fn medium(encoder: EncoderConfig<'_>) -> &'static classes::Medium {
     match encoder {
         EncoderConfig::Audio(_) => &audio::MEDIUM,
         EncoderConfig::Text(_) => &text::MEDIUM,
-        EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => &vision::MEDIUM,
+        EncoderConfig::Beit(_) | EncoderConfig::Vit(_) => &vision::MEDIUM,
     }
 }

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::classes::{Class, Medium};
 use crate::import::names::Names;
 use crate::import::{ImportError, Name, Tensors, fused, rename};
-use crate::model::TextConfig;
-use crate::model::config::hidden_dim;
+use crate::model::{TextConfig, hidden_dim};
 
 /// What we need of a folder's `config.json`; it holds more, and leaves out what is the default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

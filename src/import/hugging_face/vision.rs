@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::classes::{Class, Medium};
 use crate::import::names::Names;
 use crate::import::{ImportError, Name, Tensors, fused, rename};
-use crate::model::config::hidden_dim;
-use crate::model::{RelativePosition, Vit1Config};
+use crate::model::{BeitConfig, RelativePosition, hidden_dim};
 
 /// What we need of a folder's `config.json`; it holds more, and leaves out what is the default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +72,7 @@ impl Default for VisionFolder {
 
 impl VisionFolder {
     /// Our encoder of the same size.
-    pub fn encoder(&self) -> Result<Vit1Config, ImportError> {
+    pub fn encoder(&self) -> Result<BeitConfig, ImportError> {
         let relative_position = match (
             self.use_shared_relative_position_bias,
             self.use_relative_position_bias,
@@ -97,7 +96,7 @@ impl VisionFolder {
         if self.num_channels != 3 {
             return Err(ImportError::Unsupported("num_channels other than 3"));
         }
-        Ok(Vit1Config {
+        Ok(BeitConfig {
             image_size: self.image_size,
             patch_size: self.patch_size,
             embed_dim: self.hidden_size,
@@ -113,9 +112,9 @@ impl VisionFolder {
     }
 }
 
-impl From<&Vit1Config> for VisionFolder {
+impl From<&BeitConfig> for VisionFolder {
     /// The file of a model of this size that ends in a norm.
-    fn from(config: &Vit1Config) -> Self {
+    fn from(config: &BeitConfig) -> Self {
         let shared = config.relative_position == RelativePosition::Shared;
         Self {
             hidden_size: config.embed_dim,

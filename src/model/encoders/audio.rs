@@ -1,0 +1,228 @@
+//! The encoder of audio, of both methods.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::config::AudioConfig;
+use super::context::Context;
+use crate::model::input::{View, padding_bias};
+use crate::model::layers::alibi::alibi;
+use crate::model::layers::block::{self, Block, BlockOutput, Sequence};
+use crate::model::layers::block_config::BlockConfig;
+use crate::model::layers::conv::Conv1d;
+use crate::model::layers::conv_stack::{Conv, convolve};
+use crate::model::layers::fused;
+use crate::model::layers::linear::Linear;
+use crate::model::layers::norm::LayerNorm;
+use crate::model::layers::parameter::parameter;
+
+/// The norms between the convolutions over the wave are PyTorch's default.
+const CONV_NORM_EPS: f64 = 1e-5;
+
+/// Convolutions over the wave, convolutional positions, and blocks normalised after their branches.
+#[derive(Module, Debug)]
+pub struct AudioEncoder {
+    /// Most teachers have none of their own and take their student's.
+    local: Option<WaveFeatures>,
+    /// Stands for masked positions, `[D]` (1.0's student).
+    mask_emb: Option<Param<Tensor<1>>>,
+    pos_conv: Vec<Conv>,
+    /// Factors of the slopes by which attention falls with distance, `[H]` (2.0).
+    alibi_scale: Option<Param<Tensor<1>>>,
+    context: Context,
+    /// The blocks that give targets.
+    blocks: Vec<Block>,
+    clear_padding: bool,
+    layer_drop_prob: f64,
+}
+
+/// From a wave to positions.
+#[derive(Module, Debug)]
+pub struct WaveFeatures {
+    layers: Vec<WaveLayer>,
+    /// Over the convolutions' channels.
+    norm: LayerNorm,
+    proj: Linear,
+}
+
+#[derive(Module, Debug)]
+struct WaveLayer {
+    conv: Conv1d,
+    norm: LayerNorm,
+}
+
+impl WaveFeatures {
+    fn new(config: &AudioConfig, device: &Device) -> Self {
+        let dim = config.conv_dim;
+        let layers = config
+            .conv_layers
+            .iter()
+            .enumerate()
+            .map(|(layer_idx, &[kernel, stride])| {
+                let n_in = if layer_idx == 0 { 1 } else { dim };
+                WaveLayer {
+                    conv: Conv1d::strided(n_in, dim, kernel, stride, device),
+                    norm: LayerNorm::new(dim, CONV_NORM_EPS, device),
+                }
+            });
+        Self {
+            layers: layers.collect(),
+            norm: LayerNorm::new(dim, config.norm_eps, device),
+            proj: Linear::new(dim, config.embed_dim, device),
+        }
+    }
+
+    /// What the convolutions make of waves, before the last norm.
+    ///
+    /// # Shapes
+    ///
+    /// - waves: `[B, T]`; output: `[B, N, channels]`
+    pub fn convolved(&self, waves: Tensor<2>) -> Tensor<3> {
+        self.layers.iter().fold(waves.unsqueeze_dim(2), |x, layer| {
+            let norm = (layer.norm.weight.val(), layer.norm.bias.val());
+            fused::conv_norm_gelu(&layer.conv, x, norm, CONV_NORM_EPS)
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// - convolved: `[B, N, channels]`; output: the same, normalised
+    pub fn normed(&self, convolved: Tensor<3>) -> Tensor<3> {
+        self.norm.forward(convolved)
+    }
+
+    /// # Shapes
+    ///
+    /// - waves: `[B, T]`; output: `[B, N, D]`
+    pub fn forward(&self, waves: Tensor<2>) -> Tensor<3> {
+        self.proj.forward(self.normed(self.convolved(waves)))
+    }
+}
+
+impl AudioEncoder {
+    /// A student's encoder; `has_mask` where masked positions get a learned value (1.0).
+    pub fn new(config: &AudioConfig, has_mask: bool, device: &Device) -> Self {
+        let dim = config.embed_dim;
+        let block = BlockConfig {
+            drop_prob: config.drop_prob,
+            attention_drop_prob: config.attention_drop_prob,
+            ..BlockConfig::post_norm(dim, config.n_heads, config.mlp_ratio, config.norm_eps)
+        };
+        let (kernel, groups) = (config.pos_conv_kernel, config.pos_conv_groups);
+        let positions = (0..config.pos_conv_depth)
+            .map(|_| Conv::Line(Conv1d::same(dim, dim, kernel, groups, device)));
+        Self {
+            local: Some(WaveFeatures::new(config, device)),
+            mask_emb: has_mask.then(|| parameter([dim], device)),
+            pos_conv: positions.collect(),
+            alibi_scale: config.alibi.then(|| parameter([config.n_heads], device)),
+            context: Context::new(&block, config.prenet_depth, config.layer_drop_prob, device),
+            blocks: block.blocks(config.depth, device),
+            clear_padding: config.clear_padding,
+            layer_drop_prob: config.layer_drop_prob,
+        }
+    }
+
+    /// Without the mask's value and what a teacher takes from its student.
+    #[must_use]
+    pub fn into_teacher(self, shares_local: bool) -> Self {
+        Self {
+            local: self.local.filter(|_| !shares_local),
+            mask_emb: None,
+            ..self
+        }
+    }
+
+    /// From waves to positions; a teacher has none of its own.
+    pub fn local(&self) -> Option<&WaveFeatures> {
+        self.local.as_ref()
+    }
+
+    /// Masks, positions and context encoder.
+    ///
+    /// # Shapes
+    ///
+    /// - local: `[B, N, D]`; padding: `[B, N]`, 1 = padding; the tokens: `[B, N, D]`, of kept ones
+    ///   `[R, n_kept, D]`
+    ///
+    /// # Panics
+    ///
+    /// Where masked positions need a learned value and the model has none.
+    pub fn sequence(
+        &self,
+        local: Tensor<3>,
+        view: View<'_>,
+        padding: Option<&Tensor<2>>,
+    ) -> Sequence {
+        let [b, n, dim] = local.dims();
+        let without = |x: Tensor<3>, positions: &Tensor<2>| {
+            let keep: Tensor<3> = 1.0 - positions.clone().unsqueeze_dim(2);
+            x * keep
+        };
+        // The convolutions of positions would carry what stands in the padding to its neighbours.
+        let cleared = |x: Tensor<3>| match padding.filter(|_| self.clear_padding) {
+            Some(padding) => without(x, padding),
+            None => x,
+        };
+        let (x, places) = match view {
+            View::All => (self.positioned(cleared(local)), None),
+            View::Masked(masks) => {
+                let value = self
+                    .mask_emb
+                    .as_ref()
+                    .expect("a masked input needs a value for what is masked");
+                let value = value.val().reshape([1, 1, dim]);
+                let masked = value * masks.mask.clone().unsqueeze_dim::<3>(2);
+                let x = without(local, &masks.mask) + masked;
+                (self.positioned(cleared(x)), None)
+            }
+            View::Kept(masks) => {
+                let local = cleared(local);
+                let rows = local.clone().select(0, masks.sample_of_rows.clone());
+                let positions = self.positions(without(rows, &masks.mask));
+                let positions = positions
+                    .reshape([masks.n_rows() * n, dim])
+                    .select(0, masks.kept_of_rows.clone())
+                    .reshape([masks.n_rows(), masks.n_kept(), dim]);
+                let places = masks
+                    .kept_positions
+                    .clone()
+                    .reshape([masks.n_rows(), masks.n_kept()]);
+                let kept = masks.keep(local.reshape([b * n, dim]));
+                (kept + positions, Some(places))
+            }
+        };
+        let padding = padding.map(|padding| {
+            padding_bias(match view {
+                View::Kept(masks) => masks
+                    .keep(padding.clone().reshape([b * n, 1]))
+                    .squeeze_dim(2),
+                View::All | View::Masked(_) => padding.clone(),
+            })
+        });
+        let scale = self.alibi_scale.as_ref().map(Param::val);
+        let bias = match (scale.map(|scale| alibi(scale, n, places)), padding) {
+            (Some(alibi), Some(padding)) => Some(alibi + padding),
+            (alibi, padding) => alibi.or(padding),
+        };
+        self.context.forward(Sequence { x, bias })
+    }
+
+    /// The blocks that give targets; `each` sees every one's index and output.
+    pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
+        block::run(&self.blocks, sequence, self.layer_drop_prob, each)
+    }
+
+    /// Those blocks.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    fn positioned(&self, x: Tensor<3>) -> Tensor<3> {
+        x.clone() + self.positions(x)
+    }
+
+    fn positions(&self, x: Tensor<3>) -> Tensor<3> {
+        convolve(&self.pos_conv, x, false)
+    }
+}

@@ -1,0 +1,80 @@
+//! A batch of the pipeline becomes tensors.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::batch::Media as HostMedia;
+use understudy_pipelines::config::ImageConfig;
+
+use super::input::Media;
+
+/// Media of a batch on `device`, and what the student of 1.0 sees of text, `[B, T]`.
+///
+/// # Panics
+///
+/// If `data` is a recipe for something else: configs are checked before.
+pub fn to_device(
+    media: HostMedia,
+    n_samples: usize,
+    data: &DataConfig,
+    device: &Device,
+) -> (Media, Option<Tensor<2, Int>>) {
+    match media {
+        HostMedia::Images { size, pixels } => {
+            let config = data.image.as_ref().expect("a recipe for pictures");
+            (
+                Media::Images(images(pixels, n_samples, size, config, device)),
+                None,
+            )
+        }
+        HostMedia::Audio {
+            n_frames,
+            waves,
+            lengths,
+        } => {
+            let waves = Tensor::from_data(TensorData::new(waves, [n_samples, n_frames]), device);
+            let lengths = where_they_differ(lengths, n_frames);
+            (Media::Waves { waves, lengths }, None)
+        }
+        HostMedia::Text {
+            n_tokens,
+            tokens,
+            student_tokens,
+            lengths,
+        } => {
+            let ids = |ids: Vec<u32>| {
+                let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+                Tensor::from_data(TensorData::new(ids, [n_samples, n_tokens]), device)
+            };
+            let student = (!student_tokens.is_empty()).then(|| ids(student_tokens));
+            let lengths = where_they_differ(lengths, n_tokens);
+            let tokens = ids(tokens);
+            (Media::Tokens { tokens, lengths }, student)
+        }
+    }
+}
+
+/// Pictures of a batch, `[B, size, size, 3]` u8 on the host, as `[B, 3, size, size]` float32 on
+/// `device`, normalised there: (x / 255 − mean) / std per channel.
+fn images(
+    pixels: Vec<u8>,
+    n_samples: usize,
+    size: usize,
+    config: &ImageConfig,
+    device: &Device,
+) -> Tensor<4> {
+    let data = TensorData::new(pixels, [n_samples, size, size, 3]);
+    // u8 crosses to the device; the four-fold float32 is made there.
+    let images = Tensor::<4, Int>::from_data(data, (device, DType::U8));
+    let images = images.float().permute([0, 3, 1, 2]);
+    let scale = config.std.map(|std| 1.0 / (255.0 * std));
+    let shift = [0, 1, 2].map(|c| -config.mean[c] / config.std[c]);
+    let per_channel =
+        |values: [f32; 3]| Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1]);
+    images * per_channel(scale) + per_channel(shift)
+}
+
+/// The samples' own lengths, unless all of them fill the batch: then nothing is padding.
+fn where_they_differ(lengths: Vec<u32>, len: usize) -> Option<Vec<usize>> {
+    let lengths: Vec<usize> = lengths.into_iter().map(|len| len as usize).collect();
+    lengths.iter().any(|&own| own != len).then_some(lengths)
+}
