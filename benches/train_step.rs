@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor, TensorData};
 use understudy::config::RunConfig;
-use understudy::model::Media;
+use understudy::model::EncoderInput;
 use understudy::objective::{Data2Vec, Inputs};
 use understudy::optim::{AdamW, Gradients};
 use understudy::{device, ema, params, weights};
@@ -116,7 +116,7 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
             )
             .expect("masks");
         let inputs = Inputs {
-            media: Media::Images(images.clone()),
+            media: EncoderInput::Images(images.clone()),
             student_tokens: None,
             masks,
             noise: Some(noise.clone()),

@@ -18,7 +18,9 @@ use understudy_pipelines::write::features::{
 
 use self::progress::Progress;
 use crate::evaluate::features::batch_size;
-use crate::model::{self, Encoder, EncoderConfig, Media, Vectors, VocabularyError, mean};
+use crate::model::{
+    self, Encoder, EncoderConfig, EncoderInput, FeatureVectors, VocabularyError, mean,
+};
 use crate::pretrained::{Pretrained, PretrainedError, STUDENT, TEACHER, Whose};
 use crate::signals::Signals;
 
@@ -123,7 +125,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
         features.add(&FeatureRows {
             samples: &samples,
             keys: &keys,
-            n_vectors: vectors.of_each.as_deref(),
+            n_vectors: vectors.n_per_sample.as_deref(),
             values: &vectors.values,
         })?;
         progress.show(features.next_row());
@@ -134,15 +136,20 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     Ok(features.finish()?)
 }
 
-fn vectors(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media, wanted: &Embed) -> Vectors {
+fn vectors(
+    encoder: &Encoder,
+    config: EncoderConfig<'_>,
+    media: &EncoderInput,
+    wanted: &Embed,
+) -> FeatureVectors {
     let hidden = match wanted.layer {
         Some(n_blocks) => encoder.hidden(config, media, n_blocks),
         None => encoder.features(config, media),
     };
     if wanted.frames {
-        Vectors::per_position(hidden, media.n_positions(config))
+        FeatureVectors::per_position(hidden, media.n_positions(config))
     } else {
-        Vectors::pooled(mean(hidden, media.padding(config)))
+        FeatureVectors::pooled(mean(hidden, media.padding(config)))
     }
 }
 
@@ -221,8 +228,8 @@ mod tests {
         let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.1).sin());
         let padded = wave(long).chain(wave(short)).chain(vec![0.0; long - short]);
         let waves = TensorData::new(padded.collect::<Vec<f32>>(), [2, long]);
-        let media = Media::Waves {
-            waves: Tensor::from_data(waves, &device),
+        let media = EncoderInput::Waveforms {
+            waveforms: Tensor::from_data(waves, &device),
             lengths: Some(vec![long, short]),
         };
         let wanted = |frames| Embed {
@@ -237,7 +244,7 @@ mod tests {
         };
         let frames = vectors(&encoder, config, &media, &wanted(true));
         let pooled = vectors(&encoder, config, &media, &wanted(false));
-        let (of_each, dim) = (frames.of_each.expect("counts"), config.embed_dim());
+        let (of_each, dim) = (frames.n_per_sample.expect("counts"), config.embed_dim());
         assert!(of_each[0] > of_each[1] && of_each[1] > 0, "{of_each:?}");
         assert_eq!(frames.values.len(), (of_each[0] + of_each[1]) * dim);
         assert_eq!(pooled.values.len(), 2 * dim);

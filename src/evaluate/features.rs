@@ -9,7 +9,7 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::EvaluateError;
-use crate::model::{self, Vectors};
+use crate::model::{self, FeatureVectors};
 use crate::objective::ModelConfig;
 
 /// Samples that go through an encoder together. Recordings come whole, and attention's memory grows
@@ -81,7 +81,7 @@ pub fn split(
     (data, model): (&DataConfig, &ModelConfig),
     trained: Option<&str>,
     threads: usize,
-    mut encode: impl FnMut(Batch) -> Vectors,
+    mut encode: impl FnMut(Batch) -> FeatureVectors,
 ) -> Result<Split, EvaluateError> {
     let train_url = data.train.one().ok_or(EvaluateError::Mix)?;
     let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
@@ -163,7 +163,7 @@ fn collect(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     url: &str,
     n_classes: Option<usize>,
-    encode: &mut impl FnMut(Batch) -> Vectors,
+    encode: &mut impl FnMut(Batch) -> FeatureVectors,
 ) -> Result<Features, EvaluateError> {
     let mut features = Features {
         values: Vec::new(),
@@ -192,7 +192,7 @@ fn collect(
             labels.push(label);
         }
         let encoded = encode(batch);
-        if let Some(of_each) = encoded.of_each {
+        if let Some(of_each) = encoded.n_per_sample {
             let repeated = labels.iter().zip(&of_each);
             labels = repeated
                 .flat_map(|(&label, &n)| std::iter::repeat_n(label, n))
@@ -220,13 +220,13 @@ mod tests {
     use understudy_pipelines::batch::{Media, SampleId};
 
     /// The values themselves, black −1 and white 1.
-    fn pixels(batch: Batch) -> Vectors {
+    fn pixels(batch: Batch) -> FeatureVectors {
         let Media::Images { pixels, .. } = batch.media else {
             unreachable!()
         };
         let values: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect();
-        Vectors {
-            of_each: None,
+        FeatureVectors {
+            n_per_sample: None,
             values,
             dim: 12,
         }
@@ -275,8 +275,8 @@ mod tests {
     fn rows_of_one_sample_have_its_label_and_stay_together() {
         // The 24 values of two pictures as six rows, four of them the first one's.
         let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, &[2, 1]))];
-        let mut in_rows = |batch| Vectors {
-            of_each: Some(vec![4, 2]),
+        let mut in_rows = |batch| FeatureVectors {
+            n_per_sample: Some(vec![4, 2]),
             dim: 4,
             ..pixels(batch)
         };

@@ -18,7 +18,7 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
 
-use crate::model::{Vectors, VocabularyError};
+use crate::model::{FeatureVectors, VocabularyError};
 use crate::objective::ModelConfig;
 
 pub use features::{Features, Split};
@@ -28,7 +28,7 @@ pub use run::{RunEvaluateError, run};
 pub use table::{Row, Table};
 
 /// An encoder with the name of its row.
-pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> Vectors + 'a>);
+pub type Encoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> FeatureVectors + 'a>);
 
 /// What is classified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::store::Folder;
 
 use super::{Encoder as Row, EvaluateError, Of, Table, compare};
-use crate::model::{self, Encoder, EncoderConfig, Media, Vectors};
+use crate::model::{self, Encoder, EncoderConfig, EncoderInput, FeatureVectors};
 use crate::objective::Data2Vec;
 use crate::pretrained::{Pretrained, PretrainedError, Whose};
 
@@ -48,13 +48,14 @@ pub fn run(
         let media = model::to_device(batch.media, batch.n_samples, &config.data, device).0;
         let config = config.model.encoder();
         match (of, config) {
-            (Of::Frames, _) => {
-                Vectors::per_position(encoder.features(config, &media), media.n_positions(config))
-            }
+            (Of::Frames, _) => FeatureVectors::per_position(
+                encoder.features(config, &media),
+                media.n_positions(config),
+            ),
             (Of::Samples, EncoderConfig::Audio(_)) => {
-                Vectors::pooled(statistics(encoder, config, &media))
+                FeatureVectors::pooled(statistics(encoder, config, &media))
             }
-            (Of::Samples, _) => Vectors::pooled(encoder.pooled(config, &media)),
+            (Of::Samples, _) => FeatureVectors::pooled(encoder.pooled(config, &media)),
         }
     };
     let name = pretrained.whose.name();
@@ -74,7 +75,7 @@ pub fn run(
 }
 
 /// Mean and standard deviation over time, `[B, 2·D]`: what the log-mel spectrogram beside it gets.
-fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media) -> Tensor<2> {
+fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &EncoderInput) -> Tensor<2> {
     let features = encoder.features(config, media);
     let mean = |values: Tensor<3>| model::mean(values, media.padding(config));
     let means = mean(features.clone());

@@ -8,7 +8,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::bag_of_words::BagOfWords;
 use super::{Encoder, EvaluateError, Of, log_mel};
-use crate::model::{Media, Vectors};
+use crate::model::{EncoderInput, FeatureVectors};
 
 /// Side that pictures are pooled down to before they serve as features: 32 · 32 · 3 = 3,072.
 const RAW_SIDE: usize = 32;
@@ -35,10 +35,10 @@ pub(super) fn unlearned<'a>(
         Some(Modality::Image(_)) | None => {
             let encode = |batch: Batch| {
                 let media = crate::model::to_device(batch.media, batch.n_samples, data, device).0;
-                let Media::Images(images) = media else {
+                let EncoderInput::Images(images) = media else {
                     unreachable!("a set of pictures gives pictures")
                 };
-                Vectors::pooled(raw_pixels(images))
+                FeatureVectors::pooled(raw_pixels(images))
             };
             ("raw pixels", Box::new(encode))
         }
@@ -58,7 +58,7 @@ pub(super) fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
     images.flatten(1, 3)
 }
 
-fn log_mels(batch: &Batch, sample_rate_hz: u32, of: Of) -> Vectors {
+fn log_mels(batch: &Batch, sample_rate_hz: u32, of: Of) -> FeatureVectors {
     let HostMedia::Audio {
         n_frames,
         waves,
@@ -79,8 +79,8 @@ fn log_mels(batch: &Batch, sample_rate_hz: u32, of: Of) -> Vectors {
                 .map(|wave| log_mel::frames(wave, sample_rate_hz))
                 .collect();
             let of_each = frames.iter().map(|frames| frames.len() / log_mel::N_MELS);
-            Vectors {
-                of_each: Some(of_each.collect()),
+            FeatureVectors {
+                n_per_sample: Some(of_each.collect()),
                 values: frames.concat(),
                 dim: log_mel::N_MELS,
             }
@@ -88,7 +88,7 @@ fn log_mels(batch: &Batch, sample_rate_hz: u32, of: Of) -> Vectors {
     }
 }
 
-fn bags(batch: &Batch, bag: &BagOfWords) -> Vectors {
+fn bags(batch: &Batch, bag: &BagOfWords) -> FeatureVectors {
     one_each(own_tokens(batch).map(|text| bag.features(text)), bag.dim())
 }
 
@@ -123,9 +123,9 @@ fn own_tokens(batch: &Batch) -> impl Iterator<Item = &[u32]> {
     texts.map(|(text, &len)| &text[..len as usize])
 }
 
-fn one_each(rows: impl Iterator<Item = Vec<f32>>, dim: usize) -> Vectors {
-    Vectors {
-        of_each: None,
+fn one_each(rows: impl Iterator<Item = Vec<f32>>, dim: usize) -> FeatureVectors {
+    FeatureVectors {
+        n_per_sample: None,
         values: rows.flatten().collect(),
         dim,
     }

@@ -5,15 +5,15 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use super::encoders::config::EncoderConfig;
 use super::masks::Masks;
 
-/// Media of B samples on the plain device.
+/// EncoderInput of B samples on the plain device.
 #[derive(Debug, Clone)]
-pub enum Media {
+pub enum EncoderInput {
     /// Normalised pictures, `[B, 3, side, side]`.
     Images(Tensor<4>),
-    /// Normalised waves.
+    /// Normalised waveforms.
     Waves {
         /// `[B, T]`, zero after each one's end.
-        waves: Tensor<2>,
+        waveforms: Tensor<2>,
         /// Frames of each, where they differ.
         lengths: Option<Vec<usize>>,
     },
@@ -37,14 +37,14 @@ pub enum View<'a> {
     Kept(&'a Masks),
 }
 
-impl Media {
+impl EncoderInput {
     /// Which positions are padding, `[B, N]`, 1 = padding; none where no sample has any.
     pub fn padding(&self, config: EncoderConfig<'_>) -> Option<Tensor<2>> {
         let lengths = self.n_positions(config)?;
         Some(match (self, config) {
-            (Self::Waves { waves, .. }, EncoderConfig::Audio(config)) => {
-                let [_, n_frames] = waves.dims();
-                padding(&lengths, config.n_positions(n_frames), &waves.device())
+            (Self::Waveforms { waveforms, .. }, EncoderConfig::Audio(config)) => {
+                let [_, n_frames] = waveforms.dims();
+                padding(&lengths, config.n_positions(n_frames), &waveforms.device())
             }
             (Self::Tokens { tokens, .. }, _) => {
                 let [_, l] = tokens.dims();
@@ -58,7 +58,7 @@ impl Media {
     pub fn n_positions(&self, config: EncoderConfig<'_>) -> Option<Vec<usize>> {
         match (self, config) {
             (
-                Self::Waves {
+                Self::Waveforms {
                     lengths: Some(lengths),
                     ..
                 },

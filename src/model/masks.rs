@@ -43,19 +43,19 @@ pub struct Masks {
     /// 1 = masked, `[R, N]`.
     pub(crate) mask: Tensor<2>,
     /// Kept positions as rows of `[B·N]`.
-    pub(crate) kept_of_samples: Tensor<1, Int>,
+    pub(crate) ids_keep: Tensor<1, Int>,
     /// Kept positions as rows of `[R·N]`.
-    pub(crate) kept_of_rows: Tensor<1, Int>,
+    pub(crate) ids_keep_rows: Tensor<1, Int>,
     /// Kept positions as they are counted within their sample, as float.
     pub(crate) kept_positions: Tensor<1>,
     /// Masked positions as rows of `[B·N]`.
-    pub(crate) masked_of_samples: Tensor<1, Int>,
+    pub(crate) ids_masked: Tensor<1, Int>,
     /// Masked positions as rows of `[R·N]`.
-    pub(crate) masked_of_rows: Tensor<1, Int>,
+    pub(crate) ids_masked_rows: Tensor<1, Int>,
     /// For each of `[R·N]` its place in the kept positions followed by the masked ones.
-    pub(crate) restore: Tensor<1, Int>,
+    pub(crate) ids_restore: Tensor<1, Int>,
     /// The sample of each row, `[R]`.
-    pub(crate) sample_of_rows: Tensor<1, Int>,
+    pub(crate) sample_of_row: Tensor<1, Int>,
 }
 
 impl Masks {
@@ -81,24 +81,24 @@ impl Masks {
         }
 
         let n_kept = len - n_masked;
-        let mut kept_of_samples = Vec::with_capacity(n_kept);
-        let mut kept_of_rows = Vec::with_capacity(n_kept);
+        let mut ids_keep = Vec::with_capacity(n_kept);
+        let mut ids_keep_rows = Vec::with_capacity(n_kept);
         let mut kept_positions = Vec::with_capacity(n_kept);
-        let mut masked_of_samples = Vec::with_capacity(n_masked);
-        let mut masked_of_rows = Vec::with_capacity(n_masked);
-        let mut restore = Vec::with_capacity(len);
+        let mut ids_masked = Vec::with_capacity(n_masked);
+        let mut ids_masked_rows = Vec::with_capacity(n_masked);
+        let mut ids_restore = Vec::with_capacity(len);
         for (place, &value) in masks.iter().enumerate() {
             let (row, position) = (place / n_positions, place % n_positions);
             let of_samples = (row / n_masks * n_positions + position) as i64;
             if value == 0 {
-                restore.push(kept_of_rows.len() as i64);
-                kept_of_samples.push(of_samples);
-                kept_of_rows.push(place as i64);
+                ids_restore.push(ids_keep_rows.len() as i64);
+                ids_keep.push(of_samples);
+                ids_keep_rows.push(place as i64);
                 kept_positions.push(position as f32);
             } else {
-                restore.push((n_kept + masked_of_rows.len()) as i64);
-                masked_of_samples.push(of_samples);
-                masked_of_rows.push(place as i64);
+                ids_restore.push((n_kept + ids_masked_rows.len()) as i64);
+                ids_masked.push(of_samples);
+                ids_masked_rows.push(place as i64);
             }
         }
         let equal_rows = masks
@@ -118,13 +118,13 @@ impl Masks {
             n_masked,
             equal_rows,
             mask: Tensor::from_data(TensorData::new(values, [n_rows, n_positions]), &plain),
-            kept_of_samples: index(kept_of_samples),
-            kept_of_rows: index(kept_of_rows),
+            ids_keep: index(ids_keep),
+            ids_keep_rows: index(ids_keep_rows),
             kept_positions: Tensor::from_data(TensorData::new(kept_positions, [n_kept]), &plain),
-            masked_of_samples: index(masked_of_samples),
-            masked_of_rows: index(masked_of_rows),
-            restore: index(restore),
-            sample_of_rows: index((0..n_rows).map(|row| (row / n_masks) as i64).collect()),
+            ids_masked: index(ids_masked),
+            ids_masked_rows: index(ids_masked_rows),
+            ids_restore: index(ids_restore),
+            sample_of_row: index((0..n_rows).map(|row| (row / n_masks) as i64).collect()),
         })
     }
 
@@ -150,7 +150,7 @@ impl Masks {
     /// `[B·N, D]` → the kept positions, `[R, n_kept, D]`.
     pub(crate) fn keep(&self, rows: Tensor<2>) -> Tensor<3> {
         let [_, dim] = rows.dims();
-        rows.select(0, self.kept_of_samples.clone())
+        rows.select(0, self.ids_keep.clone())
             .reshape([self.n_rows(), self.n_kept(), dim])
     }
 }
@@ -169,22 +169,19 @@ mod tests {
         let masks = [1, 0, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1];
         let masks = Masks::new(&masks, 2, 3, &Device::flex()).unwrap();
         assert_eq!((masks.n_samples, masks.n_rows(), masks.n_masked), (2, 4, 8));
-        assert_eq!(values(masks.kept_of_samples.clone()), [1, 0, 5, 3]);
-        assert_eq!(values(masks.kept_of_rows.clone()), [1, 3, 8, 9]);
+        assert_eq!(values(masks.ids_keep.clone()), [1, 0, 5, 3]);
+        assert_eq!(values(masks.ids_keep_rows.clone()), [1, 3, 8, 9]);
         assert_eq!(values(masks.kept_positions.clone().int()), [1, 0, 2, 0]);
+        assert_eq!(values(masks.ids_masked.clone()), [0, 2, 1, 2, 3, 4, 4, 5]);
         assert_eq!(
-            values(masks.masked_of_samples.clone()),
-            [0, 2, 1, 2, 3, 4, 4, 5]
-        );
-        assert_eq!(
-            values(masks.masked_of_rows.clone()),
+            values(masks.ids_masked_rows.clone()),
             [0, 2, 4, 5, 6, 7, 10, 11]
         );
         assert_eq!(
-            values(masks.restore.clone()),
+            values(masks.ids_restore.clone()),
             [4, 0, 5, 1, 6, 7, 8, 9, 2, 3, 10, 11]
         );
-        assert_eq!(values(masks.sample_of_rows.clone()), [0, 0, 1, 1]);
+        assert_eq!(values(masks.sample_of_row.clone()), [0, 0, 1, 1]);
         assert!(masks.require_equal_rows().is_ok());
     }
 

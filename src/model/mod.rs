@@ -19,7 +19,7 @@ mod masks;
 mod to_device;
 mod vocabulary;
 
-pub use encoders::audio::{AudioEncoder, WaveFeatures};
+pub use encoders::audio::{AudioEncoder, FeatureExtractor};
 pub use encoders::beit::Beit;
 pub use encoders::config::{
     AudioConfig, BeitConfig, EncoderConfig, RelativePosition, TextConfig, VitConfig,
@@ -27,11 +27,11 @@ pub use encoders::config::{
 pub use encoders::text::{Embedding, TextEncoder};
 pub use encoders::vit::Vit;
 pub use encoders::{Encoder, mean};
-pub use features::Vectors;
+pub use features::FeatureVectors;
 pub use heads::classifier::Classifier;
 pub use heads::decoder::{Decoder, DecoderConfig};
 pub use heads::text::{MaskedLanguageHead, Pooler, SentenceHead};
-pub use input::{Media, View};
+pub use input::{EncoderInput, View};
 pub use layers::attention::Attention;
 pub use layers::block::{Block, BlockOutput, Sequence};
 pub use layers::block_config::BlockConfig;

@@ -5,9 +5,9 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Media as HostMedia;
 use understudy_pipelines::config::ImageConfig;
 
-use super::input::Media;
+use super::input::EncoderInput;
 
-/// Media of a batch on `device`, and what the student of 1.0 sees of text, `[B, T]`.
+/// EncoderInput of a batch on `device`, and what the student of 1.0 sees of text, `[B, T]`.
 ///
 /// # Panics
 ///
@@ -17,12 +17,12 @@ pub fn to_device(
     n_samples: usize,
     data: &DataConfig,
     device: &Device,
-) -> (Media, Option<Tensor<2, Int>>) {
+) -> (EncoderInput, Option<Tensor<2, Int>>) {
     match media {
         HostMedia::Images { size, pixels } => {
             let config = data.image.as_ref().expect("a recipe for pictures");
             (
-                Media::Images(images(pixels, n_samples, size, config, device)),
+                EncoderInput::Images(images(pixels, n_samples, size, config, device)),
                 None,
             )
         }
@@ -31,9 +31,10 @@ pub fn to_device(
             waves,
             lengths,
         } => {
-            let waves = Tensor::from_data(TensorData::new(waves, [n_samples, n_frames]), device);
+            let waveforms =
+                Tensor::from_data(TensorData::new(waves, [n_samples, n_frames]), device);
             let lengths = where_they_differ(lengths, n_frames);
-            (Media::Waves { waves, lengths }, None)
+            (EncoderInput::Waveforms { waveforms, lengths }, None)
         }
         HostMedia::Text {
             n_tokens,
@@ -48,7 +49,7 @@ pub fn to_device(
             let student = (!student_tokens.is_empty()).then(|| ids(student_tokens));
             let lengths = where_they_differ(lengths, n_tokens);
             let tokens = ids(tokens);
-            (Media::Tokens { tokens, lengths }, student)
+            (EncoderInput::Tokens { tokens, lengths }, student)
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn squared_error_sum(predictions: Tensor<2>, targets: Tensor<2>) -> T
 /// # Shapes
 ///
 /// - rows: `[rows, D]`, two rows or more
-pub fn spread(rows: Tensor<2>) -> Tensor<1> {
+pub fn feature_std(rows: Tensor<2>) -> Tensor<1> {
     rows.var(0).add_scalar(1e-6).sqrt().mean()
 }
 
@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn spread_of_equal_rows_is_nearly_zero() {
         let device = Device::flex();
-        let spread_of = |rows| spread(Tensor::<2>::from_floats(rows, &device)).into_scalar::<f32>();
+        let spread_of =
+            |rows| feature_std(Tensor::<2>::from_floats(rows, &device)).into_scalar::<f32>();
         assert!((spread_of([[1.0, 2.0], [1.0, 2.0]]) - 1e-3).abs() < 1e-6);
         // Unbiased variances 2 and 8.
         let expected = 0.5 * (2_f32.sqrt() + 8_f32.sqrt());

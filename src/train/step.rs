@@ -9,7 +9,7 @@ use understudy_pipelines::store::Folder;
 
 use crate::config::{ConfigError, RunConfig};
 use crate::model;
-use crate::objective::{Data2Vec, Inputs, MaskError, spread};
+use crate::objective::{Data2Vec, Inputs, MaskError, feature_std};
 use crate::optim::{AdamW, Gradients, ema};
 use crate::params::{self, LoadError};
 use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
@@ -363,7 +363,7 @@ impl Trainer {
                 .map(|sum| scalar(&sum.clone().div_scalar(latest.count)))
         };
         let [target_var, pred_var, local_var] = match &latest.spreads {
-            Some(rows) => rows.clone().map(|rows| scalar(&spread(rows))),
+            Some(rows) => rows.clone().map(|rows| scalar(&feature_std(rows))),
             None => [f32::NAN; 3],
         };
         Reading {

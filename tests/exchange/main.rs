@@ -25,7 +25,7 @@ use serde_json::Value;
 use understudy::config::RunConfig;
 use understudy::export::export;
 use understudy::import::{Tensors, import};
-use understudy::model::{EncoderConfig, Media};
+use understudy::model::{EncoderConfig, EncoderInput};
 use understudy::objective::ModelConfig;
 use understudy::pretrained::{Pretrained, Whose};
 use understudy::weights;
@@ -204,17 +204,17 @@ fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 }
 
 /// The class of a bare model, an input of its kind, and the same for our encoder.
-fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
+fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
     let device = Device::flex();
     match config {
         EncoderConfig::Audio(_) => {
-            let waves = values::<2>([2, 8000], &device);
-            let input = waves.to_data();
+            let waveforms = values::<2>([2, 8000], &device);
+            let input = waveforms.to_data();
             (
                 "Data2VecAudioModel",
                 input,
-                Media::Waves {
-                    waves,
+                EncoderInput::Waveforms {
+                    waveforms,
                     lengths: None,
                 },
             )
@@ -226,7 +226,7 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
             (
                 "Data2VecTextModel",
                 TensorData::new(input, [2, 10]),
-                Media::Tokens {
+                EncoderInput::Tokens {
                     tokens: Tensor::<2, Int>::from_data(tokens, &device),
                     lengths: None,
                 },
@@ -238,7 +238,7 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
             (
                 "Data2VecVisionModel",
                 images.to_data(),
-                Media::Images(images),
+                EncoderInput::Images(images),
             )
         }
         EncoderConfig::Vit(_) => unreachable!("2.0 has no class"),

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use understudy::model::{BlockOutput, Encoder, EncoderConfig, Media, Norm, Sequence, View};
+use understudy::model::{BlockOutput, Encoder, EncoderConfig, EncoderInput, Norm, Sequence, View};
 use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output};
 
 use crate::case::{Golden, Goldens};
@@ -14,7 +14,7 @@ pub(crate) fn check_start(
     comparison: &mut Comparison<'_>,
     io: &Goldens,
     objective: &Data2Vec,
-    media: &Media,
+    media: &EncoderInput,
     device: &Device,
 ) {
     const GROUP: &str = "update_0";
@@ -84,20 +84,20 @@ pub(crate) fn check_start(
 fn padded(
     io: &Goldens,
     prefix: &str,
-    media: &Media,
+    media: &EncoderInput,
     config: &ModelConfig,
     device: &Device,
-) -> Option<Media> {
+) -> Option<EncoderInput> {
     match (media, config.encoder()) {
-        (Media::Waves { waves, .. }, _) => {
+        (EncoderInput::Waveforms { waveforms, .. }, _) => {
             let is_padding = io.get(&format!("in.{prefix}.padding_mask"))?;
             let keep: Tensor<2> = 1.0 - is_padding.tensor(device);
-            Some(Media::Waves {
-                waves: waves.clone() * keep,
+            Some(EncoderInput::Waveforms {
+                waveforms: waveforms.clone() * keep,
                 lengths: Some(is_padding.count_per_row(|value| value == 0.0)),
             })
         }
-        (Media::Tokens { .. }, EncoderConfig::Text(config)) => {
+        (EncoderInput::Tokens { .. }, EncoderConfig::Text(config)) => {
             let tokens = io.get(&format!("in.{prefix}.source"))?;
             Some(tokens_of(tokens, config.pad_token, device))
         }
@@ -106,10 +106,10 @@ fn padded(
 }
 
 /// Rows of tokens that may end in padding.
-pub(crate) fn tokens_of(tokens: &Golden, pad_token: usize, device: &Device) -> Media {
+pub(crate) fn tokens_of(tokens: &Golden, pad_token: usize, device: &Device) -> EncoderInput {
     let lengths = tokens.count_per_row(|token| token as usize != pad_token);
     let is_padded = lengths.iter().any(|&len| len < tokens.shape[1]);
-    Media::Tokens {
+    EncoderInput::Tokens {
         tokens: tokens.ids(device),
         lengths: is_padded.then_some(lengths),
     }
@@ -119,7 +119,7 @@ fn check_features(
     comparison: &mut Comparison<'_>,
     prefix: &str,
     encoder: &Encoder,
-    media: &Media,
+    media: &EncoderInput,
     config: &ModelConfig,
     ignored: Option<&Tensor<2>>,
 ) {
@@ -128,8 +128,8 @@ fn check_features(
         comparison.positions_if_any(&format!("{prefix}.{name}"), GROUP, x, ignored);
     };
     let padding = media.padding(config.encoder());
-    if let (Encoder::Audio(encoder), Media::Waves { waves, .. }) = (encoder, media) {
-        let convolved = encoder.local().unwrap().convolved(waves.clone());
+    if let (Encoder::Audio(encoder), EncoderInput::Waveforms { waveforms, .. }) = (encoder, media) {
+        let convolved = encoder.local().unwrap().convolved(waveforms.clone());
         check("conv_features", convolved.swap_dims(1, 2));
     }
     let local = encoder.local(media).unwrap();
@@ -263,8 +263,8 @@ fn check_student2(
 
 fn objective_device(inputs: &Inputs) -> Device {
     match &inputs.media {
-        Media::Images(images) => images.device(),
-        Media::Waves { waves, .. } => waves.device(),
-        Media::Tokens { tokens, .. } => tokens.device(),
+        EncoderInput::Images(images) => images.device(),
+        EncoderInput::Waveforms { waveforms, .. } => waveforms.device(),
+        EncoderInput::Tokens { tokens, .. } => tokens.device(),
     }
 }

@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use understudy::import::hugging_face::{audio, text, vision};
 use understudy::model::{
-    AudioEncoder, Beit, Classifier, Encoder, EncoderConfig, Linear, MaskedLanguageHead, Masks,
-    Media, Pooler, SentenceHead, TextEncoder, View,
+    AudioEncoder, Beit, Classifier, Encoder, EncoderConfig, EncoderInput, Linear,
+    MaskedLanguageHead, Masks, Pooler, SentenceHead, TextEncoder, View,
 };
 use understudy::params;
 
@@ -69,7 +69,7 @@ fn check_image(
     let folder: vision::VisionFolder = serde_json::from_value(case.config.clone()).unwrap();
     let config = folder.encoder().unwrap();
     let mut weights = vision::import(weights).unwrap();
-    let media = Media::Images(io["in.pixel_values"].tensor(device));
+    let media = EncoderInput::Images(io["in.pixel_values"].tensor(device));
 
     if weights.contains_key("head.weight") {
         let n_classes = weights["head.weight"].shape()[0];
@@ -123,11 +123,11 @@ fn check_audio(
     let has_mask = weights.contains_key("encoder.mask_emb");
     let model = AudioEncoder::new(&config, has_mask, device);
     let model = params::load(model, take(&mut weights, "encoder.")).unwrap();
-    let wave_features = model.local().unwrap().clone();
+    let extractor = model.local().unwrap().clone();
     let encoder = Encoder::Audio(model);
     let encoder_config = EncoderConfig::Audio(&config);
 
-    let waves: Tensor<2> = io["in.input_values"].tensor(device);
+    let waveforms: Tensor<2> = io["in.input_values"].tensor(device);
     let lengths = io
         .get("in.attention_mask")
         .map(|mask| mask.count_per_row(|valid| valid != 0.0));
@@ -135,8 +135,8 @@ fn check_audio(
         let positions = lengths.iter().map(|&n| config.n_positions(n) as f64);
         positions.collect()
     });
-    let media = Media::Waves {
-        waves: waves.clone(),
+    let media = EncoderInput::Waveforms {
+        waveforms: waveforms.clone(),
         lengths: lengths.clone(),
     };
     for name in ["feature_vector_lengths", "input_lengths"] {
@@ -144,16 +144,16 @@ fn check_audio(
             comparison.values(name, expected, n_positions.as_ref().unwrap(), 0.5);
         }
     }
-    let convolved = wave_features.convolved(waves.clone());
-    let normed = wave_features.normed(convolved);
+    let convolved = extractor.convolved(waveforms.clone());
+    let normed = extractor.normed(convolved);
     comparison.tensor_if_any("extract_features", OUTPUTS, normed);
     let tokens = layers(comparison, "", &encoder, &media, encoder_config);
     comparison.tensor_if_any("last_hidden_state", OUTPUTS, tokens.clone());
 
     if io.contains_key("single.last_hidden_state") {
         let n_frames = lengths.unwrap()[0];
-        let single = Media::Waves {
-            waves: waves.narrow(0, 0, 1).narrow(1, 0, n_frames),
+        let single = EncoderInput::Waveforms {
+            waveforms: waveforms.narrow(0, 0, 1).narrow(1, 0, n_frames),
             lengths: None,
         };
         let tokens = layers(comparison, "single.", &encoder, &single, encoder_config);
@@ -231,7 +231,7 @@ fn check_text(
     let embedded = model.embed().unwrap().tokens.val();
     let encoder = Encoder::Text(model);
 
-    let media = Media::Tokens {
+    let media = EncoderInput::Tokens {
         tokens: io["in.input_ids"].ids(device),
         lengths: Some(io["in.attention_mask"].count_per_row(|valid| valid != 0.0)),
     };
@@ -266,7 +266,7 @@ fn layers(
     comparison: &mut Comparison<'_>,
     prefix: &str,
     encoder: &Encoder,
-    media: &Media,
+    media: &EncoderInput,
     config: EncoderConfig<'_>,
 ) -> Tensor<3> {
     let mut check = |layer_idx: usize, found: Tensor<3>| {
@@ -307,7 +307,7 @@ fn layers(
 /// The last hidden state with some positions masked.
 fn masked(
     encoder: &Encoder,
-    media: &Media,
+    media: &EncoderInput,
     mask: &Golden,
     config: EncoderConfig<'_>,
     device: &Device,

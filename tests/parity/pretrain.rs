@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use understudy::model::Media;
-use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output, spread};
+use understudy::model::EncoderInput;
+use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output, feature_std};
 use understudy::optim::{AdamW, EmaSchedule, EpsForm, Gradients, OptimConfig, ema};
 use understudy::params;
 
@@ -37,7 +37,7 @@ pub(crate) struct Method {
 
 /// What goes into one update.
 pub(crate) struct Seen {
-    pub(crate) media: Media,
+    pub(crate) media: EncoderInput,
     pub(crate) student_tokens: Option<Tensor<2, Int>>,
     /// `[R, N]`, 1 = masked.
     pub(crate) mask: Golden,
@@ -229,7 +229,7 @@ impl Run<'_> {
             ("target_var", &output.targets),
             ("pred_var", &output.predictions),
         ] {
-            let found = scalar(spread(rows.clone()));
+            let found = scalar(feature_std(rows.clone()));
             comparison.scalar(&format!("{name}.{k}"), losses(k), found);
         }
         let decay = &self.io[&format!("ema_decay.{k}")];

@@ -86,7 +86,7 @@ pub(crate) fn check_loss_scale(config: &Value, model: &ModelConfig) {
 
 /// fairseq's list of convolutions over the wave, `[(32, 10, 5)] + [(32, 3, 2)] * 4`: their channels,
 /// and the kernel and stride of each.
-pub(crate) fn wave_layers(text: &str) -> (usize, Vec<[usize; 2]>) {
+pub(crate) fn conv_layers_of(text: &str) -> (usize, Vec<[usize; 2]>) {
     let mut layers = Vec::new();
     let mut channels = Vec::new();
     for part in text.split('+') {

@@ -3,7 +3,9 @@
 use burn::tensor::Device;
 use serde_json::Value;
 use understudy::import::{data2vec_vision, fairseq1};
-use understudy::model::{AudioConfig, BeitConfig, Media, Norm, RelativePosition, TextConfig};
+use understudy::model::{
+    AudioConfig, BeitConfig, EncoderInput, Norm, RelativePosition, TextConfig,
+};
 use understudy::objective::{Data2Vec1Config, ModelConfig, Network, TargetConfig};
 use understudy::optim::EmaSchedule;
 use understudy::params;
@@ -12,7 +14,7 @@ use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
 use crate::pretrain::{Method, Seen};
 use crate::reference::{
-    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+    check_loss_scale, conv_layers_of, ema_schedule, is_set, norms, number, optim, size,
 };
 
 /// The pad token of fairseq's dictionaries.
@@ -35,7 +37,7 @@ pub(crate) fn image(case: &Case) -> Method {
         },
         seen: |_, io, k, device| {
             Some(Seen {
-                media: Media::Images(io["in.pixel_values"].tensor(device)),
+                media: EncoderInput::Images(io["in.pixel_values"].tensor(device)),
                 student_tokens: None,
                 mask: io.get(&format!("in.mask.{k}"))?.clone(),
             })
@@ -57,7 +59,7 @@ pub(crate) fn audio(case: &Case) -> Method {
         assert!(!is_set(config, key), "{key} is no part of our model");
     }
     assert_eq!(config["extractor_mode"], "layer_norm");
-    let (conv_dim, conv_layers) = wave_layers(config["conv_feature_layers"].as_str().unwrap());
+    let (conv_dim, conv_layers) = conv_layers_of(config["conv_feature_layers"].as_str().unwrap());
     let pos_conv_depth = size(config, "pos_conv_depth");
     let embed_dim = size(config, "encoder_embed_dim");
     let audio = AudioConfig {
@@ -83,8 +85,8 @@ pub(crate) fn audio(case: &Case) -> Method {
     Method {
         seen: |_, io, k, device| {
             Some(Seen {
-                media: Media::Waves {
-                    waves: io["in.source"].tensor(device),
+                media: EncoderInput::Waveforms {
+                    waveforms: io["in.source"].tensor(device),
                     lengths: None,
                 },
                 student_tokens: None,

@@ -3,14 +3,14 @@
 use burn::tensor::Device;
 use serde_json::Value;
 use understudy::import::fairseq2;
-use understudy::model::{AudioConfig, DecoderConfig, Media, TextConfig, VitConfig};
+use understudy::model::{AudioConfig, DecoderConfig, EncoderInput, TextConfig, VitConfig};
 use understudy::objective::{Data2Vec2Config, ModelConfig, TargetConfig};
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
 use crate::pretrain::{Method, Seen};
 use crate::reference::{
-    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+    check_loss_scale, conv_layers_of, ema_schedule, is_set, norms, number, optim, size,
 };
 use crate::v1::PAD;
 
@@ -35,9 +35,9 @@ fn seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
     let source = &io["in.source"];
     Some(Seen {
         media: match case.text("modality") {
-            "image" => Media::Images(source.tensor(device)),
-            "audio" => Media::Waves {
-                waves: source.tensor(device),
+            "image" => EncoderInput::Images(source.tensor(device)),
+            "audio" => EncoderInput::Waveforms {
+                waveforms: source.tensor(device),
                 lengths: None,
             },
             _ => tokens_of(source, PAD, device),
@@ -113,7 +113,7 @@ fn image(config: &Value) -> VitConfig {
 
 fn audio(config: &Value) -> AudioConfig {
     let encoder = &config["modality"];
-    let (conv_dim, conv_layers) = wave_layers(encoder["feature_encoder_spec"].as_str().unwrap());
+    let (conv_dim, conv_layers) = conv_layers_of(encoder["feature_encoder_spec"].as_str().unwrap());
     let pos_conv_depth = size(encoder, "conv_pos_depth");
     for key in ["learned_alibi_scale", "learned_alibi_scale_per_head"] {
         assert!(is_set(encoder, key), "{key} is part of our model");

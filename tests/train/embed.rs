@@ -10,7 +10,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, Int64Type, UInt64Type};
 use burn::tensor::Tensor;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use understudy::model::{Encoder, Media, View};
+use understudy::model::{Encoder, EncoderInput, View};
 use understudy::pretrained::Pretrained;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::shard::Manifest;
@@ -105,7 +105,7 @@ fn vectors(features: &dyn Array, row: usize) -> Vec<Vec<f32>> {
 /// What the run's encoder makes of the whole set through the library, with the labels.
 fn expected(
     sandbox: &Sandbox,
-    encode: impl Fn(&Encoder, &Pretrained, &Media) -> Vec<f32>,
+    encode: impl Fn(&Encoder, &Pretrained, &EncoderInput) -> Vec<f32>,
 ) -> (Vec<f32>, Vec<i64>) {
     let device = understudy::device::open(DEVICE).expect("a device");
     let model = Pretrained::open(&sandbox.run("run").as_path().into(), None, &[]).expect("a run");

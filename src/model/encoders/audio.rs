@@ -23,7 +23,7 @@ const CONV_NORM_EPS: f64 = 1e-5;
 #[derive(Module, Debug)]
 pub struct AudioEncoder {
     /// Most teachers have none of their own and take their student's.
-    local: Option<WaveFeatures>,
+    local: Option<FeatureExtractor>,
     /// Stands for masked positions, `[D]` (1.0's student).
     mask_emb: Option<Param<Tensor<1>>>,
     pos_conv: Vec<Conv>,
@@ -38,20 +38,20 @@ pub struct AudioEncoder {
 
 /// From a wave to positions.
 #[derive(Module, Debug)]
-pub struct WaveFeatures {
-    layers: Vec<WaveLayer>,
+pub struct FeatureExtractor {
+    layers: Vec<ExtractorLayer>,
     /// Over the convolutions' channels.
     norm: LayerNorm,
     proj: Linear,
 }
 
 #[derive(Module, Debug)]
-struct WaveLayer {
+struct ExtractorLayer {
     conv: Conv1d,
     norm: LayerNorm,
 }
 
-impl WaveFeatures {
+impl FeatureExtractor {
     fn new(config: &AudioConfig, device: &Device) -> Self {
         let dim = config.conv_dim;
         let layers = config
@@ -60,7 +60,7 @@ impl WaveFeatures {
             .enumerate()
             .map(|(layer_idx, &[kernel, stride])| {
                 let n_in = if layer_idx == 0 { 1 } else { dim };
-                WaveLayer {
+                ExtractorLayer {
                     conv: Conv1d::strided(n_in, dim, kernel, stride, device),
                     norm: LayerNorm::new(dim, CONV_NORM_EPS, device),
                 }
@@ -72,16 +72,18 @@ impl WaveFeatures {
         }
     }
 
-    /// What the convolutions make of waves, before the last norm.
+    /// What the convolutions make of waveforms, before the last norm.
     ///
     /// # Shapes
     ///
-    /// - waves: `[B, T]`; output: `[B, N, channels]`
-    pub fn convolved(&self, waves: Tensor<2>) -> Tensor<3> {
-        self.layers.iter().fold(waves.unsqueeze_dim(2), |x, layer| {
-            let norm = (layer.norm.weight.val(), layer.norm.bias.val());
-            fused::conv_norm_gelu(&layer.conv, x, norm, CONV_NORM_EPS)
-        })
+    /// - waveforms: `[B, T]`; output: `[B, N, channels]`
+    pub fn convolved(&self, waveforms: Tensor<2>) -> Tensor<3> {
+        self.layers
+            .iter()
+            .fold(waveforms.unsqueeze_dim(2), |x, layer| {
+                let norm = (layer.norm.weight.val(), layer.norm.bias.val());
+                fused::conv_norm_gelu(&layer.conv, x, norm, CONV_NORM_EPS)
+            })
     }
 
     /// # Shapes
@@ -93,9 +95,9 @@ impl WaveFeatures {
 
     /// # Shapes
     ///
-    /// - waves: `[B, T]`; output: `[B, N, D]`
-    pub fn forward(&self, waves: Tensor<2>) -> Tensor<3> {
-        self.proj.forward(self.normed(self.convolved(waves)))
+    /// - waveforms: `[B, T]`; output: `[B, N, D]`
+    pub fn forward(&self, waveforms: Tensor<2>) -> Tensor<3> {
+        self.proj.forward(self.normed(self.convolved(waveforms)))
     }
 }
 
@@ -112,7 +114,7 @@ impl AudioEncoder {
         let positions = (0..config.pos_conv_depth)
             .map(|_| Conv::Line(Conv1d::same(dim, dim, kernel, groups, device)));
         Self {
-            local: Some(WaveFeatures::new(config, device)),
+            local: Some(FeatureExtractor::new(config, device)),
             mask_emb: has_mask.then(|| parameter([dim], device)),
             pos_conv: positions.collect(),
             alibi_scale: config.alibi.then(|| parameter([config.n_heads], device)),
@@ -133,8 +135,8 @@ impl AudioEncoder {
         }
     }
 
-    /// From waves to positions; a teacher has none of its own.
-    pub fn local(&self) -> Option<&WaveFeatures> {
+    /// From waveforms to positions; a teacher has none of its own.
+    pub fn local(&self) -> Option<&FeatureExtractor> {
         self.local.as_ref()
     }
 
@@ -178,11 +180,11 @@ impl AudioEncoder {
             }
             View::Kept(masks) => {
                 let local = cleared(local);
-                let rows = local.clone().select(0, masks.sample_of_rows.clone());
+                let rows = local.clone().select(0, masks.sample_of_row.clone());
                 let positions = self.positions(without(rows, &masks.mask));
                 let positions = positions
                     .reshape([masks.n_rows() * n, dim])
-                    .select(0, masks.kept_of_rows.clone())
+                    .select(0, masks.ids_keep_rows.clone())
                     .reshape([masks.n_rows(), masks.n_kept(), dim]);
                 let places = masks
                     .kept_positions

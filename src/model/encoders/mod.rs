@@ -12,7 +12,7 @@ pub(crate) mod vit;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::model::input::{Media, View};
+use crate::model::input::{EncoderInput, View};
 use crate::model::layers::block::{self, Block, BlockOutput, Sequence};
 use audio::AudioEncoder;
 use beit::Beit;
@@ -53,14 +53,18 @@ impl Encoder {
     /// # Panics
     ///
     /// If the media are another encoder's.
-    pub fn local(&self, media: &Media) -> Option<Tensor<3>> {
+    pub fn local(&self, media: &EncoderInput) -> Option<Tensor<3>> {
         match (self, media) {
-            (Self::Beit(encoder), Media::Images(images)) => Some(encoder.local(images.clone())),
-            (Self::Vit(encoder), Media::Images(images)) => Some(encoder.local(images.clone())),
-            (Self::Audio(encoder), Media::Waves { waves, .. }) => {
-                encoder.local().map(|local| local.forward(waves.clone()))
+            (Self::Beit(encoder), EncoderInput::Images(images)) => {
+                Some(encoder.local(images.clone()))
             }
-            (Self::Text(encoder), Media::Tokens { tokens, lengths }) => encoder
+            (Self::Vit(encoder), EncoderInput::Images(images)) => {
+                Some(encoder.local(images.clone()))
+            }
+            (Self::Audio(encoder), EncoderInput::Waveforms { waveforms, .. }) => encoder
+                .local()
+                .map(|local| local.forward(waveforms.clone())),
+            (Self::Text(encoder), EncoderInput::Tokens { tokens, lengths }) => encoder
                 .embed()
                 .map(|embed| embed.forward(tokens.clone(), lengths.as_deref())),
             _ => panic!("the media are not this encoder's"),
@@ -127,7 +131,7 @@ impl Encoder {
     /// # Panics
     ///
     /// On a teacher that takes its student's local features (audio, and text of 2.0).
-    pub fn features(&self, config: EncoderConfig<'_>, media: &Media) -> Tensor<3> {
+    pub fn features(&self, config: EncoderConfig<'_>, media: &EncoderInput) -> Tensor<3> {
         let padding = media.padding(config);
         let local = self
             .local(media)
@@ -143,7 +147,12 @@ impl Encoder {
     /// # Panics
     ///
     /// As [`Self::features`], and if there are fewer blocks.
-    pub fn hidden(&self, config: EncoderConfig<'_>, media: &Media, n_blocks: usize) -> Tensor<3> {
+    pub fn hidden(
+        &self,
+        config: EncoderConfig<'_>,
+        media: &EncoderInput,
+        n_blocks: usize,
+    ) -> Tensor<3> {
         let padding = media.padding(config);
         let local = self
             .local(media)
@@ -158,7 +167,7 @@ impl Encoder {
     /// # Panics
     ///
     /// As [`Self::features`].
-    pub fn pooled(&self, config: EncoderConfig<'_>, media: &Media) -> Tensor<2> {
+    pub fn pooled(&self, config: EncoderConfig<'_>, media: &EncoderInput) -> Tensor<2> {
         mean(self.features(config, media), media.padding(config))
     }
 

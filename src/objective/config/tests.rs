@@ -51,7 +51,7 @@ fn tiny_decoder() -> DecoderConfig {
     }
 }
 
-/// A data2vec 1.0 model with the encoder of waves or of text.
+/// A data2vec 1.0 model with the encoder of waveforms or of text.
 fn tiny1_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig {
     let is_text = text.is_some();
     ModelConfig::Data2vec1(Data2Vec1Config {
@@ -67,7 +67,7 @@ fn tiny1_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig
     })
 }
 
-/// A data2vec 2.0 model with the encoder of waves or of text.
+/// A data2vec 2.0 model with the encoder of waveforms or of text.
 fn tiny2_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig {
     let is_text = text.is_some();
     ModelConfig::Data2vec2(Data2Vec2Config {

@@ -16,7 +16,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::config::ModelConfig;
 use super::loss::error_sum;
 use crate::init;
-use crate::model::{EncoderConfig, MaskError, Masks, Media, View};
+use crate::model::{EncoderConfig, EncoderInput, MaskError, Masks, View};
 use crate::optim::ema::Scope;
 use network::Network;
 use targets::Average;
@@ -36,7 +36,7 @@ pub struct Data2Vec {
 #[derive(Debug, Clone)]
 pub struct Inputs {
     /// What the teacher sees, on the plain device.
-    pub media: Media,
+    pub media: EncoderInput,
     /// What the student of 1.0 sees of text: `[B, L]`, some tokens replaced.
     pub student_tokens: Option<Tensor<2, Int>>,
     /// Which positions the student does not see.
@@ -118,7 +118,7 @@ impl Data2Vec {
     /// # Panics
     ///
     /// If the media are not the encoder's.
-    pub fn local(&self, media: &Media) -> Tensor<3> {
+    pub fn local(&self, media: &EncoderInput) -> Tensor<3> {
         let local = self.student.encoder.local(media);
         local.expect("a student looks at media itself")
     }
@@ -129,7 +129,7 @@ impl Data2Vec {
     ///
     /// - local: [`Self::local`] of the same media, `[B, N, D]`, which teachers of audio and of 2.0's
     ///   text start from, unless they have their own
-    pub fn targets(&self, media: &Media, local: &Tensor<3>) -> Tensor<3> {
+    pub fn targets(&self, media: &EncoderInput, local: &Tensor<3>) -> Tensor<3> {
         let encoder = &self.teacher.encoder;
         let config = self.config.encoder();
         let local = match encoder.local(media) {
@@ -161,10 +161,12 @@ impl Data2Vec {
         let padding = media.padding(self.config.encoder());
         let padding = padding.as_ref();
         let local = match (&media, student_tokens) {
-            (Media::Tokens { lengths, .. }, Some(tokens)) => self.local(&Media::Tokens {
-                tokens,
-                lengths: lengths.clone(),
-            }),
+            (EncoderInput::Tokens { lengths, .. }, Some(tokens)) => {
+                self.local(&EncoderInput::Tokens {
+                    tokens,
+                    lengths: lengths.clone(),
+                })
+            }
             _ => self.local(&media),
         };
         let all_targets = self.targets(&media, &local);
@@ -189,7 +191,7 @@ impl Data2Vec {
         };
         let targets = all_targets
             .reshape([b * n, dim])
-            .select(0, masks.masked_of_samples.clone());
+            .select(0, masks.ids_masked.clone());
         let regression_sum = error_sum(
             predictions.clone(),
             targets.clone(),

@@ -54,7 +54,7 @@ impl Network {
     }
 
     /// Without what the reference's teachers lack: the decoder, the head of all but images, and
-    /// unless the config says otherwise the convolutions over waves and the embedding of 2.0's
+    /// unless the config says otherwise the convolutions over waveforms and the embedding of 2.0's
     /// tokens.
     fn into_teacher(self, config: &ModelConfig) -> Self {
         let shares_local = config.shares_local();

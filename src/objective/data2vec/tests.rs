@@ -23,17 +23,17 @@ fn masks(n_rows: usize) -> Vec<u8> {
     (0..n_rows).flat_map(row).collect()
 }
 
-/// Media of 16 positions each.
-fn media(config: &ModelConfig, n_samples: usize, device: &Device) -> Media {
+/// EncoderInput of 16 positions each.
+fn media(config: &ModelConfig, n_samples: usize, device: &Device) -> EncoderInput {
     match config.encoder() {
         EncoderConfig::Beit(_) | EncoderConfig::Vit(_) => {
-            Media::Images(values([n_samples, 3, 16, 16], device))
+            EncoderInput::Images(values([n_samples, 3, 16, 16], device))
         }
-        EncoderConfig::Audio(_) => Media::Waves {
-            waves: values([n_samples, 103], device),
+        EncoderConfig::Audio(_) => EncoderInput::Waveforms {
+            waveforms: values([n_samples, 103], device),
             lengths: None,
         },
-        EncoderConfig::Text(_) => Media::Tokens {
+        EncoderConfig::Text(_) => EncoderInput::Tokens {
             tokens: tokens(n_samples, device),
             lengths: None,
         },
@@ -47,14 +47,14 @@ fn tokens(n_samples: usize, device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, [n_samples, 16]), device)
 }
 
-fn samples(media: &Media, from: usize, n: usize) -> Media {
+fn samples(media: &EncoderInput, from: usize, n: usize) -> EncoderInput {
     match media {
-        Media::Images(images) => Media::Images(images.clone().narrow(0, from, n)),
-        Media::Waves { waves, .. } => Media::Waves {
-            waves: waves.clone().narrow(0, from, n),
+        EncoderInput::Images(images) => EncoderInput::Images(images.clone().narrow(0, from, n)),
+        EncoderInput::Waveforms { waveforms, .. } => EncoderInput::Waveforms {
+            waveforms: waveforms.clone().narrow(0, from, n),
             lengths: None,
         },
-        Media::Tokens { tokens, .. } => Media::Tokens {
+        EncoderInput::Tokens { tokens, .. } => EncoderInput::Tokens {
             tokens: tokens.clone().narrow(0, from, n),
             lengths: None,
         },
@@ -164,38 +164,38 @@ fn what_pads_a_sample_changes_nothing_of_it() {
         let student = Data2Vec::initialised(config.clone(), 1, &device)
             .student
             .valid();
-        let of = |media: &Media| student.encoder.features(config.encoder(), media);
+        let of = |media: &EncoderInput| student.encoder.features(config.encoder(), media);
         // The first sample ends after 8 positions, once alone and once padded.
         let (short, padded) = match media(config, 2, &device) {
-            Media::Waves { waves, .. } => {
-                let short = waves.clone().narrow(0, 0, 1).narrow(1, 0, 55);
+            EncoderInput::Waveforms { waveforms, .. } => {
+                let short = waveforms.clone().narrow(0, 0, 1).narrow(1, 0, 55);
                 let zeros = Tensor::zeros([1, 48], &device);
                 let padded = Tensor::cat(vec![short.clone(), zeros], 1);
-                let waves = Tensor::cat(vec![padded, waves.narrow(0, 1, 1)], 0);
+                let waveforms = Tensor::cat(vec![padded, waveforms.narrow(0, 1, 1)], 0);
                 let lengths = Some(vec![55, 103]);
                 (
-                    Media::Waves {
-                        waves: short,
+                    EncoderInput::Waveforms {
+                        waveforms: short,
                         lengths: None,
                     },
-                    Media::Waves { waves, lengths },
+                    EncoderInput::Waveforms { waveforms, lengths },
                 )
             }
-            Media::Tokens { tokens, .. } => {
+            EncoderInput::Tokens { tokens, .. } => {
                 let short = tokens.clone().narrow(0, 0, 1).narrow(1, 0, 8);
                 let pads = Tensor::ones([1, 8], &device);
                 let padded = Tensor::cat(vec![short.clone(), pads], 1);
                 let tokens = Tensor::cat(vec![padded, tokens.narrow(0, 1, 1)], 0);
                 let lengths = Some(vec![8, 16]);
                 (
-                    Media::Tokens {
+                    EncoderInput::Tokens {
                         tokens: short,
                         lengths: None,
                     },
-                    Media::Tokens { tokens, lengths },
+                    EncoderInput::Tokens { tokens, lengths },
                 )
             }
-            Media::Images(_) => unreachable!(),
+            EncoderInput::Images(_) => unreachable!(),
         };
         let alone = of(&short);
         let padded = of(&padded).narrow(0, 0, 1).narrow(1, 0, 8);

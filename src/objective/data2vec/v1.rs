@@ -27,6 +27,6 @@ pub(super) fn predict(
     let masked = encoder
         .without_extra(tokens)
         .reshape([b * n, dim])
-        .select(0, masks.masked_of_samples.clone());
+        .select(0, masks.ids_masked.clone());
     head.forward_rows(encoder.normed(masked))
 }

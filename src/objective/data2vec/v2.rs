@@ -48,13 +48,13 @@ pub(super) fn predict(
         .reshape([n_rows * n_kept, dim]);
 
     let filled = Tensor::cat(vec![decoder.input(kept), noise], 0)
-        .select(0, masks.restore.clone())
+        .select(0, masks.ids_restore.clone())
         .reshape([n_rows, n, dim]);
     let decoded = decoder.forward(filled);
     let [_, _, decoder_dim] = decoded.dims();
     let masked = decoded
         .reshape([n_rows * n, decoder_dim])
-        .select(0, masks.masked_of_rows.clone());
+        .select(0, masks.ids_masked_rows.clone());
     Predicted {
         predictions: decoder.project(masked),
         class_tokens,
@@ -77,7 +77,7 @@ pub(super) fn class_token_loss(
     let means = targets
         .mean_dim(1)
         .reshape([b, dim])
-        .select(0, masks.sample_of_rows.clone());
+        .select(0, masks.sample_of_row.clone());
     let rows = config.cls_batch * masks.n_masks;
     let masked_per_row = masks.n_masked / masks.n_rows();
     let weight = config.cls_loss_weight * (rows * masked_per_row) as f64 / (dim as f64).sqrt();
