@@ -12,8 +12,8 @@ use burn::tensor::{Distribution, Tensor, TensorData};
 use understudy::config::RunConfig;
 use understudy::model::EncoderInput;
 use understudy::objective::{Data2Vec, Inputs};
-use understudy::optim::{AdamW, Gradients};
-use understudy::{device, ema, params, weights};
+use understudy::optim::{AdamW, Gradients, ema};
+use understudy::{device, params, weights};
 use understudy_pipelines::rng::SampleKey;
 
 fn main() {
@@ -116,7 +116,7 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
             )
             .expect("masks");
         let inputs = Inputs {
-            media: EncoderInput::Images(images.clone()),
+            input: EncoderInput::Images(images.clone()),
             student_tokens: None,
             masks,
             noise: Some(noise.clone()),

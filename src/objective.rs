@@ -1,4 +1,4 @@
-//! Objectives of self-supervised pre-training, and the table `[model]` that chooses one.
+//! Objectives of self-supervised pre-training, and the table `[model]` that selects one.
 
 pub(crate) mod config;
 pub(crate) mod data2vec;

@@ -50,7 +50,7 @@ fn step(objective: &Data2Vec, n_frames: usize, embed_dim: usize, device: &Device
     let masks = objective.masks(&masks, N_MASKS, N_POSITIONS, device);
     let masks = masks.expect("rows that hide equally many positions");
     let output = objective.forward(Inputs {
-        media: EncoderInput::Waveforms {
+        input: EncoderInput::Waveforms {
             waveforms: values(N_SAMPLES, n_frames),
             lengths: None,
         },

@@ -1,6 +1,6 @@
-//! The checks of sizes and probabilities in `[model]`.
+//! Checks of the sizes and probabilities in `[model]`.
 
-/// Collects what does not hold.
+/// Collects a message for every check that fails.
 #[derive(Default)]
 pub(crate) struct Check {
     pub(crate) problems: Vec<String>,

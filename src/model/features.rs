@@ -1,20 +1,20 @@
-//! What an encoder makes of a batch, on the host.
+//! Feature vectors of a batch, copied to the host.
 
 use burn::tensor::Tensor;
 
-/// FeatureVectors of samples: one of each, or one of each of their positions.
+/// Feature vectors of a batch: one per sample, or one per position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureVectors {
-    /// How many there are of each sample, where it is not one.
+    /// Vectors per sample, `[B]`; none for one vector per sample.
     pub n_per_sample: Option<Vec<usize>>,
-    /// `[vectors of all samples, D]`, row-major.
+    /// `[vectors of all samples, D]`, row-major, in the order of the samples.
     pub values: Vec<f32>,
-    /// Values of a vector, D.
+    /// Length of a vector, D.
     pub dim: usize,
 }
 
 impl FeatureVectors {
-    /// One of each sample, `[B, D]`.
+    /// Copies one vector per sample, `[B, D]`.
     pub fn pooled(values: Tensor<2>) -> Self {
         let [_, dim] = values.dims();
         Self {
@@ -24,8 +24,8 @@ impl FeatureVectors {
         }
     }
 
-    /// Those of the positions `[B, N, D]`, of which sample i has its own first `n_per_sample[i]`; all
-    /// where nothing is padded.
+    /// Copies one vector per position of `[B, N, D]`: the first `n_per_sample[i]` of sample i, or
+    /// all N where nothing is padded.
     pub fn per_position(hidden: Tensor<3>, n_per_sample: Option<Vec<usize>>) -> Self {
         let [n_samples, n_positions, dim] = hidden.dims();
         let mut values = on_host(hidden);

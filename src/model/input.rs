@@ -1,44 +1,44 @@
-//! What a network looks at, and what of it it sees.
+//! The input of an encoder, and which of its positions the encoder sees.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::encoders::config::EncoderConfig;
 use super::masks::Masks;
 
-/// EncoderInput of B samples on the plain device.
+/// B samples on the plain device.
 #[derive(Debug, Clone)]
 pub enum EncoderInput {
-    /// Normalised pictures, `[B, 3, side, side]`.
+    /// Normalised images, `[B, 3, side, side]`.
     Images(Tensor<4>),
-    /// Normalised waveforms.
-    Waves {
-        /// `[B, T]`, zero after each one's end.
+    /// Normalised audio.
+    Waveforms {
+        /// `[B, T]`, zero after the end of each utterance.
         waveforms: Tensor<2>,
-        /// Frames of each, where they differ.
+        /// PCM frames of each, `[B]`; none where all fill T.
         lengths: Option<Vec<usize>>,
     },
-    /// Tokens.
+    /// Text.
     Tokens {
-        /// `[B, L]`, the pad token after each row's end.
+        /// Token ids, `[B, L]`, the pad token after the end of each row.
         tokens: Tensor<2, Int>,
-        /// Tokens of each, where they differ.
+        /// Tokens of each, `[B]`; none where all fill L.
         lengths: Option<Vec<usize>>,
     },
 }
 
-/// What an encoder sees of the positions.
+/// The positions that an encoder sees.
 #[derive(Debug, Clone, Copy)]
 pub enum View<'a> {
     /// All.
     All,
-    /// All, a learned value in the place of masked ones (1.0; one mask per sample).
+    /// All, with a learned value in place of masked ones (1.0; one mask per sample).
     Masked(&'a Masks),
-    /// The kept ones alone, for each row of masks (2.0).
+    /// Only the kept ones, for each row of masks (2.0).
     Kept(&'a Masks),
 }
 
 impl EncoderInput {
-    /// Which positions are padding, `[B, N]`, 1 = padding; none where no sample has any.
+    /// The padding mask, `[B, N]`, 1 = padding; none where no sample is padded.
     pub fn padding(&self, config: EncoderConfig<'_>) -> Option<Tensor<2>> {
         let lengths = self.n_positions(config)?;
         Some(match (self, config) {
@@ -54,7 +54,7 @@ impl EncoderInput {
         })
     }
 
-    /// Positions of each sample that are no padding, `[B]`; none where no sample has any padding.
+    /// Positions of each sample that are not padding, `[B]`; none where no sample is padded.
     pub fn n_positions(&self, config: EncoderConfig<'_>) -> Option<Vec<usize>> {
         match (self, config) {
             (
@@ -70,7 +70,7 @@ impl EncoderInput {
     }
 }
 
-/// Which positions are padding, `[B, N]`, 1 = padding.
+/// The padding mask of samples with `lengths` positions, `[B, N]`, 1 = padding.
 fn padding(lengths: &[usize], n_positions: usize, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = lengths
         .iter()
@@ -82,10 +82,9 @@ fn padding(lengths: &[usize], n_positions: usize, device: &Device) -> Tensor<2> 
     )
 }
 
-/// Takes padding out of attention: what is added to the logits of `[B, n]` positions' keys,
-/// `[B, 1, n, n]`.
+/// Turns a padding mask, `[B, n]`, into the attention bias that hides padded keys, `[B, 1, n, n]`.
 pub(super) fn padding_bias(padding: Tensor<2>) -> Tensor<4> {
-    // Softmax makes an exact zero of it, and it stays finite in every float type.
+    // Softmax turns it into an exact zero, and it stays finite in every float type.
     const NEVER: f64 = -1e30;
     let [b, n] = padding.dims();
     padding

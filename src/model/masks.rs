@@ -3,11 +3,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
-/// Why masks cannot be used.
+/// Masks that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MaskError {
-    /// Not a whole number of masked samples.
-    #[error("{len} mask values are no multiple of {n_masks} masks × {n_positions} positions")]
+    /// The values do not divide into samples.
+    #[error(
+        "invalid masks: {len} values are not a multiple of {n_masks} masks × {n_positions} positions"
+    )]
     Length {
         /// Values given.
         len: usize,
@@ -16,18 +18,22 @@ pub enum MaskError {
         /// Positions per sample.
         n_positions: usize,
     },
-    /// Rows that keep different numbers of positions where the student sees the kept ones alone.
-    #[error("mask rows keep different numbers of positions; data2vec 2.0 needs one number")]
+    /// Rows keep different numbers of positions, and the student sees only the kept ones.
+    #[error(
+        "invalid masks: rows keep different numbers of positions, which data2vec 2.0 cannot batch"
+    )]
     UnequalRows,
     /// No position is masked.
-    #[error("the masks mask nothing")]
+    #[error("invalid masks: no position is masked")]
     NothingMasked,
 }
 
-/// Which positions (patches, frames, tokens) the student does not see, for B samples of N positions
-/// with M masks each.
+/// The positions (patches, audio features, tokens) that the student does not see, for B samples of
+/// N positions with M masks each.
 ///
-/// Rows are numbered sample × M + mask; masked positions are listed in the order of (row, position).
+/// Row r is mask r mod M of sample r / M; positions are listed in the order of (row, position). The
+/// tensors `ids_*` number rows of a flattened tensor: MAE's `ids_keep` and `ids_restore`, over the
+/// batch.
 #[derive(Debug, Clone)]
 pub struct Masks {
     /// Samples, B.
@@ -46,20 +52,21 @@ pub struct Masks {
     pub(crate) ids_keep: Tensor<1, Int>,
     /// Kept positions as rows of `[R·N]`.
     pub(crate) ids_keep_rows: Tensor<1, Int>,
-    /// Kept positions as they are counted within their sample, as float.
+    /// Kept positions by their number within the sample, as float.
     pub(crate) kept_positions: Tensor<1>,
     /// Masked positions as rows of `[B·N]`.
     pub(crate) ids_masked: Tensor<1, Int>,
     /// Masked positions as rows of `[R·N]`.
     pub(crate) ids_masked_rows: Tensor<1, Int>,
-    /// For each of `[R·N]` its place in the kept positions followed by the masked ones.
+    /// For each of `[R·N]` its index in the kept positions followed by the masked ones.
     pub(crate) ids_restore: Tensor<1, Int>,
     /// The sample of each row, `[R]`.
     pub(crate) sample_of_row: Tensor<1, Int>,
 }
 
 impl Masks {
-    /// `masks` holds M rows of N values per sample, 1 = masked; the tensors go to `device`.
+    /// Builds the index tensors on `device`. `masks` holds M rows of N values per sample, 1 =
+    /// masked.
     pub fn new(
         masks: &[u8],
         n_masks: usize,
@@ -128,7 +135,7 @@ impl Masks {
         })
     }
 
-    /// The masks, if every row keeps the same number of positions.
+    /// Returns the masks if every row keeps the same number of positions.
     pub fn require_equal_rows(self) -> Result<Self, MaskError> {
         if self.equal_rows {
             Ok(self)
@@ -137,7 +144,7 @@ impl Masks {
         }
     }
 
-    /// Rows, R = B·M.
+    /// Number of rows, R = B·M.
     pub fn n_rows(&self) -> usize {
         self.n_samples * self.n_masks
     }
@@ -147,7 +154,7 @@ impl Masks {
         self.n_positions - self.n_masked / self.n_rows()
     }
 
-    /// `[B·N, D]` → the kept positions, `[R, n_kept, D]`.
+    /// Selects the kept positions: `[B·N, D]` → `[R, n_kept, D]`.
     pub(crate) fn keep(&self, rows: Tensor<2>) -> Tensor<3> {
         let [_, dim] = rows.dims();
         rows.select(0, self.ids_keep.clone())
@@ -164,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_index_points_at_its_position() {
+    fn index_tensors_list_kept_and_masked_positions() {
         // Two samples of three positions, two masks each.
         let masks = [1, 0, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1];
         let masks = Masks::new(&masks, 2, 3, &Device::flex()).unwrap();
@@ -186,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_masks_are_refused() {
+    fn invalid_masks_are_rejected() {
         let new = |masks: &[u8]| Masks::new(masks, 2, 3, &Device::flex());
         let length = |len| MaskError::Length {
             len,

@@ -1,13 +1,13 @@
-//! Encoders, and the parts that they are made of.
+//! Encoders, their layers and their heads.
 //!
-//! All use the same [`Block`], [`Attention`] and [`Mlp`]; what differs between them are fields of
-//! [`BlockConfig`]. Audio and text have one encoder for both methods. Notation of the shapes: B
-//! samples, M masks per sample, R = B·M rows, N positions (patches, frames, tokens), S tokens, D
-//! width, H heads.
+//! All encoders use the same [`Block`], [`Attention`] and [`Mlp`]; the fields of [`BlockConfig`]
+//! hold their differences. Audio and text have one encoder for both methods. Notation of the
+//! shapes: B samples, M masks per sample, R = B·M rows, N positions (patches, audio features,
+//! tokens), S length of a block's input (N, and for images the class token), D width, H heads.
 //!
-//! Weights have PyTorch's layout and, within an encoder of images, the reference's names, so that
-//! checkpoints speak the field's language. Modules are built without values: `init` or
-//! `params::load` writes them.
+//! Weights have PyTorch's layout and, within an image encoder, the reference's names, so that
+//! checkpoints can be exchanged. Modules are built without values: `init` or `params::load` writes
+//! them.
 
 mod check;
 pub(crate) mod encoders;
@@ -24,6 +24,7 @@ pub use encoders::beit::Beit;
 pub use encoders::config::{
     AudioConfig, BeitConfig, EncoderConfig, RelativePosition, TextConfig, VitConfig,
 };
+pub use encoders::context::Context;
 pub use encoders::text::{Embedding, TextEncoder};
 pub use encoders::vit::Vit;
 pub use encoders::{Encoder, mean};

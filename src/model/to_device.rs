@@ -1,4 +1,4 @@
-//! A batch of the pipeline becomes tensors.
+//! Copies a batch of the pipeline to the device.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use understudy_pipelines::DataConfig;
@@ -7,11 +7,13 @@ use understudy_pipelines::config::ImageConfig;
 
 use super::input::EncoderInput;
 
-/// EncoderInput of a batch on `device`, and what the student of 1.0 sees of text, `[B, T]`.
+/// Copies a batch to `device` and normalises images there.
+///
+/// For text of 1.0, also returns the tokens that the student sees, `[B, L]`.
 ///
 /// # Panics
 ///
-/// If `data` is a recipe for something else: configs are checked before.
+/// If `data` is the config of another modality: configs are checked before.
 pub fn to_device(
     media: HostMedia,
     n_samples: usize,
@@ -20,7 +22,7 @@ pub fn to_device(
 ) -> (EncoderInput, Option<Tensor<2, Int>>) {
     match media {
         HostMedia::Images { size, pixels } => {
-            let config = data.image.as_ref().expect("a recipe for pictures");
+            let config = data.image.as_ref().expect("a config for images");
             (
                 EncoderInput::Images(images(pixels, n_samples, size, config, device)),
                 None,
@@ -33,7 +35,7 @@ pub fn to_device(
         } => {
             let waveforms =
                 Tensor::from_data(TensorData::new(waves, [n_samples, n_frames]), device);
-            let lengths = where_they_differ(lengths, n_frames);
+            let lengths = unless_full(lengths, n_frames);
             (EncoderInput::Waveforms { waveforms, lengths }, None)
         }
         HostMedia::Text {
@@ -47,15 +49,15 @@ pub fn to_device(
                 Tensor::from_data(TensorData::new(ids, [n_samples, n_tokens]), device)
             };
             let student = (!student_tokens.is_empty()).then(|| ids(student_tokens));
-            let lengths = where_they_differ(lengths, n_tokens);
+            let lengths = unless_full(lengths, n_tokens);
             let tokens = ids(tokens);
             (EncoderInput::Tokens { tokens, lengths }, student)
         }
     }
 }
 
-/// Pictures of a batch, `[B, size, size, 3]` u8 on the host, as `[B, 3, size, size]` float32 on
-/// `device`, normalised there: (x / 255 − mean) / std per channel.
+/// Copies images, `[B, size, size, 3]` u8 on the host, to `[B, 3, size, size]` float32 on `device`,
+/// normalised there: (x / 255 − mean) / std per channel.
 fn images(
     pixels: Vec<u8>,
     n_samples: usize,
@@ -74,8 +76,8 @@ fn images(
     images * per_channel(scale) + per_channel(shift)
 }
 
-/// The samples' own lengths, unless all of them fill the batch: then nothing is padding.
-fn where_they_differ(lengths: Vec<u32>, len: usize) -> Option<Vec<usize>> {
+/// Returns the lengths, or none if all samples fill the batch: then nothing is padding.
+fn unless_full(lengths: Vec<u32>, len: usize) -> Option<Vec<usize>> {
     let lengths: Vec<usize> = lengths.into_iter().map(|len| len as usize).collect();
     lengths.iter().any(|&own| own != len).then_some(lengths)
 }

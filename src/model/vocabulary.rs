@@ -1,35 +1,37 @@
-//! Whether the texts of a dataset are in the vocabulary of a model.
+//! Checks that the texts of a dataset were tokenized for the vocabulary of a model.
 
 use understudy_pipelines::tokenize::Specials;
 
 use super::encoders::config::EncoderConfig;
 
-/// A text's tokens and a model's embedding do not fit.
+/// Tokens of a dataset that the model's embedding does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("{url}: {reason}; a model reads texts in the vocabulary that it was made for")]
+#[error(
+    "vocabulary does not match the model's ({reason}): {url}\nhint: tokenize the texts with the files that the model was trained with"
+)]
 pub struct VocabularyError {
-    /// The set.
+    /// The dataset.
     pub url: String,
-    /// What differs.
+    /// The difference.
     pub reason: String,
 }
 
-/// Warns where the vocabulary of the texts at `url` is not the one that a model was trained in: its
-/// ids mean other tokens there. No error: the same vocabulary in files of another form has another
-/// hash.
+/// Warns if the vocabulary files of the dataset at `url` are not those that the model was trained
+/// with: an id would stand for another token.
+///
+/// This is not an error, because the same vocabulary in another file format has another hash.
 pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str>) {
     if let (Some(trained), Some(found)) = (trained, found)
         && trained != found
     {
         tracing::warn!(
-            "{url}: the model was trained with other vocabulary files (SHA-256 {trained}, here \
-             {found}); unless they are the same vocabulary in another form, ids mean other tokens \
-             and the result means nothing"
+            "vocabulary files differ from those of training: {url} (SHA-256 {found}, in training \
+             {trained})\nhint: the result is only valid if both hold the same tokens in the same order"
         );
     }
 }
 
-/// Whether a model has an embedding for every token that texts of the set at `url` may have.
+/// Checks that the model has an embedding for every token of the vocabulary of the dataset at `url`.
 pub fn check_vocabulary(
     model: EncoderConfig<'_>,
     url: &str,
@@ -41,12 +43,12 @@ pub fn check_vocabulary(
     let (size, pad) = (specials.vocab_size as usize, specials.pad as usize);
     let reason = if size > text.vocab_size {
         format!(
-            "its vocabulary has {size} tokens, the model's vocab_size is {}",
+            "{size} tokens, the model's vocab_size is {}",
             text.vocab_size
         )
     } else if pad != text.pad_token {
         format!(
-            "its padding is token {pad}, the model's pad_token {}",
+            "padding is token {pad}, the model's pad_token is {}",
             text.pad_token
         )
     } else {

@@ -1,4 +1,4 @@
-//! The table `[model]` of a recipe: which method, on what, and how large.
+//! The table `[model]`: the method, its encoder and their options.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -10,7 +10,7 @@ use crate::model::{
     AudioConfig, BeitConfig, Check, DecoderConfig, EncoderConfig, Norm, TextConfig, VitConfig,
 };
 
-/// The model and its objective: the table `[model]`, which holds one of these tables.
+/// The model and its objective: the table `[model]`, which holds one method's table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelConfig {
@@ -25,20 +25,19 @@ pub enum ModelConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data2Vec1Config {
-    /// The encoder of images.
+    /// The image encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<BeitConfig>,
-    /// The encoder of audio.
+    /// The audio encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioConfig>,
-    /// The encoder of text.
+    /// The text encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
-    /// Width between the prediction head's two layers, 1536 for text; without it the head is one
-    /// linear map.
+    /// Hidden width of the prediction head, 1536 for text; if absent, the head is one linear map.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_hidden_dim: Option<usize>,
-    /// What the student predicts.
+    /// The targets that the student predicts.
     pub targets: TargetConfig,
     /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 2 for images,
     /// 0 for audio, 4 for text.
@@ -50,18 +49,18 @@ pub struct Data2Vec1Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data2Vec2Config {
-    /// The encoder of images.
+    /// The image encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<VitConfig>,
-    /// The encoder of audio.
+    /// The audio encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioConfig>,
-    /// The encoder of text.
+    /// The text encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
-    /// What turns the student's tokens into predictions.
+    /// The decoder, which turns the student's output into predictions.
     pub decoder: DecoderConfig,
-    /// What the student predicts.
+    /// The targets that the student predicts.
     pub targets: TargetConfig,
     /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 4 in one of
     /// the two released runs of text L, else 0.
@@ -69,26 +68,26 @@ pub struct Data2Vec2Config {
     pub loss_beta: f64,
     /// Standard deviation of the noise that fills the decoder's masked positions; 0.01 in the code.
     pub noise_std: f64,
-    /// Whether the teacher of audio or text has local features (convolutions over the wave,
-    /// embedding) of its own, an average like the rest of it; images always. In the published
-    /// recipes it takes its student's.
+    /// Whether a teacher of audio or text has its own average of the layers that give local features
+    /// (convolutions over the waveform, embedding) instead of using its student's, as the published
+    /// configs do. A teacher of images always has its own.
     #[serde(default)]
     pub ema_local: bool,
-    /// Weight of the class token's loss, 0 for none; 0.01 in the code. Images alone.
+    /// Weight of the class token's loss, 0 for none; 0.01 in the code. Only for images.
     #[serde(default)]
     pub cls_loss_weight: f64,
-    /// Pictures per GPU of the published run, whose class-token loss is a sum over its own GPU:
-    /// 16 for B, 8 for L and H. Here the loss is scaled to that batch whatever the real one is.
+    /// Images per GPU of the published run, whose class-token loss is a sum over one GPU: 16 for B,
+    /// 8 for L and H. The loss is scaled to that batch, whatever the real one is.
     #[serde(default)]
     pub cls_batch: usize,
 }
 
-/// What the student predicts: outputs of the teacher's last blocks, averaged. For 1.0 images the
-/// outputs are the blocks', for all others those of their MLPs.
+/// The targets: the average output of the teacher's last blocks. For 1.0 images it is the output of
+/// the block, for all others that of its MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetConfig {
-    /// Blocks averaged, counted from the last, K; in 1.0 6 for images, 8 for audio, 10 for text.
+    /// Number of last blocks to average, K; in 1.0 6 for images, 8 for audio, 10 for text.
     pub top_k: usize,
     /// Normalisation of each block's output.
     pub each: Norm,
@@ -97,17 +96,17 @@ pub struct TargetConfig {
 }
 
 impl ModelConfig {
-    /// The encoder.
+    /// The options of the encoder.
     ///
     /// # Panics
     ///
-    /// If there is none: [`Self::problems`] comes first.
+    /// If there is none: call [`Self::problems`] first.
     pub fn encoder(&self) -> EncoderConfig<'_> {
         let encoders = self.encoders();
         *encoders.first().expect("a config that has no problems")
     }
 
-    /// Every encoder that is given; more than one is a problem.
+    /// The options of every encoder of the config; other than one is a problem.
     fn encoders(&self) -> Vec<EncoderConfig<'_>> {
         let (image, audio, text) = match self {
             Self::Data2vec1(config) => (
@@ -126,7 +125,7 @@ impl ModelConfig {
         [image, audio, text].into_iter().flatten().collect()
     }
 
-    /// What the student predicts.
+    /// The options of the targets.
     pub fn targets(&self) -> TargetConfig {
         match self {
             Self::Data2vec1(config) => config.targets,
@@ -142,7 +141,7 @@ impl ModelConfig {
         }
     }
 
-    /// What the sum over D of a position's errors is multiplied by.
+    /// The factor of the loss of a position, which is a sum over D.
     pub fn loss_scale(&self) -> f64 {
         let dim = self.encoder().embed_dim() as f64;
         match self.encoder() {
@@ -152,7 +151,7 @@ impl ModelConfig {
         }
     }
 
-    /// Whether a teacher takes its student's local features.
+    /// Returns whether a teacher uses its student's local features.
     pub fn shares_local(&self) -> bool {
         match (self, self.encoder()) {
             (_, EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => false,
@@ -161,7 +160,7 @@ impl ModelConfig {
         }
     }
 
-    /// Side of the square picture, in pixels; none for other media.
+    /// Side of the square image, in pixels; none for audio and text.
     pub fn image_size(&self) -> Option<usize> {
         match self.encoder() {
             EncoderConfig::Beit(config) => Some(config.image_size),
@@ -170,7 +169,7 @@ impl ModelConfig {
         }
     }
 
-    /// Patches per side; none for other media.
+    /// Number of patches per side; none for audio and text.
     pub fn grid(&self) -> Option<usize> {
         match self.encoder() {
             EncoderConfig::Beit(config) => Some(config.grid()),
@@ -179,7 +178,7 @@ impl ModelConfig {
         }
     }
 
-    /// Everything that keeps the model from being built, each as one sentence with its key.
+    /// Returns a message for each invalid option, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let method = match self {
             Self::Data2vec1(_) => "data2vec1",
@@ -191,21 +190,21 @@ impl ModelConfig {
                 self.encoders().len()
             )];
         };
-        let told = |table: &str, problems: Vec<String>| {
+        let with_key = |table: &str, problems: Vec<String>| {
             let place = format!("model.{method}{table}");
             problems
                 .into_iter()
                 .map(move |problem| format!("{place}: {problem}"))
                 .collect::<Vec<_>>()
         };
-        let mut problems = told(&format!(".{}", encoder.table()), encoder.problems());
+        let mut problems = with_key(&format!(".{}", encoder.table()), encoder.problems());
 
         let mut check = Check::default();
         let (top_k, depth) = (self.targets().top_k, encoder.depth());
         check.require((1..=depth).contains(&top_k), || {
             format!("top_k {top_k} is not in 1–{depth} (depth)")
         });
-        problems.extend(told(".targets", check.problems));
+        problems.extend(with_key(".targets", check.problems));
 
         let mut check = Check::default();
         let beta = self.loss_beta();
@@ -213,7 +212,7 @@ impl ModelConfig {
         match self {
             Self::Data2vec1(config) => {
                 check.require(config.head_hidden_dim != Some(0), || {
-                    "head_hidden_dim is 0; leave it out for a linear head".to_owned()
+                    "head_hidden_dim is 0; remove it for a linear head".to_owned()
                 });
             }
             Self::Data2vec2(config) => {
@@ -225,17 +224,18 @@ impl ModelConfig {
                 });
                 if config.cls_loss_weight > 0.0 {
                     check.require(config.image.is_some(), || {
-                        "cls_loss_weight is for images: others have no class token".to_owned()
+                        "cls_loss_weight is only for images: audio and text have no class token"
+                            .to_owned()
                     });
                     check.positive("cls_batch", config.cls_batch);
                 }
-                problems.extend(told(
+                problems.extend(with_key(
                     ".decoder",
                     config.decoder.problems(encoder.embed_dim()),
                 ));
             }
         }
-        problems.extend(told("", check.problems));
+        problems.extend(with_key("", check.problems));
         problems
     }
 }

@@ -13,43 +13,43 @@ pub struct OptimConfig {
     pub lr: f64,
     /// Decay rates of the first and second moment.
     pub betas: [f64; 2],
-    /// Keeps the denominator from zero.
+    /// Added to the denominator.
     pub eps: f64,
-    /// Where `eps` enters.
+    /// Whether `eps` is added before or after the bias correction.
     pub eps_form: EpsForm,
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Which parameters decay.
+    /// The parameters that decay.
     pub decayed: Decayed,
-    /// Largest global L2 norm of the gradients; without it nothing is clipped.
+    /// Greatest global L2 norm of the gradients; if absent, nothing is clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// How the learning rate goes.
+    /// Schedule of the learning rate.
     pub schedule: LrSchedule,
 }
 
-/// Where `eps` enters the denominator.
+/// Whether `eps` is added to the denominator before or after the bias correction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EpsForm {
-    /// √v + eps, the bias corrected afterwards: fairseq's Adam.
+    /// √v + eps, then the bias correction: fairseq's Adam.
     BeforeCorrection,
     /// √v̂ + eps with the corrected v̂: PyTorch's `AdamW`.
     AfterCorrection,
 }
 
-/// Which parameters decay.
+/// The parameters that decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decayed {
-    /// Every one, as fairseq's composite optimizer does in fact.
+    /// All, which is the effect of fairseq's composite optimizer.
     All,
-    /// Those with two or more dimensions, but for the class token (BEiT).
+    /// All with two or more dimensions except the class token (BEiT).
     Matrices,
 }
 
 impl Decayed {
-    /// Whether the parameter of this name and shape decays.
+    /// Returns whether the parameter of this name and shape decays.
     pub fn covers(self, name: &str, shape: &[usize]) -> bool {
         match self {
             Self::All => true,

@@ -7,19 +7,19 @@ use burn::tensor::Tensor;
 
 use crate::params::NamePath;
 
-/// What becomes of one of the teacher's parameters at an update.
+/// How an update changes one of the teacher's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// τ·teacher + (1 − τ)·student.
     Average,
-    /// The student's value: a parameter that both share.
+    /// The student's value, for a parameter that both share.
     Copy,
 }
 
 /// Moves the teacher towards the student by one update with decay τ (`decay`).
 ///
-/// `teacher` lives on the plain device, `student` on either. At τ ≥ 1 averaged parameters stand
-/// still, as in the reference.
+/// `teacher` is on the plain device, `student` on either. At τ ≥ 1 averaged parameters do not
+/// change, as in the reference.
 #[must_use]
 pub fn update<T: Module, S: Module>(
     teacher: T,
@@ -40,7 +40,7 @@ pub fn update<T: Module, S: Module>(
     })
 }
 
-/// The student's values by name, flat, on the plain device.
+/// The student's values by name, flattened, on the plain device.
 struct Values {
     path: NamePath,
     by_name: BTreeMap<String, Tensor<1>>,
@@ -89,7 +89,7 @@ impl<F: Fn(&str) -> Scope> ModuleMapper for Mover<F> {
         let (id, value, mapper) = param.consume();
         let student = student.reshape(value.shape());
         let value = match scope {
-            // A fresh tensor: the student's own is updated in place later.
+            // A copy: the student's tensor is updated in place later.
             Scope::Copy => student.mul_scalar(1.0),
             Scope::Average => value.mul_scalar(self.decay) + student.mul_scalar(1.0 - self.decay),
         };

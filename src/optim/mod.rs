@@ -1,5 +1,5 @@
-//! AdamW with both published forms of eps, decay by parameter group, clipping by global norm and
-//! state under the parameters' names.
+//! `AdamW` with both published forms of eps, decay by parameter group, clipping by global norm and
+//! state by parameter name; schedules; the teacher's moving average.
 
 mod adamw;
 mod config;

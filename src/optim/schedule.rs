@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate goes from its peak, `lr`, over the `steps` of a run.
+/// Schedule of the learning rate with the peak `lr` over the `steps` of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LrSchedule {
@@ -12,10 +12,10 @@ pub enum LrSchedule {
     Cosine {
         /// Steps of the warm-up.
         warmup_steps: u64,
-        /// Rate at both ends.
+        /// Rate at the start and at the end.
         final_lr: f64,
     },
-    /// The same with a warm-up from 0 whose last step already has the peak (BEiT's schedule;
+    /// As `cosine`, with a warm-up from 0 whose last step already has the peak (BEiT's schedule;
     /// data2vec 1.0 images).
     BeitCosine {
         /// Steps of the warm-up.
@@ -24,8 +24,8 @@ pub enum LrSchedule {
         final_lr: f64,
     },
     /// Linear warm-up, constant peak, exponential decay, constant rate (fairseq's `tri_stage`;
-    /// data2vec 1.0 speech, and text with BERT's masks). fairseq's phase ratios of `steps` are cut
-    /// to whole steps.
+    /// data2vec 1.0 speech, and text with BERT's masks). fairseq's phase ratios of `steps` are
+    /// rounded down to steps.
     TriStage {
         /// Steps of the warm-up.
         warmup_steps: u64,
@@ -33,9 +33,9 @@ pub enum LrSchedule {
         hold_steps: u64,
         /// Steps of the decay.
         decay_steps: u64,
-        /// Rate at the start over the peak.
+        /// Rate at the start as a fraction of the peak.
         init_scale: f64,
-        /// Rate at the end over the peak.
+        /// Rate at the end as a fraction of the peak.
         final_scale: f64,
     },
     /// Linear warm-up from 0, then linearly down to 0 (fairseq's `polynomial_decay`; sentence
@@ -47,7 +47,7 @@ pub enum LrSchedule {
 }
 
 impl LrSchedule {
-    /// The rate of update `step`, counted from 0, of `steps`.
+    /// Returns the rate of update `step`, counted from 0, of `steps`.
     pub fn lr(&self, peak: f64, step: u64, steps: u64) -> f64 {
         let share = |done: u64, of: u64| done as f64 / of as f64;
         match *self {
@@ -98,7 +98,7 @@ impl LrSchedule {
         }
     }
 
-    /// Steps of the warm-up.
+    /// Number of steps of the warm-up.
     pub fn warmup_steps(&self) -> u64 {
         match *self {
             Self::Cosine { warmup_steps, .. }
@@ -108,7 +108,7 @@ impl LrSchedule {
         }
     }
 
-    /// As a recipe names it: `[optim.schedule.NAME]`.
+    /// The key of its table: `[optim.schedule.NAME]`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cosine { .. } => "cosine",
@@ -118,7 +118,7 @@ impl LrSchedule {
         }
     }
 
-    /// What a run of `steps` would leave out without a word: stages that begin after its end.
+    /// Returns a warning if a run of `steps` ends before the last stage.
     pub fn left_out(&self, steps: u64) -> Option<String> {
         let Self::TriStage {
             warmup_steps,
@@ -134,15 +134,15 @@ impl LrSchedule {
         (sum > steps).then(|| {
             format!(
                 "optim.schedule.tri_stage: warmup_steps {warmup_steps} + hold_steps {hold_steps} + \
-                 decay_steps {decay_steps} = {sum}: at most steps = {steps}, or the learning rate \
-                 does not decay"
+                 decay_steps {decay_steps} = {sum} is more than steps = {steps}: the run ends \
+                 before the learning rate has decayed"
             )
         })
     }
 
-    /// What cannot work, each as `key: what is wrong`.
+    /// Returns a message for each invalid option, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        // A NaN is neither.
+        // Both are false for NaN.
         let is_rate = |lr: f64| lr >= 0.0;
         let is_share = |scale: f64| scale > 0.0 && scale <= 1.0;
         match *self {
@@ -165,7 +165,7 @@ impl LrSchedule {
     }
 }
 
-/// Half a cosine from `peak` at 0 to `final_lr` at `steps` and after.
+/// Returns half a cosine from `peak` at 0 to `final_lr` at `steps` and later.
 fn half_cosine(peak: f64, final_lr: f64, step: u64, steps: u64) -> f64 {
     if step >= steps {
         return final_lr;
@@ -174,21 +174,22 @@ fn half_cosine(peak: f64, final_lr: f64, step: u64, steps: u64) -> f64 {
     final_lr + 0.5 * (peak - final_lr) * (1.0 + (std::f64::consts::PI * share).cos())
 }
 
-/// How the teacher follows the student: the table `[ema]`.
+/// Schedule of the teacher's decay: the table `[ema]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmaSchedule {
     /// Decay τ at the start.
     pub decay: f64,
-    /// Decay from `anneal_steps` on; at 1 the teacher stands still.
+    /// Decay from `anneal_steps` on; at 1 the teacher does not change.
     pub end_decay: f64,
-    /// Updates over which τ goes linearly from `decay` to `end_decay`; 0 for a constant `end_decay`.
+    /// Updates over which τ changes linearly from `decay` to `end_decay`; 0 for a constant
+    /// `end_decay`.
     pub anneal_steps: u64,
 }
 
 impl EmaSchedule {
-    /// τ of the EMA update that follows the `updates`-th optimizer step (counted from 1, as
-    /// fairseq counts; data2vec 1.0's vision code counts from 0).
+    /// Returns τ of the EMA update after the `updates`-th optimizer step, counted from 1 as in
+    /// fairseq (data2vec 1.0's vision code counts from 0).
     pub fn decay(&self, updates: u64) -> f64 {
         if updates >= self.anneal_steps {
             return self.end_decay;
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cosine_starts_peaks_and_ends_where_it_should() {
+    fn cosine_has_the_expected_start_peak_and_end() {
         let schedule = LrSchedule::Cosine {
             warmup_steps: 10,
             final_lr: 0.1,
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_stages_follow_each_other() {
+    fn tri_stage_warms_up_holds_and_decays() {
         let schedule = LrSchedule::TriStage {
             warmup_steps: 10,
             hold_steps: 20,
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_below_zero_are_refused() {
+    fn negative_rates_are_rejected() {
         for schedule in [
             LrSchedule::Cosine {
                 warmup_steps: 1,
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn three_stages_take_all_steps() {
+    fn tri_stage_longer_than_the_run_is_reported() {
         let schedule = LrSchedule::TriStage {
             warmup_steps: 10,
             hold_steps: 20,
@@ -288,13 +289,13 @@ mod tests {
         for steps in [70, 90] {
             assert_eq!(schedule.left_out(steps), None);
         }
-        let told = schedule.left_out(50).expect("no decay");
-        let sum = "warmup_steps 10 + hold_steps 20 + decay_steps 40 = 70: at most steps = 50";
-        assert!(told.contains(sum), "{told}");
+        let warning = schedule.left_out(50).expect("no decay");
+        let sum = "warmup_steps 10 + hold_steps 20 + decay_steps 40 = 70 is more than steps = 50";
+        assert!(warning.contains(sum), "{warning}");
     }
 
     #[test]
-    fn decay_is_linear_then_constant() {
+    fn ema_decay_is_linear_then_constant() {
         let ema = EmaSchedule {
             decay: 0.9,
             end_decay: 0.99,

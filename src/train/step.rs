@@ -274,14 +274,14 @@ impl Trainer {
             Err(MaskError::NothingMasked) => return Ok(()),
             masks => masks?,
         };
-        let (media, student_tokens) = model::to_device(
+        let (input, student_tokens) = model::to_device(
             batch.media,
             batch.n_samples,
             &self.config.data,
             &self.device,
         );
         let output = self.objective.forward(Inputs {
-            media,
+            input,
             student_tokens,
             masks,
             noise: None,

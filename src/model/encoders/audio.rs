@@ -1,4 +1,4 @@
-//! The encoder of audio, of both methods.
+//! The audio encoder of both methods.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -16,18 +16,19 @@ use crate::model::layers::linear::Linear;
 use crate::model::layers::norm::LayerNorm;
 use crate::model::layers::parameter::parameter;
 
-/// The norms between the convolutions over the wave are PyTorch's default.
+/// Epsilon of the norms between the convolutions over the waveform: PyTorch's default.
 const CONV_NORM_EPS: f64 = 1e-5;
 
-/// Convolutions over the wave, convolutional positions, and blocks normalised after their branches.
+/// Convolutions over the waveform, convolutional positions, and blocks with norms after the residual
+/// sums.
 #[derive(Module, Debug)]
 pub struct AudioEncoder {
-    /// Most teachers have none of their own and take their student's.
+    /// None for most teachers, which take their student's local features.
     local: Option<FeatureExtractor>,
-    /// Stands for masked positions, `[D]` (1.0's student).
+    /// Replaces masked positions, `[D]` (student of 1.0).
     mask_emb: Option<Param<Tensor<1>>>,
     pos_conv: Vec<Conv>,
-    /// Factors of the slopes by which attention falls with distance, `[H]` (2.0).
+    /// `ALiBi`'s learned factors of the slopes, `[H]` (2.0).
     alibi_scale: Option<Param<Tensor<1>>>,
     context: Context,
     /// The blocks that give targets.
@@ -36,11 +37,11 @@ pub struct AudioEncoder {
     layer_drop_prob: f64,
 }
 
-/// From a wave to positions.
+/// The map from a waveform to positions: convolutions, norm and projection.
 #[derive(Module, Debug)]
 pub struct FeatureExtractor {
     layers: Vec<ExtractorLayer>,
-    /// Over the convolutions' channels.
+    /// Over the channels of the last convolution.
     norm: LayerNorm,
     proj: Linear,
 }
@@ -72,7 +73,7 @@ impl FeatureExtractor {
         }
     }
 
-    /// What the convolutions make of waveforms, before the last norm.
+    /// Returns the output of the convolutions, before the last norm.
     ///
     /// # Shapes
     ///
@@ -86,9 +87,11 @@ impl FeatureExtractor {
             })
     }
 
+    /// Applies the last norm.
+    ///
     /// # Shapes
     ///
-    /// - convolved: `[B, N, channels]`; output: the same, normalised
+    /// - convolved and output: `[B, N, channels]`
     pub fn normed(&self, convolved: Tensor<3>) -> Tensor<3> {
         self.norm.forward(convolved)
     }
@@ -102,7 +105,7 @@ impl FeatureExtractor {
 }
 
 impl AudioEncoder {
-    /// A student's encoder; `has_mask` where masked positions get a learned value (1.0).
+    /// A student's encoder, without values; `has_mask` if masked positions get a learned value (1.0).
     pub fn new(config: &AudioConfig, has_mask: bool, device: &Device) -> Self {
         let dim = config.embed_dim;
         let block = BlockConfig {
@@ -125,7 +128,7 @@ impl AudioEncoder {
         }
     }
 
-    /// Without the mask's value and what a teacher takes from its student.
+    /// Removes the mask embedding and, with `shares_local`, the feature extractor: a teacher's encoder.
     #[must_use]
     pub fn into_teacher(self, shares_local: bool) -> Self {
         Self {
@@ -135,21 +138,22 @@ impl AudioEncoder {
         }
     }
 
-    /// From waveforms to positions; a teacher has none of its own.
+    /// The feature extractor; none for a teacher that takes its student's local features.
     pub fn local(&self) -> Option<&FeatureExtractor> {
         self.local.as_ref()
     }
 
-    /// Masks, positions and context encoder.
+    /// Applies masks, positions and the context encoder. Returns the input of the blocks that give
+    /// targets.
     ///
     /// # Shapes
     ///
-    /// - local: `[B, N, D]`; padding: `[B, N]`, 1 = padding; the tokens: `[B, N, D]`, of kept ones
-    ///   `[R, n_kept, D]`
+    /// - local: `[B, N, D]`; padding: `[B, N]`, 1 = padding; output: `[B, N, D]`, for kept positions
+    ///   only `[R, n_kept, D]`
     ///
     /// # Panics
     ///
-    /// Where masked positions need a learned value and the model has none.
+    /// If masked positions need a learned value and the model has none.
     pub fn sequence(
         &self,
         local: Tensor<3>,
@@ -161,18 +165,18 @@ impl AudioEncoder {
             let keep: Tensor<3> = 1.0 - positions.clone().unsqueeze_dim(2);
             x * keep
         };
-        // The convolutions of positions would carry what stands in the padding to its neighbours.
+        // The positional convolutions would carry values at padding to their neighbours.
         let cleared = |x: Tensor<3>| match padding.filter(|_| self.clear_padding) {
             Some(padding) => without(x, padding),
             None => x,
         };
-        let (x, places) = match view {
+        let (x, kept_positions) = match view {
             View::All => (self.positioned(cleared(local)), None),
             View::Masked(masks) => {
                 let value = self
                     .mask_emb
                     .as_ref()
-                    .expect("a masked input needs a value for what is masked");
+                    .expect("a masked input needs a mask embedding");
                 let value = value.val().reshape([1, 1, dim]);
                 let masked = value * masks.mask.clone().unsqueeze_dim::<3>(2);
                 let x = without(local, &masks.mask) + masked;
@@ -186,12 +190,12 @@ impl AudioEncoder {
                     .reshape([masks.n_rows() * n, dim])
                     .select(0, masks.ids_keep_rows.clone())
                     .reshape([masks.n_rows(), masks.n_kept(), dim]);
-                let places = masks
+                let kept_positions = masks
                     .kept_positions
                     .clone()
                     .reshape([masks.n_rows(), masks.n_kept()]);
                 let kept = masks.keep(local.reshape([b * n, dim]));
-                (kept + positions, Some(places))
+                (kept + positions, Some(kept_positions))
             }
         };
         let padding = padding.map(|padding| {
@@ -203,19 +207,19 @@ impl AudioEncoder {
             })
         });
         let scale = self.alibi_scale.as_ref().map(Param::val);
-        let bias = match (scale.map(|scale| alibi(scale, n, places)), padding) {
+        let bias = match (scale.map(|scale| alibi(scale, n, kept_positions)), padding) {
             (Some(alibi), Some(padding)) => Some(alibi + padding),
             (alibi, padding) => alibi.or(padding),
         };
         self.context.forward(Sequence { x, bias })
     }
 
-    /// The blocks that give targets; `each` sees every one's index and output.
+    /// Runs the blocks that give targets and calls `each` with the index and outputs of every one.
     pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, self.layer_drop_prob, each)
     }
 
-    /// Those blocks.
+    /// The blocks that give targets.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
     }

@@ -1,4 +1,4 @@
-//! The encoder of data2vec 1.0 for images: BEiT's ViT.
+//! The image encoder of data2vec 1.0: BEiT's ViT.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -11,27 +11,27 @@ use crate::model::layers::parameter::parameter;
 use crate::model::layers::patch_embed::PatchEmbed;
 use crate::model::layers::position::RelativePositionBias;
 
-/// A ViT with relative positions, LayerScale and norms before the branches.
+/// A ViT with relative positions, `LayerScale` and norms before the branches.
 #[derive(Module, Debug)]
 pub struct Beit {
     /// `[1, 1, D]`.
     cls_token: Param<Tensor<3>>,
-    /// Stands for masked patches, `[1, 1, D]`; models for classification have none.
+    /// Replaces masked patches, `[1, 1, D]`; classifiers have none.
     mask_token: Option<Param<Tensor<3>>>,
     patch_embed: PatchEmbed,
     rel_pos_bias: Option<RelativePositionBias>,
     blocks: Vec<Block>,
-    /// After the last block; models for classification have none.
+    /// After the last block; classifiers have none.
     norm: Option<LayerNorm>,
 }
 
 impl Beit {
-    /// The encoder of pre-training.
+    /// The encoder of pre-training, without values.
     pub fn new(config: &BeitConfig, device: &Device) -> Self {
         Self::with_parts(config, true, true, device)
     }
 
-    /// An encoder with or without a mask token and a norm after the last block.
+    /// An encoder with or without a mask token and a norm after the last block, without values.
     pub fn with_parts(
         config: &BeitConfig,
         has_mask: bool,
@@ -79,7 +79,7 @@ impl Beit {
         }
     }
 
-    /// Patches without position, `[B, N, D]`.
+    /// Returns the patches without position, `[B, N, D]`.
     ///
     /// # Shapes
     ///
@@ -88,11 +88,11 @@ impl Beit {
         self.patch_embed.forward(images)
     }
 
-    /// Puts the mask token in the place of masked patches, and the class token before all.
+    /// Replaces masked patches by the mask token and prepends the class token.
     ///
     /// # Shapes
     ///
-    /// - patches: `[B, N, D]`; mask: `[B, N]`, 1 = masked; the tokens: `[B, 1 + N, D]`
+    /// - patches: `[B, N, D]`; mask: `[B, N]`, 1 = masked; output: `[B, 1 + N, D]`
     ///
     /// # Panics
     ///
@@ -119,18 +119,18 @@ impl Beit {
         }
     }
 
-    /// All blocks; `each` sees every block's index and output. The final norm is left to
-    /// [`Self::normed`]. Returns `[B, 1 + N, D]`.
+    /// Runs all blocks and calls `each` with the index and outputs of every one. Returns
+    /// `[B, 1 + N, D]`, before the final norm ([`Self::normed`]).
     pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 
-    /// Those blocks.
+    /// All blocks.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    /// The final norm, where the model has one.
+    /// Applies the final norm, if the model has one.
     ///
     /// # Shapes
     ///

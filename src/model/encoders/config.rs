@@ -1,4 +1,4 @@
-//! Sizes of the encoders: the tables `image`, `audio` and `text` of a method.
+//! Options of the encoders: the tables `image`, `audio` and `text` of a method.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::model::check::Check;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BeitConfig {
-    /// Side of the square picture, in pixels; 224.
+    /// Side of the square image, in pixels; 224.
     pub image_size: usize,
     /// Side of a patch, in pixels; 16.
     pub patch_size: usize,
@@ -19,13 +19,13 @@ pub struct BeitConfig {
     pub depth: usize,
     /// Attention heads; 12 for B, 16 for L.
     pub n_heads: usize,
-    /// Width of the MLP over `embed_dim`; 4.
+    /// Ratio of the MLP's width to `embed_dim`; 4.
     pub mlp_ratio: f64,
     /// Added to the variance by the norms; 1e-6.
     pub norm_eps: f64,
     /// `LayerScale`'s gains at the start; 1e-4 for B, 1e-5 for L.
     pub layer_scale: f64,
-    /// Whose the tables of relative positions are; one for all blocks in pre-training.
+    /// Whether all blocks share one relative-position table; `shared` in pre-training.
     pub relative_position: RelativePosition,
     /// Probability to drop a branch of the last block for a sample; it grows linearly from 0 at
     /// the first. 0.25 for B, 0.2 for L.
@@ -34,7 +34,7 @@ pub struct BeitConfig {
     pub attention_drop_prob: f64,
 }
 
-/// Whose the tables of relative positions are.
+/// Whether all blocks share one relative-position table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RelativePosition {
@@ -44,11 +44,11 @@ pub enum RelativePosition {
     PerLayer,
 }
 
-/// The encoder of data2vec 2.0 for images: the table `[model.data2vec2.image]`.
+/// The ViT of data2vec 2.0: the table `[model.data2vec2.image]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VitConfig {
-    /// Side of the square picture, in pixels; 224.
+    /// Side of the square image, in pixels; 224.
     pub image_size: usize,
     /// Side of a patch, in pixels; 16, 14 for H/14.
     pub patch_size: usize,
@@ -60,45 +60,47 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads; 12 for B, 16 for L and H.
     pub n_heads: usize,
-    /// Width of the MLP over `embed_dim`; 4.
+    /// Ratio of the MLP's width to `embed_dim`; 4.
     pub mlp_ratio: f64,
     /// Added to the variance by the norms; 1e-6.
     pub norm_eps: f64,
 }
 
-/// The encoder of audio in both methods: the tables `[model.data2vec1.audio]` and
+/// The audio encoder of both methods: the tables `[model.data2vec1.audio]` and
 /// `[model.data2vec2.audio]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a difference of its own between models"
+    reason = "each is an independent difference between models"
 )]
 pub struct AudioConfig {
-    /// Channels of the convolutions over the wave; 512.
+    /// Channels of the convolutions over the waveform; 512.
     pub conv_dim: usize,
-    /// Kernel and stride of each of them, the first first; `[[10, 5], [3, 2], [3, 2], [3, 2],
-    /// [3, 2], [2, 2], [2, 2]]`, 400 frames a position and 320 from one to the next.
+    /// Kernel and stride of each of these convolutions, in order; `[[10, 5], [3, 2], [3, 2], [3, 2],
+    /// [3, 2], [2, 2], [2, 2]]`, a window of 400 frames and a hop of 320 per position.
     pub conv_layers: Vec<[usize; 2]>,
-    /// Whether they start as a filter bank (the first as a short-time Fourier transform, the others
-    /// as low-pass filters of random mixtures) instead of at random; in no published recipe.
+    /// Whether the convolutions are initialised as a filter bank (the first as a short-time Fourier
+    /// transform, the others as low-pass filters of random mixtures) instead of at random; in no
+    /// published config.
     #[serde(default)]
     pub filter_bank: bool,
     /// Width; 768 for B, 1024 for L.
     pub embed_dim: usize,
-    /// Convolutions that give positions; 5.
+    /// Positional convolutions; 5.
     pub pos_conv_depth: usize,
-    /// Their kernel, odd; 19.
+    /// Kernel of the positional convolutions, odd; 19.
     pub pos_conv_kernel: usize,
-    /// Their groups of channels; 16.
+    /// Groups of channels of the positional convolutions; 16.
     pub pos_conv_groups: usize,
-    /// Whether padding is cleared before the first of them: so in 1.0. 2.0's code lets what stands
-    /// there reach the positions beside it. Either way a sample's features depend on its padding, a
-    /// little or more; pre-training never pads.
+    /// Whether padding is set to zero before the positional convolutions: true in 1.0. In 2.0 values
+    /// at padding reach the neighbouring positions. With either, a sample's features depend on its
+    /// padding to some degree; pre-training never pads.
     pub clear_padding: bool,
-    /// Whether the teacher's are the student's instead of an average: so in 1.0 on speech.
+    /// Whether the teacher copies the student's positional convolutions instead of averaging them:
+    /// true in 1.0 on speech.
     pub shared_pos_conv: bool,
-    /// Whether attention falls with distance, by a learned slope per head (`ALiBi`): so in 2.0.
+    /// Whether attention falls with distance, by a learned slope per head (`ALiBi`): true in 2.0.
     pub alibi: bool,
     /// Blocks before those that give targets; 8 for 2.0's L, else none.
     pub prenet_depth: usize,
@@ -106,31 +108,31 @@ pub struct AudioConfig {
     pub depth: usize,
     /// Attention heads; 12 for B, 16 for L.
     pub n_heads: usize,
-    /// Width of the MLP over `embed_dim`; 4.
+    /// Ratio of the MLP's width to `embed_dim`; 4.
     pub mlp_ratio: f64,
     /// Added to the variance by the norms; 1e-5.
     pub norm_eps: f64,
-    /// Probability to drop a value of the blocks' input and of what their branches add; 0.1.
+    /// Probability to drop a value of the blocks' input and of their branches; 0.1.
     pub drop_prob: f64,
     /// Probability to drop an attention weight; 0.1.
     pub attention_drop_prob: f64,
-    /// Probability to leave out a block; 0.05 for B, 0 for 2.0's L.
+    /// Probability to skip a block; 0.05 for B, 0 for 2.0's L.
     pub layer_drop_prob: f64,
 }
 
-/// The encoder of text in both methods: the tables `[model.data2vec1.text]` and
+/// The text encoder of both methods: the tables `[model.data2vec1.text]` and
 /// `[model.data2vec2.text]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// Tokens of the vocabulary; 50265.
+    /// Tokens of the vocabulary, special tokens included; 50265.
     pub vocab_size: usize,
-    /// The token that fills up short rows; positions are counted from the one after it. 1.
+    /// Id of the padding token; positions are counted from the id after it. 1.
     pub pad_token: usize,
-    /// Tokens of the longest row; 512.
+    /// Greatest length of a row, in tokens; 512.
     pub max_tokens: usize,
     /// Whether attention falls with distance, by a learned slope per head (`ALiBi`), instead of
-    /// learned positions; in no published recipe.
+    /// learned positions; in no published config.
     #[serde(default)]
     pub alibi: bool,
     /// Width; 768 for B, 1024 for L.
@@ -139,22 +141,22 @@ pub struct TextConfig {
     pub depth: usize,
     /// Attention heads; 12 for B, 16 for L.
     pub n_heads: usize,
-    /// Width of the MLP over `embed_dim`; 4.
+    /// Ratio of the MLP's width to `embed_dim`; 4.
     pub mlp_ratio: f64,
     /// Added to the variance by the norms; 1e-5.
     pub norm_eps: f64,
-    /// Probability to drop a value of the embedding and of what the blocks' branches add; 0.1.
+    /// Probability to drop a value of the embedding and of the blocks' branches; 0.1.
     pub drop_prob: f64,
     /// Probability to drop an attention weight; 0.1.
     pub attention_drop_prob: f64,
 }
 
-/// The encoder that a recipe asks for.
+/// The options of the one encoder of a config.
 #[derive(Debug, Clone, Copy)]
 pub enum EncoderConfig<'a> {
-    /// 1.0 on images.
+    /// Images, data2vec 1.0.
     Beit(&'a BeitConfig),
-    /// 2.0 on images.
+    /// Images, data2vec 2.0.
     Vit(&'a VitConfig),
     /// Audio.
     Audio(&'a AudioConfig),
@@ -163,7 +165,7 @@ pub enum EncoderConfig<'a> {
 }
 
 impl EncoderConfig<'_> {
-    /// Width.
+    /// Width of the encoder, D.
     pub fn embed_dim(&self) -> usize {
         match self {
             Self::Beit(config) => config.embed_dim,
@@ -173,7 +175,7 @@ impl EncoderConfig<'_> {
         }
     }
 
-    /// Blocks that can give targets.
+    /// Number of blocks that can give targets.
     pub fn depth(&self) -> usize {
         match self {
             Self::Beit(config) => config.depth,
@@ -183,7 +185,7 @@ impl EncoderConfig<'_> {
         }
     }
 
-    /// The key of its table: what it is an encoder of.
+    /// The key of the encoder's table, which is its modality: `image`, `audio` or `text`.
     pub fn table(&self) -> &'static str {
         match self {
             Self::Beit(_) | Self::Vit(_) => "image",
@@ -192,7 +194,7 @@ impl EncoderConfig<'_> {
         }
     }
 
-    /// Width of the MLP over `embed_dim`.
+    /// Ratio of the MLP's width to `embed_dim`.
     pub(crate) fn mlp_ratio(&self) -> f64 {
         match self {
             Self::Beit(config) => config.mlp_ratio,
@@ -202,7 +204,7 @@ impl EncoderConfig<'_> {
         }
     }
 
-    /// What is wrong with the sizes, without the table's name.
+    /// Returns a message for each invalid option, without the name of the table.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut check = Check::default();
         let (n_heads, norm_eps) = match self {
@@ -278,21 +280,21 @@ impl EncoderConfig<'_> {
 }
 
 impl BeitConfig {
-    /// Patches per side.
+    /// Number of patches per side.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size
     }
 }
 
 impl VitConfig {
-    /// Patches per side.
+    /// Number of patches per side.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size
     }
 }
 
 impl AudioConfig {
-    /// Positions that the convolutions make of a wave of `n_frames`; 0 if it is too short.
+    /// Number of positions of a waveform of `n_frames`; 0 if it is too short.
     pub fn n_positions(&self, n_frames: usize) -> usize {
         self.conv_layers
             .iter()
@@ -301,7 +303,7 @@ impl AudioConfig {
             })
     }
 
-    /// Frames that one position looks at.
+    /// PCM frames in the window of one position.
     pub fn window_frames(&self) -> usize {
         let layers = self.conv_layers.iter().rev();
         layers.fold(1, |window, &[kernel, stride]| {
@@ -309,14 +311,14 @@ impl AudioConfig {
         })
     }
 
-    /// Frames from one position to the next.
+    /// PCM frames from one position to the next.
     pub fn hop_frames(&self) -> usize {
         self.conv_layers.iter().map(|[_, stride]| stride).product()
     }
 }
 
 impl TextConfig {
-    /// Rows of the table of positions.
+    /// Number of rows of the position table.
     pub fn n_position_rows(&self) -> usize {
         self.max_tokens + self.pad_token + 1
     }
@@ -327,7 +329,7 @@ mod tests {
     use crate::model::encoders::fixtures::tiny_audio;
 
     #[test]
-    fn positions_of_a_wave_are_the_references() {
+    fn audio_positions_match_the_reference() {
         let mut config = tiny_audio();
         config.conv_layers = vec![[10, 5], [3, 2], [3, 2], [3, 2], [3, 2], [2, 2], [2, 2]];
         assert_eq!((config.window_frames(), config.hop_frames()), (400, 320));

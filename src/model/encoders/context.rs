@@ -1,4 +1,4 @@
-//! What tokens pass before the blocks that give targets.
+//! The context encoder: layers before the blocks that give targets.
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -8,7 +8,7 @@ use crate::model::layers::block_config::BlockConfig;
 use crate::model::layers::dropout::dropout;
 use crate::model::layers::norm::LayerNorm;
 
-/// A norm, dropout, and in 2.0 blocks (the prenet).
+/// A norm, dropout and, in 2.0, blocks (the prenet).
 #[derive(Module, Debug)]
 pub struct Context {
     norm: LayerNorm,
@@ -18,7 +18,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// With `depth` blocks, whose dropout follows the norm too.
+    /// A context encoder of `depth` blocks, without values. The blocks' dropout follows the norm too.
     pub fn new(config: &BlockConfig, depth: usize, layer_drop_prob: f64, device: &Device) -> Self {
         Self {
             norm: LayerNorm::new(config.dim, config.norm_eps, device),
@@ -30,7 +30,7 @@ impl Context {
 
     /// # Shapes
     ///
-    /// - tokens and output: `[B, S, D]`; the bias goes to the blocks here and on to the next
+    /// - tokens and output: `[B, S, D]`; the bias is used here and returned for the next blocks
     pub fn forward(&self, sequence: Sequence) -> Sequence {
         let Sequence { x, bias } = sequence;
         let x = dropout(self.norm.forward(x), self.drop_prob);

@@ -33,7 +33,7 @@ pub(crate) fn tiny_vit() -> VitConfig {
     }
 }
 
-/// An encoder that makes 16 positions of a wave of 103 frames.
+/// An encoder with 16 positions for a waveform of 103 frames.
 pub(crate) fn tiny_audio() -> AudioConfig {
     AudioConfig {
         conv_dim: 8,

@@ -1,9 +1,9 @@
-//! The encoders of all media behind one interface.
+//! The encoders of images, audio and text behind one interface.
 
 pub(crate) mod audio;
 pub(crate) mod beit;
 pub(crate) mod config;
-mod context;
+pub(crate) mod context;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub(crate) mod text;
@@ -20,12 +20,12 @@ use config::EncoderConfig;
 use text::TextEncoder;
 use vit::Vit;
 
-/// An encoder.
+/// An encoder of one modality.
 #[derive(Module, Debug)]
 pub enum Encoder {
-    /// 1.0 on images.
+    /// Images, data2vec 1.0.
     Beit(Beit),
-    /// 2.0 on images.
+    /// Images, data2vec 2.0.
     Vit(Vit),
     /// Audio.
     Audio(AudioEncoder),
@@ -34,7 +34,7 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    /// A student's encoder, without values; `has_mask` where what is masked gets a learned value
+    /// A student's encoder, without values; `has_mask` if masked positions get a learned value
     /// (1.0).
     pub(crate) fn new(config: EncoderConfig<'_>, has_mask: bool, device: &Device) -> Self {
         match config {
@@ -47,14 +47,14 @@ impl Encoder {
         }
     }
 
-    /// Patches, frames or tokens before they know of each other, `[B, N, D]`; none where a teacher
-    /// takes its student's.
+    /// Returns the local features: patches, audio features or embedded tokens before any attention,
+    /// `[B, N, D]`. None for a teacher that takes its student's.
     ///
     /// # Panics
     ///
-    /// If the media are another encoder's.
-    pub fn local(&self, media: &EncoderInput) -> Option<Tensor<3>> {
-        match (self, media) {
+    /// If the input is of another modality.
+    pub fn local(&self, input: &EncoderInput) -> Option<Tensor<3>> {
+        match (self, input) {
             (Self::Beit(encoder), EncoderInput::Images(images)) => {
                 Some(encoder.local(images.clone()))
             }
@@ -67,12 +67,12 @@ impl Encoder {
             (Self::Text(encoder), EncoderInput::Tokens { tokens, lengths }) => encoder
                 .embed()
                 .map(|embed| embed.forward(tokens.clone(), lengths.as_deref())),
-            _ => panic!("the media are not this encoder's"),
+            _ => panic!("input of another modality than the encoder's"),
         }
     }
 
-    /// What goes into the blocks that give targets. There are [`Self::n_extra`] tokens before the
-    /// positions.
+    /// Returns the input of the blocks that give targets, `[B or R, S, D]`. The first
+    /// [`Self::n_extra`] tokens are not positions.
     ///
     /// # Shapes
     ///
@@ -106,7 +106,7 @@ impl Encoder {
         }
     }
 
-    /// The blocks that give targets; `each` sees every one's index and output.
+    /// Runs the blocks that give targets and calls `each` with the index and outputs of every one.
     pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         match self {
             Self::Beit(encoder) => encoder.run(sequence, each),
@@ -116,7 +116,7 @@ impl Encoder {
         }
     }
 
-    /// The norm after the last block, where there is one (1.0 on images).
+    /// Applies the norm after the last block, if there is one (1.0 on images).
     pub fn normed<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Beit(encoder) => encoder.normed(x),
@@ -124,25 +124,25 @@ impl Encoder {
         }
     }
 
-    /// The features of media with nothing masked, `[B, N, D]`: of the last block, for images
-    /// without the class token and in 1.0 after the final norm. What stands in the padding means
-    /// nothing.
+    /// Returns the features with nothing masked, `[B, N, D]`: the output of the last block, for
+    /// images without the class token and in 1.0 after the final norm. Values at padding are
+    /// undefined.
     ///
     /// # Panics
     ///
     /// On a teacher that takes its student's local features (audio, and text of 2.0).
-    pub fn features(&self, config: EncoderConfig<'_>, media: &EncoderInput) -> Tensor<3> {
-        let padding = media.padding(config);
+    pub fn features(&self, config: EncoderConfig<'_>, input: &EncoderInput) -> Tensor<3> {
+        let padding = input.padding(config);
         let local = self
-            .local(media)
-            .expect("an encoder that sees media itself");
+            .local(input)
+            .expect("an encoder with local features of its own");
         let sequence = self.sequence(local, View::All, padding.as_ref());
         self.normed(self.without_extra(self.run(sequence, &mut |_, _| ())))
     }
 
-    /// What the first `n_blocks` of the blocks make of media with nothing masked, `[B, N, D]`,
-    /// before any final norm and for images without the class token; with 0 what goes into the
-    /// blocks. What stands in the padding means nothing.
+    /// Returns the output of block `n_blocks`, counted from 1, with nothing masked, `[B, N, D]`:
+    /// before any final norm and for images without the class token. 0 stands for the input of the
+    /// first block. Values at padding are undefined.
     ///
     /// # Panics
     ///
@@ -150,25 +150,25 @@ impl Encoder {
     pub fn hidden(
         &self,
         config: EncoderConfig<'_>,
-        media: &EncoderInput,
+        input: &EncoderInput,
         n_blocks: usize,
     ) -> Tensor<3> {
-        let padding = media.padding(config);
+        let padding = input.padding(config);
         let local = self
-            .local(media)
-            .expect("an encoder that sees media itself");
+            .local(input)
+            .expect("an encoder with local features of its own");
         let sequence = self.sequence(local, View::All, padding.as_ref());
         let blocks = &self.blocks()[..n_blocks];
         self.without_extra(block::run(blocks, sequence, 0.0, &mut |_, _| ()))
     }
 
-    /// The mean of a sample's features, padding left out, `[B, D]`.
+    /// Returns the mean of each sample's features, without padding, `[B, D]`.
     ///
     /// # Panics
     ///
     /// As [`Self::features`].
-    pub fn pooled(&self, config: EncoderConfig<'_>, media: &EncoderInput) -> Tensor<2> {
-        mean(self.features(config, media), media.padding(config))
+    pub fn pooled(&self, config: EncoderConfig<'_>, input: &EncoderInput) -> Tensor<2> {
+        mean(self.features(config, input), input.padding(config))
     }
 
     fn blocks(&self) -> &[Block] {
@@ -180,7 +180,7 @@ impl Encoder {
         }
     }
 
-    /// Tokens before the positions: a class token for images.
+    /// Number of tokens before the positions: 1 for images (class token), else 0.
     pub fn n_extra(&self) -> usize {
         match self {
             Self::Beit(_) | Self::Vit(_) => 1,
@@ -188,7 +188,7 @@ impl Encoder {
         }
     }
 
-    /// `[B, extra + N, D]` → `[B, N, D]`.
+    /// Removes the tokens before the positions: `[B, extra + N, D]` → `[B, N, D]`.
     pub fn without_extra(&self, tokens: Tensor<3>) -> Tensor<3> {
         let [_, n_tokens, _] = tokens.dims();
         match self.n_extra() {
@@ -198,7 +198,7 @@ impl Encoder {
     }
 }
 
-/// The mean over positions that are not padding.
+/// Returns the mean over positions that are not padding.
 ///
 /// # Shapes
 ///

@@ -1,4 +1,4 @@
-//! The encoder of text, of both methods.
+//! The text encoder of both methods.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
@@ -13,24 +13,24 @@ use crate::model::layers::dropout::dropout;
 use crate::model::layers::norm::LayerNorm;
 use crate::model::layers::parameter::parameter;
 
-/// Embedded tokens with learned positions or none, and blocks normalised after their branches.
+/// Embedded tokens with learned positions or `ALiBi`, and blocks with norms after the residual sums.
 #[derive(Module, Debug)]
 pub struct TextEncoder {
-    /// Most teachers of 2.0 have none and take their student's.
+    /// None for most teachers of 2.0, which take their student's local features.
     embed: Option<Embedding>,
-    /// Factors of the slopes by which attention falls with distance, `[H]`, without positions.
+    /// `ALiBi`'s learned factors of the slopes, `[H]`; none with learned positions.
     alibi_scale: Option<Param<Tensor<1>>>,
     /// The blocks that give targets.
     blocks: Vec<Block>,
 }
 
-/// From tokens to positions.
+/// The embedding of tokens and positions, with a norm.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    /// `[vocabulary, D]`.
+    /// `[vocab_size, D]`.
     pub tokens: Param<Tensor<2>>,
-    /// `[pad token + 1 + longest row, D]`: rows start after the pad token, which has that row
-    /// itself. None with `ALiBi`.
+    /// `[pad_token + 1 + max_tokens, D]`: position 0 has row `pad_token + 1`, padding has row
+    /// `pad_token`. None with `ALiBi`.
     pub positions: Option<Param<Tensor<2>>>,
     norm: LayerNorm,
     drop_prob: f64,
@@ -51,13 +51,13 @@ impl Embedding {
 
     /// # Shapes
     ///
-    /// - tokens: `[B, L]`, of which `lengths` are no padding (all, where none are given);
+    /// - tokens: `[B, L]`, the first `lengths` of each row not padding (all if none are given);
     ///   output: `[B, L, D]`
     pub fn forward(&self, tokens: Tensor<2, Int>, lengths: Option<&[usize]>) -> Tensor<3> {
         let positions = self
             .positions
             .as_ref()
-            .map(|positions| embedding(positions.val(), self.places(&tokens, lengths)));
+            .map(|positions| embedding(positions.val(), self.position_rows(&tokens, lengths)));
         let x = embedding(self.tokens.val(), tokens);
         let x = match positions {
             Some(positions) => x + positions,
@@ -66,12 +66,12 @@ impl Embedding {
         dropout(self.norm.forward(x), self.drop_prob)
     }
 
-    /// Each token's row among the positions, `[B or 1, L]`.
-    fn places(&self, tokens: &Tensor<2, Int>, lengths: Option<&[usize]>) -> Tensor<2, Int> {
+    /// Returns each token's row of the position table, `[B or 1, L]`.
+    fn position_rows(&self, tokens: &Tensor<2, Int>, lengths: Option<&[usize]>) -> Tensor<2, Int> {
         let [b, l] = tokens.dims();
         let rows = |n: usize| {
             let pad = self.pad_token;
-            (0..l).map(move |place| if place < n { pad + 1 + place } else { pad } as i64)
+            (0..l).map(move |i| if i < n { pad + 1 + i } else { pad } as i64)
         };
         let (n_rows, rows): (usize, Vec<i64>) = match lengths {
             Some(lengths) => (b, lengths.iter().flat_map(|&n| rows(n)).collect()),
@@ -82,7 +82,7 @@ impl Embedding {
 }
 
 impl TextEncoder {
-    /// A student's encoder.
+    /// A student's encoder, without values.
     pub fn new(config: &TextConfig, device: &Device) -> Self {
         let block = BlockConfig {
             drop_prob: config.drop_prob,
@@ -101,7 +101,7 @@ impl TextEncoder {
         }
     }
 
-    /// The blocks alone.
+    /// Removes the embedding: a teacher's encoder.
     #[must_use]
     pub fn without_embedding(self) -> Self {
         Self {
@@ -110,17 +110,17 @@ impl TextEncoder {
         }
     }
 
-    /// From tokens to positions; most teachers of 2.0 have none of their own.
+    /// The embedding; none for a teacher that takes its student's local features.
     pub fn embed(&self) -> Option<&Embedding> {
         self.embed.as_ref()
     }
 
-    /// What goes into the blocks. Masked tokens of 1.0 are replaced before they are embedded.
+    /// Returns the input of the blocks. Masked tokens of 1.0 are replaced before they are embedded.
     ///
     /// # Shapes
     ///
-    /// - local: `[B, L, D]`; padding: `[B, L]`, 1 = padding; the tokens: `[B, L, D]`, of kept ones
-    ///   `[R, n_kept, D]`
+    /// - local: `[B, L, D]`; padding: `[B, L]`, 1 = padding; output: `[B, L, D]`, for kept positions
+    ///   only `[R, n_kept, D]`
     pub fn sequence(
         &self,
         local: Tensor<3>,
@@ -128,13 +128,13 @@ impl TextEncoder {
         padding: Option<&Tensor<2>>,
     ) -> Sequence {
         let [b, l, dim] = local.dims();
-        let (x, places, padding) = match view {
+        let (x, kept_positions, padding) = match view {
             View::All | View::Masked(_) => (local, None, padding.cloned()),
             View::Kept(masks) => {
-                let places = masks.kept_positions.clone();
+                let kept_positions = masks.kept_positions.clone();
                 (
                     masks.keep(local.reshape([b * l, dim])),
-                    Some(places.reshape([masks.n_rows(), masks.n_kept()])),
+                    Some(kept_positions.reshape([masks.n_rows(), masks.n_kept()])),
                     padding.map(|padding| {
                         let kept = masks.keep(padding.clone().reshape([b * l, 1]));
                         kept.squeeze_dim(2)
@@ -145,7 +145,7 @@ impl TextEncoder {
         let alibi = self
             .alibi_scale
             .as_ref()
-            .map(|scale| alibi(scale.val(), l, places));
+            .map(|scale| alibi(scale.val(), l, kept_positions));
         let padding = padding.map(padding_bias);
         let bias = match (alibi, padding) {
             (Some(alibi), Some(padding)) => Some(alibi + padding),
@@ -154,12 +154,12 @@ impl TextEncoder {
         Sequence { x, bias }
     }
 
-    /// The blocks; `each` sees every one's index and output.
+    /// Runs the blocks and calls `each` with the index and outputs of every one.
     pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 
-    /// Those blocks.
+    /// The blocks that give targets.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
     }

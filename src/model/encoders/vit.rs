@@ -1,4 +1,4 @@
-//! The encoder of data2vec 2.0 for images.
+//! The image encoder of data2vec 2.0.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -11,11 +11,11 @@ use crate::model::layers::parameter::parameter;
 use crate::model::layers::patch_embed::PatchEmbed;
 use crate::model::layers::position::sin_cos_positions;
 
-/// A ViT with fixed positions and norms after the residual sums, which takes any subset of patches.
+/// A ViT with fixed positions and norms after the residual sums. It encodes any subset of patches.
 #[derive(Module, Debug)]
 pub struct Vit {
     patch_embed: PatchEmbed,
-    /// `[1, 1, D]`; it has no position.
+    /// `[1, 1, D]`, without position.
     cls_token: Param<Tensor<3>>,
     /// `[N, D]`, not trained.
     positions: Tensor<2>,
@@ -25,7 +25,7 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// The encoder.
+    /// The encoder, without values.
     pub fn new(config: &VitConfig, device: &Device) -> Self {
         let dim = config.embed_dim;
         let block = BlockConfig::post_norm(dim, config.n_heads, config.mlp_ratio, config.norm_eps);
@@ -38,7 +38,7 @@ impl Vit {
         }
     }
 
-    /// Patches without position, `[B, N, D]`.
+    /// Returns the patches without position, `[B, N, D]`.
     ///
     /// # Shapes
     ///
@@ -47,7 +47,7 @@ impl Vit {
         self.patch_embed.forward(images)
     }
 
-    /// Patches with their positions.
+    /// Adds the positions to all patches.
     ///
     /// # Shapes
     ///
@@ -56,24 +56,25 @@ impl Vit {
         patches + self.positions.clone().unsqueeze()
     }
 
-    /// Class token and context encoder.
+    /// Prepends the class token and applies the context encoder. Returns the input of the blocks that
+    /// give targets.
     ///
     /// # Shapes
     ///
-    /// - patches, all of a picture or those kept: `[R, n, D]`; the tokens: `[R, 1 + n, D]`
+    /// - patches, all or the kept ones: `[R, n, D]`; output: `[R, 1 + n, D]`
     pub fn sequence(&self, patches: Tensor<3>) -> Sequence {
         let [r, _, dim] = patches.dims();
         let x = Tensor::cat(vec![self.cls_token.val().expand([r, 1, dim]), patches], 1);
         self.context.forward(Sequence { x, bias: None })
     }
 
-    /// The blocks that give targets; `each` sees every one's index and output. Returns
-    /// `[R, 1 + n, D]`.
+    /// Runs the blocks that give targets and calls `each` with the index and outputs of every one.
+    /// Returns `[R, 1 + n, D]`.
     pub fn run(&self, sequence: Sequence, each: &mut dyn FnMut(usize, &BlockOutput)) -> Tensor<3> {
         block::run(&self.blocks, sequence, 0.0, each)
     }
 
-    /// Those blocks.
+    /// The blocks that give targets.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
     }

@@ -1,4 +1,4 @@
-//! data2vec 1.0's classifier of images.
+//! The image classifier of data2vec 1.0.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,10 +8,10 @@ use crate::model::encoders::config::BeitConfig;
 use crate::model::layers::linear::Linear;
 use crate::model::layers::norm::LayerNorm;
 
-/// Encoder, mean of the patch tokens, norm and linear map.
+/// An encoder, the mean of its patch tokens, a norm and a linear map.
 #[derive(Module, Debug)]
 pub struct Classifier {
-    /// The encoder.
+    /// The encoder, without mask token and final norm.
     pub encoder: Beit,
     fc_norm: LayerNorm,
     head: Linear,
@@ -27,7 +27,7 @@ impl Classifier {
         }
     }
 
-    /// Logits from the encoder's tokens.
+    /// Returns the logits for the encoder's output.
     ///
     /// # Shapes
     ///

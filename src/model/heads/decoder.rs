@@ -1,4 +1,4 @@
-//! data2vec 2.0's decoder.
+//! The decoder of data2vec 2.0.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -16,7 +16,7 @@ use crate::model::layers::linear::Head;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecoderConfig {
-    /// Convolutions; images 6 for B, 3 for L and H; audio 4, text 5.
+    /// Number of convolutions; images 6 for B, 3 for L and H; audio 4, text 5.
     pub n_layers: usize,
     /// Channels; images 768 for B, 1024 for L and H; audio 384 for B, 768 for L; text 768.
     pub dim: usize,
@@ -24,14 +24,14 @@ pub struct DecoderConfig {
     pub kernel: usize,
     /// Groups of channels; 16, text 1.
     pub groups: usize,
-    /// Whether what goes into a convolution is added to what comes out; not for text.
+    /// Whether the input of a convolution is added to its output; false for text.
     #[serde(default = "yes")]
     pub residual: bool,
-    /// Width between the two layers of the map back to the encoder's width, 1536 for text; without
-    /// it the map is linear.
+    /// Hidden width of the projection back to the encoder's width, 1536 for text; if absent, the
+    /// projection is one linear map.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proj_hidden_dim: Option<usize>,
-    /// Probability to drop a value of the encoder's tokens before the noise is put between them;
+    /// Probability to drop a value of the encoder's output before noise fills the masked positions;
     /// 0.1 for audio and text.
     #[serde(default)]
     pub input_drop_prob: f64,
@@ -42,6 +42,7 @@ fn yes() -> bool {
 }
 
 impl DecoderConfig {
+    /// Returns a message for each invalid option, without the name of the table.
     pub(crate) fn problems(&self, embed_dim: usize) -> Vec<String> {
         let mut check = Check::default();
         check.positive("n_layers", self.n_layers);
@@ -49,14 +50,14 @@ impl DecoderConfig {
         check.divides(("groups", self.groups), ("dim", self.dim));
         check.divides(("groups", self.groups), ("embed_dim", embed_dim));
         check.require(self.proj_hidden_dim != Some(0), || {
-            "proj_hidden_dim is 0; leave it out for a linear map".to_owned()
+            "proj_hidden_dim is 0; remove it for a linear projection".to_owned()
         });
         check.prob("input_drop_prob", self.input_drop_prob);
         check.problems
     }
 }
 
-/// Convolutions over all positions, then a map back to the encoder's width.
+/// Convolutions over all positions, then a projection to the encoder's width.
 #[derive(Module, Debug)]
 pub struct Decoder {
     blocks: Vec<Conv>,
@@ -66,7 +67,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// For an encoder of width `embed_dim`, over a square grid of patches or a sequence.
+    /// A decoder of an encoder of width `embed_dim`, over a square grid of patches or a sequence,
+    /// without values.
     pub fn new(config: &DecoderConfig, embed_dim: usize, is_grid: bool, device: &Device) -> Self {
         let DecoderConfig {
             dim,
@@ -90,7 +92,7 @@ impl Decoder {
         }
     }
 
-    /// What the decoder is given of the encoder's tokens, in training with dropout.
+    /// Applies the input dropout to the encoder's output, in training.
     ///
     /// # Shapes
     ///
@@ -101,16 +103,16 @@ impl Decoder {
 
     /// # Shapes
     ///
-    /// - x: `[R, N, D]`; output: `[R, N, width of the decoder]`, before [`Self::project`]
+    /// - x: `[R, N, D]`; output: `[R, N, decoder.dim]`, before [`Self::project`]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         convolve(&self.blocks, x, self.residual)
     }
 
-    /// The decoder's tokens in the encoder's width.
+    /// Projects to the encoder's width.
     ///
     /// # Shapes
     ///
-    /// - input: `[rows, width of the decoder]`; output: `[rows, D]`
+    /// - input: `[rows, decoder.dim]`; output: `[rows, D]`
     pub fn project(&self, rows: Tensor<2>) -> Tensor<2> {
         self.proj.forward_rows(rows)
     }

@@ -1,4 +1,4 @@
-//! Heads that turn an encoder's output into predictions or classes.
+//! Heads: from an encoder's output to predictions or classes.
 
 pub(super) mod classifier;
 pub(super) mod decoder;

@@ -1,4 +1,4 @@
-//! What stands behind the encoder of text in Hugging Face's models of it.
+//! The heads of Hugging Face's text models.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::linear;
@@ -8,14 +8,14 @@ use crate::model::layers::linear::Linear;
 use crate::model::layers::norm::LayerNorm;
 use crate::model::layers::parameter::parameter;
 
-/// tanh of a linear map of the first token.
+/// A linear map of the first token, with tanh.
 #[derive(Module, Debug)]
 pub struct Pooler {
     dense: Linear,
 }
 
 impl Pooler {
-    /// For an encoder of width `dim`, without values.
+    /// A head of an encoder of width `dim`, without values.
     pub fn new(dim: usize, device: &Device) -> Self {
         Self {
             dense: Linear::new(dim, dim, device),
@@ -32,7 +32,7 @@ impl Pooler {
     }
 }
 
-/// Classes of a sentence, or of a pair of them, from the first token.
+/// A classifier of a sentence, or of a pair of sentences, by the first token.
 #[derive(Module, Debug)]
 pub struct SentenceHead {
     pooler: Pooler,
@@ -40,7 +40,7 @@ pub struct SentenceHead {
 }
 
 impl SentenceHead {
-    /// For an encoder of width `dim`, without values.
+    /// A head of an encoder of width `dim`, without values.
     pub fn new(dim: usize, n_classes: usize, device: &Device) -> Self {
         Self {
             pooler: Pooler::new(dim, device),
@@ -56,17 +56,17 @@ impl SentenceHead {
     }
 }
 
-/// Every position's token, by likeness to the encoder's own embedding of tokens.
+/// Token logits of every position, by the product with the encoder's token embedding.
 #[derive(Module, Debug)]
 pub struct MaskedLanguageHead {
     dense: Linear,
     norm: LayerNorm,
-    /// `[vocabulary]`.
+    /// `[vocab_size]`.
     bias: Param<Tensor<1>>,
 }
 
 impl MaskedLanguageHead {
-    /// For an encoder of width `dim`, without values.
+    /// A head of an encoder of width `dim`, without values.
     pub fn new(dim: usize, vocab_size: usize, norm_eps: f64, device: &Device) -> Self {
         Self {
             dense: Linear::new(dim, dim, device),
@@ -77,8 +77,8 @@ impl MaskedLanguageHead {
 
     /// # Shapes
     ///
-    /// - tokens: `[B, L, D]`; embedded: the encoder's embedding of tokens, `[vocabulary, D]`;
-    ///   output: `[B, L, vocabulary]`
+    /// - tokens: `[B, L, D]`; embedded: the encoder's token embedding, `[vocab_size, D]`; output:
+    ///   `[B, L, vocab_size]`
     pub fn forward(&self, tokens: Tensor<3>, embedded: Tensor<2>) -> Tensor<3> {
         let [b, l, dim] = tokens.dims();
         let [vocab_size, _] = embedded.dims();

@@ -1,29 +1,28 @@
-//! Attention that falls with distance (Press et al. 2022).
+//! ALiBi: attention that falls with distance (Press et al. 2022).
 
 use burn::tensor::{Int, Tensor};
 
-/// The bias of attention by distance, `[R or 1, H, n, n]`, among `places` (`[R, n]`) or all of `n`
-/// positions. `scale` are factors of the heads' slopes, `[H]`.
-pub(crate) fn alibi(scale: Tensor<1>, n: usize, places: Option<Tensor<2>>) -> Tensor<4> {
+/// Returns the attention bias −slope·|i − j|, `[R or 1, H, n, n]`, for the given positions
+/// (`[R, n]`) or all of 0 to n − 1. `scale` are learned factors of the heads' slopes, `[H]`.
+pub(crate) fn alibi(scale: Tensor<1>, n: usize, positions: Option<Tensor<2>>) -> Tensor<4> {
     let [n_heads] = scale.dims();
     let device = scale.device().without_autodiff();
-    // Made on the device: a GPU that gets values from the host first ends all that it has begun.
+    // Built on the device: a copy from the host would wait for all work that the GPU has queued.
     let slopes = alibi_slopes(n_heads)
         .into_iter()
         .map(|slope| Tensor::<1>::ones([1], &device).mul_scalar(slope));
     let slopes = Tensor::cat(slopes.collect(), 0);
-    let places = places.unwrap_or_else(|| {
+    let positions = positions.unwrap_or_else(|| {
         let all = Tensor::<1, Int>::arange(0..n as i64, &device);
         all.float().reshape([1, n])
     });
-    let distance = (places.clone().unsqueeze_dim::<3>(2) - places.unsqueeze_dim(1)).abs();
+    let distance = (positions.clone().unsqueeze_dim::<3>(2) - positions.unsqueeze_dim(1)).abs();
     let slopes = (scale.clamp_min(0.0) * slopes.neg()).reshape([1, n_heads, 1, 1]);
     slopes * distance.unsqueeze_dim(1)
 }
 
-/// How fast each head's attention falls with distance : powers of
-/// 2^(−8 / heads), and where `n_heads` is no power of two, those of the next smaller one followed by
-/// every other one of the next larger.
+/// Returns the slope of each head: powers of 2^(−8 / heads). Where `n_heads` is not a power of two,
+/// the slopes of the next smaller power, followed by every other slope of the next larger one.
 fn alibi_slopes(n_heads: usize) -> Vec<f32> {
     let of_power = |n: usize| (1..=n).map(move |head| 2_f64.powf(-8.0 * head as f64 / n as f64));
     let smaller = 1 << n_heads.ilog2();
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attention_falls_by_slope_and_distance() {
+    fn alibi_bias_is_slope_times_distance() {
         let device = burn::tensor::Device::flex();
         let scale = Tensor::from_floats([1.0, 0.5, -1.0, 2.0], &device);
         let bias: Vec<f32> = alibi(scale, 3, None).into_data().iter().collect();
@@ -52,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn slopes_are_the_published_ones() {
+    fn alibi_slopes_match_published_values() {
         // data2vec.md §2.2.
         let exponents = |n_heads| {
             alibi_slopes(n_heads)

@@ -11,15 +11,15 @@ use super::linear::Linear;
 use super::parameter::parameter;
 use super::position::RelativePositionBias;
 
-/// Self-attention.
+/// Multi-head self-attention.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Rows 0–D give queries, D–2D keys, 2D–3D values. All but the ViT of 1.0 have a bias here.
+    /// Rows 0–D give queries, D–2D keys, 2D–3D values. It has a bias in all encoders but BEiT's.
     qkv: Linear,
-    /// The ViT of 1.0 (as BEiT): queries and values have a bias, keys have none.
+    /// BEiT's biases: queries and values have one, keys have none.
     q_bias: Option<Param<Tensor<1>>>,
     v_bias: Option<Param<Tensor<1>>>,
-    /// A position table of this layer alone (fine-tuned models of data2vec 1.0).
+    /// A position table of this layer only (fine-tuned models of data2vec 1.0).
     rel_pos_bias: Option<RelativePositionBias>,
     proj: Linear,
     n_heads: usize,
@@ -27,7 +27,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Self-attention of a block.
+    /// The attention of a block, without values.
     pub fn new(config: &BlockConfig, device: &Device) -> Self {
         let dim = config.dim;
         let bias = || config.separate_qv_bias.then(|| parameter([dim], device));
@@ -58,9 +58,9 @@ impl Attention {
         let weight = self.qkv.weight.val();
         let fused_bias = self.qkv.bias.as_ref().map(Param::val);
         // Three products with slices of the weight: burn's backward of a slice writes a zeroed
-        // copy of the whole, which is far larger for the activations than for the weight.
-        let project = |part: usize, own_bias: Option<&Param<Tensor<1>>>| {
-            let range = part * dim..(part + 1) * dim;
+        // copy of the full tensor, which is far larger for the activations than for the weight.
+        let project = |third: usize, own_bias: Option<&Param<Tensor<1>>>| {
+            let range = third * dim..(third + 1) * dim;
             let bias = match &fused_bias {
                 Some(bias) => Some(bias.clone().slice([range.clone()])),
                 None => own_bias.map(Param::val),

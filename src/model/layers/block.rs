@@ -1,4 +1,4 @@
-//! One transformer block, normalised before its branches (1.0 images) or after them (all others).
+//! Transformer blocks, with norms before the branches (1.0 images) or after them (all others).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -11,7 +11,7 @@ use super::norm::LayerNorm;
 use super::parameter::parameter;
 
 impl BlockConfig {
-    /// `n` such blocks.
+    /// Builds `n` equal blocks, without values.
     pub(crate) fn blocks(&self, n: usize, device: &Device) -> Vec<Block> {
         (0..n).map(|_| Block::new(self, device)).collect()
     }
@@ -31,17 +31,17 @@ pub struct Block {
     norm_first: bool,
 }
 
-/// What a block computes.
+/// The outputs of a block.
 #[derive(Debug, Clone)]
 pub struct BlockOutput {
-    /// The block's output, `[B, S, D]`: targets of 1.0 images.
+    /// The output of the block, `[B, S, D]`: target of 1.0 images.
     pub hidden: Tensor<3>,
-    /// What the MLP branch adds, before dropout, `[B, S, D]`: targets of all others.
+    /// The output of the MLP branch before dropout, `[B, S, D]`: target of all others.
     pub ffn: Tensor<3>,
 }
 
 impl Block {
-    /// A block.
+    /// A block, without values.
     pub fn new(config: &BlockConfig, device: &Device) -> Self {
         let gamma = || config.layer_scale.then(|| parameter([config.dim], device));
         Self {
@@ -84,13 +84,13 @@ impl Block {
         }
     }
 
-    /// What a branch adds, in training.
+    /// Applies dropout and `DropPath` to a branch, in training.
     fn dropped(&self, branch: Tensor<3>) -> Tensor<3> {
         self.drop_path.forward(dropout(branch, self.drop_prob))
     }
 }
 
-/// What goes into blocks.
+/// The input of blocks.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     /// Tokens, `[B, S, D]`.
@@ -99,10 +99,11 @@ pub struct Sequence {
     pub bias: Option<Tensor<4>>,
 }
 
-/// The blocks one after another; `each` sees every block's index and output.
+/// Runs the blocks in order and calls `each` with the index and outputs of every block. Returns the
+/// output of the last one, `[B, S, D]`.
 ///
-/// In training a block is left out for the whole batch with probability `layer_drop_prob`. It is
-/// computed all the same, so that the host need not wait for the device's generator.
+/// In training a block is skipped for the entire batch with probability `layer_drop_prob`. It is
+/// still computed, so that the host need not wait for the device's generator.
 pub(crate) fn run(
     blocks: &[Block],
     sequence: Sequence,

@@ -1,25 +1,25 @@
 //! The options of a transformer block.
 
-/// What the blocks of the encoders differ in.
+/// The options in which the blocks of the encoders differ.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockConfig {
     /// Width, D.
     pub dim: usize,
     /// Attention heads; divides `dim`.
     pub n_heads: usize,
-    /// Width between the two layers of the MLP.
+    /// Width of the hidden layer of the MLP.
     pub hidden_dim: usize,
     /// Added to the variance by the norms.
     pub norm_eps: f64,
-    /// Norms stand before the branches (1.0 images) or after the residual sum (all others).
+    /// Norms before the branches (1.0 images) instead of after the residual sums (all others).
     pub norm_first: bool,
-    /// Each branch ends in a learned gain per channel (LayerScale).
+    /// A learned gain per channel at the end of each branch (LayerScale).
     pub layer_scale: bool,
-    /// Queries and values have biases of their own and keys none, or all three have one.
+    /// Separate biases for queries and values and none for keys, instead of one for all three.
     pub separate_qv_bias: bool,
-    /// Patches per side, where each block has its own table of relative positions.
+    /// Patches per side, if each block has its own table of relative positions.
     pub rel_pos_grid: Option<usize>,
-    /// Probability to drop a value that a branch adds, in training.
+    /// Probability to drop a value of a branch's output in training.
     pub drop_prob: f64,
     /// Probability to drop an attention weight in training.
     pub attention_drop_prob: f64,
@@ -28,7 +28,7 @@ pub struct BlockConfig {
 }
 
 impl BlockConfig {
-    /// The block of every encoder but 1.0's ViT, without dropout.
+    /// The block of all encoders but BEiT's: norms after the residual sums, no dropout.
     pub(crate) fn post_norm(dim: usize, n_heads: usize, mlp_ratio: f64, norm_eps: f64) -> Self {
         Self {
             dim,
@@ -46,7 +46,7 @@ impl BlockConfig {
     }
 }
 
-/// Width between the layers of an MLP.
+/// Width of the hidden layer of an MLP, rounded.
 pub(crate) fn hidden_dim(embed_dim: usize, mlp_ratio: f64) -> usize {
     (embed_dim as f64 * mlp_ratio).round() as usize
 }

@@ -10,7 +10,7 @@ use super::parameter::parameter;
 /// A convolution over a sequence.
 #[derive(Module, Debug)]
 pub struct Conv1d {
-    /// `[out, in / groups, kernel]`, as PyTorch has it.
+    /// `[out, in / groups, kernel]`, PyTorch's layout.
     pub weight: Param<Tensor<3>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
@@ -20,8 +20,8 @@ pub struct Conv1d {
 }
 
 impl Conv1d {
-    /// With bias and stride 1, output as long as the input; `kernel` is odd, `groups` divides both
-    /// channel counts.
+    /// A convolution with bias and stride 1 whose output is as long as the input. `kernel` is odd,
+    /// `groups` divides both channel counts.
     pub fn same(n_in: usize, n_out: usize, kernel: usize, groups: usize, device: &Device) -> Self {
         Self {
             weight: parameter([n_out, n_in / groups, kernel], device),
@@ -32,7 +32,7 @@ impl Conv1d {
         }
     }
 
-    /// Without bias and padding.
+    /// A convolution without bias and padding.
     pub fn strided(
         n_in: usize,
         n_out: usize,
@@ -65,10 +65,10 @@ impl Conv1d {
     }
 }
 
-/// A convolution over a grid, stride 1, output as large as the input.
+/// A convolution over a grid, with stride 1 and an output as large as the input.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[out, in / groups, kernel, kernel]`, as PyTorch has it.
+    /// `[out, in / groups, kernel, kernel]`, PyTorch's layout.
     pub weight: Param<Tensor<4>>,
     /// `[out]`.
     pub bias: Param<Tensor<1>>,
@@ -76,7 +76,7 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// `kernel` is odd; `groups` divides both channel counts.
+    /// A convolution without values. `kernel` is odd, `groups` divides both channel counts.
     pub fn new(n_in: usize, n_out: usize, kernel: usize, groups: usize, device: &Device) -> Self {
         Self {
             weight: parameter([n_out, n_in / groups, kernel, kernel], device),
@@ -87,9 +87,10 @@ impl Conv2d {
 
     /// # Shapes
     ///
-    /// - input: `[B, N, in]`, N the patches of a square grid row by row; output: `[B, N, out]`
+    /// - input: `[B, N, in]`, N the patches of a square grid in row-major order; output:
+    ///   `[B, N, out]`
     ///
-    /// Channels last: the permuted views are libtorch's own `channels_last`, nothing is copied.
+    /// Channels are last: the permuted views are libtorch's `channels_last`, nothing is copied.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [n_out, _, _, _] = self.weight.dims();
         let [b, n, n_in] = x.dims();

@@ -1,4 +1,4 @@
-//! Convolutions one after another, with norms and GELU between them.
+//! Stacks of convolutions with norms and GELU.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 use super::conv::{Conv1d, Conv2d};
 use super::fused;
 
-/// The norms between convolutions are PyTorch's default.
+/// Epsilon of the norms between convolutions: PyTorch's default.
 const NORM_EPS: f64 = 1e-5;
 
-/// A convolution that keeps the number of tokens.
+/// A convolution that keeps the number of positions.
 #[derive(Module, Debug)]
 pub enum Conv {
     /// Over a sequence.
@@ -27,8 +27,8 @@ impl Conv {
     }
 }
 
-/// Convolutions one after another, each with a norm over its channels and GELU, and with what
-/// went in added where `residual` is set and the width stays.
+/// Applies the convolutions in order, each followed by a norm over its channels and GELU, and by
+/// the addition of its input where `residual` is set and the width stays.
 ///
 /// # Shapes
 ///

@@ -3,16 +3,16 @@
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
-/// Drops a residual branch for whole samples (Huang et al. 2016), and scales up the others.
+/// Drops a residual branch for entire samples (Huang et al. 2016) and scales up the others.
 ///
-/// It acts on the autodiff device alone: teacher and evaluation live on the plain one.
+/// It acts only on the autodiff device: teacher and evaluation run on the plain one.
 #[derive(Module, Debug)]
 pub struct DropPath {
     prob: f64,
 }
 
 impl DropPath {
-    /// `prob` is the probability to drop.
+    /// Drops a sample's branch with probability `prob`.
     pub fn new(prob: f64) -> Self {
         Self { prob }
     }
@@ -30,7 +30,7 @@ impl DropPath {
     }
 }
 
-/// Dropout on the autodiff device; elsewhere `x` as it is.
+/// Applies dropout on the autodiff device; returns `x` unchanged elsewhere.
 pub(crate) fn dropout<const R: usize>(x: Tensor<R>, prob: f64) -> Tensor<R> {
     if prob == 0.0 || !x.is_autodiff() {
         return x;
@@ -39,7 +39,7 @@ pub(crate) fn dropout<const R: usize>(x: Tensor<R>, prob: f64) -> Tensor<R> {
     x * keep
 }
 
-/// Dropout's factors: 0 with probability `prob`, else 1 / (1 − `prob`).
+/// Draws dropout factors: 0 with probability `prob`, else 1 / (1 − `prob`).
 pub(crate) fn kept<const R: usize>(shape: [usize; R], prob: f64, device: &Device) -> Tensor<R> {
     let keep = 1.0 - prob;
     let device = device.clone().without_autodiff();
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drop_path_drops_whole_samples_on_the_autodiff_device_alone() {
+    fn drop_path_drops_entire_samples_only_on_the_autodiff_device() {
         let _alone = crate::GENERATOR
             .lock()
             .unwrap_or_else(PoisonError::into_inner);

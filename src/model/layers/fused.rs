@@ -1,5 +1,5 @@
-//! Chains of operations that libtorch has faster kernels for than what burn makes of them;
-//! elsewhere they are burn's.
+//! Chains of operations for which libtorch has faster kernels than burn's composition; on other
+//! backends they are burn's.
 
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, activation, module};
@@ -9,7 +9,7 @@ use super::conv::{Conv1d, Conv2d};
 #[cfg(feature = "libtorch")]
 use crate::libtorch::native;
 
-/// Normalisation over the last dimension, `[..., D]`, with a gain and a bias.
+/// Normalises over the last dimension, `[..., D]`, with a gain and a bias.
 pub(crate) fn layer_norm<const R: usize>(
     x: Tensor<R>,
     gain: Tensor<1>,
@@ -23,13 +23,13 @@ pub(crate) fn layer_norm<const R: usize>(
     module::layer_norm(x, gain, Some(bias), eps)
 }
 
-/// Gain and bias of a norm over `dim` channels that has none.
+/// Returns the gain 1 and bias 0 of a norm over `dim` channels without parameters.
 pub(crate) fn no_affine<const R: usize>(x: &Tensor<R>, dim: usize) -> (Tensor<1>, Tensor<1>) {
     let device = x.device().without_autodiff();
     (Tensor::ones([dim], &device), Tensor::zeros([dim], &device))
 }
 
-/// GELU of the norm, over its channels, of a convolution over a sequence.
+/// Applies a convolution over a sequence, a norm over its channels and GELU.
 ///
 /// # Shapes
 ///
@@ -51,7 +51,7 @@ pub(crate) fn conv_norm_gelu(
     activation::gelu(layer_norm(conv.forward(x), gain, bias, eps))
 }
 
-/// GELU of the norm, over its channels, of a convolution over a grid.
+/// Applies a convolution over a grid, a norm over its channels and GELU.
 ///
 /// # Shapes
 ///
@@ -72,7 +72,7 @@ pub(crate) fn grid_conv_norm_gelu(
     activation::gelu(layer_norm(conv.forward(x), gain, bias, eps))
 }
 
-/// softmax(q·kᵀ / √d + bias)·v.
+/// Computes softmax(q·kᵀ / √d + bias)·v.
 ///
 /// # Shapes
 ///
@@ -93,10 +93,9 @@ pub(crate) fn attention(
     probabilities(q, k, bias).matmul(v)
 }
 
-/// softmax(q·kᵀ / √d + bias), `[B, H, S, S]`.
+/// Computes softmax(q·kᵀ / √d + bias), `[B, H, S, S]`.
 pub(crate) fn probabilities(q: Tensor<4>, k: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<4> {
-    // burn's own composition under autodiff guards against rows that are masked in full; there are
-    // none here.
+    // burn's composition under autodiff guards against fully masked rows; there are none here.
     let [_, _, _, head_dim] = q.dims();
     let q = q.mul_scalar((head_dim as f64).sqrt().recip());
     let logits = q.matmul(k.swap_dims(2, 3));
@@ -126,7 +125,7 @@ mod tests {
         tensor.into_data().iter::<f32>().collect()
     }
 
-    /// The output, and the gradients of Σ output · weights with weights that differ.
+    /// Returns the output and the gradients of Σ output · weights, with unequal weights.
     fn found<const D: usize>(output: Tensor<D>, of: &[&dyn Gradient]) -> Vec<Vec<f32>> {
         let device = output.device();
         let weights = values(output.dims(), 0.5, &device);
@@ -145,7 +144,7 @@ mod tests {
         }
     }
 
-    /// On flex and on libtorch: on the CPU, and on `cuda:0` where there is one.
+    /// Compares flex with libtorch on the CPU and, if there is one, on `cuda:0`.
     fn same_on_both(run: impl Fn(&Device) -> Vec<Vec<f32>>) {
         let flex = run(&Device::flex());
         for (name, device) in crate::libtorch::devices().iter().take(2) {
@@ -171,7 +170,7 @@ mod tests {
             let y = layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
             found(y, &[&x, &gain, &bias])
         });
-        // What the teacher and evaluation do.
+        // Without autodiff, as in the teacher and in evaluation.
         same_on_both(|device| {
             let x = values([3, 8], 0.0, device).inner();
             let (gain, bias) = no_affine(&x, 8);
@@ -241,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_input_takes_no_gradient_and_inputs_stay_as_they_were() {
+    fn constant_input_gets_no_gradient_and_inputs_are_not_overwritten() {
         let device = crate::libtorch::cpu();
         let x = values([3, 8], 0.0, &device);
         let (gain, bias) = no_affine(&x, 8);
         let before = list(x.clone());
-        // burn computes in place on the output, while libtorch still needs what it kept.
+        // burn computes in place on the output, while libtorch still needs the saved tensors.
         let y = layer_norm(x.clone(), gain, bias, 1e-5).add_scalar(1.0);
         assert!(x.grad(&y.exp().sum().backward()).is_some());
         assert_eq!(list(x.clone()), before);

@@ -9,14 +9,14 @@ use super::parameter::parameter;
 /// y = x·Wᵀ + b.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// `[out, in]`, as PyTorch has it.
+    /// `[out, in]`, PyTorch's layout.
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl Linear {
-    /// With bias.
+    /// A map with bias, without values.
     pub fn new(n_in: usize, n_out: usize, device: &Device) -> Self {
         Self {
             weight: parameter([n_out, n_in], device),
@@ -24,7 +24,7 @@ impl Linear {
         }
     }
 
-    /// Without bias.
+    /// A map without bias, without values.
     pub fn without_bias(n_in: usize, n_out: usize, device: &Device) -> Self {
         Self {
             weight: parameter([n_out, n_in], device),
@@ -47,7 +47,7 @@ impl Linear {
     ///
     /// - input: `[B, S, in]`; output: `[B, S, out]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        // As rows it is one matrix product; burn would batch it.
+        // Flattened to rows it is one matrix product; burn would batch it.
         let [b, s, n_in] = x.dims();
         let y = self.forward_rows(x.reshape([b * s, n_in]));
         let [_, n_out] = y.dims();
@@ -63,7 +63,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// `n_in` → `hidden_dim` → `n_out`.
+    /// An MLP `n_in` → `hidden_dim` → `n_out`, without values.
     pub fn new(n_in: usize, hidden_dim: usize, n_out: usize, device: &Device) -> Self {
         Self {
             fc1: Linear::new(n_in, hidden_dim, device),
@@ -89,17 +89,17 @@ impl Mlp {
     }
 }
 
-/// From a token to a prediction: one linear map, or two with GELU between (text).
+/// The map from a position to its prediction: one linear layer, or two with GELU between (text).
 #[derive(Module, Debug)]
 pub enum Head {
-    /// One.
+    /// One layer.
     Linear(Linear),
-    /// Two.
+    /// Two layers.
     Mlp(Mlp),
 }
 
 impl Head {
-    /// `n_in` → `n_out`, over `hidden_dim` where one is given.
+    /// A head `n_in` → `n_out`, with a hidden layer if `hidden_dim` is given, without values.
     pub fn new(n_in: usize, hidden_dim: Option<usize>, n_out: usize, device: &Device) -> Self {
         match hidden_dim {
             None => Self::Linear(Linear::new(n_in, n_out, device)),

@@ -1,4 +1,4 @@
-//! The layers that encoders and heads are made of.
+//! Layers of the encoders and heads.
 
 pub(super) mod alibi;
 pub(super) mod attention;

@@ -1,4 +1,4 @@
-//! Normalisation over channels, and over patches.
+//! Normalisation over channels and over positions.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -13,11 +13,11 @@ use super::parameter::parameter;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
-    /// As it is.
+    /// No normalisation.
     None,
-    /// Each token over its channels.
+    /// Each position over its channels.
     Layer,
-    /// Each channel over the sample's tokens.
+    /// Each channel over the sample's positions.
     Instance,
 }
 
@@ -32,7 +32,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Over `dim` channels; `eps` is added to the variance.
+    /// A norm over `dim` channels, without values; `eps` is added to the variance.
     pub fn new(dim: usize, eps: f64, device: &Device) -> Self {
         Self {
             weight: parameter([dim], device),
@@ -49,14 +49,14 @@ impl LayerNorm {
     }
 }
 
-/// Normalisation over the last dimension without gain and bias.
+/// Normalises over the last dimension without gain and bias.
 pub(crate) fn layer_norm<const R: usize>(x: Tensor<R>, eps: f64) -> Tensor<R> {
     let [dim] = [x.dims()[R - 1]];
     let (gain, bias) = fused::no_affine(&x, dim);
     fused::layer_norm(x, gain, bias, eps)
 }
 
-/// Normalisation of each sample's channels over its tokens: `[B, N, D]`, biased variance.
+/// Normalises each channel over the sample's positions: `[B, N, D]`, biased variance.
 pub(crate) fn instance_norm(x: Tensor<3>, eps: f64) -> Tensor<3> {
     let centered = x.clone() - x.mean_dim(1);
     let variance = centered.clone().square().mean_dim(1);

@@ -3,7 +3,7 @@
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor};
 
-/// A parameter without a value: reading it before one was written is a bug and panics.
+/// Returns a parameter without a value. Reading it before a value was written is a bug and panics.
 pub(crate) fn parameter<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::uninitialized(
         ParamId::new(),

@@ -1,4 +1,4 @@
-//! Patches of a picture as tokens.
+//! The patch embedding of images.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::linear;
@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::parameter::parameter;
 
-/// A linear map of non-overlapping square patches, stored as the convolution that it is.
+/// A linear map of non-overlapping square patches, stored with the shape of a convolution.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     proj: PatchProjection,
@@ -21,7 +21,7 @@ struct PatchProjection {
 }
 
 impl PatchEmbed {
-    /// Patches of `patch_size` × `patch_size` RGB pixels, to `dim` channels.
+    /// A map of `patch_size` × `patch_size` RGB pixels to `dim` channels, without values.
     pub fn new(patch_size: usize, dim: usize, device: &Device) -> Self {
         Self {
             proj: PatchProjection {
@@ -33,14 +33,14 @@ impl PatchEmbed {
 
     /// # Shapes
     ///
-    /// - images: `[B, 3, height, width]`; output: `[B, N, D]`, patches row by row
+    /// - images: `[B, 3, height, width]`; output: `[B, N, D]`, patches in row-major order
     pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
         let [b, channels, height, width] = images.dims();
         let weight = self.proj.weight.val();
         let [dim, _, patch, _] = weight.dims();
         let [rows, columns] = [height / patch, width / patch];
-        // One matrix product over cut-out patches: quicker than a strided convolution and its
-        // backward, and the same numbers.
+        // One matrix product over cut-out patches is faster than a strided convolution and its
+        // backward pass, with the same values.
         let patches = images
             .reshape([b, channels, rows, patch, columns, patch])
             .permute([0, 2, 4, 1, 3, 5])

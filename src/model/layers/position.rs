@@ -1,11 +1,11 @@
-//! Where a patch lies: fixed sin-cos positions and learned relative ones.
+//! Positions of patches: fixed sin-cos embeddings and learned relative biases.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::parameter::parameter;
 
-/// Fixed positions on a square grid, `[grid², dim]` (MAE's; data2vec 2.0).
+/// Returns fixed position embeddings of a square grid, `[grid², dim]` (MAE; data2vec 2.0).
 ///
 /// Channels: sine and cosine of the column, then sine and cosine of the row, a quarter each, with
 /// frequencies 10000^(−k / (dim / 4)).
@@ -29,18 +29,18 @@ pub fn sin_cos_positions(grid: usize, dim: usize, device: &Device) -> Tensor<2> 
     Tensor::from_data(TensorData::new(values, [grid * grid, dim]), device)
 }
 
-/// A learned bias on attention logits by relative position (BEiT's; data2vec 1.0).
+/// A learned bias of attention logits by relative position (BEiT; data2vec 1.0).
 #[derive(Module, Debug)]
 pub struct RelativePositionBias {
     /// `[(2·grid − 1)² + 3, H]`: one row per offset of two patches, then class token → patch,
     /// patch → class token and class token → itself.
     relative_position_bias_table: Param<Tensor<2>>,
-    /// The table's row for each pair of tokens, `[S²]`; S = grid² + 1, the class token first.
+    /// The table row of each pair of tokens, `[S²]`; S = grid² + 1, the class token first.
     index: Tensor<1, Int>,
 }
 
 impl RelativePositionBias {
-    /// For a square grid of patches and a class token.
+    /// The bias of a square grid of patches and a class token, without values.
     pub fn new(grid: usize, n_heads: usize, device: &Device) -> Self {
         let n_rows = (2 * grid - 1).pow(2) + 3;
         let index: Vec<i64> = relative_position_index(grid)
@@ -54,7 +54,7 @@ impl RelativePositionBias {
         }
     }
 
-    /// The bias of the attention logits, `[1, H, S, S]`.
+    /// Returns the bias of the attention logits, `[1, H, S, S]`.
     pub fn forward(&self) -> Tensor<4> {
         let table = self.relative_position_bias_table.val();
         let [_, n_heads] = table.dims();
@@ -68,7 +68,7 @@ impl RelativePositionBias {
     }
 }
 
-/// The table's row for each pair of tokens, from row-major (query, key).
+/// Returns the table row of each pair of tokens, row-major by (query, key).
 fn relative_position_index(grid: usize) -> Vec<usize> {
     let offsets = 2 * grid - 1;
     let class_rows = offsets * offsets;
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relative_positions_are_beits() {
+    fn relative_position_index_matches_beit() {
         // The reference's values for a 14 × 14 grid (data2vec.md, verification numbers).
         let index = relative_position_index(14);
         let at = |query: usize, key: usize| index[query * 197 + key];
@@ -107,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn positions_start_with_the_column() {
+    fn sin_cos_channels_start_with_the_column() {
         let positions = sin_cos_positions(3, 8, &Device::flex()).into_data();
         let positions = positions.as_slice::<f32>().unwrap();
-        // Patch 1 lies in row 0, column 1; frequencies are 1 and 0.01.
+        // Patch 1 is in row 0, column 1; frequencies are 1 and 0.01.
         let expected = [
             1_f64.sin(),
             0.01_f64.sin(),

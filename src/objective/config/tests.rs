@@ -1,4 +1,4 @@
-//! Tiny models for the tests of other modules, and the tests of validation.
+//! Tiny models for the tests of other modules, and tests of the validation.
 
 use super::*;
 use crate::model::encoders::fixtures::{tiny_audio, tiny_beit, tiny_text, tiny_vit};
@@ -11,7 +11,7 @@ fn targets(each: Norm, average: Norm) -> TargetConfig {
     }
 }
 
-/// A data2vec 1.0 model of a picture's 4 × 4 patches.
+/// A data2vec 1.0 model of images of 4 × 4 patches.
 pub(crate) fn tiny1() -> ModelConfig {
     ModelConfig::Data2vec1(Data2Vec1Config {
         image: Some(tiny_beit()),
@@ -23,7 +23,7 @@ pub(crate) fn tiny1() -> ModelConfig {
     })
 }
 
-/// A data2vec 2.0 model of a picture's 4 × 4 patches.
+/// A data2vec 2.0 model of images of 4 × 4 patches.
 pub(crate) fn tiny2() -> ModelConfig {
     ModelConfig::Data2vec2(Data2Vec2Config {
         image: Some(tiny_vit()),
@@ -51,7 +51,7 @@ fn tiny_decoder() -> DecoderConfig {
     }
 }
 
-/// A data2vec 1.0 model with the encoder of waveforms or of text.
+/// A data2vec 1.0 model of audio or text.
 fn tiny1_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig {
     let is_text = text.is_some();
     ModelConfig::Data2vec1(Data2Vec1Config {
@@ -67,7 +67,7 @@ fn tiny1_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig
     })
 }
 
-/// A data2vec 2.0 model with the encoder of waveforms or of text.
+/// A data2vec 2.0 model of audio or text.
 fn tiny2_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig {
     let is_text = text.is_some();
     ModelConfig::Data2vec2(Data2Vec2Config {
@@ -88,7 +88,7 @@ fn tiny2_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig
     })
 }
 
-/// One model of each method on each medium.
+/// One model per method and modality.
 pub(crate) fn all() -> [ModelConfig; 6] {
     let audio2 = AudioConfig {
         shared_pos_conv: false,
@@ -108,7 +108,7 @@ pub(crate) fn all() -> [ModelConfig; 6] {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_invalid_options_are_listed() {
     for config in all() {
         assert_eq!(config.problems(), [""; 0]);
     }
@@ -126,7 +126,7 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
-fn sizes_of_audio_and_text_are_checked() {
+fn invalid_audio_and_text_options_are_rejected() {
     let audio = AudioConfig {
         pos_conv_groups: 3,
         pos_conv_kernel: 4,
@@ -163,7 +163,7 @@ fn sizes_of_audio_and_text_are_checked() {
 }
 
 #[test]
-fn a_method_has_one_encoder() {
+fn method_without_exactly_one_encoder_is_rejected() {
     let none = tiny1_of(None, None).problems();
     assert!(none[0].contains("one of the tables image, audio and text, has 0"));
     let two = tiny2_of(Some(tiny_audio()), Some(tiny_text())).problems();
@@ -171,7 +171,7 @@ fn a_method_has_one_encoder() {
 }
 
 #[test]
-fn the_class_token_is_for_images() {
+fn class_token_loss_is_rejected_for_text() {
     let ModelConfig::Data2vec2(mut config) = tiny2_of(None, Some(tiny_text())) else {
         unreachable!()
     };

@@ -1,8 +1,9 @@
-//! data2vec: a student that sees part of a sample predicts what its teacher made of all of it.
+//! data2vec: a student that sees a masked sample predicts the features that its teacher computes
+//! from the full sample.
 //!
-//! One objective for both methods and all media; what differs lies in the encoders and in the
-//! config. Losses are sums over masked positions. A step divides its gradients by the number of
-//! masked positions in all its micro-batches and ranks, so that neither changes the objective.
+//! There is one objective for both methods and all modalities; the encoders and the config hold the
+//! differences. Losses are sums over masked positions. A step divides its gradients by the number
+//! of masked positions in all its micro-batches and ranks, so that neither changes the objective.
 
 pub(crate) mod network;
 mod targets;
@@ -21,53 +22,53 @@ use crate::optim::ema::Scope;
 use network::Network;
 use targets::Average;
 
-/// A student, its teacher, and what the one learns from the other.
+/// A student, its teacher, and the loss between them.
 #[derive(Debug)]
 pub struct Data2Vec {
-    /// What was built.
+    /// The config that both were built from.
     pub config: ModelConfig,
-    /// Trained; on the autodiff device.
+    /// The trained network, on the autodiff device.
     pub student: Network,
-    /// The student's average; on the plain device.
+    /// The moving average of the student, on the plain device.
     pub teacher: Network,
 }
 
 /// One micro-batch on the device.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    /// What the teacher sees, on the plain device.
-    pub media: EncoderInput,
-    /// What the student of 1.0 sees of text: `[B, L]`, some tokens replaced.
+    /// The full samples, which the teacher sees, on the plain device.
+    pub input: EncoderInput,
+    /// The tokens that the student of 1.0 sees, `[B, L]`: those of the text with some replaced.
     pub student_tokens: Option<Tensor<2, Int>>,
-    /// Which positions the student does not see.
+    /// The positions that the student does not see.
     pub masks: Masks,
-    /// What fills the decoder's masked positions, in the order of [`Masks`], `[masked, D]` (2.0
-    /// alone). None: fresh noise from the device's generator.
+    /// The decoder's input at masked positions, in the order of [`Masks`], `[masked, D]` (only 2.0).
+    /// None draws noise from the device's generator.
     pub noise: Option<Tensor<2>>,
 }
 
-/// What a micro-batch gives. All tensors stay on the device: reading one waits for it.
+/// The result of a micro-batch. All tensors stay on the device: reading one waits for it.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// The loss, `[1]`, tracked; `loss_sum / count` is the reference's loss.
     pub loss_sum: Tensor<1>,
-    /// Masked positions, over all masks of all samples.
+    /// Number of masked positions over all masks of all samples.
     pub count: f64,
-    /// The part of `loss_sum` for positions, `[1]`, untracked.
+    /// The term of `loss_sum` for positions, `[1]`, untracked.
     pub regression_sum: Tensor<1>,
-    /// The part for the class token with its weight, `[1]`, untracked (2.0 on images alone).
+    /// The weighted term for the class token, `[1]`, untracked (only 2.0 on images).
     pub cls_sum: Option<Tensor<1>>,
-    /// What was to be predicted, `[masked, D]`.
+    /// The targets, `[masked, D]`.
     pub targets: Tensor<2>,
-    /// What was predicted, `[masked, D]`, untracked.
+    /// The predictions, `[masked, D]`, untracked.
     pub predictions: Tensor<2>,
-    /// The student's patches, frames or tokens before they know of each other, `[B·N, D]`,
-    /// untracked: a collapse may begin there while targets and predictions still vary.
+    /// The student's local features, `[B·N, D]`, untracked: a collapse may begin there while targets
+    /// and predictions still vary.
     pub local: Tensor<2>,
 }
 
 impl Data2Vec {
-    /// Student and teacher without values: `params::load` writes them.
+    /// Builds student and teacher without values: `params::load` writes them.
     pub fn new(config: ModelConfig, device: &Device) -> Self {
         let plain = device.clone().without_autodiff();
         Self {
@@ -77,7 +78,7 @@ impl Data2Vec {
         }
     }
 
-    /// A student initialised by `seed`, and its teacher.
+    /// Builds a student with initial values drawn by `seed`, and its teacher.
     pub fn initialised(config: ModelConfig, seed: u64, device: &Device) -> Self {
         let Self {
             config, student, ..
@@ -86,7 +87,7 @@ impl Data2Vec {
         Self::from_student(config, student)
     }
 
-    /// A student and a teacher that equals it.
+    /// Pairs a student with a teacher of the same values.
     pub fn from_student(config: ModelConfig, student: Network) -> Self {
         let teacher = student.as_teacher(&config);
         Self {
@@ -96,9 +97,9 @@ impl Data2Vec {
         }
     }
 
-    /// The masks of a micro-batch on the student's device.
+    /// Builds the masks of a micro-batch on `device`.
     ///
-    /// `masks` holds `n_masks` rows of `n_positions` per sample, 1 = masked.
+    /// `masks` holds `n_masks` rows of `n_positions` values per sample, 1 = masked.
     pub fn masks(
         &self,
         masks: &[u8],
@@ -113,30 +114,30 @@ impl Data2Vec {
         }
     }
 
-    /// What the student makes of media before any position knows of another, `[B, N, D]`, tracked.
+    /// Returns the local features, `[B, N, D]`, tracked: the student's output before any attention.
     ///
     /// # Panics
     ///
-    /// If the media are not the encoder's.
-    pub fn local(&self, media: &EncoderInput) -> Tensor<3> {
-        let local = self.student.encoder.local(media);
-        local.expect("a student looks at media itself")
+    /// If the input is of another modality.
+    pub fn local(&self, input: &EncoderInput) -> Tensor<3> {
+        let local = self.student.encoder.local(input);
+        local.expect("a student has local features of its own")
     }
 
-    /// What the teacher makes of media, `[B, N, D]`: outputs of its last blocks, averaged.
+    /// Returns the targets, `[B, N, D]`: the averaged outputs of the teacher's last blocks.
     ///
     /// # Shapes
     ///
-    /// - local: [`Self::local`] of the same media, `[B, N, D]`, which teachers of audio and of 2.0's
-    ///   text start from, unless they have their own
-    pub fn targets(&self, media: &EncoderInput, local: &Tensor<3>) -> Tensor<3> {
+    /// - local: [`Self::local`] of the same input, `[B, N, D]`, used by teachers that have no local
+    ///   features of their own (audio, and text of 2.0)
+    pub fn targets(&self, input: &EncoderInput, local: &Tensor<3>) -> Tensor<3> {
         let encoder = &self.teacher.encoder;
         let config = self.config.encoder();
-        let local = match encoder.local(media) {
+        let local = match encoder.local(input) {
             Some(own) => own,
             None => local.clone().inner(),
         };
-        let padding = media.padding(config);
+        let padding = input.padding(config);
         let sequence = encoder.sequence(local, View::All, padding.as_ref());
         let mut average = Average::new(self.config.targets(), config.depth());
         encoder.run(sequence, &mut |block_idx, output| {
@@ -150,26 +151,26 @@ impl Data2Vec {
         average.finish()
     }
 
-    /// The loss of one micro-batch.
+    /// Computes the loss of one micro-batch.
     pub fn forward(&self, inputs: Inputs) -> Output {
         let Inputs {
-            media,
+            input,
             student_tokens,
             masks,
             noise,
         } = inputs;
-        let padding = media.padding(self.config.encoder());
+        let padding = input.padding(self.config.encoder());
         let padding = padding.as_ref();
-        let local = match (&media, student_tokens) {
+        let local = match (&input, student_tokens) {
             (EncoderInput::Tokens { lengths, .. }, Some(tokens)) => {
                 self.local(&EncoderInput::Tokens {
                     tokens,
                     lengths: lengths.clone(),
                 })
             }
-            _ => self.local(&media),
+            _ => self.local(&input),
         };
-        let all_targets = self.targets(&media, &local);
+        let all_targets = self.targets(&input, &local);
         let [b, n, dim] = all_targets.dims();
 
         let student = &self.student;
@@ -212,9 +213,11 @@ impl Data2Vec {
         }
     }
 
-    /// What becomes of a teacher's parameter at an update. All are averaged, for images the mask
-    /// token and the head of 1.0 included, as the reference does; but in 1.0 teachers share their
-    /// student's embedding of tokens and, on speech, its positional convolutions.
+    /// Returns how an update changes the teacher's parameter `name`.
+    ///
+    /// All are averaged, for images including the mask token and the head of 1.0, as in the
+    /// reference. In 1.0, however, teachers copy their student's token embedding and, on speech, its
+    /// positional convolutions.
     pub fn ema_scope(config: &ModelConfig, name: &str) -> Scope {
         let is_shared = match config.encoder() {
             EncoderConfig::Audio(config) => {

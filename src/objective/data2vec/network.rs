@@ -1,4 +1,4 @@
-//! What is trained: an encoder and what turns its tokens into predictions.
+//! The networks of student and teacher: an encoder with its head or decoder.
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -12,15 +12,15 @@ use crate::params;
 pub struct Network {
     /// The encoder.
     pub encoder: Encoder,
-    /// From the student's tokens to predictions (1.0). The teacher of images has one too, averaged
-    /// as in the reference, and used by nothing.
+    /// The prediction head (1.0). The teacher of images has one too, averaged as in the reference and
+    /// never used.
     pub lm_head: Option<Head>,
-    /// From the student's tokens to predictions (2.0).
+    /// The decoder (2.0).
     pub decoder: Option<Decoder>,
 }
 
 impl Network {
-    /// A student, without values.
+    /// Builds a student, without values.
     pub fn student(config: &ModelConfig, device: &Device) -> Self {
         let encoder = config.encoder();
         let dim = encoder.embed_dim();
@@ -42,20 +42,19 @@ impl Network {
         }
     }
 
-    /// A teacher, without values: what the reference's teacher has of a student.
+    /// Builds a teacher, without values: the layers of a student that the reference's teacher has.
     pub fn teacher(config: &ModelConfig, device: &Device) -> Self {
         Self::student(config, device).into_teacher(config)
     }
 
-    /// A teacher on the plain device with the values of this student.
+    /// Copies this student to a teacher on the plain device.
     #[must_use]
     pub fn as_teacher(&self, config: &ModelConfig) -> Self {
         params::unshared(self.valid().into_teacher(config))
     }
 
-    /// Without what the reference's teachers lack: the decoder, the head of all but images, and
-    /// unless the config says otherwise the convolutions over waveforms and the embedding of 2.0's
-    /// tokens.
+    /// Removes the layers that the reference's teachers lack: the decoder, the head of audio and text,
+    /// and with `shares_local` the convolutions over waveforms and the token embedding of 2.0.
     fn into_teacher(self, config: &ModelConfig) -> Self {
         let shares_local = config.shares_local();
         let (encoder, lm_head) = match self.encoder {
@@ -73,7 +72,7 @@ impl Network {
         }
     }
 
-    /// How many parameters there are; nothing is allocated.
+    /// Counts the parameters without allocating any.
     pub fn parameter_counts(&self) -> ParameterCounts {
         let mut counts = ParameterCounts {
             encoder: 0,
@@ -91,12 +90,12 @@ impl Network {
     }
 }
 
-/// Parameters of a network.
+/// Numbers of parameters of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParameterCounts {
-    /// Of the encoder.
+    /// Parameters of the encoder.
     pub encoder: usize,
-    /// Of the prediction head (1.0) or decoder (2.0).
+    /// Parameters of the prediction head (1.0) or decoder (2.0).
     pub head: usize,
 }
 
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_1_0_are_the_references() {
+    fn parameter_counts_of_1_0_match_the_reference() {
         let ModelConfig::Data2vec1(mut config) = tiny1() else {
             unreachable!()
         };
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_2_0_images_are_the_references() {
+    fn parameter_counts_of_2_0_images_match_the_reference() {
         // Millions of encoder and decoder, from the reference code (data2vec.md).
         for (dim, patch, prenet, depth, n_heads, decoder, expected) in [
             (768, 16, 2, 10, 12, (6, 768, 3), (85.8, 2.6)),
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_2_0_audio_are_the_references() {
+    fn parameter_counts_of_2_0_audio_match_the_reference() {
         // data2vec.md §2.8; of L it gives millions.
         let of = |embed_dim, prenet_depth, depth, n_heads, dim| {
             let config = config2();
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_teacher_has_what_the_references_has_and_the_same_names() {
+    fn teacher_lacks_the_same_layers_as_the_reference() {
         let device = Device::flex();
         let lacks: [&[&str]; 6] = [
             &[],
@@ -279,11 +278,11 @@ mod tests {
             assert!(
                 lacks
                     .iter()
-                    .all(|part| { student.iter().any(|(name, _)| name.starts_with(part)) })
+                    .all(|prefix| { student.iter().any(|(name, _)| name.starts_with(prefix)) })
             );
             let expected: Vec<_> = student
                 .into_iter()
-                .filter(|(name, _)| !lacks.iter().any(|part| name.starts_with(part)))
+                .filter(|(name, _)| !lacks.iter().any(|prefix| name.starts_with(prefix)))
                 .collect();
             assert_eq!(teacher, expected);
         }

@@ -1,14 +1,14 @@
-//! Targets: outputs of the teacher's last blocks, normalised and averaged.
+//! Targets: the normalised and averaged outputs of the teacher's last blocks.
 
 use burn::tensor::Tensor;
 
 use crate::model::{Norm, instance_norm, layer_norm};
 use crate::objective::config::TargetConfig;
 
-/// All norms of targets have PyTorch's default.
+/// Epsilon of the norms of targets: PyTorch's default.
 const EPS: f64 = 1e-5;
 
-/// The running average over a teacher's last blocks.
+/// The running average over the last blocks of a teacher.
 pub(super) struct Average {
     config: TargetConfig,
     first_block: usize,
@@ -16,7 +16,7 @@ pub(super) struct Average {
 }
 
 impl Average {
-    /// Of a teacher with `depth` blocks.
+    /// Starts the average for a teacher of `depth` blocks.
     pub(super) fn new(config: TargetConfig, depth: usize) -> Self {
         Self {
             config,
@@ -25,7 +25,7 @@ impl Average {
         }
     }
 
-    /// Takes one block's output without the class token, `[B, N, D]`, if it is among the last.
+    /// Adds the output of a block without the class token, `[B, N, D]`, if it is among the last K.
     pub(super) fn add(&mut self, block_idx: usize, output: impl FnOnce() -> Tensor<3>) {
         if block_idx < self.first_block {
             return;
@@ -37,7 +37,7 @@ impl Average {
         });
     }
 
-    /// The targets, `[B, N, D]`.
+    /// Returns the targets, `[B, N, D]`.
     pub(super) fn finish(self) -> Tensor<3> {
         let sum = self.sum.expect("top_k is at least 1 and at most the depth");
         normalise(

@@ -23,8 +23,8 @@ fn masks(n_rows: usize) -> Vec<u8> {
     (0..n_rows).flat_map(row).collect()
 }
 
-/// EncoderInput of 16 positions each.
-fn media(config: &ModelConfig, n_samples: usize, device: &Device) -> EncoderInput {
+/// Samples of 16 positions each.
+fn input(config: &ModelConfig, n_samples: usize, device: &Device) -> EncoderInput {
     match config.encoder() {
         EncoderConfig::Beit(_) | EncoderConfig::Vit(_) => {
             EncoderInput::Images(values([n_samples, 3, 16, 16], device))
@@ -47,8 +47,8 @@ fn tokens(n_samples: usize, device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, [n_samples, 16]), device)
 }
 
-fn samples(media: &EncoderInput, from: usize, n: usize) -> EncoderInput {
-    match media {
+fn samples(input: &EncoderInput, from: usize, n: usize) -> EncoderInput {
+    match input {
         EncoderInput::Images(images) => EncoderInput::Images(images.clone().narrow(0, from, n)),
         EncoderInput::Waveforms { waveforms, .. } => EncoderInput::Waveforms {
             waveforms: waveforms.clone().narrow(0, from, n),
@@ -66,31 +66,31 @@ fn inputs(objective: &Data2Vec, n_samples: usize, n_masks: usize, device: &Devic
         .masks(&masks(n_samples * n_masks), n_masks, 16, device)
         .unwrap();
     Inputs {
-        media: media(&objective.config, n_samples, device),
+        input: input(&objective.config, n_samples, device),
         student_tokens: None,
         noise: Some(values([masks.n_masked, 16], device)),
         masks,
     }
 }
 
-/// Half of the samples of `whole`.
-fn half(objective: &Data2Vec, whole: &Inputs, which: usize, device: &Device) -> Inputs {
-    let n = whole.masks.n_samples / 2;
-    let n_values = n * whole.masks.n_masks * 16;
-    let all = masks(whole.masks.n_rows());
-    let n_masked = whole.masks.n_masked / 2;
+/// Returns the first or second half of the samples of `full`.
+fn half(objective: &Data2Vec, full: &Inputs, which: usize, device: &Device) -> Inputs {
+    let n = full.masks.n_samples / 2;
+    let n_values = n * full.masks.n_masks * 16;
+    let all = masks(full.masks.n_rows());
+    let n_masked = full.masks.n_masked / 2;
     Inputs {
-        media: samples(&whole.media, which * n, n),
+        input: samples(&full.input, which * n, n),
         student_tokens: None,
         masks: objective
             .masks(
                 &all[which * n_values..][..n_values],
-                whole.masks.n_masks,
+                full.masks.n_masks,
                 16,
                 device,
             )
             .unwrap(),
-        noise: whole
+        noise: full
             .noise
             .clone()
             .map(|noise| noise.narrow(0, which * n_masked, n_masked)),
@@ -98,7 +98,7 @@ fn half(objective: &Data2Vec, whole: &Inputs, which: usize, device: &Device) -> 
 }
 
 #[test]
-fn a_split_batch_has_the_same_loss_and_gradients() {
+fn micro_batches_sum_to_the_loss_and_gradients_of_the_batch() {
     let device = Device::flex();
     for config in all() {
         let n_masks = match config {
@@ -106,11 +106,11 @@ fn a_split_batch_has_the_same_loss_and_gradients() {
             ModelConfig::Data2vec2(_) => 3,
         };
         let objective = Data2Vec::initialised(config, 1, &device);
-        let whole = inputs(&objective, 4, n_masks, &device);
-        let halves = [0, 1].map(|which| half(&objective, &whole, which, &device));
-        let run = |parts: &[Inputs]| {
+        let full = inputs(&objective, 4, n_masks, &device);
+        let halves = [0, 1].map(|which| half(&objective, &full, which, &device));
+        let run = |micro_batches: &[Inputs]| {
             let (mut gradients, mut loss, mut count) = (Gradients::default(), 0.0, 0.0);
-            for inputs in parts {
+            for inputs in micro_batches {
                 let output = objective.forward(inputs.clone());
                 gradients.add(&objective.student, output.loss_sum.backward());
                 loss += output.loss_sum.into_scalar::<f32>();
@@ -122,7 +122,7 @@ fn a_split_batch_has_the_same_loss_and_gradients() {
                 count,
             )
         };
-        let (norm, loss, count) = run(&[whole]);
+        let (norm, loss, count) = run(&[full]);
         let (split_norm, split_loss, split_count) = run(&halves);
         let near = |a: f32, b: f32| (a / b - 1.0).abs() < 1e-4;
         assert!(near(norm, split_norm), "{norm} {split_norm}");
@@ -132,25 +132,25 @@ fn a_split_batch_has_the_same_loss_and_gradients() {
 }
 
 #[test]
-fn the_teacher_is_not_tracked() {
+fn targets_are_not_tracked_by_autodiff() {
     let device = Device::flex();
     for config in all() {
         let objective = Data2Vec::initialised(config, 1, &device);
-        let media = media(&objective.config, 2, &device);
-        let targets = objective.targets(&media, &objective.local(&media));
+        let input = input(&objective.config, 2, &device);
+        let targets = objective.targets(&input, &objective.local(&input));
         assert!(!targets.is_autodiff());
         assert_eq!(targets.dims(), [2, 16, 16]);
         let student = objective.student.valid();
-        let features = student.encoder.features(objective.config.encoder(), &media);
+        let features = student.encoder.features(objective.config.encoder(), &input);
         assert_eq!(features.dims(), [2, 16, 16]);
     }
 }
 
 #[test]
-fn what_pads_a_sample_changes_nothing_of_it() {
+fn padding_does_not_change_features() {
     let device = Device::flex();
     for mut config in all().into_iter().skip(2) {
-        // Padding is cleared once: a second convolution would carry what the first made of it.
+        // Padding is cleared once: a second convolution would carry the output of the first at padding.
         if let ModelConfig::Data2vec1(Data2Vec1Config {
             audio: Some(audio), ..
         })
@@ -164,9 +164,9 @@ fn what_pads_a_sample_changes_nothing_of_it() {
         let student = Data2Vec::initialised(config.clone(), 1, &device)
             .student
             .valid();
-        let of = |media: &EncoderInput| student.encoder.features(config.encoder(), media);
+        let of = |input: &EncoderInput| student.encoder.features(config.encoder(), input);
         // The first sample ends after 8 positions, once alone and once padded.
-        let (short, padded) = match media(config, 2, &device) {
+        let (short, padded) = match input(config, 2, &device) {
             EncoderInput::Waveforms { waveforms, .. } => {
                 let short = waveforms.clone().narrow(0, 0, 1).narrow(1, 0, 55);
                 let zeros = Tensor::zeros([1, 48], &device);
@@ -205,7 +205,7 @@ fn what_pads_a_sample_changes_nothing_of_it() {
 }
 
 #[test]
-fn dropout_and_layer_drop_act_on_the_student_alone() {
+fn dropout_and_layer_drop_act_only_on_the_student() {
     let _alone = crate::GENERATOR
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +240,7 @@ fn dropout_and_layer_drop_act_on_the_student_alone() {
         let features = || {
             let features = plain
                 .encoder
-                .features(objective.config.encoder(), &inputs.media);
+                .features(objective.config.encoder(), &inputs.input);
             features.into_data().iter::<f32>().collect::<Vec<_>>()
         };
         assert_eq!(features(), features(), "layers: {drops_layers}");
@@ -248,7 +248,7 @@ fn dropout_and_layer_drop_act_on_the_student_alone() {
 }
 
 #[test]
-fn shared_parameters_are_copied() {
+fn ema_copies_shared_parameters() {
     let [_, _, audio1, audio2, text1, _] = all();
     let scope = Data2Vec::ema_scope;
     assert_eq!(scope(&audio1, "encoder.pos_conv.0.weight"), Scope::Copy);
@@ -263,7 +263,7 @@ fn shared_parameters_are_copied() {
 }
 
 #[test]
-fn a_teacher_with_local_features_of_its_own_looks_at_the_media_itself() {
+fn teacher_with_ema_local_ignores_the_students_local_features() {
     let device = Device::flex();
     let [_, _, _, audio, _, text] = all();
     for config in [audio, text] {
@@ -277,9 +277,9 @@ fn a_teacher_with_local_features_of_its_own_looks_at_the_media_itself() {
             }
             assert_eq!(config.shares_local(), !has_own);
             let objective = Data2Vec::initialised(config.clone(), 1, &device);
-            let media = media(&config, 2, &device);
-            let local = objective.local(&media);
-            let targets = |local| objective.targets(&media, &local).into_data();
+            let input = input(&config, 2, &device);
+            let local = objective.local(&input);
+            let targets = |local| objective.targets(&input, &local).into_data();
             let is_same = targets(local.clone()) == targets(local.zeros_like());
             assert_eq!(is_same, has_own);
             let own = ["encoder.local.proj.weight", "encoder.embed.tokens"];
@@ -296,7 +296,7 @@ fn a_teacher_with_local_features_of_its_own_looks_at_the_media_itself() {
 }
 
 #[test]
-fn noise_is_drawn_where_none_is_given() {
+fn noise_is_drawn_if_none_is_given() {
     let _alone = crate::GENERATOR
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
@@ -315,7 +315,7 @@ fn noise_is_drawn_where_none_is_given() {
 }
 
 #[test]
-fn masks_of_unequal_rows_serve_1_0_alone() {
+fn masks_of_unequal_rows_are_rejected_by_2_0() {
     let device = Device::flex();
     let mut masks = masks(2);
     masks[0] ^= 1;

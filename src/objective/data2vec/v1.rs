@@ -1,4 +1,4 @@
-//! data2vec 1.0: the student sees all positions, a learned value or the mask token in some.
+//! data2vec 1.0: the student sees all positions, with a mask token at the masked ones.
 //!
 //! Images as in `data2vec_vision/beit`, audio and text as in fairseq.
 
@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::network::Network;
 use crate::model::{Masks, View};
 
-/// What the student makes of masked positions, `[masked, D]`.
+/// Returns the student's predictions at masked positions, `[masked, D]`.
 ///
 /// # Panics
 ///
@@ -23,7 +23,7 @@ pub(super) fn predict(
     let head = student.lm_head.as_ref().expect("a student has a head");
     let sequence = encoder.sequence(local, View::Masked(masks), padding);
     let tokens = encoder.run(sequence, &mut |_, _| ());
-    // Norm and head look at one token at a time: only the masked ones need them.
+    // Norm and head act on each position alone: only the masked ones need them.
     let masked = encoder
         .without_extra(tokens)
         .reshape([b * n, dim])

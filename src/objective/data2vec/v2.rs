@@ -1,5 +1,5 @@
-//! data2vec 2.0, as fairseq's `data2vec_multi` has it: the student sees the kept positions alone,
-//! for several masks of each sample.
+//! data2vec 2.0, as in fairseq's `data2vec_multi`: the student encodes only the kept positions, for
+//! several masks of each sample.
 
 use burn::tensor::{Distribution, Tensor};
 
@@ -8,15 +8,15 @@ use crate::model::{Masks, View};
 use crate::objective::config::Data2Vec2Config;
 use crate::objective::loss::squared_error_sum;
 
-/// What the student makes of a micro-batch.
+/// The student's output for a micro-batch.
 pub(super) struct Predicted {
-    /// The decoder's masked positions, `[masked, D]`.
+    /// The decoder's output at masked positions, `[masked, D]`.
     pub(super) predictions: Tensor<2>,
-    /// The class token of each row, `[R, D]`, where the encoder has one.
+    /// The class token of each row, `[R, D]`, if the encoder has one.
     pub(super) class_tokens: Option<Tensor<2>>,
 }
 
-/// Encodes what is kept and decodes what is masked.
+/// Encodes the kept positions and decodes the masked ones.
 ///
 /// # Panics
 ///
@@ -61,12 +61,12 @@ pub(super) fn predict(
     }
 }
 
-/// The class token's loss with its weight.
+/// Returns the weighted loss of the class token, `[1]`.
 ///
-/// The reference sums over the rows of one GPU and multiplies by that GPU's masked patches; what
-/// is left after the division by all masked patches is weight × (rows per GPU) × the mean over all
-/// rows. So rows per GPU are taken to be `cls_batch`·M, and each row's term is multiplied by its
-/// own masked patches: equal to the reference at that batch, and the same for any split of a batch.
+/// The reference sums over the rows of one GPU and multiplies by the masked patches of that GPU.
+/// After the division by all masked patches this is weight × (rows per GPU) × the mean over all
+/// rows. Here rows per GPU are `cls_batch`·M, and the term of each row is multiplied by its own
+/// masked patches: equal to the reference at that batch, and independent of the micro-batches.
 pub(super) fn class_token_loss(
     config: &Data2Vec2Config,
     class_tokens: Tensor<2>,
