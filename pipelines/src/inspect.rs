@@ -1,4 +1,4 @@
-//! What a set of shards holds.
+//! Inspection of a dataset: schema, counts, labels and the first samples.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,38 +25,38 @@ use crate::shard::{Kind, Rows, Shard, ShardFormat, ShardSet, is_label, own_token
 use crate::store::Location;
 use crate::{Error, Result, SampleError};
 
-/// Characters and tokens of a sample that are shown.
+/// Maximum of characters and tokens shown of one sample.
 const SHOWN_CHARS: usize = 60;
 const SHOWN_TOKENS: usize = 8;
 
-/// What a set of shards holds; `Display` shows it to a person.
+/// Summary of a dataset; `Display` formats it as text.
 #[derive(Debug, Clone)]
 pub struct Inspection {
-    /// Where it lies.
+    /// Path or URL of the dataset.
     pub url: String,
-    /// Name and version of our schema, where the files carry them.
+    /// Name and version of the schema, if the files have them in their metadata.
     pub schema: Option<(String, String)>,
-    /// Whether a manifest says that the set is whole.
+    /// Whether there is a manifest, which is written last.
     pub has_manifest: bool,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Row groups or record batches.
+    /// Number of row groups or record batches.
     pub groups: usize,
-    /// Bytes of all columns.
+    /// Size of all columns as stored, in bytes.
     pub bytes: u64,
     /// Name and type of each column of the first shard; empty for Arrow IPC.
     pub columns: Vec<(String, String)>,
-    /// Class names.
+    /// Names of the classes, in the order of their numbers.
     pub classes: Option<Vec<String>>,
-    /// Rows per label's number; `None` counts those without a label.
+    /// Number of rows per label; `None` counts rows without a label.
     pub labels: BTreeMap<Option<i64>, u64>,
-    /// The first rows, in words.
+    /// Descriptions of the first rows.
     pub samples: Vec<String>,
 }
 
-/// Looks at a set: its footers, its labels, and its first `n_samples` samples.
+/// Reads the footers, the labels, and the first `n_samples` samples of a dataset.
 pub fn inspect(
     url: &str,
     columns: &BTreeMap<String, String>,
@@ -109,7 +109,7 @@ pub fn inspect(
     })
 }
 
-/// Reads the column of labels alone.
+/// Counts the labels of a Parquet shard. Reads only that column.
 async fn count_labels(
     shard: &Shard,
     label: &str,
@@ -129,7 +129,7 @@ async fn count_labels(
         .await
         .map_err(|error| corrupt(error.to_string()))?;
     let schema = builder.schema().clone();
-    // A list of that name, say, is no label to the reader either.
+    // A column of another type, for example a list, is not a label to the reader either.
     let index = schema.index_of(label).ok();
     let Some(index) = index.filter(|&at| is_label(schema.field(at).data_type())) else {
         *labels.entry(None).or_default() += shard.rows;
@@ -146,7 +146,7 @@ async fn count_labels(
         .await
         .map_err(|e| corrupt(e.to_string()))?
     {
-        // Strings that are no numbers become null: the class list of others' strings is not known.
+        // Strings that are not numbers become null, as there is no class list for them.
         let numbers =
             cast(batch.column(0), &DataType::Int64).map_err(|e| corrupt(e.to_string()))?;
         let numbers = numbers.as_primitive::<Int64Type>();
@@ -159,7 +159,7 @@ async fn count_labels(
     Ok(schema)
 }
 
-/// A shard as `parquet` reads it: only the ranges of the columns that are asked for.
+/// A shard for the `parquet` crate, which reads only the ranges of the projected columns.
 struct Ranges {
     at: Location,
     size: u64,
@@ -182,7 +182,7 @@ impl AsyncFileReader for Ranges {
     }
 }
 
-/// Arrow IPC keeps a batch's columns together: all of it is read.
+/// Counts the labels of an Arrow IPC shard. Reads all columns, which are stored together.
 async fn count_by_groups(
     set: &ShardSet,
     shard: usize,
@@ -239,7 +239,7 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
     Ok((0..rows.len().min(n_samples)).map(describe).collect())
 }
 
-/// What a row's bytes say of themselves.
+/// Describes a row: size of an image, length of audio, first tokens or characters.
 fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, SampleError> {
     let limits = Limits::default();
     let bytes = rows.bytes(row).unwrap_or_default();
@@ -253,7 +253,7 @@ fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, Sam
             let rate = header.sample_rate_hz;
             let length = match header.n_frames {
                 Some(n) => format!("{:.2} s", n as f64 / f64::from(rate.max(1))),
-                None => "of a length that only decoding tells".to_owned(),
+                None => "unknown length".to_owned(),
             };
             let channels = header.n_channels;
             Ok(format!("{length}, {rate} Hz, {channels} channels"))
@@ -274,7 +274,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let schema = match &self.schema {
             Some((name, version)) => format!("schema {name}, version {version}"),
-            None => "not our schema".to_owned(),
+            None => "no understudy schema".to_owned(),
         };
         let manifest = if self.has_manifest { "with" } else { "without" };
         writeln!(f, "{}: {schema}, {manifest} manifest", self.url)?;

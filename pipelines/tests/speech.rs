@@ -308,7 +308,7 @@ fn what_is_too_short_is_left_out_and_not_bad() {
     let mut pipeline = Pipeline::train(&config, &by_lanes(&config, 0, 1, 2)).expect("a pipeline");
     let error = pipeline.find_map(Result::err).expect("no sample");
     assert!(matches!(error, Error::NoGoodSample { .. }), "{error}");
-    assert!(error.to_string().contains("fewer than the 700"), "{error}");
+    assert!(error.to_string().contains("minimum 700"), "{error}");
 }
 
 #[test]

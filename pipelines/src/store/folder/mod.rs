@@ -1,8 +1,9 @@
-//! A folder in a store, for those who write: blocking, and every file is there whole or not at all.
+//! A folder in a store, for writers. Calls block, and writes are atomic: readers see a complete file
+//! or none.
 //!
-//! A file of this machine is written under another name, synced and renamed; in a store it is one
-//! PUT, or a multipart upload that counts when it is completed and is aborted when it fails. Nothing
-//! here is conditional: some stores ignore conditions in silence.
+//! A local file is written under a temporary name, synced and renamed. In a store a file is one PUT,
+//! or a multipart upload that takes effect when it is completed and is aborted when it fails. No
+//! request is conditional: some stores ignore conditions without an error.
 
 mod local;
 mod remote;
@@ -19,7 +20,7 @@ use super::location::Location;
 use super::options::StoreOptions;
 use crate::Result;
 
-/// A folder, here or in a store. Nothing need exist there yet.
+/// A folder on this machine or in a store. It need not exist yet.
 #[derive(Debug, Clone)]
 pub struct Folder {
     place: Place,
@@ -31,7 +32,7 @@ enum Place {
     Remote(Arc<Remote>),
 }
 
-/// A folder of this machine.
+/// Makes a folder of this machine. Nothing is read or made on disk.
 impl From<&Path> for Folder {
     fn from(path: &Path) -> Self {
         let place = Place::Local(path.to_owned());
@@ -40,27 +41,27 @@ impl From<&Path> for Folder {
 }
 
 impl Folder {
-    /// Opens a path or URL. Nothing is read or made.
+    /// Opens a path or URL. Nothing is read or made in the store.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`](crate::Error::Config) for what cannot be a folder, or a store without
+    /// [`Error::Config`](crate::Error::Config) for an invalid path or URL, or a store without
     /// credentials.
     pub fn open(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
-        // What is read here was written a moment ago, or is read once.
+        // No cache: these files were just written, or are read once.
         let options = StoreOptions {
             cache: None,
             ..options.clone()
         };
         let location = Location::open_with(url_or_path, &options)?;
         if location.local.is_some() {
-            // As it was written: a relative path stays one in messages.
+            // The path as the user wrote it: a relative path stays relative in messages.
             return Ok(Path::new(&location.url).into());
         }
         Ok(Remote::open(location, &options)?.into())
     }
 
-    /// The folder at `relative` below this one.
+    /// Returns the folder at `relative` below this one.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         match &self.place {
@@ -69,7 +70,7 @@ impl Folder {
         }
     }
 
-    /// The folder that this one lies in, and its name there.
+    /// Returns the parent folder and this folder's name in it; `None` at the root.
     pub fn parent(&self) -> Option<(Self, String)> {
         match &self.place {
             Place::Local(folder) => {
@@ -83,7 +84,7 @@ impl Folder {
         }
     }
 
-    /// The folder as a person would write it.
+    /// Returns the folder's path or URL as the user would write it.
     pub fn url(&self) -> String {
         match &self.place {
             Place::Local(folder) => folder.display().to_string(),
@@ -91,12 +92,12 @@ impl Folder {
         }
     }
 
-    /// What lies at `path` below it, in the same manner.
+    /// Returns the path or URL of `path` below this folder.
     pub fn url_of(&self, path: &str) -> String {
         self.join(path).url()
     }
 
-    /// The folder in this machine's file system, if that is where it lies.
+    /// Returns the path if the folder is on this machine.
     pub fn local(&self) -> Option<&Path> {
         match &self.place {
             Place::Local(folder) => Some(folder),
@@ -104,7 +105,7 @@ impl Folder {
         }
     }
 
-    /// Whether nothing can be written here: on web servers and the Hub.
+    /// Returns whether the store is read-only: web servers and the Hub.
     pub(super) fn is_read_only(&self) -> bool {
         let url = self.url();
         ["http://", "https://", "hf://"]
@@ -112,7 +113,7 @@ impl Folder {
             .any(|scheme| url.starts_with(scheme))
     }
 
-    /// The bytes of the small file at `path`, or `None` where there is none.
+    /// Reads the small file at `path` in one request; `None` if there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<Bytes>> {
         match &self.place {
             Place::Local(folder) => local::read(&folder.join(path)),
@@ -120,7 +121,7 @@ impl Folder {
         }
     }
 
-    /// The bytes of a file of any size, or `None` where there is none.
+    /// Reads a file of any size, in parts; `None` if there is no such file.
     pub fn read_large(&self, path: &str) -> Result<Option<Bytes>> {
         match &self.place {
             Place::Local(folder) => local::read(&folder.join(path)),
@@ -128,7 +129,7 @@ impl Folder {
         }
     }
 
-    /// [`Self::read`] of several files, in their order.
+    /// Reads several files as [`Self::read`] does, in their order.
     pub fn read_all(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
         match &self.place {
             Place::Local(_) => paths.iter().map(|path| self.read(path)).collect(),
@@ -136,7 +137,7 @@ impl Folder {
         }
     }
 
-    /// The size of the file at `path` in bytes, or `None` where there is none.
+    /// Returns the size of the file at `path` in bytes; `None` if there is no such file.
     pub fn size(&self, path: &str) -> Result<Option<u64>> {
         match &self.place {
             Place::Local(folder) => local::size(&folder.join(path)),
@@ -144,7 +145,7 @@ impl Folder {
         }
     }
 
-    /// Writes a small file, over one that is there.
+    /// Writes a small file atomically. Replaces an existing one.
     pub fn write(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let bytes = bytes.into();
         match &self.place {
@@ -153,8 +154,8 @@ impl Folder {
         }
     }
 
-    /// Moves the whole file `from` to `path`; it lies in the same file system if this folder is
-    /// local.
+    /// Moves the local file `from` to `path`. If this folder is local, both must be in the same file
+    /// system.
     pub fn take_file(&self, path: &str, from: &Path) -> Result<()> {
         match &self.place {
             Place::Local(folder) => local::rename(from, &folder.join(path)),
@@ -165,7 +166,7 @@ impl Folder {
         }
     }
 
-    /// Names and sizes in bytes of the files that lie directly in it, sorted.
+    /// Lists the files directly in this folder: names and sizes in bytes, sorted.
     pub fn files(&self) -> Result<Vec<(String, u64)>> {
         let mut files = match &self.place {
             Place::Local(folder) => local::files(folder, 1)?,
@@ -175,7 +176,7 @@ impl Folder {
         Ok(files)
     }
 
-    /// Paths and sizes in bytes of all files in it and below it, sorted.
+    /// Lists all files in this folder and below it: paths and sizes in bytes, sorted.
     pub fn tree(&self) -> Result<Vec<(String, u64)>> {
         let mut files = match &self.place {
             Place::Local(folder) => local::files(folder, usize::MAX)?,
@@ -185,7 +186,7 @@ impl Folder {
         Ok(files)
     }
 
-    /// Removes files; those that are not there are no fault.
+    /// Removes files. Missing ones are not an error.
     pub fn remove(&self, paths: &[String]) -> Result<()> {
         match &self.place {
             Place::Local(folder) => paths
