@@ -14,7 +14,7 @@ use understudy::embed::{Embed, EmbedError};
 use understudy::evaluate::{EvaluateError, Of, RunEvaluateError};
 use understudy::pretrained::{PretrainedError, Whose};
 use understudy::train::{Ending, Resume, TrainError};
-use understudy_pipelines::budget::parse_bytes;
+use understudy_pipelines::config::parse_bytes;
 use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
 use understudy_pipelines::write::resume::QUARANTINE_NAME;

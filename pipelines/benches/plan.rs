@@ -8,8 +8,8 @@
 
 use std::time::Instant;
 
-use understudy_pipelines::config::StepSize;
-use understudy_pipelines::plan::{BadRows, Costs, Layout, Plan, PlanConfig, Share};
+use understudy_pipelines::config::{Share, StepSize};
+use understudy_pipelines::plan::{BadRows, Costs, Layout, Plan, PlanConfig};
 
 const N_SHARDS: usize = 1000;
 const GROUPS_PER_SHARD: usize = 1000;

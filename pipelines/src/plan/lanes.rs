@@ -3,9 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::bad_rows::BadRows;
+use super::build::Plan;
+use super::dataset::{SetOrder, Stand};
 use super::permutation::{EpochOrder, runs_rng, window_order};
-use super::set::{SetOrder, Stand};
-use super::{BadRows, Plan, Slot, Window, WindowGroup, cost, layout};
+use super::window::{Slot, Window, WindowGroup};
+use super::{cost, layout};
 use crate::config::StepSize;
 use crate::{Error, Result};
 

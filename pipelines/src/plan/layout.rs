@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Costs;
+use super::cost::Costs;
 use crate::shard::ShardSet;
 
 /// Fewer row groups per lane than this, and groups are cut into runs of rows.

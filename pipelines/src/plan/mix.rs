@@ -9,15 +9,6 @@
 
 use std::ops::Range;
 
-/// What a set has of a mix.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Share {
-    /// So much of the samples (of the cost, in a plan by cost), beside the weights of the others.
-    Weight(f64),
-    /// So many epochs of it, while the others have theirs.
-    Passes(f64),
-}
-
 /// Which set each unit of each lane comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mix {

@@ -1,7 +1,7 @@
 //! What a plan costs and how well it shuffles, known before the run.
 
 mod cost;
-mod set;
+mod dataset;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -11,8 +11,11 @@ use std::iter::Peekable;
 
 pub use self::cost::CostReport;
 use self::cost::{CostSums, LaneCost};
-pub use self::set::SetReport;
-use super::{BadRows, LaneStream, Plan, Slot, Window};
+pub use self::dataset::SetReport;
+use super::bad_rows::BadRows;
+use super::build::Plan;
+use super::lanes::LaneStream;
+use super::window::{Slot, Window};
 use crate::Result;
 use crate::config::StepSize;
 use crate::shard::Sets;

@@ -9,6 +9,8 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Error;
+use crate::config::{Share, StepSize};
 
 /// Rows per row group, per shard.
 fn layouts() -> impl Strategy<Value = Vec<Vec<u64>>> {

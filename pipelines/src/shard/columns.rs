@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Schema};
 
-use super::Vocabulary;
+use understudy_schemas::Vocabulary;
+
 use super::kind::{Kind, vocabulary_of};
 use crate::{Error, Result};
 

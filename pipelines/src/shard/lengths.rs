@@ -5,9 +5,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use futures::{StreamExt, TryStreamExt};
 
+use super::dataset::{FOOTERS_AT_ONCE, ShardSet};
 use super::fetch::twice;
 use super::footer::Footer;
-use super::{FOOTERS_AT_ONCE, ShardSet};
 use crate::{Error, Result};
 
 /// How long a row is.

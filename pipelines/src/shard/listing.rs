@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::fetch::{Object, version};
-use super::{MANIFEST_NAME, Manifest, ShardFormat};
+use super::fetch::{Object, ShardFormat, version};
+use super::manifest::{MANIFEST_NAME, Manifest};
 use crate::store::{Location, StoreOptions};
 use crate::write::resume::JOB_PATH as UNFINISHED;
 use crate::{Error, Result};

@@ -1,9 +1,9 @@
 //! Sets as people have them, and as they should not be.
 
 mod kinds;
+mod listing;
 mod read;
 mod refuse;
-mod set;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,9 @@ use ::parquet::basic::Compression;
 use ::parquet::file::properties::WriterProperties;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::footer::Footer;
 use super::*;
-use crate::SampleError;
+use crate::{Result, SampleError};
 
 const ROWS: usize = 10;
 const MAP: [(&str, &str); 0] = [];

@@ -1,6 +1,7 @@
 //! How well steps by cost use what they are given.
 
-use crate::plan::{Costs, Slot};
+use crate::plan::cost::Costs;
+use crate::plan::window::Slot;
 
 /// How well steps by cost use what they are given, measured over the same steps as the shuffle.
 #[derive(Debug, Clone, PartialEq, Default)]

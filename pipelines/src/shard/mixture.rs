@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Length, Rows, Shard, ShardSet, Vocabulary};
+use understudy_schemas::Vocabulary;
+
+use super::dataset::ShardSet;
+use super::files::Shard;
+use super::lengths::Length;
+use super::rows::Rows;
 use crate::store::TrafficCounts;
 use crate::{Error, Result};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::Plan;
+use crate::plan::build::Plan;
 use crate::shard::{Group, ShardSet};
 
 /// What one set of a plan gives, and what reading it takes.

@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::layout::{self, Chunks};
+use super::bad_rows::BadRows;
+use super::config::PlanConfig;
+use super::cost::{self, Costs};
+use super::layout::{self, Chunks, Layout};
 use super::permutation::EpochOrder;
-use super::{BadRows, Costs, Layout, PlanConfig, cost};
 use crate::rng::{Purpose, Rng};
 
 /// Orders of this many epochs are kept: lanes are in two at most, and fetch ahead of that.
