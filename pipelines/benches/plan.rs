@@ -63,7 +63,7 @@ fn bench(kind: &str) {
         "mix" => Layout::joined((0..10).map(|_| Layout::new(vec![&shard[..]; N_SHARDS / 10]))),
         _ => Layout::new(vec![&shard[..]; N_SHARDS]),
     });
-    let shares: Vec<Share> = (0..layout.n_sets())
+    let shares: Vec<Share> = (0..layout.n_datasets())
         .map(|set| Share::Weight(1.0 + set as f64))
         .collect();
     let plan = timed("plan", || {

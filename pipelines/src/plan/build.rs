@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::PlanConfig;
 use super::cost::Costs;
-use super::dataset::SetOrder;
+use super::dataset::DatasetOrder;
 use super::layout::Layout;
 use super::mix::Mix;
 use crate::config::{Share, StepSize};
@@ -18,13 +18,13 @@ pub struct Plan(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) layout: Layout,
     pub(super) costs: Option<Costs>,
-    pub(super) sets: Vec<SetOrder>,
+    pub(super) datasets: Vec<DatasetOrder>,
     pub(super) mix: Mix,
     pub(super) config: PlanConfig,
 }
 
 impl Plan {
-    /// Plans the order of one set with this layout; `costs` are needed where steps have a cost, and
+    /// Plans the order of one dataset with this layout; `costs` are needed where steps have a cost, and
     /// leave out rows where they have none.
     ///
     /// # Errors
@@ -39,22 +39,26 @@ impl Plan {
         Self::mixed(layout, config, costs, &[Share::Weight(1.0)])
     }
 
-    /// Plans the order of a mix of sets: one share, above 0, for each set of the layout.
+    /// Plans the order of a mixture: one share, above 0, for each dataset of the layout.
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`], for each set.
+    /// As [`Plan::new`], for each dataset.
     ///
     /// # Panics
     ///
-    /// As [`Plan::new`], and if there is not one share for each set.
+    /// As [`Plan::new`], and if there is not one share for each dataset.
     pub fn mixed(
         layout: Layout,
         config: PlanConfig,
         costs: Option<Costs>,
         shares: &[Share],
     ) -> Result<Self> {
-        assert_eq!(shares.len(), layout.n_sets(), "one share for each set");
+        assert_eq!(
+            shares.len(),
+            layout.n_datasets(),
+            "one share for each dataset"
+        );
         let costs = match config.step {
             StepSize::Samples(_) => None,
             StepSize::Cost(_) => Some(costs.expect("steps by cost need costs")),
@@ -63,28 +67,29 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        let sets = 0..layout.n_sets();
-        let sets: Vec<SetOrder> = sets
-            .map(|set| SetOrder::new(&layout, set, &config, costs.as_ref()))
+        let datasets = 0..layout.n_datasets();
+        let datasets: Vec<DatasetOrder> = datasets
+            .map(|dataset| DatasetOrder::new(&layout, dataset, &config, costs.as_ref()))
             .collect();
         let weights: Vec<f64> = shares
             .iter()
-            .zip(&sets)
-            .map(|(share, set)| match share {
+            .zip(&datasets)
+            .map(|(share, dataset)| match share {
                 Share::Weight(weight) => *weight,
-                Share::Passes(passes) => passes * set.chunks.total_weight() as f64,
+                Share::Passes(passes) => passes * dataset.chunks.total_weight() as f64,
             })
             .collect();
         Ok(Self(Arc::new(Inner {
             mix: Mix::new(&weights, config.lanes),
             layout,
             costs,
-            sets,
+            datasets,
             config,
         })))
     }
 
-    /// What each lane gives to one step: so many samples, or samples that cost no more than this.
+    /// Returns the size of one micro-batch, a lane's share of a step: a number of samples, or the
+    /// most that its samples may cost.
     pub fn lane_share(&self) -> StepSize {
         let lanes = self.0.config.lanes;
         match self.0.config.step {
@@ -93,17 +98,18 @@ impl Plan {
         }
     }
 
-    /// What each row costs, in a plan by cost.
+    /// Returns the cost of each row, in a plan by cost.
     pub fn costs(&self) -> Option<&Costs> {
         self.0.costs.as_ref()
     }
 
-    /// Which set each unit of a lane comes from: each sample, or in a plan by cost each step.
+    /// Returns the mix: the dataset that each unit of a lane comes from. A unit is a sample, or in a
+    /// plan by cost a micro-batch.
     pub fn mix(&self) -> &Mix {
         &self.0.mix
     }
 
-    /// Units that a lane gives to `steps` steps.
+    /// Returns the units that a lane gives to `steps` steps.
     pub(crate) fn units(&self, steps: u64) -> u64 {
         match self.lane_share() {
             StepSize::Samples(samples) => steps * samples as u64,
@@ -111,47 +117,56 @@ impl Plan {
         }
     }
 
-    /// Rows that one epoch of each set takes: all, but for those that a plan by cost leaves out.
+    /// Returns the rows that one epoch of each dataset takes: all except those that a plan by cost
+    /// leaves out.
     pub fn n_planned(&self) -> u64 {
-        self.0.sets.iter().map(|set| set.n_planned).sum()
+        self.0
+            .datasets
+            .iter()
+            .map(|dataset| dataset.n_planned)
+            .sum()
     }
 
-    /// Rows that an epoch of one set takes.
-    pub fn n_planned_of(&self, set: usize) -> u64 {
-        self.0.sets[set].n_planned
+    /// Returns the rows that an epoch of one dataset takes.
+    pub fn n_planned_of(&self, dataset: usize) -> u64 {
+        self.0.datasets[dataset].n_planned
     }
 
-    /// The settings it was made with.
+    /// Returns the settings that it was made with.
     pub fn config(&self) -> &PlanConfig {
         &self.0.config
     }
 
-    /// Which row lies where.
+    /// Returns the layout of the datasets.
     pub fn layout(&self) -> &Layout {
         &self.0.layout
     }
 
-    /// Number of chunks that an epoch permutes, of all sets.
+    /// Returns the number of chunks that an epoch permutes, of all datasets.
     pub fn n_chunks(&self) -> usize {
-        self.0.sets.iter().map(|set| set.chunks.len()).sum()
+        self.0
+            .datasets
+            .iter()
+            .map(|dataset| dataset.chunks.len())
+            .sum()
     }
 }
 
-/// What cannot work.
+/// Lists the settings that cannot work, as `key: problem`.
 fn problems(layout: &Layout, config: &PlanConfig, costs: Option<&Costs>) -> Vec<String> {
     let mut problems = Vec::new();
     let lanes = config.lanes;
     if let Some(costs) = costs {
         assert_eq!(costs.len(), layout.rows(), "one cost for each row");
     }
-    for set in 0..layout.n_sets() {
-        let rows = layout.set_rows(set);
-        let key = match layout.n_sets() {
+    for dataset in 0..layout.n_datasets() {
+        let rows = layout.dataset_rows(dataset);
+        let key = match layout.n_datasets() {
             1 => "data.train".to_owned(),
-            _ => format!("data.train[{set}]"),
+            _ => format!("data.train[{dataset}]"),
         };
         if rows.is_empty() {
-            problems.push(format!("{key}: the set has no rows to plan"));
+            problems.push(format!("{key}: the dataset has no rows to plan"));
         } else if costs.is_some_and(|costs| costs.leave_out(&rows)) {
             problems.push(format!("{key}: every row is too short to be planned"));
         }

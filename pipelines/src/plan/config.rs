@@ -3,21 +3,21 @@
 use crate::DataConfig;
 use crate::config::StepSize;
 
-/// What an order depends on beside the layout.
+/// The settings that an order depends on, in addition to the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanConfig {
     /// Seed of the order.
     pub seed: u64,
-    /// Streams that an epoch is split into; the number of ranks divides it.
+    /// Lanes that an epoch is divided among; the number of ranks divides it.
     pub lanes: usize,
-    /// What a step takes, over all lanes; the number of lanes divides a number of samples.
+    /// Size of a step, over all lanes; in samples it is a multiple of the number of lanes.
     pub step: StepSize,
     /// Chunks that a lane shuffles together.
     pub window_chunks: usize,
 }
 
 impl PlanConfig {
-    /// The settings of a recipe's data table that an order depends on, and the size of its steps.
+    /// Takes the settings of a config's data table that an order depends on, with this size of a step.
     pub fn of(config: &DataConfig, step: StepSize) -> Self {
         let &DataConfig {
             seed,

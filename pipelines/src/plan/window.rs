@@ -5,11 +5,11 @@ use super::layout::Layout;
 /// One sample's place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot {
-    /// Epoch of its set.
+    /// Epoch of its dataset, from 0.
     pub epoch: u64,
-    /// Number of the row, among those of all sets.
+    /// Number of the row, among those of all datasets.
     pub row: u64,
-    /// Shard, among those of all sets.
+    /// Shard, among those of all datasets.
     pub shard: u32,
     /// Row group of the shard.
     pub group: u32,
@@ -17,7 +17,7 @@ pub struct Slot {
     pub row_in_group: u32,
     /// Index of the row group in [`Window::groups`].
     pub window_group: u32,
-    /// The step that it belongs to, in a plan by cost; 0 in a plan by count.
+    /// Step that the sample belongs to, in a plan by cost; 0 in a plan by count.
     pub step: u64,
 }
 
@@ -35,20 +35,20 @@ pub struct Window {
 /// A row group that a window needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowGroup {
-    /// Shard, among those of all sets.
+    /// Shard, among those of all datasets.
     pub shard: u32,
     /// Row group of the shard.
     pub group: u32,
-    /// Slots of the window that lie in it; after as many it can be let go.
+    /// Slots of the window in this row group; after as many it can be released.
     pub n_slots: u32,
 }
 
-/// One finite pass in file order, each row once: a window for each row group that has rows.
+/// Returns one finite pass in file order, each row once: a window for each row group that has rows.
 pub fn file_order(layout: &Layout) -> impl Iterator<Item = Window> + Send + use<> {
     let layout = layout.clone();
-    (0..layout.n_groups()).filter_map(move |group_of_set| {
-        let rows = layout.group_rows(group_of_set);
-        let (shard, group) = layout.shard_of(group_of_set);
+    (0..layout.n_groups()).filter_map(move |group_idx| {
+        let rows = layout.group_rows(group_idx);
+        let (shard, group) = layout.shard_of(group_idx);
         let slots: Vec<Slot> = rows
             .clone()
             .map(|row| Slot {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::{StreamExt, TryStreamExt};
-use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
+use understudy_schemas::Vocabulary;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::columns::{ColumnMap, check_names};
+use super::contents::Contents;
 use super::fetch::{Object, twice};
-use super::files::{Group, Shard};
+use super::files::Shard;
 use super::footer::{Footer, Footers, choose};
 use super::kind::Kind;
 use super::listing::{Listing, list};
@@ -18,23 +18,20 @@ use super::rows::{Classes, Rows};
 use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 
-/// Footers read at a time.
-pub(super) const FOOTERS_AT_ONCE: usize = 16;
-
-/// A set of shards, open for reading.
+/// A dataset in shards, open for reading.
 #[derive(Debug)]
-pub struct ShardSet {
-    /// The folder or file.
+pub struct Dataset {
+    /// Folder or file of the dataset.
     pub location: Location,
-    /// What its rows are.
+    /// Kind of its rows.
     pub kind: Kind,
-    /// The shards, sorted by path.
+    /// Shards, sorted by path.
     pub shards: Vec<Shard>,
     /// Rows of all shards together.
     pub rows: u64,
-    /// Class names in the order of the labels' numbers, where the set has them.
+    /// Class names in the order of the labels' numbers, where the dataset has them.
     pub classes: Option<Vec<String>>,
-    /// What the ids of a set of tokens mean.
+    /// Vocabulary of a token dataset.
     pub tokenizer: Option<Vocabulary>,
     pub(super) has_lengths: bool,
     pub(super) columns: ColumnMap,
@@ -42,18 +39,18 @@ pub struct ShardSet {
     pub(super) footers: Mutex<Footers>,
 }
 
-impl ShardSet {
+impl Dataset {
     /// Opens a folder of shards, one shard, or the shards that a pattern names (`data/train-*`).
     ///
     /// With a [`Manifest`] one listing, the manifest and one footer are read; without, all footers.
-    /// The set is of the first of `kinds` whose media its first shard has. `columns` maps our name
-    /// of a column (`image`, `audio`, `text`, `tokens`, `label`, …) to the set's own.
+    /// The dataset is of the first of `kinds` whose media its first shard has. `columns` maps our name
+    /// of a column (`image`, `audio`, `text`, `tokens`, `label`, …) to the dataset's own.
     ///
     /// # Errors
     ///
     /// [`Error::NoShards`] where there is nothing to read, [`Error::Corrupt`] for files that are
-    /// damaged or not what the manifest says, [`Error::Schema`] for columns that are missing or
-    /// cannot serve.
+    /// damaged or differ from the manifest, [`Error::Schema`] for columns that are missing or of a
+    /// wrong type.
     ///
     /// # Panics
     ///
@@ -66,11 +63,11 @@ impl ShardSet {
         Self::open_with(url, kinds, columns, &StoreOptions::default()).await
     }
 
-    /// Opens a set as [`ShardSet::open`] does, from a store that is given so much patience.
+    /// Opens a dataset as [`Dataset::open`] does, with the timeouts and the cache of `options`.
     ///
     /// # Errors
     ///
-    /// As [`ShardSet::open`], and [`Error::Store`] from stores.
+    /// As [`Dataset::open`], and [`Error::Store`] from stores.
     ///
     /// # Panics
     ///
@@ -91,78 +88,23 @@ impl ShardSet {
             (_, None) | ([_], _) => ColumnMap::new(kinds[0], columns),
             (_, Some(object)) => choose(kinds, object, columns).await?,
         };
-        let mut footers = Footers::default();
-        let mut shards = Vec::with_capacity(objects.len());
-        let mut classes = None;
-        let (mut tokenizer, mut has_lengths) = (None, false);
-        if let Some(manifest) = &manifest {
-            classes.clone_from(&manifest.classes);
-            // One footer shows now, and not in the middle of a run, if a column is missing; and how
-            // much larger its groups are in memory than in the file.
-            let mut growth = 1.0;
-            if let Some(object) = objects.first() {
-                let footer = Footer::read_twice(object, &columns).await?;
-                growth = footer
-                    .groups()
-                    .iter()
-                    .map(Group::growth)
-                    .fold(1.0, f64::max);
-                classes = classes.or_else(|| footer.classes().cloned());
-                tokenizer = footer.tokenizer().cloned();
-                has_lengths = footer.has_lengths();
-                footers.keep(0, Arc::new(footer));
-            }
-            for (object, listed) in objects.iter().zip(&manifest.shards) {
-                let groups = listed.row_groups.iter();
-                let groups = groups.map(|group| Group::listed(group, growth)).collect();
-                shards.push(Shard::new(object.clone(), groups));
-            }
-            if let (Some(shard), Some(footer)) = (shards.first(), footers.get(0)) {
-                shard.check(footer.groups())?;
-            }
-        } else {
-            let reads = objects
-                .iter()
-                .map(|object| Footer::read_twice(object, &columns));
-            let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
-            while let Some(footer) = reads.try_next().await? {
-                let object = &objects[shards.len()];
-                if shards.is_empty() {
-                    classes = footer.classes().cloned();
-                    tokenizer = footer.tokenizer().cloned();
-                    has_lengths = footer.has_lengths();
-                } else if footer.tokenizer() != tokenizer.as_ref() {
-                    return Err(Error::Schema {
-                        shard: object.location.url.clone(),
-                        column: TOKENIZER_KEY.to_owned(),
-                        reason: format!(
-                            "its vocabulary or its blocks differ from those of {}: write both with \
-                             the same tokenizer",
-                            objects[0].location.url
-                        ),
-                    });
-                } else if footer.classes() != classes.as_ref() {
-                    return Err(Error::Schema {
-                        shard: object.location.url.clone(),
-                        column: columns.label().to_owned(),
-                        reason: format!(
-                            "its class names differ from those of {}: write both with the \
-                                 same list (`shards write --labels`)",
-                            objects[0].location.url
-                        ),
-                    });
-                }
-                shards.push(Shard::new(object.clone(), footer.groups().to_vec()));
-                footers.keep(shards.len() - 1, Arc::new(footer));
-            }
-        }
+        let Contents {
+            mut shards,
+            footers,
+            classes,
+            tokenizer,
+            has_lengths,
+        } = match &manifest {
+            Some(manifest) => Contents::from_manifest(manifest, &objects, &columns).await?,
+            None => Contents::from_footers(&objects, &columns).await?,
+        };
         let mut rows = 0;
         for shard in &mut shards {
             shard.first_row = rows;
             rows += shard.rows;
         }
         if rows == 0 {
-            let reason = format!("{} files, without a single row", shards.len());
+            let reason = format!("no rows in {} files", shards.len());
             return Err(Error::NoShards {
                 url: location.url,
                 reason,
@@ -183,7 +125,7 @@ impl ShardSet {
         })
     }
 
-    /// Identifies the set's rows: a hash of the sorted (path, rows, and rows and bytes per row
+    /// Identifies the dataset's rows: a hash of the sorted (path, rows, and rows and bytes per row
     /// group) and of the columns' names. A copy elsewhere has the same, with or without manifest.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Xxh3::new();
@@ -206,8 +148,8 @@ impl ShardSet {
         hash.digest()
     }
 
-    /// Reads the mapped columns of one row group, with one ranged read where they lie together.
-    /// What comes damaged is read once more, with its footer, which may be what is damaged.
+    /// Reads the mapped columns of one row group, with one ranged read where they are close together.
+    /// A damaged row group is read once more, and its footer too, which may be the damaged part.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
         let object = &self.shards[shard].object;
         twice(|again| async move {
@@ -217,7 +159,7 @@ impl ShardSet {
         .await
     }
 
-    /// Reads a row group past the cache, which may hold what was damaged on its way there.
+    /// Reads a row group from the store and not from the cache, which may hold damaged bytes.
     pub(crate) async fn read_group_again(&self, shard: usize, group: usize) -> Result<Rows> {
         let object = self.shards[shard].object.way(true);
         self.read_group_of(&object, shard, group).await
@@ -238,7 +180,7 @@ impl ShardSet {
         read
     }
 
-    /// The set's manifest, read again; `None` where there is none, or the set is a single file.
+    /// Reads the dataset's manifest again; `None` where there is none, or the dataset is a single file.
     pub async fn read_manifest(&self) -> Result<Option<Manifest>> {
         if self
             .shards

@@ -8,14 +8,14 @@ use super::rows::ROW_BYTES;
 use crate::store::Location;
 use crate::{Error, Result};
 
-/// One shard of a set.
+/// One shard of a dataset.
 #[derive(Debug, Clone)]
 pub struct Shard {
-    /// Path relative to the set's folder.
+    /// Path relative to the dataset's folder.
     pub path: String,
     /// How the file is written.
     pub format: ShardFormat,
-    /// Number of its first row in the whole set.
+    /// Number of its first row in the whole dataset.
     pub first_row: u64,
     /// Rows.
     pub rows: u64,
@@ -88,7 +88,7 @@ impl Shard {
             shard: self.object.location.url.clone(),
             reason: format!(
                 "{MANIFEST_NAME} says {} rows in {} row groups, the file has {rows} in {}, or row \
-                 groups of other sizes: one of them was replaced; write the set again",
+                 groups of other sizes: one of them was replaced; write the dataset again",
                 self.rows,
                 self.groups.len(),
                 found.len()
@@ -98,7 +98,7 @@ impl Shard {
 }
 
 impl Group {
-    /// A group of which the manifest alone is known; `growth` is that of the set's first shard.
+    /// A group of which the manifest alone is known; `growth` is that of the dataset's first shard.
     pub(super) fn listed(group: &ManifestGroup, growth: f64) -> Self {
         let &ManifestGroup { rows, bytes } = group;
         Self {

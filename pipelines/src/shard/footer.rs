@@ -12,6 +12,8 @@ use super::kind::Kind;
 use super::{arrow, parquet};
 use crate::{Error, Result};
 
+/// Footers read at a time.
+pub(super) const FOOTERS_AT_ONCE: usize = 16;
 /// Footers kept in memory; one that was let go is read again when its shard is.
 const KEPT_FOOTER_BYTES: usize = 64 << 20;
 

@@ -3,6 +3,7 @@
 mod arrow;
 mod as_bytes;
 mod columns;
+mod contents;
 mod dataset;
 mod fetch;
 mod files;
@@ -18,13 +19,13 @@ mod rows;
 mod tests;
 
 pub(crate) use columns::is_label;
-pub use dataset::ShardSet;
+pub use dataset::Dataset;
 pub use fetch::ShardFormat;
 pub use files::{Group, Shard};
-pub use kind::{Kind, own_tokens};
+pub use kind::{Kind, unpadded_tokens};
 pub use lengths::Length;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
-pub use mixture::Sets;
+pub use mixture::Mixture;
 pub use rows::Rows;
 pub(crate) use rows::hash_of_label;
 pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use understudy_pipelines::shard::{Kind, ShardSet};
+use understudy_pipelines::shard::{Dataset, Kind};
 use understudy_pipelines::store::{CacheOptions, StoreOptions};
 
 use crate::lab::http::serve_folder;
@@ -33,7 +33,7 @@ fn read_all(url: &str, cache: &Path) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let set = ShardSet::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
+        let set = Dataset::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
         let set = set.expect("a set");
         let mut n_rows = 0;
         for group in 0..set.shards[0].groups.len() {
