@@ -46,7 +46,7 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
     let table = evaluate::run(
         &run.as_path().into(),
         None,
-        evaluate::Of::Samples,
+        evaluate::EvalUnit::Samples,
         &[],
         device,
     )?;
