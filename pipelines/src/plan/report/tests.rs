@@ -68,7 +68,10 @@ fn whole_groups_are_read_once_and_cut_ones_again() {
     assert!(cut.datasets[0].cuts_groups() && cut.datasets[0].chunks >= 32);
     let extra = cut.datasets[0].extra_share();
     assert!(extra > 0.5, "{extra}");
-    assert!(cut.to_string().contains("More chunks than row groups"), "{cut}");
+    assert!(
+        cut.to_string().contains("More chunks than row groups"),
+        "{cut}"
+    );
 }
 
 #[test]
