@@ -28,7 +28,8 @@ use understudy::checkpoint::safetensors::Tensors;
 use understudy::config::RunConfig;
 use understudy::interop::export;
 use understudy::interop::import;
-use understudy::model::{EncoderConfig, Media, ModelConfig};
+use understudy::model::{EncoderConfig, EncoderInput};
+use understudy::objective::ModelConfig;
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn skip(reason: &str) {
@@ -207,7 +208,7 @@ fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 }
 
 /// Returns the class of the bare model, an input, and the same input for our encoder.
-fn example_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
+fn example_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
     let device = Device::flex();
     match config {
         EncoderConfig::Audio(_) => {
@@ -216,8 +217,8 @@ fn example_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media)
             (
                 "Data2VecAudioModel",
                 input,
-                Media::Waves {
-                    waves: waveforms,
+                EncoderInput::Waveforms {
+                    waveforms,
                     lengths: None,
                 },
             )
@@ -229,22 +230,22 @@ fn example_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media)
             (
                 "Data2VecTextModel",
                 TensorData::new(input, [2, 10]),
-                Media::Tokens {
+                EncoderInput::Tokens {
                     tokens: Tensor::<2, Int>::from_data(tokens, &device),
                     lengths: None,
                 },
             )
         }
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let side = config.image_size;
             let images = values::<4>([2, 3, side, side], &device);
             (
                 "Data2VecVisionModel",
                 images.to_data(),
-                Media::Images(images),
+                EncoderInput::Images(images),
             )
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 has no class"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 has no class"),
     }
 }
 

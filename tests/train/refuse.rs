@@ -163,7 +163,7 @@ fn schedule_longer_than_the_run_is_rejected_at_the_start() {
     let refused = set(20);
     assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
     assert!(
-        refused.text.contains("= 22: at most steps = 3"),
+        refused.text.contains("= 22 is more than steps = 3"),
         "{}",
         refused.text
     );
