@@ -21,7 +21,7 @@ use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
 use crate::decode::{read_audio_header, read_header, text};
-use crate::shard::{Kind, Rows, Shard, ShardFormat, ShardSet, is_label, own_tokens};
+use crate::shard::{Dataset, Kind, Rows, Shard, ShardFormat, is_label, unpadded_tokens};
 use crate::store::Location;
 use crate::{Error, Result, SampleError};
 
@@ -70,29 +70,29 @@ pub fn inspect(
             source,
         })?;
     runtime.block_on(async {
-        let set = ShardSet::open(url, &Kind::ALL, columns).await?;
+        let dataset = Dataset::open(url, &Kind::ALL, columns).await?;
         let label = columns.get("label").map_or("label", String::as_str);
         let mut labels = BTreeMap::new();
         let mut schema = None;
-        for (s, shard) in set.shards.iter().enumerate() {
+        for (s, shard) in dataset.shards.iter().enumerate() {
             match shard.format {
                 ShardFormat::Parquet => {
                     let found = count_labels(shard, label, &mut labels).await?;
                     schema.get_or_insert(found);
                 }
-                ShardFormat::Arrow => count_by_groups(&set, s, &mut labels).await?,
+                ShardFormat::Arrow => count_by_groups(&dataset, s, &mut labels).await?,
             }
         }
         let metadata = schema.as_ref().map(|schema| schema.metadata());
         let entry = |key| metadata.and_then(|m| m.get(key)).cloned();
         let fields = schema.iter().flat_map(|schema| schema.fields().iter());
         Ok(Inspection {
-            url: set.location.url.clone(),
+            url: dataset.location.url.clone(),
             schema: entry(NAME_KEY).zip(entry(VERSION_KEY)),
-            has_manifest: set.read_manifest().await?.is_some(),
-            rows: set.rows,
-            shards: set.shards.len(),
-            groups: set.shards.iter().map(|shard| shard.groups.len()).sum(),
+            has_manifest: dataset.read_manifest().await?.is_some(),
+            rows: dataset.rows,
+            shards: dataset.shards.len(),
+            groups: dataset.shards.iter().map(|shard| shard.groups.len()).sum(),
             bytes: set
                 .shards
                 .iter()
@@ -102,9 +102,9 @@ pub fn inspect(
             columns: fields
                 .map(|f| (f.name().clone(), f.data_type().to_string()))
                 .collect(),
-            classes: set.classes.clone(),
+            classes: dataset.classes.clone(),
             labels,
-            samples: samples(&set, n_samples).await?,
+            samples: samples(&dataset, n_samples).await?,
         })
     })
 }
@@ -184,12 +184,12 @@ impl AsyncFileReader for Ranges {
 
 /// Counts the labels of an Arrow IPC shard. Reads all columns, which are stored together.
 async fn count_by_groups(
-    set: &ShardSet,
+    dataset: &Dataset,
     shard: usize,
     labels: &mut BTreeMap<Option<i64>, u64>,
 ) -> Result<()> {
     for group in 0..set.shards[shard].groups.len() {
-        let rows = set.read_group(shard, group).await?;
+        let rows = dataset.read_group(shard, group).await?;
         for row in 0..rows.len() {
             let label = if rows.is_labelled(row) {
                 rows.label(row).unwrap_or(None)
@@ -202,8 +202,8 @@ async fn count_by_groups(
     Ok(())
 }
 
-async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
-    let groups = set.shards.iter().enumerate();
+async fn samples(dataset: &Dataset, n_samples: usize) -> Result<Vec<String>> {
+    let groups = dataset.shards.iter().enumerate();
     let first = groups
         .flat_map(|(s, shard)| {
             (shard.groups.iter().enumerate()).map(move |(g, group)| (s, g, group))
@@ -212,14 +212,14 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
     let Some((shard, group, _)) = first else {
         return Ok(Vec::new());
     };
-    let rows = set.read_group(shard, group).await?;
+    let rows = dataset.read_group(shard, group).await?;
     let describe = |row| {
-        let path = match set.kind {
+        let path = match dataset.kind {
             Kind::Image | Kind::Audio => rows.path(row).unwrap_or("without a path").to_owned(),
             Kind::Text | Kind::Tokens => format!("row {row}"),
         };
         let bytes = rows.bytes(row).unwrap_or_default();
-        let media = describe_media(set, &rows, row);
+        let media = describe_media(dataset, &rows, row);
         let media = media.unwrap_or_else(|error| error.to_string());
         let label = match rows.is_labelled(row).then(|| rows.label(row)) {
             None | Some(Ok(None)) => String::new(),
@@ -240,10 +240,10 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
 }
 
 /// Describes a row: size of an image, length of audio, first tokens or characters.
-fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, SampleError> {
+fn describe_media(dataset: &Dataset, rows: &Rows, row: usize) -> Result<String, SampleError> {
     let limits = Limits::default();
     let bytes = rows.bytes(row).unwrap_or_default();
-    match (set.kind, &set.tokenizer) {
+    match (dataset.kind, &dataset.tokenizer) {
         (Kind::Image, _) => {
             let header = read_header(bytes, &limits)?;
             Ok(format!("{} × {}", header.width, header.height))
@@ -259,7 +259,7 @@ fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, Sam
             Ok(format!("{length}, {rate} Hz, {channels} channels"))
         }
         (Kind::Tokens, Some(info)) => {
-            let tokens = own_tokens(info, bytes, rows.n_tokens(row))?;
+            let tokens = unpadded_tokens(info, bytes, rows.n_tokens(row))?;
             let first = &tokens[..tokens.len().min(SHOWN_TOKENS)];
             Ok(format!("{} tokens, first {first:?}", tokens.len()))
         }

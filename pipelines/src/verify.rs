@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::config::Limits;
 use crate::decode::{decode_audio, decode_image, text};
-use crate::shard::{Kind, Rows, ShardSet, own_tokens};
+use crate::shard::{Dataset, Kind, Rows, unpadded_tokens};
 use crate::{Error, Result, SampleError};
 
 /// Row groups that are read ahead of the one that is checked.
@@ -44,7 +44,7 @@ pub struct Verification {
 
 /// Checks each file against the manifest, and each row: its hash, its label, and that it decodes.
 /// Calls `found` with each problem, and `progress` with the rows done and all rows. Ends early when
-/// `stop` is set.
+/// `stop` is dataset.
 ///
 /// # Errors
 ///
@@ -65,14 +65,14 @@ pub fn verify(
             source,
         })?;
     runtime.block_on(async {
-        let set = ShardSet::open(url, &Kind::ALL, columns).await?;
+        let dataset = Dataset::open(url, &Kind::ALL, columns).await?;
         let mut done = Verification::default();
         let mut report = |done: &mut Verification, problem| {
             done.problems += 1;
             found(problem);
         };
-        if let Some(manifest) = set.read_manifest().await? {
-            for shard in &set.shards {
+        if let Some(manifest) = dataset.read_manifest().await? {
+            for shard in &dataset.shards {
                 // A pattern may select some shards only, and may select files that are not in the manifest.
                 let listed = manifest
                     .shards
@@ -104,7 +104,7 @@ pub fn verify(
                 }
             }
         }
-        let groups = set.shards.iter().enumerate().flat_map(|(s, shard)| {
+        let groups = dataset.shards.iter().enumerate().flat_map(|(s, shard)| {
             let starts = shard.groups.iter().scan(0, |row, group| {
                 let start = *row;
                 *row += group.rows;
@@ -113,8 +113,8 @@ pub fn verify(
             starts.enumerate().map(move |(g, start)| (s, g, start))
         });
         let reads = groups.map(|(s, g, start)| {
-            let set = &set;
-            async move { (s, g, start, set.read_group(s, g).await) }
+            let dataset = &dataset;
+            async move { (s, g, start, dataset.read_group(s, g).await) }
         });
         let mut reads = std::pin::pin!(futures::stream::iter(reads).buffered(GROUPS_AHEAD));
         while let Some((s, g, start, rows)) = reads.next().await {
@@ -122,11 +122,11 @@ pub fn verify(
                 done.interrupted = true;
                 break;
             }
-            let shard = &set.shards[s].path;
+            let shard = &dataset.shards[s].path;
             match rows {
                 Ok(rows) => {
                     done.rows += rows.len() as u64;
-                    for (row, reason) in check_rows(&set, &rows, &mut done) {
+                    for (row, reason) in check_rows(&dataset, &rows, &mut done) {
                         let row = Some(start + row as u64);
                         report(
                             &mut done,
@@ -151,15 +151,19 @@ pub fn verify(
                 }
                 Err(error) => return Err(error),
             }
-            let passed = set.shards[s].first_row + start + set.shards[s].groups[g].rows;
-            progress(passed, set.rows);
+            let passed = dataset.shards[s].first_row + start + dataset.shards[s].groups[g].rows;
+            progress(passed, dataset.rows);
         }
         Ok(done)
     })
 }
 
 /// Checks the rows of one group. Returns the bad ones, in order.
-fn check_rows(set: &ShardSet, rows: &Rows, done: &mut Verification) -> Vec<(usize, SampleError)> {
+fn check_rows(
+    dataset: &Dataset,
+    rows: &Rows,
+    done: &mut Verification,
+) -> Vec<(usize, SampleError)> {
     let n_rows = 0..rows.len();
     done.unhashed_rows += n_rows
         .clone()
@@ -168,20 +172,20 @@ fn check_rows(set: &ShardSet, rows: &Rows, done: &mut Verification) -> Vec<(usiz
     done.unlabelled_rows += n_rows.clone().filter(|&row| !rows.is_labelled(row)).count() as u64;
     let bad = n_rows
         .into_par_iter()
-        .filter_map(|row| Some((row, check_row(set, rows, row).err()?)));
+        .filter_map(|row| Some((row, check_row(dataset, rows, row).err()?)));
     bad.collect()
 }
 
-fn check_row(set: &ShardSet, rows: &Rows, row: usize) -> Result<(), SampleError> {
+fn check_row(dataset: &Dataset, rows: &Rows, row: usize) -> Result<(), SampleError> {
     let bytes = rows.checked(row)?;
     if rows.is_labelled(row) {
         rows.label(row)?;
     }
     let limits = Limits::default();
-    match (set.kind, &set.tokenizer) {
+    match (dataset.kind, &dataset.tokenizer) {
         (Kind::Image, _) => decode_image(bytes, &limits).map(drop),
         (Kind::Audio, _) => decode_audio(bytes, &limits, None).map(drop),
-        (Kind::Tokens, Some(info)) => own_tokens(info, bytes, rows.n_tokens(row)).map(drop),
+        (Kind::Tokens, Some(info)) => unpadded_tokens(info, bytes, rows.n_tokens(row)).map(drop),
         (Kind::Text | Kind::Tokens, _) => {
             let second = rows.second(row).unwrap_or_default();
             text(bytes).and_then(|_| text(second)).map(drop)

@@ -47,7 +47,7 @@ struct LaneStep {
 #[test]
 fn pictures_by_count() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mix = mixes::pictures(folder.path(), LANES);
+    let mix = mixes::images(folder.path(), LANES);
     let one = DataConfig {
         train: folder.path().join("a").display().to_string().into(),
         ..mix.clone()
@@ -59,7 +59,7 @@ fn pictures_by_count() {
 #[test]
 fn recordings_by_cost() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mix = mixes::recordings(folder.path(), LANES);
+    let mix = mixes::audio(folder.path(), LANES);
     let one = DataConfig {
         train: folder.path().join("a").display().to_string().into(),
         ..mix.clone()

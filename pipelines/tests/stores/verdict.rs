@@ -9,7 +9,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
 use crate::lab::proxy::{Line, Proxy};
-use crate::support::{Row, config, picture, rows, write_set};
+use crate::support::{Row, config, jpeg, rows, write_set};
 
 /// Reads `n` batches with a pause of `thinks` after each, and returns the verdict.
 fn verdict(config: &DataConfig, n: usize, thinks: Duration) -> String {
@@ -70,7 +70,7 @@ fn verdict_names_a_throttled_store() {
 fn verdict_names_decoding_of_large_images() {
     let folder = tempfile::tempdir().expect("a folder");
     let large: Vec<Row> = (0..16)
-        .map(|i| Row::new(picture(i, 1800, 1200), i64::from(i) % 3))
+        .map(|i| Row::new(jpeg(i, 1800, 1200), i64::from(i) % 3))
         .collect();
     write_set(folder.path(), &large, 4, 100);
     let config = DataConfig {
