@@ -93,7 +93,7 @@ pub fn inspect(
             rows: dataset.rows,
             shards: dataset.shards.len(),
             groups: dataset.shards.iter().map(|shard| shard.groups.len()).sum(),
-            bytes: set
+            bytes: dataset
                 .shards
                 .iter()
                 .flat_map(|shard| &shard.groups)
@@ -188,7 +188,7 @@ async fn count_by_groups(
     shard: usize,
     labels: &mut BTreeMap<Option<i64>, u64>,
 ) -> Result<()> {
-    for group in 0..set.shards[shard].groups.len() {
+    for group in 0..dataset.shards[shard].groups.len() {
         let rows = dataset.read_group(shard, group).await?;
         for row in 0..rows.len() {
             let label = if rows.is_labelled(row) {
@@ -224,7 +224,7 @@ async fn samples(dataset: &Dataset, n_samples: usize) -> Result<Vec<String>> {
         let label = match rows.is_labelled(row).then(|| rows.label(row)) {
             None | Some(Ok(None)) => String::new(),
             Some(Ok(Some(number))) => {
-                let name = set
+                let name = dataset
                     .classes
                     .as_ref()
                     .and_then(|names| names.get(number as usize));

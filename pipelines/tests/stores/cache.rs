@@ -139,7 +139,7 @@ fn full_or_damaged_cache_does_not_change_batches() {
             let n_reads = |lab: &mut Lab, what: &str| {
                 let before = lab.proxy.counts().reads;
                 let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
-                assert_eq!(reading.outcome, lab.set.expected, "{what}: {reading:?}");
+                assert_eq!(reading.outcome, lab.dataset.expected, "{what}: {reading:?}");
                 lab.proxy.counts().reads - before
             };
             let first = n_reads(&mut lab, "a cache, empty at first");
@@ -162,7 +162,7 @@ fn full_or_damaged_cache_does_not_change_batches() {
                 lab.proxy.set_fault(flips);
                 let what = "a cache filled while every third read has a bit flipped, then used";
                 let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
-                assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+                assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
             }
 
             let small = tempfile::tempdir().expect("a folder");
@@ -176,7 +176,7 @@ fn full_or_damaged_cache_does_not_change_batches() {
             }
             let config = cached(small.path());
             let reading = lab.read_as("the cache's disk full", &config, LONGEST_SILENCE, |_, _| {});
-            assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+            assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
             let is_warning = |line: &String| line.contains("space left");
             assert!(
                 reading.warnings.iter().any(is_warning),

@@ -23,11 +23,11 @@ use crate::Result;
 /// A folder on this machine or in a store. It need not exist yet.
 #[derive(Debug, Clone)]
 pub struct Folder {
-    place: Place,
+    backend: Backend,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Backend {
     Local(PathBuf),
     Remote(Arc<Remote>),
 }
@@ -35,8 +35,8 @@ enum Place {
 /// Makes a folder of this machine. Nothing is read or made on disk.
 impl From<&Path> for Folder {
     fn from(path: &Path) -> Self {
-        let place = Place::Local(path.to_owned());
-        Self { place }
+        let backend = Backend::Local(path.to_owned());
+        Self { backend }
     }
 }
 
@@ -64,20 +64,20 @@ impl Folder {
     /// Returns the folder at `relative` below this one.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
-        match &self.place {
-            Place::Local(folder) => folder.join(relative).as_path().into(),
-            Place::Remote(remote) => remote.join(relative).into(),
+        match &self.backend {
+            Backend::Local(folder) => folder.join(relative).as_path().into(),
+            Backend::Remote(remote) => remote.join(relative).into(),
         }
     }
 
     /// Returns the parent folder and this folder's name in it; `None` at the root.
     pub fn parent(&self) -> Option<(Self, String)> {
-        match &self.place {
-            Place::Local(folder) => {
+        match &self.backend {
+            Backend::Local(folder) => {
                 let name = folder.file_name()?.to_string_lossy().into_owned();
                 Some((folder.parent()?.into(), name))
             }
-            Place::Remote(remote) => {
+            Backend::Remote(remote) => {
                 let (parent, name) = remote.parent()?;
                 Some((parent.into(), name))
             }
@@ -86,9 +86,9 @@ impl Folder {
 
     /// Returns the folder's path or URL as the user would write it.
     pub fn url(&self) -> String {
-        match &self.place {
-            Place::Local(folder) => folder.display().to_string(),
-            Place::Remote(remote) => remote.url().to_owned(),
+        match &self.backend {
+            Backend::Local(folder) => folder.display().to_string(),
+            Backend::Remote(remote) => remote.url().to_owned(),
         }
     }
 
@@ -99,9 +99,9 @@ impl Folder {
 
     /// Returns the path if the folder is on this machine.
     pub fn local(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Local(folder) => Some(folder),
-            Place::Remote(_) => None,
+        match &self.backend {
+            Backend::Local(folder) => Some(folder),
+            Backend::Remote(_) => None,
         }
     }
 
@@ -115,51 +115,51 @@ impl Folder {
 
     /// Reads the small file at `path` in one request; `None` if there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<Bytes>> {
-        match &self.place {
-            Place::Local(folder) => local::read(&folder.join(path)),
-            Place::Remote(remote) => remote.read(path),
+        match &self.backend {
+            Backend::Local(folder) => local::read(&folder.join(path)),
+            Backend::Remote(remote) => remote.read(path),
         }
     }
 
     /// Reads a file of any size, in parts; `None` if there is no such file.
     pub fn read_large(&self, path: &str) -> Result<Option<Bytes>> {
-        match &self.place {
-            Place::Local(folder) => local::read(&folder.join(path)),
-            Place::Remote(remote) => remote.read_large(path),
+        match &self.backend {
+            Backend::Local(folder) => local::read(&folder.join(path)),
+            Backend::Remote(remote) => remote.read_large(path),
         }
     }
 
     /// Reads several files as [`Self::read`] does, in their order.
     pub fn read_all(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
-        match &self.place {
-            Place::Local(_) => paths.iter().map(|path| self.read(path)).collect(),
-            Place::Remote(remote) => remote.read_all(paths),
+        match &self.backend {
+            Backend::Local(_) => paths.iter().map(|path| self.read(path)).collect(),
+            Backend::Remote(remote) => remote.read_all(paths),
         }
     }
 
     /// Returns the size of the file at `path` in bytes; `None` if there is no such file.
     pub fn size(&self, path: &str) -> Result<Option<u64>> {
-        match &self.place {
-            Place::Local(folder) => local::size(&folder.join(path)),
-            Place::Remote(remote) => remote.size(path),
+        match &self.backend {
+            Backend::Local(folder) => local::size(&folder.join(path)),
+            Backend::Remote(remote) => remote.size(path),
         }
     }
 
     /// Writes a small file atomically. Replaces an existing one.
     pub fn write(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let bytes = bytes.into();
-        match &self.place {
-            Place::Local(folder) => local::write(&folder.join(path), &bytes),
-            Place::Remote(remote) => remote.write(path, bytes),
+        match &self.backend {
+            Backend::Local(folder) => local::write(&folder.join(path), &bytes),
+            Backend::Remote(remote) => remote.write(path, bytes),
         }
     }
 
     /// Moves the local file `from` to `path`. If this folder is local, both must be in the same file
     /// system.
     pub fn take_file(&self, path: &str, from: &Path) -> Result<()> {
-        match &self.place {
-            Place::Local(folder) => local::rename(from, &folder.join(path)),
-            Place::Remote(remote) => {
+        match &self.backend {
+            Backend::Local(folder) => local::rename(from, &folder.join(path)),
+            Backend::Remote(remote) => {
                 remote.upload(path, from)?;
                 local::remove(from)
             }
@@ -168,9 +168,9 @@ impl Folder {
 
     /// Lists the files directly in this folder: names and sizes in bytes, sorted.
     pub fn files(&self) -> Result<Vec<(String, u64)>> {
-        let mut files = match &self.place {
-            Place::Local(folder) => local::files(folder, 1)?,
-            Place::Remote(remote) => remote.files()?,
+        let mut files = match &self.backend {
+            Backend::Local(folder) => local::files(folder, 1)?,
+            Backend::Remote(remote) => remote.files()?,
         };
         files.sort();
         Ok(files)
@@ -178,9 +178,9 @@ impl Folder {
 
     /// Lists all files in this folder and below it: paths and sizes in bytes, sorted.
     pub fn tree(&self) -> Result<Vec<(String, u64)>> {
-        let mut files = match &self.place {
-            Place::Local(folder) => local::files(folder, usize::MAX)?,
-            Place::Remote(remote) => remote.tree()?,
+        let mut files = match &self.backend {
+            Backend::Local(folder) => local::files(folder, usize::MAX)?,
+            Backend::Remote(remote) => remote.tree()?,
         };
         files.sort();
         Ok(files)
@@ -188,18 +188,18 @@ impl Folder {
 
     /// Removes files. Missing ones are not an error.
     pub fn remove(&self, paths: &[String]) -> Result<()> {
-        match &self.place {
-            Place::Local(folder) => paths
+        match &self.backend {
+            Backend::Local(folder) => paths
                 .iter()
                 .try_for_each(|path| local::remove(&folder.join(path))),
-            Place::Remote(remote) => remote.remove(paths),
+            Backend::Remote(remote) => remote.remove(paths),
         }
     }
 }
 
 impl From<Remote> for Folder {
     fn from(remote: Remote) -> Self {
-        let place = Place::Remote(Arc::new(remote));
-        Self { place }
+        let backend = Backend::Remote(Arc::new(remote));
+        Self { backend }
     }
 }

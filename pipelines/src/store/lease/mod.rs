@@ -28,7 +28,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 /// A lease on a dataset or run, held until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
-    place: Place,
+    target: Target,
     stop: Option<Sender<()>>,
     /// Closed by the renewer thread after it released the lease.
     ended: Receiver<()>,
@@ -36,7 +36,7 @@ pub struct Lease {
 
 /// The file or object of a lease, to check its holder.
 #[derive(Debug)]
-enum Place {
+enum Target {
     File(LeaseFile),
     Object(LeaseObject),
 }
@@ -52,14 +52,14 @@ impl Lease {
     fn take(folder: &Folder, path: &str) -> Result<Self> {
         match folder.local() {
             Some(local) => {
-                let place = LeaseFile {
+                let target = LeaseFile {
                     path: local.join(path),
                     url: folder.url(),
                     valid_for: VALID_FOR,
                 };
-                let file = place.take()?;
-                let renewer = Renewer::File(file, place.clone());
-                Ok(Self::start(renewer, Place::File(place), RENEW_EVERY))
+                let file = target.take()?;
+                let renewer = Renewer::File(file, target.clone());
+                Ok(Self::start(renewer, Target::File(target), RENEW_EVERY))
             }
             None if folder.is_read_only() => Err(Error::Config(vec![format!(
                 "read-only: {}\nhint: write to a folder, or to s3://, gs:// or az://",
@@ -72,10 +72,10 @@ impl Lease {
     fn take_object(object: LeaseObject, renew_every: Duration) -> Result<Self> {
         object.take()?;
         let renewer = Renewer::Object(object.clone());
-        Ok(Self::start(renewer, Place::Object(object), renew_every))
+        Ok(Self::start(renewer, Target::Object(object), renew_every))
     }
 
-    fn start(mut renewer: Renewer, place: Place, renew_every: Duration) -> Self {
+    fn start(mut renewer: Renewer, target: Target, renew_every: Duration) -> Self {
         let (stop, stopped) = bounded::<()>(0);
         let (end, ended) = bounded::<()>(0);
         std::thread::spawn(move || {
@@ -87,7 +87,7 @@ impl Lease {
             drop(end);
         });
         Self {
-            place,
+            target,
             stop: Some(stop),
             ended,
         }
@@ -100,9 +100,9 @@ impl Lease {
     /// [`Error::Busy`] if another process has taken the lease. That can happen after this process was
     /// suspended, or could not reach the store, for a minute.
     pub fn check(&self) -> Result<()> {
-        match &self.place {
-            Place::File(file) => file.check(),
-            Place::Object(object) => object.check(),
+        match &self.target {
+            Target::File(file) => file.check(),
+            Target::Object(object) => object.check(),
         }
     }
 }
@@ -129,7 +129,7 @@ impl Drop for Lease {
 impl Renewer {
     fn renew(&mut self) {
         let renewed = match self {
-            Self::File(file, place) => place.check().and_then(|()| place.write(file)),
+            Self::File(file, target) => target.check().and_then(|()| target.write(file)),
             Self::Object(object) => object.renew(),
         };
         if let Err(error) = renewed {
@@ -140,9 +140,9 @@ impl Renewer {
     /// Empties the file. Removing it would let two writers lock two files of one name.
     fn release(&mut self) {
         let released = match self {
-            Self::File(file, place) => place
+            Self::File(file, target) => target
                 .check()
-                .and_then(|()| file.set_len(0).map_err(|source| place.io(source))),
+                .and_then(|()| file.set_len(0).map_err(|source| target.io(source))),
             Self::Object(object) => object.release(),
         };
         if let Err(error) = released {
@@ -187,26 +187,26 @@ mod tests {
         }
     }
 
-    fn place(folder: &Path, holder: &Holder) -> LeaseFile {
-        let place = LeaseFile {
+    fn lease_file(folder: &Path, holder: &Holder) -> LeaseFile {
+        let lease_file = LeaseFile {
             path: folder.join("lease.json"),
             url: folder.display().to_string(),
             valid_for: Duration::from_secs(1),
         };
-        std::fs::write(&place.path, serde_json::to_vec(holder).unwrap()).unwrap();
-        place
+        std::fs::write(&lease_file.path, serde_json::to_vec(holder).unwrap()).unwrap();
+        lease_file
     }
 
     #[test]
     fn take_waits_for_another_machines_lease_to_expire() {
         let folder = tempfile::tempdir().unwrap();
         let since = Instant::now();
-        let lease = place(folder.path(), &elsewhere(unix_secs() + 1000));
+        let lease = lease_file(folder.path(), &elsewhere(unix_secs() + 1000));
         lease.take().unwrap();
         assert!(since.elapsed() >= lease.valid_for, "take did not wait");
         lease.check().unwrap();
         // A lease that expired long ago is not watched, though this one is valid for an hour.
-        let mut lease = place(folder.path(), &elsewhere(unix_secs() - 36_001));
+        let mut lease = lease_file(folder.path(), &elsewhere(unix_secs() - 36_001));
         lease.valid_for = Duration::from_hours(1);
         lease.take().unwrap();
     }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn take_rejects_while_another_machine_renews() {
         let folder = tempfile::tempdir().unwrap();
-        let mut lease = place(folder.path(), &elsewhere(unix_secs() + 1000));
+        let mut lease = lease_file(folder.path(), &elsewhere(unix_secs() + 1000));
         lease.valid_for = Duration::from_mins(1);
         let renewer = std::thread::spawn({
             let path = lease.path.clone();
