@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn catch_panic_returns_the_message_without_backtrace() {
         assert_eq!(catch_panic(|| 1), Ok(1));
-        let reason = catch_panic(|| panic!("Torch(\"out of memory\\nException raised from here\")"));
+        let reason =
+            catch_panic(|| panic!("Torch(\"out of memory\\nException raised from here\")"));
         assert_eq!(reason, Err::<(), _>("Torch(\"out of memory".to_owned()));
         assert_eq!(catch_panic(|| panic!("oh")), Err::<(), _>("oh".to_owned()));
     }

@@ -125,24 +125,24 @@ pub fn version() -> Option<String> {
 }
 
 /// The version of libtorch that set-up fetches and whose headers this binary is compiled with.
-const MADE_FOR: &str = "2.11";
+const BUILT_FOR: &str = "2.11";
 
 /// Returns a message if the loaded libtorch has another version than this binary was built for.
 pub fn version_problem() -> Option<String> {
-    misfit(version().as_deref())
+    version_mismatch(version().as_deref())
 }
 
-fn misfit(loaded: Option<&str>) -> Option<String> {
-    let is_made_for = |version: &str| {
-        let rest = version.strip_prefix(MADE_FOR);
+fn version_mismatch(loaded: Option<&str>) -> Option<String> {
+    let is_built_for = |version: &str| {
+        let rest = version.strip_prefix(BUILT_FOR);
         rest.is_some_and(|rest| rest.starts_with('.'))
     };
-    if loaded.is_some_and(is_made_for) {
+    if loaded.is_some_and(is_built_for) {
         return None;
     }
     Some(format!(
-        "libtorch {} is loaded, but this program was built for {MADE_FOR}: results may be wrong, or \
-         it may crash\nhint: put the lib folder of libtorch {MADE_FOR} first in LD_LIBRARY_PATH",
+        "libtorch {} is loaded, but this program was built for {BUILT_FOR}: results may be wrong, or \
+         it may crash; put the lib folder of libtorch {BUILT_FOR} first in LD_LIBRARY_PATH",
         loaded.unwrap_or("older than 2.9")
     ))
 }
@@ -190,15 +190,15 @@ mod tests {
     #[test]
     fn version_problem_names_both_versions() {
         assert_eq!(version_problem(), None);
-        assert_eq!(misfit(Some("2.11.1")), None);
+        assert_eq!(version_mismatch(Some("2.11.1")), None);
         for other in ["2.1.0", "2.10.0", "2.110.0", "3.0.0"] {
-            let problem = misfit(Some(other)).expect("another version");
+            let problem = version_mismatch(Some(other)).expect("another version");
             assert!(
                 problem.contains(other) && problem.contains("built for 2.11:"),
                 "{problem}"
             );
         }
-        assert!(misfit(None).is_some_and(|problem| problem.contains("older than 2.9")));
+        assert!(version_mismatch(None).is_some_and(|problem| problem.contains("older than 2.9")));
     }
 
     #[test]
