@@ -5,8 +5,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use support::mixes::{BAD_IMAGES, BAD_UTTERANCES, N_IMAGES, N_UTTERANCES, audio, images, weighted};
-use support::sets::{check_stream, token_rows, write_shard};
+use support::datasets::{check_stream, token_rows, write_shard};
+use support::mixtures::{
+    BAD_IMAGES, BAD_UTTERANCES, N_IMAGES, N_UTTERANCES, audio, images, weighted,
+};
 use support::{Row, config, options, rows, train, write_set};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
@@ -149,7 +151,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
     by_count.train = with(&by_count.train, folder.path());
     let sounds = tempfile::tempdir().expect("a folder");
     let mut by_cost = audio(sounds.path(), 4);
-    let noise = support::sets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
+    let noise = support::datasets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
     write_shard(&sounds.path().join("bad/0.parquet"), &noise, 4);
     by_cost.train = with(&by_cost.train, sounds.path());
     let alone = DataConfig {
@@ -158,7 +160,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
     };
     for mut config in [by_count, by_cost, alone] {
         config.max_bad_fraction = 1.0;
-        let options = support::sets::by_lanes(&config, 0, 1, 2);
+        let options = support::datasets::by_lanes(&config, 0, 1, 2);
         let pipeline = Pipeline::train(&config, &options).expect("a pipeline");
         let error = pipeline
             .take(10_000)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray};
 use support::config as pictures;
-use support::sets::{audio_rows, batch, by_lanes, check_stream, pcm, steps, wav, write_shard};
+use support::datasets::{audio_rows, batch, by_lanes, check_stream, pcm, steps, wav, write_shard};
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::bench;
 use understudy_pipelines::config::{AudioConfig, MaskConfig};

@@ -5,8 +5,8 @@
     reason = "each test binary uses a part of this"
 )]
 
-pub(crate) mod mixes;
-pub(crate) mod sets;
+pub(crate) mod datasets;
+pub(crate) mod mixtures;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

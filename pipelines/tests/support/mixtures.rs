@@ -5,7 +5,7 @@ use std::path::Path;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, MaskConfig, MixedSet, TrainSets};
 
-use super::sets::{audio_rows, pcm, wav, write_shard};
+use super::datasets::{audio_rows, pcm, wav, write_shard};
 use super::{Row, config, jpeg, write_set};
 
 /// Numbers of rows of the datasets of [`images`] and of [`audio`], and the bad rows over both datasets.
