@@ -22,6 +22,7 @@ mod options;
 mod retry;
 mod scratch;
 mod traffic;
+mod wait_log;
 
 pub(crate) use self::cache::Key;
 pub use self::folder::Folder;

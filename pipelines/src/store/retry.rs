@@ -3,16 +3,15 @@
 //!
 //! `object_store` retries a request a few times by itself, and continues a body that broke in the
 //! middle. This module restarts the complete operation, with fresh credentials and a fresh
-//! signature, after a pause that doubles each time. It logs a warning after [`WARN_AFTER`] and then
-//! every [`WARN_EVERY`], once for all operations of a store.
+//! signature, after a pause that doubles each time. Long waits are logged (`wait_log.rs`).
 //!
 //! A bounded read that takes much longer than others is hedged: it is sent a second time, and the
 //! first answer counts. A stalled connection then costs less than a timeout.
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -29,12 +28,9 @@ use object_store::{
 
 use super::hedge::{Hedge, Reads};
 use super::traffic::Traffic;
+use super::wait_log::{Failing, WaitLog, Waiting};
 use crate::error::{GaveUp, StoreMessage, causes};
 
-/// Duration of a wait before the first warning.
-const WARN_AFTER: Duration = Duration::from_secs(9);
-/// Time between two warnings.
-const WARN_EVERY: Duration = Duration::from_secs(30);
 /// The first pause before a retry, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -50,41 +46,10 @@ pub(super) struct RetryingStore {
 
 #[derive(Debug)]
 struct Shared {
-    /// `SCHEME://BUCKET`, for messages.
-    url: String,
     retry_for: Duration,
     traffic: Arc<Traffic>,
-    /// Time of the last warning; `None` while no operation waits.
-    warned: Mutex<Option<Instant>>,
-    /// Number of operations that have failed and are retried.
-    n_failing: AtomicUsize,
+    waits: WaitLog,
     reads: Reads,
-}
-
-/// Counts an operation in [`Shared::n_failing`] until it is dropped.
-struct Failing<'a>(&'a Shared);
-
-impl<'a> Failing<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.n_failing.fetch_add(1, Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Failing<'_> {
-    fn drop(&mut self) {
-        self.0.n_failing.fetch_sub(1, Relaxed);
-    }
-}
-
-/// An operation that waits, and its last error.
-#[derive(Debug, Clone, Copy)]
-struct Waiting<'a> {
-    what: &'a str,
-    path: Option<&'a Path>,
-    since: Instant,
-    at_most: Duration,
-    last: Option<&'a str>,
 }
 
 /// A response with another number of bytes than requested.
@@ -118,11 +83,9 @@ impl RetryingStore {
         Self {
             inner,
             shared: Arc::new(Shared {
-                url,
                 retry_for,
                 traffic,
-                warned: Mutex::default(),
-                n_failing: AtomicUsize::new(0),
+                waits: WaitLog::new(url),
                 reads: Reads::default(),
             }),
         }
@@ -149,12 +112,12 @@ impl RetryingStore {
                 at_most: limit.duration,
                 last: last.as_deref(),
             };
-            let result = shared.warn_while_waiting(waiting, attempt()).await;
+            let result = shared.waits.warn_while_waiting(waiting, attempt()).await;
             let error = match result {
                 Err(error) if is_transient(&error) => error,
                 settled => {
                     drop(failing);
-                    shared.answered();
+                    shared.waits.succeeded();
                     return settled;
                 }
             };
@@ -170,7 +133,7 @@ impl RetryingStore {
                     }),
                 });
             }
-            failing.get_or_insert_with(|| Failing::new(shared));
+            failing.get_or_insert_with(|| Failing::new(&shared.waits));
             shared.traffic.retries.fetch_add(1, Relaxed);
             let message = StoreMessage(&error).to_string();
             let waiting = Waiting {
@@ -179,7 +142,7 @@ impl RetryingStore {
             };
             // The last attempt is made when the time is over.
             let sleep = tokio::time::sleep(pause.min(limit.duration.saturating_sub(waited)));
-            shared.warn_while_waiting(waiting, sleep).await;
+            shared.waits.warn_while_waiting(waiting, sleep).await;
             last = Some(message);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -233,57 +196,6 @@ impl Shared {
                 reason: "the store never answered",
                 hint: "check the address of the store",
             }
-        }
-    }
-
-    /// Awaits `future`, with warnings while it takes long.
-    async fn warn_while_waiting<T>(
-        &self,
-        waiting: Waiting<'_>,
-        future: impl Future<Output = T>,
-    ) -> T {
-        let mut future = std::pin::pin!(future);
-        loop {
-            let warn_in = WARN_AFTER.saturating_sub(waiting.since.elapsed());
-            match tokio::time::timeout(warn_in.max(Duration::from_secs(1)), &mut future).await {
-                Ok(result) => return result,
-                Err(_) => self.warn(waiting),
-            }
-        }
-    }
-
-    /// Logs a warning if this wait is long enough and the last warning is old enough.
-    fn warn(&self, waiting: Waiting<'_>) {
-        let waited = waiting.since.elapsed();
-        if waited < WARN_AFTER {
-            return;
-        }
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
-            return;
-        }
-        *warned = Some(Instant::now());
-        let path = waiting
-            .path
-            .map_or_else(String::new, |path| format!(" ({path})"));
-        tracing::warn!(
-            "{}: waiting for {}{path}, {:.0} s of at most {:.0} s; last error: {}",
-            self.url,
-            waiting.what,
-            waited.as_secs_f64(),
-            waiting.at_most.as_secs_f64(),
-            waiting.last.unwrap_or("none, no answer yet"),
-        );
-    }
-
-    /// Ends the warnings, once no operation fails.
-    fn answered(&self) {
-        if self.n_failing.load(Relaxed) > 0 {
-            return; // Other operations are still retried.
-        }
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.take().is_some() {
-            tracing::warn!("{}: available again", self.url);
         }
     }
 }

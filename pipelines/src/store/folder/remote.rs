@@ -172,7 +172,7 @@ impl Remote {
                     if failing_since.get_or_insert_with(Instant::now).elapsed()
                         < self.retry_for =>
                 {
-                    tracing::warn!("{error}; restarting the upload");
+                    tracing::warn!("restarting the upload: {error}");
                     std::thread::sleep(PAUSE);
                 }
                 Err((error, _)) => return Err(error),
