@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Media as HostMedia;
 use understudy_pipelines::config::ImageConfig;
-use understudy_pipelines::tokenize::Specials;
+use understudy_pipelines::tokenize::SpecialTokens;
 
 use crate::model::{EncoderConfig, Media, ModelConfig};
 
@@ -109,7 +109,7 @@ pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str
 pub fn check_vocabulary(
     model: &ModelConfig,
     url: &str,
-    specials: Option<Specials>,
+    specials: Option<SpecialTokens>,
 ) -> Result<(), VocabularyError> {
     let (EncoderConfig::Text(text), Some(specials)) = (model.encoder(), specials) else {
         return Ok(());

@@ -43,7 +43,7 @@ use crate::plan::{BadRows, Costs};
 use crate::quarantine::BadRowList;
 use crate::shard::{Rows, Sets};
 use crate::stats::{Recorder, Stats};
-use crate::tokenize::Specials;
+use crate::tokenize::SpecialTokens;
 use crate::{Error, Result};
 
 /// What a run adds to its recipe.
@@ -96,7 +96,7 @@ impl Default for Options {
 pub struct Pipeline {
     sets: Arc<Sets>,
     fingerprint: u64,
-    specials: Option<Specials>,
+    specials: Option<SpecialTokens>,
     vocabulary_sha256: Option<String>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
@@ -255,7 +255,7 @@ impl Pipeline {
 
     /// What the ids of texts mean, as a set of tokens or the vocabulary of the recipe says; `None`
     /// for other media.
-    pub fn specials(&self) -> Option<Specials> {
+    pub fn specials(&self) -> Option<SpecialTokens> {
         self.specials
     }
 
