@@ -1,7 +1,7 @@
 //! Transforms: a decoded image or waveform becomes a training sample.
 //!
 //! Crop, resize, flip and colour jitter follow torchvision on PIL images, which the published
-//! recipes were trained with.
+//! recipes were trained with; resizing follows Pillow 13.
 
 mod color_jitter;
 mod crop;
@@ -76,7 +76,8 @@ pub fn train_crop_bytes(width: u32, height: u32, config: &ImageConfig) -> u64 {
     } else {
         0
     };
-    // The image between the passes has `size` columns and the window's rows.
+    // With the width first, the image between the passes has `size` columns and the window's rows.
+    // With the height first it is smaller: see the test `train_crop_bytes_bound_every_window`.
     let between = size * u64::from(height);
     3 * (n_pixels + jittered + between + size * size)
 }

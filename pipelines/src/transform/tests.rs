@@ -1,6 +1,6 @@
 //! Transforms compared with Pillow itself.
 //!
-//! Needs Python with Pillow: `UNDERSTUDY_PYTHON` names the interpreter, else `python3`.
+//! Needs Python with Pillow 13 or later: `UNDERSTUDY_PYTHON` names the interpreter, else `python3`.
 
 mod photos;
 mod pillow;
@@ -17,13 +17,15 @@ use crate::config::Filter;
 use crop::Window;
 
 /// Runs `tests/fixtures/pillow.py` on `jobs` and returns what it prints; `None`, with the reason
-/// printed, if there is no Pillow.
+/// printed, if there is no Pillow 13.
 fn run_pillow(jobs: &Value) -> Option<Vec<u8>> {
-    const HAS_PILLOW: &str = "import PIL";
+    const HAS_PILLOW: &str = "import PIL; assert int(PIL.__version__.split('.')[0]) >= 13";
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_pillow = Command::new(&python).args(["-c", HAS_PILLOW]).output();
     if !has_pillow.is_ok_and(|output| output.status.success()) {
-        println!("skipped: `{python}` cannot import Pillow (UNDERSTUDY_PYTHON may name another)");
+        println!(
+            "skipped: `{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)"
+        );
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pillow.py");
