@@ -5,23 +5,24 @@
 //! plan ─> windows ─> row groups ─> hash, decode, crop, … ─> lanes in order ─> batches ─> you
 //! ```
 //!
-//! The order thread (`order.rs`) is the only one that knows the whole. It asks for row groups
-//! (`fetch.rs`), hands rows to the pool (`work.rs`) and fills batches (`collate.rs`); all that comes
+//! The order thread (`scheduler.rs`) is the only one that knows the whole. It asks for row groups
+//! (`fetch.rs`), hands rows to the pool (`worker.rs`) and fills batches (`collate.rs`); all that comes
 //! back to it is an `Event`. The stream of batches depends on plan and seed alone.
 //!
 //! Pictures leave the pool as they go into a batch. Recordings and texts get their length from the
 //! others of their micro-batch, one lane's share of one step; so a batch of them is cropped or
 //! padded, and its masks are drawn, once all its samples are there.
 
+mod bad_log;
+mod build;
 mod collate;
 mod fetch;
-mod order;
-mod pass;
-mod recipe;
-mod start;
+mod one_pass;
+mod sample_kind;
+mod scheduler;
 #[cfg(test)]
 mod tests;
-mod work;
+mod worker;
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -32,16 +33,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
+use self::bad_log::BadRowList;
+use self::build::{Opened, Pass, check, collator, largest_groups_bytes, start};
+pub use self::build::{Planned, plan};
 use self::fetch::{GroupKey, Source};
-pub use self::pass::WholeSet;
-use self::start::{Opened, Pass, check, collator, largest_groups_bytes, start};
-pub use self::start::{Planned, plan};
-use self::work::{Outcome, Task, Work};
+pub use self::one_pass::WholeSet;
+use self::worker::{Outcome, Task, Work};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
-use crate::quarantine::BadRowList;
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::{Recorder, Stats};
 use crate::tokenize::SpecialTokens;
 use crate::{Error, Result};
@@ -94,7 +95,7 @@ impl Default for Options {
 /// reads that they are at.
 #[derive(Debug)]
 pub struct Pipeline {
-    sets: Arc<Sets>,
+    sets: Arc<Mixture>,
     fingerprint: u64,
     specials: Option<SpecialTokens>,
     vocabulary_sha256: Option<String>,
@@ -160,7 +161,7 @@ impl Pipeline {
                 options.parts_per_step
             )]));
         }
-        let sets = opened.sets.sets().iter();
+        let sets = opened.sets.datasets().iter();
         let largest: Vec<u64> = sets
             .map(|set| largest_groups_bytes(set, config.window_chunks))
             .collect();
@@ -174,7 +175,7 @@ impl Pipeline {
                 largest_window_bytes,
             })
             .collect();
-        let n_planned = (0..plan.mix().n_sets()).map(|set| plan.n_planned_of(set));
+        let n_planned = (0..plan.mix().n_datasets()).map(|set| plan.n_planned_of(set));
         let mean_lane_samples = match (plan.lane_share(), plan.costs()) {
             (StepSize::Samples(samples), _) => samples as u64,
             (StepSize::Cost(share), costs) => share / costs.map_or(1, Costs::mean),
@@ -241,7 +242,7 @@ impl Pipeline {
         }
     }
 
-    /// Identifies the rows of the set, see [`ShardSet::fingerprint`](crate::shard::ShardSet::fingerprint);
+    /// Identifies the rows of the set, see [`Dataset::fingerprint`](crate::shard::Dataset::fingerprint);
     /// of a mix, those of all its sets and their shares. A run resumes on no other.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
