@@ -4,6 +4,7 @@ use std::path::Path;
 
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, MaskConfig, MixedSet, TrainSets};
+use understudy_pipelines::mask::Spans;
 
 use super::datasets::{audio_rows, pcm, wav, write_shard};
 use super::{Row, config, jpeg, write_set};
@@ -86,10 +87,10 @@ pub(crate) fn audio(folder: &Path, lanes: usize) -> DataConfig {
             window_frames: 40,
             hop_frames: 32,
         }),
-        mask: MaskConfig::Spans {
+        mask: MaskConfig::Spans(Spans {
             prob: 0.65,
             length: 5,
-        },
+        }),
         ..config(folder)
     }
 }
