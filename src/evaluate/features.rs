@@ -12,6 +12,9 @@ use super::error::EvaluateError;
 use crate::model::{self, FeatureVectors};
 use crate::objective::ModelConfig;
 
+/// An encoder and the name of its row.
+pub type NamedEncoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> FeatureVectors + 'a>);
+
 /// Returns the batch size of an encoder's pass. Utterances are not cropped, and attention's memory
 /// grows with the square of the longest: 35 s in Base's 12 heads take 150 MB each.
 pub(crate) fn batch_size(data: &DataConfig) -> usize {
