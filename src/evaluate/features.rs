@@ -95,9 +95,9 @@ pub fn split(
     };
     let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
-    for (url, set) in [(train_url, &train), (val_url, &val)] {
-        model::check_vocabulary(model.encoder(), url, set.specials())?;
-        model::compare_vocabularies(trained, url, set.vocabulary_sha256());
+    for (url, dataset) in [(train_url, &train), (val_url, &val)] {
+        model::check_vocabulary(model.encoder(), url, dataset.specials())?;
+        model::compare_vocabularies(trained, url, dataset.vocabulary_sha256());
     }
     if train.fingerprint() == val.fingerprint() {
         tracing::warn!(

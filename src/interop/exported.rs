@@ -44,7 +44,7 @@ pub enum ExportError {
         /// The parser's message.
         reason: String,
     },
-    /// Hugging Face's class cannot hold a part of this model.
+    /// Hugging Face's class cannot express this model.
     #[error("unsupported by Hugging Face's class: {0}")]
     NoPlace(String),
 }
