@@ -39,10 +39,11 @@ pub fn media(
         }
         HostMedia::Audio {
             n_frames,
-            waves,
+            waveforms,
             lengths,
         } => {
-            let waves = Tensor::from_data(TensorData::new(waves, [n_samples, n_frames]), device);
+            let waves =
+                Tensor::from_data(TensorData::new(waveforms, [n_samples, n_frames]), device);
             let lengths = where_they_differ(lengths, n_frames);
             (Media::Waves { waves, lengths }, None)
         }

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
-use understudy_pipelines::pipeline::{Options, WholeSet};
+use understudy_pipelines::pipeline::{OnePass, Options};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
     FeatureOptions, FeatureReport, FeatureRows, FeatureSet, files_xxh3,
@@ -93,7 +93,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
         });
     }
 
-    let source = WholeSet::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
+    let source = OnePass::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
     let n_rows = source.set().rows;
     batch::check_vocabulary(&config.model, &wanted.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();

@@ -62,13 +62,13 @@ pub(super) fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
 fn log_mels(batch: &Batch, sample_rate_hz: u32, of: Of) -> Vectors {
     let HostMedia::Audio {
         n_frames,
-        waves,
+        waveforms,
         lengths,
     } = &batch.media
     else {
         unreachable!("a set of recordings gives recordings")
     };
-    let own = waves.chunks(*n_frames).zip(lengths);
+    let own = waveforms.chunks(*n_frames).zip(lengths);
     let own = own.map(|(wave, &len)| &wave[..len as usize]);
     match of {
         Of::Samples => {

@@ -284,7 +284,7 @@ fn keep(
 /// Opens the pipeline where the run goes on.
 fn open_data(config: &RunConfig, run: &Run, trainer: &Trainer) -> Result<Pipeline, TrainError> {
     let options = Options {
-        parts_per_step: config.train.micro_batches,
+        micro_batches_per_step: config.train.micro_batches,
         start_step: trainer.steps_done(),
         bad_rows: trainer.bad_rows().to_vec(),
         short_rows: trainer.short_rows().to_vec(),

@@ -200,7 +200,7 @@ pub(crate) fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
             found == expected,
             "{what}: bytes of step {} part {}",
             expected.step,
-            expected.part
+            expected.micro_batch
         );
     }
 }

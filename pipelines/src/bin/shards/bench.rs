@@ -1,4 +1,4 @@
-//! `shards bench`: throughput per stage, and what limits it.
+//! `shards bench`: measures the throughput of a training stream.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use understudy_pipelines::pipeline::Options;
 use understudy_pipelines::{DataConfig, bench};
 
-/// Read training batches as fast as they come; report the throughput and what limits it.
+/// Read training batches as fast as possible; report the throughput of each stage and what limits it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A recipe: its table `[data]` is read.
+    /// Config file, of which the table `[data]` is read.
     config: PathBuf,
-    /// Changes a value of it, such as `data.train=URL`; may be given several times.
+    /// Change a value of the config, such as `data.train=URL`; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// How long to read.
+    /// Seconds to read for.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Threads that decode [default: one per core].
+    /// Decoding threads [default: one per core].
     #[arg(long)]
     threads: Option<usize>,
     /// Print the report as JSON.

@@ -1,24 +1,24 @@
-//! Encoded pictures become crops and masks.
+//! Decodes and crops the image of a row, and draws its masks.
 
 use std::time::Instant;
 
-use super::{Sample, SampleMedia, Task, Work};
+use super::{Sample, SampleMedia, Task, Worker};
 use crate::config::ImageConfig;
 use crate::{Result, SampleError, decode, transform};
 
-impl Work {
-    /// The crop of a picture, and in training its masks.
-    pub(super) fn picture(
+impl Worker {
+    /// Returns the crop of an image and, in training, its masks.
+    pub(super) fn image(
         &self,
         task: &Task,
-        image: &ImageConfig,
+        config: &ImageConfig,
     ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
-        let checked = self.check(task).and_then(|(bytes, beside)| {
-            // Nothing that fails here is ever decoded.
-            Ok((bytes, beside, decode::read_header(bytes, &self.limits)?))
+        let checked = self.check(task).and_then(|(bytes, metadata)| {
+            // Rows that fail here are never decoded.
+            Ok((bytes, metadata, decode::read_header(bytes, &self.limits)?))
         });
-        let (bytes, beside, header) = match checked {
+        let (bytes, metadata, header) = match checked {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
@@ -29,11 +29,11 @@ impl Work {
 
         let bytes_needed = header
             .decode_bytes
-            .max(self.transform_bytes(image, &header));
+            .max(self.transform_bytes(config, &header));
         let _taken = self.share.take(bytes_needed, || {
             let (width, height) = (header.width, header.height);
             format!(
-                "decoding the {width}×{height} picture in {}",
+                "decoding the {width}×{height} image in {}",
                 self.place(task)
             )
         })?;
@@ -42,17 +42,17 @@ impl Work {
         self.recorder
             .decode
             .record(checking + start.elapsed(), decoded.is_err());
-        let picture = match decoded {
-            Ok(picture) => picture,
+        let image = match decoded {
+            Ok(image) => image,
             Err(bad) => return Ok(Err(bad)),
         };
 
         let key = self.key(task);
         let start = Instant::now();
         let pixels = if self.evaluate {
-            transform::eval_crop(&picture, image)
+            transform::eval_crop(&image, config)
         } else {
-            transform::train_crop(&picture, image, key)
+            transform::train_crop(&image, config, key)
         };
         self.recorder.transform.record(start.elapsed(), false);
 
@@ -66,11 +66,11 @@ impl Work {
         Ok(Ok(Sample {
             media: SampleMedia::Pixels(pixels),
             masks,
-            beside,
+            metadata,
         }))
     }
 
-    /// The decoded picture and what is made on the way to its crop, at most.
+    /// Returns the most bytes that the decoded image, the buffers of the transform and the crop take.
     fn transform_bytes(&self, image: &ImageConfig, header: &decode::Header) -> u64 {
         let (width, height) = (u64::from(header.width), u64::from(header.height));
         let (between, result) = if self.evaluate {
