@@ -13,6 +13,7 @@
 //! of their micro-batch, which is one lane's share of one step. So the scheduler crops or pads such a
 //! micro-batch, and draws its masks, once all its samples are there.
 
+mod bad_log;
 mod build;
 mod collate;
 mod fetch;
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
+use self::bad_log::BadRowList;
 use self::build::{Opened, RunSpec, check, collator, largest_groups_bytes, start};
 pub use self::build::{Planned, plan};
 use self::fetch::{GroupKey, StreamSource};
@@ -40,7 +42,6 @@ use self::worker::{Outcome, Task, Worker};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
-use crate::quarantine::BadRowList;
 use crate::shard::{Rows, Sets};
 use crate::stats::{Recorder, Stats};
 use crate::tokenize::Specials;

@@ -9,7 +9,7 @@ use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptio
 
 use crate::config::RunConfig;
 use crate::train::{Ending, Resume, train};
-use crate::{evaluate, model::Network, params};
+use crate::{evaluate, objective::Network, params};
 
 /// The demo's recipe, in the binary so that it runs from any folder.
 const RECIPE: &str = include_str!("../../configs/tiny-image.toml");
@@ -46,7 +46,7 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
     let table = evaluate::run(
         &run.as_path().into(),
         None,
-        evaluate::Of::Samples,
+        evaluate::EvalUnit::Samples,
         &[],
         device,
     )?;

@@ -22,12 +22,14 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
+use understudy::checkpoint::pretrained::{Pretrained, Weights};
+use understudy::checkpoint::safetensors;
+use understudy::checkpoint::safetensors::Tensors;
 use understudy::config::RunConfig;
-use understudy::export::export;
-use understudy::import::{Tensors, import};
-use understudy::model::{EncoderConfig, Media, ModelConfig};
-use understudy::pretrained::{Pretrained, Whose};
-use understudy::weights;
+use understudy::interop::export;
+use understudy::interop::import;
+use understudy::model::{EncoderConfig, EncoderInput};
+use understudy::objective::ModelConfig;
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn skip(reason: &str) {
@@ -96,7 +98,7 @@ fn peer(command: &str, args: &[&OsStr]) -> bool {
 }
 
 fn tensors(path: &Path) -> Tensors {
-    weights::read(path).unwrap()
+    safetensors::read(path).unwrap()
 }
 
 #[test]
@@ -150,19 +152,20 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
             return;
         }
         import(&file, &model).unwrap();
-        let student = Pretrained::open(&model.as_path().into(), Some(Whose::Student), &[]).unwrap();
+        let student =
+            Pretrained::open(&model.as_path().into(), Some(Weights::Student), &[]).unwrap();
         let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
         assert_eq!(
             Pretrained::open(&model.as_path().into(), None, &[])
                 .unwrap()
-                .whose
-                == Whose::Teacher,
+                .weights
+                == Weights::Teacher,
             is_fairseq,
             "{}",
             case.display()
         );
         let config = student.config.model.clone();
-        let exported = export(&model.as_path().into(), Some(Whose::Student), &out).unwrap();
+        let exported = export(&model.as_path().into(), Some(Weights::Student), &out).unwrap();
         match config {
             ModelConfig::Data2vec1(_) => {
                 let (class, input, media) = an_input(config.encoder());
@@ -172,7 +175,7 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
                     ("input".to_owned(), input),
                     ("features".to_owned(), features.into_data()),
                 ]);
-                weights::write(&io, &tensors).unwrap();
+                safetensors::write(&io, &tensors).unwrap();
                 assert!(exported.hint.contains(class), "{}", exported.hint);
                 peer("agrees", &[out.as_ref(), class.as_ref(), io.as_ref()]);
             }
@@ -203,17 +206,17 @@ fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 }
 
 /// The class of a bare model, an input of its kind, and the same for our encoder.
-fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
+fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
     let device = Device::flex();
     match config {
         EncoderConfig::Audio(_) => {
-            let waves = values::<2>([2, 8000], &device);
-            let input = waves.to_data();
+            let waveforms = values::<2>([2, 8000], &device);
+            let input = waveforms.to_data();
             (
                 "Data2VecAudioModel",
                 input,
-                Media::Waves {
-                    waves,
+                EncoderInput::Waveforms {
+                    waveforms,
                     lengths: None,
                 },
             )
@@ -225,22 +228,22 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
             (
                 "Data2VecTextModel",
                 TensorData::new(input, [2, 10]),
-                Media::Tokens {
+                EncoderInput::Tokens {
                     tokens: Tensor::<2, Int>::from_data(tokens, &device),
                     lengths: None,
                 },
             )
         }
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let side = config.image_size;
             let images = values::<4>([2, 3, side, side], &device);
             (
                 "Data2VecVisionModel",
                 images.to_data(),
-                Media::Images(images),
+                EncoderInput::Images(images),
             )
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 has no class"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 has no class"),
     }
 }
 
@@ -276,10 +279,7 @@ fn what_cannot_be_read_is_said() {
     fs::write(source.join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
     fs::write(source.join("model.safetensors"), b"\0\0\0\0\0\0\0\0").unwrap();
     let damaged = failure(&source);
-    assert!(
-        damaged.contains("not a whole safetensors file"),
-        "{damaged}"
-    );
+    assert!(damaged.contains("invalid safetensors file"), "{damaged}");
 
     let text = folder.path().join("text.pt");
     fs::write(&text, "hello").unwrap();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crossbeam_channel::bounded;
 use tokio::runtime::Runtime;
 
+use super::bad_log::{BadLog, BadRowList};
 use super::collate::Collator;
 use super::fetch::{Fetcher, Reader, StreamSource};
 use super::sample_kind::{SampleKind, at_rate, kinds};
@@ -17,7 +18,7 @@ use super::{Options, Pipeline, io_error};
 use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
 use crate::config::{DataConfig, StepSize, TrainSets};
 use crate::plan::{Costs, Layout, Mix, Plan, PlanConfig, RankMemory};
-use crate::quarantine::{BadLog, BadRowList, Quarantine};
+use crate::quarantine::Quarantine;
 use crate::shard::{Kind, Sets, ShardSet};
 use crate::stats::Recorder;
 use crate::{Error, Result};
@@ -219,7 +220,7 @@ fn needs(collator: &Collator, options: &Options, lane_bytes: u64, n_lanes: usize
     let least_samples = collator.least_samples() as u64;
     Needs {
         micro_batch_bytes: collator.micro_batch_bytes() as u64,
-        n_micro_batches: credits(options) as u64,
+        n_batches: credits(options) as u64,
         sample_bytes: collator.sample_bytes() as u64,
         least_samples,
         // Samples differ in cost: some slack, so that no thread is idle behind a slow one.

@@ -20,13 +20,13 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
+use super::bad_log::BadLog;
 use super::collate::{Collator, Filling, Place};
 use super::fetch::{Fetcher, GroupKey, Next};
 use super::worker::{Outcome, Sample, Task};
 use crate::batch::{Batch, SampleId};
 use crate::config::StepSize;
 use crate::plan::{Mix, Slot};
-use crate::quarantine::BadLog;
 use crate::stats::{Recorder, WaitFor};
 use crate::{Error, Result, SampleError};
 
@@ -224,7 +224,7 @@ impl Scheduler {
                 number,
                 outcome,
             } => self.settle(stream_idx, number, outcome)?,
-            Event::Returned => self.credits += 1,
+            Event::Released => self.credits += 1,
             Event::Stop => unreachable!("handled where events are received"),
         }
         Ok(())

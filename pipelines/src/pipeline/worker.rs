@@ -54,7 +54,7 @@ pub(crate) struct Sample {
 #[derive(Debug)]
 pub(crate) enum RowMetadata {
     /// In training, and in evaluation of a dataset without labels.
-    Nothing,
+    None,
     /// In evaluation of a labelled dataset: the class number.
     Label(i64),
     /// In a pass with keys.
