@@ -42,7 +42,7 @@ use self::worker::{Outcome, Task, Worker};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::{Recorder, Stats};
 use crate::tokenize::Specials;
 use crate::{Error, Result};
@@ -96,7 +96,7 @@ impl Default for Options {
 /// are in progress.
 #[derive(Debug)]
 pub struct Pipeline {
-    sets: Arc<Sets>,
+    mixture: Arc<Mixture>,
     fingerprint: u64,
     specials: Option<Specials>,
     vocabulary_sha256: Option<String>,
@@ -163,9 +163,9 @@ impl Pipeline {
                 options.micro_batches_per_step
             )]));
         }
-        let sets = opened.sets.sets().iter();
-        let largest: Vec<u64> = sets
-            .map(|set| largest_groups_bytes(set, config.window_chunks))
+        let datasets = opened.mixture.datasets().iter();
+        let largest: Vec<u64> = datasets
+            .map(|dataset| largest_groups_bytes(dataset, config.window_chunks))
             .collect();
         let lanes = first_lane..first_lane + n_lanes;
         let sources = plan
@@ -177,14 +177,14 @@ impl Pipeline {
                 largest_window_bytes,
             })
             .collect();
-        let n_planned = (0..plan.mix().n_sets()).map(|set| plan.n_planned_of(set));
+        let n_planned = (0..plan.mix().n_datasets()).map(|dataset| plan.n_planned_of(dataset));
         let mean_lane_samples = match (plan.lane_share(), plan.costs()) {
             (StepSize::Samples(samples), _) => samples as u64,
             (StepSize::Cost(share), costs) => share / costs.map_or(1, Costs::mean),
         };
         let n_good_before = options.start_step * config.lanes as u64 * mean_lane_samples;
         let Opened {
-            sets,
+            mixture,
             kind,
             runtime,
             fingerprint,
@@ -201,7 +201,13 @@ impl Pipeline {
             evaluate: false,
             keyed: false,
         };
-        start((sets, fingerprint, runtime), spec, config, options, sample)
+        start(
+            (mixture, fingerprint, runtime),
+            spec,
+            config,
+            options,
+            sample,
+        )
     }
 
     /// Starts one pass over the dataset at `url`: each good row once, in the order of the files, with
@@ -246,7 +252,7 @@ impl Pipeline {
     }
 
     /// Returns a hash that identifies the rows of the dataset, see
-    /// [`ShardSet::fingerprint`](crate::shard::ShardSet::fingerprint); for a mixture it covers all its
+    /// [`Dataset::fingerprint`](crate::shard::Dataset::fingerprint); for a mixture it covers all its
     /// datasets and their shares. A run resumes only on data of the same fingerprint.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
@@ -255,7 +261,7 @@ impl Pipeline {
     /// Returns the names of the classes in the order of their numbers; `None` without labels, or if the
     /// datasets of a mixture differ in them.
     pub fn classes(&self) -> Option<&[String]> {
-        self.sets.classes()
+        self.mixture.classes()
     }
 
     /// Returns the special tokens of the vocabulary that texts are in: that of the config, or that of
@@ -272,13 +278,13 @@ impl Pipeline {
 
     /// Returns the number of rows of all datasets, bad ones included.
     pub fn rows(&self) -> u64 {
-        self.sets.rows()
+        self.mixture.rows()
     }
 
     /// Returns counts, times and queue levels since the start.
     pub fn stats(&self) -> Stats {
         Stats {
-            traffic: self.sets.traffic(),
+            traffic: self.mixture.traffic(),
             ..self.recorder.snapshot()
         }
     }

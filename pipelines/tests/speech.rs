@@ -379,7 +379,7 @@ fn the_commands_know_recordings() {
     let (_folder, config) = set();
     let planned = pipeline::plan(&config).expect("a plan");
     let plan = &planned.plan;
-    let report = Report::new(&planned.sets, plan, planned.memory).expect("a report");
+    let report = Report::new(&planned.mixture, plan, planned.memory).expect("a report");
     let cost = report.cost.as_ref().expect("a plan by cost");
     assert_eq!(cost.lane_share, SHARE);
     assert_eq!(cost.left_out, N_ROWS as u64 - plan.n_planned());
@@ -399,7 +399,7 @@ fn the_commands_know_recordings() {
     };
     assert!(one.least_bytes > two.least_bytes && two.least_bytes > four.least_bytes);
     assert!(one.ahead_bytes > one.least_bytes);
-    assert!(report.to_string().contains("padding adds"), "{report}");
+    assert!(report.to_string().contains("added by padding"), "{report}");
 
     let inspection = inspect(&config.train.to_string(), &config.columns, 2).expect("a set");
     assert_eq!(inspection.rows, N_ROWS as u64);

@@ -110,12 +110,12 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
     }
 
     let source = OnePass::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
-    let n_rows = source.set().rows;
+    let n_rows = source.dataset().rows;
     model::check_vocabulary(config.model.encoder(), &options.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();
     model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
-    let mut features = match FeatureSet::open(&feature_options, source.set())? {
+    let mut features = match FeatureSet::open(&feature_options, source.dataset())? {
         FeatureSet::Finished(report) => return Ok(report),
         FeatureSet::Begun(features) => features,
     };

@@ -15,17 +15,17 @@ use super::sample_kind::{SampleKind, at_rate, kinds};
 use super::scheduler::{RowQueue, Scheduler, Turns};
 use super::worker::{Outcome, Task, Worker, start_pool};
 use super::{Options, Pipeline, io_error};
-use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
-use crate::config::{DataConfig, StepSize, TrainSets};
+use crate::budget::{DecodeShare, Needs, Shares};
+use crate::config::{DataConfig, StepSize, TrainSets, parse_bytes};
 use crate::plan::{Costs, Layout, Mix, Plan, PlanConfig, RankMemory};
 use crate::quarantine::Quarantine;
-use crate::shard::{Kind, Sets, ShardSet};
+use crate::shard::{Dataset, Kind, Mixture};
 use crate::stats::Recorder;
 use crate::{Error, Result};
 
 /// Open datasets, the kind of their samples, and the threads that read them.
 pub(super) struct Opened {
-    pub(super) sets: Arc<Sets>,
+    pub(super) mixture: Arc<Mixture>,
     pub(super) kind: SampleKind,
     pub(super) runtime: Runtime,
     /// Fingerprint of the dataset, or of a mixture's datasets and shares.
@@ -42,16 +42,16 @@ impl Opened {
             .map_err(|source| io_error("the I/O threads", source))?;
         let kinds = config.modality().map_or(Kind::ALL.as_slice(), kinds);
         let options = config.store_options().map_err(|e| Error::Config(vec![e]))?;
-        let mut sets = Vec::new();
+        let mut datasets = Vec::new();
         for url in train.urls() {
-            let open = ShardSet::open_with(url, kinds, &config.columns, &options);
-            sets.push(runtime.block_on(open)?);
+            let open = Dataset::open_with(url, kinds, &config.columns, &options);
+            datasets.push(runtime.block_on(open)?);
         }
-        let fingerprints: Vec<u64> = sets.iter().map(ShardSet::fingerprint).collect();
-        let sets = Arc::new(Sets::new(sets)?);
-        let kind = SampleKind::of(config, &sets)?;
+        let fingerprints: Vec<u64> = datasets.iter().map(Dataset::fingerprint).collect();
+        let mixture = Arc::new(Mixture::new(datasets)?);
+        let kind = SampleKind::of(config, &mixture)?;
         Ok(Opened {
-            sets,
+            mixture,
             kind,
             runtime,
             fingerprint: train.fingerprint(&fingerprints),
@@ -66,13 +66,13 @@ impl Opened {
             StepSize::Cost(_) => {
                 let mut costs = Costs::empty(self.kind.max_cost());
                 let read = self
-                    .sets
+                    .mixture
                     .read_lengths(|length| costs.push(self.kind.cost(length)));
                 self.runtime.block_on(read)?;
                 Some(costs)
             }
         };
-        let layout = Layout::joined(self.sets.sets().iter().map(Layout::of));
+        let layout = Layout::joined(self.mixture.datasets().iter().map(Layout::of));
         let shares = config.train.shares();
         Plan::mixed(layout, PlanConfig::of(config, step), costs, &shares)
     }
@@ -83,12 +83,12 @@ impl Opened {
         let SampleKind::Audio { config, max_frames } = &mut self.kind else {
             return Ok(());
         };
-        if self.sets.has_lengths() {
+        if self.mixture.has_lengths() {
             // One more than the column's value: resampling may round up.
             let frames = |length| at_rate(length, config.sample_rate_hz) as u32 + 1;
             let mut longest = 0;
             let read = self
-                .sets
+                .mixture
                 .read_lengths(|length| longest = longest.max(frames(length)));
             self.runtime.block_on(read)?;
             *max_frames = longest as usize;
@@ -99,8 +99,8 @@ impl Opened {
 
 /// Returns the most bytes that a window of `n_chunks` chunks can take: each chunk may be in another
 /// row group.
-pub(super) fn largest_groups_bytes(set: &ShardSet, n_chunks: usize) -> u64 {
-    let groups = set.shards.iter().flat_map(|shard| &shard.groups);
+pub(super) fn largest_groups_bytes(dataset: &Dataset, n_chunks: usize) -> u64 {
+    let groups = dataset.shards.iter().flat_map(|shard| &shard.groups);
     let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
     bytes.sort_unstable_by(|a, b| b.cmp(a));
     bytes.iter().take(n_chunks).sum()
@@ -130,7 +130,7 @@ pub(super) struct RunSpec {
 #[derive(Debug)]
 pub struct Planned {
     /// The open datasets that the plan is over.
-    pub sets: Arc<Sets>,
+    pub mixture: Arc<Mixture>,
     /// The order of their samples in every lane.
     pub plan: Plan,
     /// The same value as [`Pipeline::fingerprint`].
@@ -152,10 +152,10 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
     let opened = Opened::open(&config.train, config)?;
     let plan = opened.plan(config, step)?;
     let fingerprint = opened.fingerprint;
-    let sets = Arc::clone(&opened.sets);
-    let lane_bytes = sets.sets().iter();
+    let mixture = Arc::clone(&opened.mixture);
+    let lane_bytes = mixture.datasets().iter();
     let lane_bytes = lane_bytes
-        .map(|set| largest_groups_bytes(set, config.window_chunks))
+        .map(|dataset| largest_groups_bytes(dataset, config.window_chunks))
         .sum();
     let kind = Arc::new(opened.kind);
     let worlds = (1..=config.lanes).filter(|world| config.lanes.is_multiple_of(*world));
@@ -181,7 +181,7 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
     Ok(Planned {
         memory: memory.collect(),
         fingerprint,
-        sets,
+        mixture,
         plan,
     })
 }
@@ -276,7 +276,7 @@ pub(super) fn check(config: &DataConfig, options: &Options) -> Result<()> {
 
 /// Divides the memory among the stages and starts the threads.
 pub(super) fn start(
-    (sets, fingerprint, runtime): (Arc<Sets>, u64, Runtime),
+    (mixture, fingerprint, runtime): (Arc<Mixture>, u64, Runtime),
     spec: RunSpec,
     config: &DataConfig,
     options: &Options,
@@ -295,7 +295,7 @@ pub(super) fn start(
     } = spec;
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
     // A lane holds a window of each dataset.
-    let of_lane = sources.iter().take(mix.n_sets());
+    let of_lane = sources.iter().take(mix.n_datasets());
     let lane_bytes = of_lane.map(|source| source.largest_window_bytes).sum();
     let needs = needs(&collator, options, lane_bytes, lanes.len());
     let shares = Shares::divide(memory_bytes, &needs)?;
@@ -308,7 +308,7 @@ pub(super) fn start(
         options.prefetch,
     ));
     let log = BadLog {
-        sets: Arc::clone(&sets),
+        mixture: Arc::clone(&mixture),
         rows: bad_rows.clone(),
         quarantine: options.quarantine.as_deref().map(Quarantine::new),
         max_bad_fraction: config.max_bad_fraction,
@@ -328,7 +328,7 @@ pub(super) fn start(
     let stop = Arc::new(AtomicBool::new(false));
 
     let worker = Worker {
-        sets: Arc::clone(&sets),
+        mixture: Arc::clone(&mixture),
         kind: Arc::clone(&collator.kind),
         mask: config.mask,
         seed: config.seed,
@@ -358,7 +358,7 @@ pub(super) fn start(
             sources,
             shares.windows_bytes,
             Reader::new(
-                Arc::clone(&sets),
+                Arc::clone(&mixture),
                 runtime.handle().clone(),
                 events.clone(),
                 Arc::clone(&recorder),
@@ -395,7 +395,7 @@ pub(super) fn start(
         .map_err(|source| io_error("the scheduler's thread", source))?;
     let thread = Some(thread);
     Ok(Pipeline {
-        sets,
+        mixture,
         fingerprint,
         specials,
         vocabulary_sha256,

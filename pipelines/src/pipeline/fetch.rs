@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::{Event, panic_error};
 use crate::plan::Slot;
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 
 /// Most reads of a disk at a time.
@@ -358,7 +358,7 @@ impl Stream {
 
 /// Starts reads on the I/O threads; they end as [`Event::Group`].
 pub(crate) struct Reader {
-    pub(crate) sets: Arc<Sets>,
+    pub(crate) mixture: Arc<Mixture>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) events: Sender<Event>,
     pub(crate) recorder: Arc<Recorder>,
@@ -367,12 +367,15 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(
-        sets: Arc<Sets>,
+        mixture: Arc<Mixture>,
         runtime: tokio::runtime::Handle,
         events: Sender<Event>,
         recorder: Arc<Recorder>,
     ) -> Self {
-        let is_local = sets.sets().iter().all(|set| set.location.local.is_some());
+        let is_local = mixture
+            .datasets()
+            .iter()
+            .all(|dataset| dataset.location.local.is_some());
         let max_reads = if is_local {
             MAX_LOCAL_READS
         } else {
@@ -380,7 +383,7 @@ impl Reader {
         };
         let permits = Arc::new(Semaphore::new(max_reads));
         Self {
-            sets,
+            mixture,
             runtime,
             events,
             recorder,
@@ -390,11 +393,11 @@ impl Reader {
 
     /// Returns the bytes that reading and holding a group takes.
     fn group_bytes(&self, (shard, group): GroupKey) -> u64 {
-        self.sets.shard(shard as usize).groups[group as usize].memory
+        self.mixture.shard(shard as usize).groups[group as usize].memory
     }
 
     fn start(&self, key: GroupKey, again: bool) {
-        let (sets, events) = (Arc::clone(&self.sets), self.events.clone());
+        let (mixture, events) = (Arc::clone(&self.mixture), self.events.clone());
         let (recorder, permits) = (Arc::clone(&self.recorder), Arc::clone(&self.permits));
         let bytes = self.group_bytes(key);
         self.runtime.spawn(async move {
@@ -404,7 +407,7 @@ impl Reader {
             recorder.reads.change(1);
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
-            let read = std::panic::AssertUnwindSafe(sets.read_group(shard, group, again));
+            let read = std::panic::AssertUnwindSafe(mixture.read_group(shard, group, again));
             let result = match read.catch_unwind().await {
                 Ok(result) => result.map(Arc::new),
                 Err(panic) => Err(panic_error("read", panic.as_ref())),

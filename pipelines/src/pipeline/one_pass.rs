@@ -11,7 +11,7 @@ use super::{Options, Pipeline};
 use crate::Result;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{Layout, Mix, Slot, file_order};
-use crate::shard::ShardSet;
+use crate::shard::Dataset;
 use crate::tokenize::Specials;
 
 /// A dataset that is open for one pass over all its rows, and can be inspected before the pass starts.
@@ -49,8 +49,8 @@ impl OnePass {
     }
 
     /// Returns the open dataset.
-    pub fn set(&self) -> &ShardSet {
-        &self.opened.sets.sets()[0]
+    pub fn dataset(&self) -> &Dataset {
+        &self.opened.mixture.datasets()[0]
     }
 
     /// Returns the special tokens of the vocabulary that texts are in; `None` for images and audio.
@@ -105,11 +105,11 @@ impl OnePass {
         let Options { rank, world, .. } = options;
         let is_mine =
             move |slot: &Slot| slot.row >= first_row && slot.row as usize / batch % world == rank;
-        let windows = file_order(&Layout::of(&opened.sets.sets()[0]))
+        let windows = file_order(&Layout::of(&opened.mixture.datasets()[0]))
             .map(move |window| window.slots.into_iter().filter(is_mine).collect());
-        let largest_window_bytes = largest_groups_bytes(&opened.sets.sets()[0], 1);
+        let largest_window_bytes = largest_groups_bytes(&opened.mixture.datasets()[0], 1);
         let Opened {
-            sets,
+            mixture,
             kind,
             runtime,
             fingerprint,
@@ -133,7 +133,7 @@ impl OnePass {
             }],
             mix: Mix::single(1),
             lanes: 0..1,
-            n_planned: vec![sets.rows()],
+            n_planned: vec![mixture.rows()],
             n_good_before: first_row.saturating_sub(bad_rows.rows().len() as u64),
             collator,
             bad_rows,
@@ -141,7 +141,7 @@ impl OnePass {
             keyed,
         };
         start(
-            (sets, fingerprint, runtime),
+            (mixture, fingerprint, runtime),
             spec,
             &config,
             &options,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::config::{AudioConfig, DataConfig, ImageConfig, MaskConfig, Modality, StepSize};
 use crate::mask::bert;
-use crate::shard::{Kind, Length, Sets, Vocabulary};
+use crate::shard::{Kind, Length, Mixture, Vocabulary};
 use crate::tokenize::{Specials, Tokenizer};
 use crate::{Error, Result};
 
@@ -43,10 +43,10 @@ pub(crate) fn kinds(modality: Modality) -> &'static [Kind] {
 
 impl SampleKind {
     /// Chooses the kind for open datasets, and opens the tokenizer that it needs.
-    pub(crate) fn of(config: &DataConfig, sets: &Sets) -> Result<Self> {
-        let url = &sets.sets()[0].location.url;
+    pub(crate) fn of(config: &DataConfig, mixture: &Mixture) -> Result<Self> {
+        let url = &mixture.datasets()[0].location.url;
         let refuse = |problem: String| Err(Error::Config(vec![problem]));
-        match (config.modality(), sets.tokenizer()) {
+        match (config.modality(), mixture.tokenizer()) {
             (Some(Modality::Image(image)), _) => Ok(Self::Image(image.clone())),
             (Some(Modality::Audio(audio)), _) => Ok(Self::Audio {
                 config: audio.clone(),

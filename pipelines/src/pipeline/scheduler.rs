@@ -109,8 +109,8 @@ impl Turns {
             StepSize::Samples(share) => step * share as u64 + n_before as u64,
             StepSize::Cost(_) => step,
         };
-        let set = self.mix.set_of(self.lanes.start + lane_idx, turn);
-        lane_idx * self.mix.n_sets() + set
+        let dataset = self.mix.dataset_of(self.lanes.start + lane_idx, turn);
+        lane_idx * self.mix.n_datasets() + dataset
     }
 
     /// Returns the stream that the next row is dispatched from.

@@ -18,7 +18,7 @@ use crate::budget::DecodeShare;
 use crate::config::{Limits, MaskConfig};
 use crate::plan::Slot;
 use crate::rng::SampleKey;
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
@@ -115,7 +115,7 @@ fn start(full_len: usize, n: usize, place: u64) -> usize {
 
 /// Everything that the threads of the pool share.
 pub(crate) struct Worker {
-    pub(crate) sets: Arc<Sets>,
+    pub(crate) mixture: Arc<Mixture>,
     pub(crate) kind: Arc<SampleKind>,
     pub(crate) mask: MaskConfig,
     pub(crate) seed: u64,
@@ -178,7 +178,7 @@ impl Worker {
 
     /// Returns a row's number and shard, for messages.
     fn place(&self, task: &Task) -> String {
-        let (_, shard, row) = self.sets.place(task.slot.shard as usize, task.slot.row);
+        let (_, shard, row) = self.mixture.place(task.slot.shard as usize, task.slot.row);
         format!("row {row} of {}", shard.path)
     }
 }
