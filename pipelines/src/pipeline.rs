@@ -44,7 +44,7 @@ use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
 use crate::shard::{Mixture, Rows};
 use crate::stats::{Recorder, Stats};
-use crate::tokenize::Specials;
+use crate::tokenize::SpecialTokens;
 use crate::{Error, Result};
 
 /// Settings of one pipeline that are not in the config: rank, start of the run, threads.
@@ -98,7 +98,7 @@ impl Default for Options {
 pub struct Pipeline {
     mixture: Arc<Mixture>,
     fingerprint: u64,
-    specials: Option<Specials>,
+    specials: Option<SpecialTokens>,
     vocabulary_sha256: Option<String>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
@@ -266,7 +266,7 @@ impl Pipeline {
 
     /// Returns the special tokens of the vocabulary that texts are in: that of the config, or that of
     /// a dataset of tokens. `None` for images and audio.
-    pub fn specials(&self) -> Option<Specials> {
+    pub fn specials(&self) -> Option<SpecialTokens> {
         self.specials
     }
 

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{Layout, Mix, Slot, file_order};
 use crate::shard::Dataset;
-use crate::tokenize::Specials;
+use crate::tokenize::SpecialTokens;
 
 /// A dataset that is open for one pass over all its rows, and can be inspected before the pass starts.
 pub struct OnePass {
@@ -54,7 +54,7 @@ impl OnePass {
     }
 
     /// Returns the special tokens of the vocabulary that texts are in; `None` for images and audio.
-    pub fn specials(&self) -> Option<Specials> {
+    pub fn specials(&self) -> Option<SpecialTokens> {
         self.opened.kind.specials()
     }
 

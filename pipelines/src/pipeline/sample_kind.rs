@@ -1,12 +1,9 @@
 //! The kind of a pipeline's samples: all that differs between images, audio, text and tokens before a
 //! row is decoded.
 
-use std::ops::Range;
-
 use crate::config::{AudioConfig, DataConfig, ImageConfig, MaskConfig, Modality, StepSize};
-use crate::mask::bert;
 use crate::shard::{Kind, Length, Mixture, Vocabulary};
-use crate::tokenize::{Specials, Tokenizer};
+use crate::tokenize::{SpecialTokens, Tokenizer};
 use crate::{Error, Result};
 
 /// Bytes of text per token, for the cost of a text that is not tokenised yet: English has 4.2 to 4.5.
@@ -171,18 +168,11 @@ impl SampleKind {
     }
 
     /// Returns the special tokens; `None` for images and audio.
-    pub(crate) fn specials(&self) -> Option<Specials> {
+    pub(crate) fn specials(&self) -> Option<SpecialTokens> {
         match self {
             Self::Image(_) | Self::Audio { .. } => None,
-            Self::Text { tokenizer, .. } => Some(tokenizer.specials()),
-            Self::Tokens(info) => Some(Specials {
-                vocab_size: info.vocab_size,
-                bos: info.bos,
-                eos: info.eos,
-                pad: info.pad,
-                unk: info.unk,
-                mask: info.mask,
-            }),
+            Self::Text { tokenizer, .. } => Some(tokenizer.special_tokens()),
+            Self::Tokens(info) => Some(info.into()),
         }
     }
 }
@@ -192,17 +182,4 @@ impl SampleKind {
 pub(crate) fn at_rate(length: Length, rate_hz: u32) -> u64 {
     let from = u128::from(length.rate_hz.unwrap_or(rate_hz));
     (u128::from(length.n) * u128::from(rate_hz) / from) as u64
-}
-
-/// Returns the tokens that may replace a masked one: the longest range of ids without a special token.
-pub(crate) fn vocabulary(specials: &Specials) -> bert::Vocabulary {
-    let mut taken = [specials.bos, specials.eos, specials.pad, specials.unk];
-    taken.sort_unstable();
-    let starts = std::iter::once(0).chain(taken.iter().map(|&id| id + 1));
-    let ends = taken.iter().copied().chain([specials.vocab_size]);
-    let gaps = starts.zip(ends).map(|(start, end)| start..end.max(start));
-    bert::Vocabulary {
-        mask: specials.mask,
-        ordinary: gaps.max_by_key(Range::len).unwrap_or(0..0),
-    }
 }

@@ -12,8 +12,6 @@ use crate::{Result, SampleError, decode};
 const TEXT_SPECIALS: usize = 2;
 /// Number of special tokens around and between the texts of a pair.
 const PAIR_SPECIALS: usize = 4;
-/// Bytes that tokenising takes for each byte of text: ids, offsets and strings of the tokens.
-const TOKENIZER_BYTES: u64 = 64;
 
 /// A text, and the second text of a pair.
 type Texts<'a> = [Option<&'a [u8]>; 2];
@@ -38,9 +36,11 @@ impl Worker {
         };
         let checking = start.elapsed();
         let n_bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
-        let _taken = self.share.take(n_bytes as u64 * TOKENIZER_BYTES, || {
-            format!("tokenising the {n_bytes} bytes in {}", self.place(task))
-        })?;
+        let _taken = self
+            .share
+            .take(Tokenizer::scratch_bytes(n_bytes as u64), || {
+                format!("tokenising the {n_bytes} bytes in {}", self.place(task))
+            })?;
         let start = Instant::now();
         let tokens = self.tokenize(task, texts, tokenizer, max_tokens);
         self.recorder
@@ -85,7 +85,7 @@ impl Worker {
         };
         let mut first = encode(text.unwrap_or_default())?;
         let mut second = second.map(encode).transpose()?;
-        let specials = tokenizer.specials();
+        let specials = tokenizer.special_tokens();
         match &mut second {
             None => {
                 let place = if self.evaluate {
