@@ -146,12 +146,12 @@ impl fmt::Display for BenchReport {
             writeln!(
                 f,
                 "\n{} requests, {:.1} MB; {} refused, {} timed out, {} operations retried, \
-                 {} reads sent twice; cache: {} of {} ranges",
+                 {} reads hedged; cache: {} of {} ranges",
                 traffic.requests,
                 traffic.bytes as f64 / 1e6,
                 traffic.refusals,
-                traffic.silences,
-                traffic.repeats,
+                traffic.timeouts,
+                traffic.retries,
                 traffic.hedges,
                 traffic.cache_hits,
                 traffic.cache_hits + traffic.cache_misses,
