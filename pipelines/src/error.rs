@@ -68,6 +68,9 @@ pub enum Error {
     /// Settings that cannot work, all of them at once.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
+    /// A config file, or a change to it from the command line, that cannot be used.
+    #[error(transparent)]
+    ConfigFile(#[from] crate::config::ConfigError),
     /// More samples were bad than `max_bad_fraction` allows.
     #[error(
         "{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}"
