@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::load::ConfigError;
 pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
 pub use self::overrides::Overrides;
 pub use self::train::{MixedSet, TrainSets};
+pub use crate::error::ConfigError;
 use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 

@@ -3,6 +3,10 @@
 //! [`Error`] stops a run and says what to do; [`SampleError`] is the fault of one sample's bytes:
 //! it is counted and quarantined, and another row takes the sample's place.
 
+mod config;
+
+pub use self::config::ConfigError;
+
 /// A fault that the caller must act on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,7 +74,7 @@ pub enum Error {
     Config(Vec<String>),
     /// A config file, or a change to it from the command line, that cannot be used.
     #[error(transparent)]
-    ConfigFile(#[from] crate::config::ConfigError),
+    ConfigFile(#[from] ConfigError),
     /// More samples were bad than `max_bad_fraction` allows.
     #[error(
         "{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}"
