@@ -16,7 +16,7 @@ use std::path::Path;
 use understudy_pipelines::rng::{Purpose, Rng};
 
 pub use patterns::CLASSES;
-pub use run::{run, write_set};
+pub use run::{DemoError, run, write_dataset};
 
 /// Side of every image, in pixels.
 pub const SIDE: usize = 32;

@@ -73,7 +73,7 @@ impl Sandbox {
     /// Draws `n` pictures and writes them as shards; returns the training set's folder.
     pub(crate) fn write_pictures(&self, name: &str, n: usize) -> PathBuf {
         let set = self.root().join(name);
-        understudy::demo::write_set(
+        understudy::demo::write_dataset(
             &set,
             &self.root().join(format!("{name}-pictures")),
             n,
