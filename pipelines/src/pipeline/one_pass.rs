@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::build::{Opened, Pass, check, largest_groups_bytes, start};
 use super::collate::Collator;
 use super::fetch::Source;
-use super::start::{Opened, Pass, check, largest_groups_bytes, start};
-use super::work::Work;
+use super::worker::Work;
 use super::{Options, Pipeline};
 use crate::Result;
 use crate::config::{DataConfig, StepSize};

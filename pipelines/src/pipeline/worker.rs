@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::recipe::Recipe;
+use super::sample_kind::Recipe;
 use super::{Event, io_error, panic_error};
 use crate::batch::Key;
 use crate::budget::DecodeShare;

@@ -10,9 +10,9 @@ use tokio::runtime::Runtime;
 
 use super::collate::Collator;
 use super::fetch::{Fetcher, Reader, Source};
-use super::order::{Order, Stream, Turns};
-use super::recipe::{Recipe, at_rate, kinds};
-use super::work::{Outcome, Task, Work, start_pool};
+use super::sample_kind::{Recipe, at_rate, kinds};
+use super::scheduler::{Order, Stream, Turns};
+use super::worker::{Outcome, Task, Work, start_pool};
 use super::{Options, Pipeline, io_error};
 use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
 use crate::config::{DataConfig, StepSize, TrainSets};

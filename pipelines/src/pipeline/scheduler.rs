@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Event;
 use super::collate::{Collator, Filling, Place};
 use super::fetch::{Fetcher, GroupKey, Next};
-use super::work::{Outcome, Sample, Task};
+use super::worker::{Outcome, Sample, Task};
 use crate::batch::{Batch, SampleId};
 use crate::config::StepSize;
 use crate::plan::{Mix, Slot};
