@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor, TensorData};
-use understudy::config::RunConfig;
+use understudy::config::{Overrides, RunConfig};
 use understudy::model::Media;
 use understudy::objective::{Data2Vec, Inputs};
 use understudy::optim::{AdamW, Gradients};
@@ -35,8 +35,8 @@ fn main() {
 }
 
 fn load(recipe: &str) -> RunConfig {
-    let mut config =
-        RunConfig::load(Path::new(recipe), &[]).unwrap_or_else(|error| panic!("{error}"));
+    let mut config = RunConfig::load(Path::new(recipe), &Overrides::default())
+        .unwrap_or_else(|error| panic!("{error}"));
     config.threads.resolve();
     device::set_compute_threads(&config.threads);
     config

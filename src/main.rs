@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::HumanBytes;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
-use understudy::config::{ConfigError, RunConfig};
+use understudy::config::{ConfigError, Overrides, RunConfig};
 use understudy::device::DeviceError;
 use understudy::embed::{Embed, EmbedError};
 use understudy::evaluate::{EvaluateError, Of, RunEvaluateError};
@@ -195,12 +195,13 @@ fn train(args: &Train) -> anyhow::Result<ExitCode> {
 
 /// A recipe here, or one in a store.
 fn load_config(place: &str, set: &[String]) -> anyhow::Result<RunConfig> {
+    let overrides = Overrides::set(set.iter().cloned());
     match place.rsplit_once('/') {
         Some((folder, name)) if place.contains("://") => {
             let folder = Folder::open(folder, &StoreOptions::default())?;
-            Ok(RunConfig::load_in(&folder, name, set)?)
+            Ok(RunConfig::load_in(&folder, name, &overrides)?)
         }
-        _ => Ok(RunConfig::load(Path::new(place), set)?),
+        _ => Ok(RunConfig::load(Path::new(place), &overrides)?),
     }
 }
 
@@ -236,7 +237,13 @@ fn evaluate(args: &Evaluate) -> anyhow::Result<ExitCode> {
     let device = understudy::device::open(&args.device)?;
     let run = Folder::open(&args.run, &StoreOptions::default())?;
     let of = if args.frames { Of::Frames } else { Of::Samples };
-    let table = understudy::evaluate::run(&run, args.weights, of, &args.set, &device)?;
+    let table = understudy::evaluate::run(
+        &run,
+        args.weights,
+        of,
+        &Overrides::set(args.set.clone()),
+        &device,
+    )?;
     print(&table.to_string())
 }
 
@@ -261,7 +268,7 @@ fn embed(args: EmbedArgs) -> anyhow::Result<ExitCode> {
         whose: args.weights,
         layer: args.layer,
         frames: args.frames,
-        set: args.set,
+        overrides: Overrides::set(args.set),
         shard_bytes: args.shard_bytes,
     };
     let report = understudy::embed::embed(&wanted, &device)?;
@@ -324,11 +331,13 @@ fn report(error: &anyhow::Error) {
 
 /// 2 for bad usage or config, 3 for a run that diverged or collapsed, else 1.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage = matches!(error.downcast_ref(), Some(config) if !matches!(config, ConfigError::Store(_)))
+    let usage = error.is::<ConfigError>()
         || error.is::<DeviceError>()
         || matches!(
             error.downcast_ref(),
-            Some(understudy_pipelines::Error::Config(_))
+            Some(
+                understudy_pipelines::Error::Config(_) | understudy_pipelines::Error::ConfigFile(_)
+            )
         )
         || matches!(
             error.downcast_ref(),

@@ -5,9 +5,10 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use understudy_pipelines::Error;
 use understudy_pipelines::store::Folder;
 
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, Overrides, RunConfig};
 use crate::import::Tensors;
 use crate::model::{AudioEncoder, Encoder, EncoderConfig, Vit1};
 use crate::params::{self, LoadError};
@@ -42,7 +43,7 @@ pub enum PretrainedError {
     NoTeacher(String),
     /// A store did not say what is there.
     #[error(transparent)]
-    Store(#[from] understudy_pipelines::Error),
+    Store(#[from] Error),
     /// Its tensors are not the model's.
     #[error("{path}: {source}")]
     Load {
@@ -86,15 +87,19 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Finds what `folder` is: a model, or a run. `set` changes values of its config; without a wish
+    /// Finds what `folder` is: a model, or a run. `overrides` change its config; without a wish
     /// the weights are the teacher's, or the student's where there is no teacher.
     pub fn open(
         folder: &Folder,
         whose: Option<Whose>,
-        set: &[String],
+        overrides: &Overrides,
     ) -> Result<Self, PretrainedError> {
         let folder = find(folder)?;
-        let config = RunConfig::load_in(&folder, "config.toml", set)?;
+        let config =
+            RunConfig::load_in(&folder, "config.toml", overrides).map_err(|error| match error {
+                Error::ConfigFile(error) => PretrainedError::Config(error),
+                error => PretrainedError::Store(error),
+            })?;
         let has_teacher = folder.size(TEACHER)?.is_some();
         let whose = match whose {
             Some(Whose::Teacher) if !has_teacher => {

@@ -84,7 +84,7 @@ pub fn run(folder: &Path, device: &Device) -> Result<Ending, DemoError> {
         &run.as_path().into(),
         None,
         evaluate::Of::Samples,
-        &[],
+        &Overrides::default(),
         device,
     )?;
     for line in table.to_string().lines() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::RunConfig;
+use crate::config::{Overrides, RunConfig};
 use crate::device;
 use crate::model::Media;
 use crate::objective::{Data2Vec, Inputs};
@@ -22,7 +22,11 @@ pub(super) type Found = [f32; 2];
 
 /// A step and its time on `device`, or why it gives none. A step before warms up.
 pub(super) fn take(device: &Device) -> Result<(Found, Duration), String> {
-    let config = RunConfig::parse(Path::new("configs/tiny-audio.toml"), RECIPE, &[]);
+    let config = RunConfig::parse(
+        Path::new("configs/tiny-audio.toml"),
+        RECIPE,
+        &Overrides::default(),
+    );
     let config = config.map_err(|error| error.to_string())?;
     let audio = config.data.audio.as_ref().expect("a recipe for audio");
     let n_frames = audio.window_frames + audio.hop_frames * (N_POSITIONS - 1);

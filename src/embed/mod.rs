@@ -18,6 +18,7 @@ use understudy_pipelines::write::features::{
 
 use self::progress::Progress;
 use crate::batch::{self, VocabularyError};
+use crate::config::Overrides;
 use crate::evaluate::features::batch_size;
 use crate::model::{Encoder, EncoderConfig, Media, mean};
 use crate::pretrained::{Pretrained, PretrainedError, STUDENT, TEACHER, Whose};
@@ -41,7 +42,7 @@ pub struct Embed {
     /// A vector per position, instead of the mean over a sample's positions.
     pub frames: bool,
     /// Changes of the model's config, `key=value`.
-    pub set: Vec<String>,
+    pub overrides: Overrides,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
 }
@@ -79,7 +80,7 @@ pub enum EmbedError {
 /// [`End::Interrupted`](understudy_pipelines::write::End).
 pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
     let signals = Signals::watch();
-    let mut pretrained = Pretrained::open(&wanted.model, wanted.whose, &wanted.set)?;
+    let mut pretrained = Pretrained::open(&wanted.model, wanted.whose, &wanted.overrides)?;
     pretrained.config.threads.resolve();
     let config = &pretrained.config;
     crate::device::set_compute_threads(&config.threads);
@@ -208,13 +209,13 @@ mod tests {
     use burn::tensor::{Tensor, TensorData};
 
     use super::*;
-    use crate::config::RunConfig;
+    use crate::config::{Overrides, RunConfig};
     use crate::objective::Data2Vec;
 
     #[test]
     fn padding_is_in_no_vector() {
         let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-audio.toml");
-        let config = RunConfig::load(recipe.as_ref(), &[]).expect("a recipe");
+        let config = RunConfig::load(recipe.as_ref(), &Overrides::default()).expect("a recipe");
         let device = Device::flex();
         let model = Data2Vec::initialised(config.model.clone(), 1, &device);
         let encoder = model.student.valid().encoder;
@@ -234,7 +235,7 @@ mod tests {
             whose: None,
             layer: None,
             frames,
-            set: Vec::new(),
+            overrides: Overrides::default(),
             shard_bytes: 1,
         };
         let frames = vectors(&encoder, config, &media, &wanted(true));

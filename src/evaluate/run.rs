@@ -7,6 +7,7 @@ use understudy_pipelines::store::Folder;
 
 use super::{Encoder as Row, EvaluateError, Of, Table, compare};
 use crate::batch;
+use crate::config::Overrides;
 use crate::model::{self, Encoder, EncoderConfig, Media};
 use crate::objective::Data2Vec;
 use crate::pretrained::{Pretrained, PretrainedError, Whose};
@@ -28,15 +29,15 @@ pub enum RunEvaluateError {
 /// features without learning, and writes the table to the run's folder as
 /// `evaluate-step-N-WEIGHTS.json` (of frames, `evaluate-step-N-WEIGHTS-frames.json`).
 ///
-/// `set` changes values of the run's config. The run may also be an imported model.
+/// `overrides` change the run's config. The run may also be an imported model.
 pub fn run(
     run: &Folder,
     whose: Option<Whose>,
     of: Of,
-    set: &[String],
+    overrides: &Overrides,
     device: &Device,
 ) -> Result<Table, RunEvaluateError> {
-    let mut pretrained = Pretrained::open(run, whose, set)?;
+    let mut pretrained = Pretrained::open(run, whose, overrides)?;
     let config = &mut pretrained.config;
     config.threads.resolve();
     crate::device::set_compute_threads(&config.threads);

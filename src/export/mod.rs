@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use understudy_pipelines::store::Folder;
 
+use crate::config::Overrides;
 use crate::import::Tensors;
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::new_folder;
@@ -81,7 +82,7 @@ pub fn export(from: &Folder, whose: Option<Whose>, to: &Path) -> Result<Exported
     if new_folder::is_taken(to).map_err(at(to))? {
         return Err(ExportError::Taken(to.to_owned()));
     }
-    let mut pretrained = Pretrained::open(from, whose, &[])?;
+    let mut pretrained = Pretrained::open(from, whose, &Overrides::default())?;
     let heads = match pretrained.folder.size(HEADS)? {
         Some(_) => weights::read_in(&pretrained.folder, HEADS)?,
         None => Tensors::new(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::hugging_face::{self, audio, classes, text, vision};
 use super::{ImportError, Tensors, data2vec_vision, fairseq, files, recipe, sizes};
+use crate::config::Overrides;
 use crate::model::{EncoderConfig, ModelConfig};
 use crate::new_folder;
 use crate::pretrained::{HEADS, HUGGING_FACE, Pretrained, STUDENT, TEACHER, Whose};
@@ -124,9 +125,13 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
         }
         let teacher = model.teacher.as_ref().map(|_| Whose::Teacher);
         for whose in std::iter::once(Whose::Student).chain(teacher) {
-            Pretrained::open(&partial.as_path().into(), Some(whose), &[])
-                .and_then(|pretrained| pretrained.encoder(&Device::flex()))
-                .map_err(|error| ImportError::Tensors(Box::new(error)))?;
+            Pretrained::open(
+                &partial.as_path().into(),
+                Some(whose),
+                &Overrides::default(),
+            )
+            .and_then(|pretrained| pretrained.encoder(&Device::flex()))
+            .map_err(|error| ImportError::Tensors(Box::new(error)))?;
         }
         new_folder::finish(&partial, to).map_err(at(to))
     })();

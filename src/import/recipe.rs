@@ -7,7 +7,7 @@ use serde::Deserialize;
 use understudy_pipelines::config::MaskConfig;
 
 use super::{ImportError, files};
-use crate::config::RunConfig;
+use crate::config::{Overrides, RunConfig};
 use crate::model::{EncoderConfig, ModelConfig};
 
 /// The recipe for `model`, which takes the place of the recipe's own.
@@ -65,7 +65,8 @@ fn published(is_first: bool, medium: &str) -> RunConfig {
         (false, "audio") => recipe!("data2vec2-audio-base"),
         (false, _) => recipe!("data2vec2-text-base"),
     };
-    RunConfig::parse(Path::new(name), text, &[]).expect("a recipe that the tests build")
+    RunConfig::parse(Path::new(name), text, &Overrides::default())
+        .expect("a recipe that the tests build")
 }
 
 /// The model of 1.0 with this encoder, where a checkpoint has an encoder alone.

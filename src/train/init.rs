@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use toml::Value;
 use understudy_pipelines::store::{Folder, StoreOptions};
 
-use crate::config::{RunConfig, flatten};
+use crate::config::{Overrides, RunConfig, flatten};
 use crate::import::Tensors;
 use crate::init;
 use crate::model::{ModelConfig, Network};
@@ -29,7 +29,8 @@ pub(super) fn begin(
     };
     let folder = Folder::open(place, &StoreOptions::default()).map_err(StartError::Init)?;
     let folder = pretrained::find(&folder)?;
-    let then = RunConfig::load_in(&folder, "config.toml", &[])?;
+    let then = RunConfig::load_in(&folder, "config.toml", &Overrides::default())
+        .map_err(StartError::Init)?;
     compare(&folder, &then.model, model)?;
     let state = checkpoint::load_state(&folder)?;
     let tensors = weights::read_in(&folder, pretrained::STUDENT)?;
@@ -146,7 +147,7 @@ mod tests {
 
     fn recipe(text: &str, set: &[&str]) -> RunConfig {
         let set: Vec<String> = set.iter().map(|&set| set.to_owned()).collect();
-        RunConfig::parse(Path::new("recipe"), text, &set).expect("a recipe")
+        RunConfig::parse(Path::new("recipe"), text, &Overrides::set(set)).expect("a recipe")
     }
 
     /// What a run by `now` begins with if `init` names a model by `then` with those of its student's

@@ -8,7 +8,7 @@ use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::Folder;
 
 use crate::batch;
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, Overrides, RunConfig};
 use crate::ema;
 use crate::objective::{Data2Vec, Inputs, MaskError, spread};
 use crate::optim::{AdamW, Gradients};
@@ -157,7 +157,11 @@ impl Trainer {
                 from.url()
             );
         })?;
-        let then = RunConfig::parse(Path::new(&from.url_of("config.toml")), &then, &[])?;
+        let then = RunConfig::parse(
+            Path::new(&from.url_of("config.toml")),
+            &then,
+            &Overrides::default(),
+        )?;
         for difference in differences::compare(from, &then, config)? {
             tracing::warn!(
                 "going on with another setting, numbers will not be the same bit for bit: {difference}"

@@ -104,7 +104,7 @@ fn pipelines_depend_on_no_tensor_framework() {
 #[test]
 fn trainer_depends_on_no_reader_or_decoder() {
     // With one of these as a direct dependency the trainer could open shards or media itself.
-    let manifest = include_str!("../Cargo.toml");
+    let manifest = include_str!("../../Cargo.toml");
     let trainer = manifest
         .split("[dependencies]")
         .nth(1)

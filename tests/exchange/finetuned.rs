@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use understudy::config::Overrides;
 use understudy::export::export;
 use understudy::import::{Tensors, import};
 use understudy::model::{EncoderConfig, ModelConfig};
@@ -82,7 +83,8 @@ fn a_fine_tuned_model_is_its_encoder_and_a_head() {
 /// Writes an input and the letters' scores that our encoder and the linear map `head` give it.
 fn letters(model: &Path, head: &Tensors, io: &Path) {
     let device = Device::flex();
-    let pretrained = Pretrained::open(&model.into(), Some(Whose::Student), &[]).unwrap();
+    let pretrained =
+        Pretrained::open(&model.into(), Some(Whose::Student), &Overrides::default()).unwrap();
     let config = pretrained.config.model.encoder();
     let (_, input, media) = an_input(config);
     let features = pretrained

@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
-use understudy::config::RunConfig;
+use understudy::config::{Overrides, RunConfig};
 use understudy::export::export;
 use understudy::import::{Tensors, import};
 use understudy::model::{EncoderConfig, Media, ModelConfig};
@@ -150,10 +150,15 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
             return;
         }
         import(&file, &model).unwrap();
-        let student = Pretrained::open(&model.as_path().into(), Some(Whose::Student), &[]).unwrap();
+        let student = Pretrained::open(
+            &model.as_path().into(),
+            Some(Whose::Student),
+            &Overrides::default(),
+        )
+        .unwrap();
         let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
         assert_eq!(
-            Pretrained::open(&model.as_path().into(), None, &[])
+            Pretrained::open(&model.as_path().into(), None, &Overrides::default())
                 .unwrap()
                 .whose
                 == Whose::Teacher,
@@ -250,7 +255,7 @@ fn an_imported_model_is_a_start_for_training() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
         let imported = import(&case, &model).unwrap();
-        let config = RunConfig::load(&model.join("config.toml"), &[]).unwrap();
+        let config = RunConfig::load(&model.join("config.toml"), &Overrides::default()).unwrap();
         assert_eq!(config.model, imported.model);
         assert!(config.problems().is_empty());
     }

@@ -5,11 +5,17 @@ use std::fmt;
 use toml::{Table, Value};
 
 /// Changes to a config: every `--unset` first, then every `--set`, in the order of the command line.
+///
+/// With the feature `cli`, the two options of a command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Overrides {
-    /// `KEY=VALUE` each, the key dotted (`data.batch=8`).
+    /// Change a value of the config, for example `data.batch=8`; may be repeated.
+    #[cfg_attr(feature = "cli", arg(long = "set", value_name = "KEY=VALUE"))]
     pub set: Vec<String>,
-    /// Dotted keys to remove.
+    /// Remove a key of the config, for example `data.batch_seconds`; may be repeated, and is applied
+    /// before every `--set`.
+    #[cfg_attr(feature = "cli", arg(long = "unset", value_name = "KEY"))]
     pub unset: Vec<String>,
 }
 

@@ -57,22 +57,59 @@ fn read_applies_overrides_and_names_the_one_at_fault() {
         .expect("TOML")
         .replace('[', "[data.");
     std::fs::write(&path, format!("steps = 3\n[data]\n{recipe}")).expect("written");
-    let set = |assignments: &[&str]| {
-        let assignments: Vec<String> = assignments.iter().map(|&a| a.to_owned()).collect();
-        DataConfig::read(&path, &assignments).map_err(|error| error.to_string())
+    let read = |set: &[&str], unset: &[&str]| {
+        let overrides = Overrides {
+            set: set.iter().map(|&change| change.to_owned()).collect(),
+            unset: unset.iter().map(|&key| key.to_owned()).collect(),
+        };
+        DataConfig::read(&path, &overrides).map_err(|error| error.to_string())
     };
-    assert_eq!(set(&[]).expect("a recipe").seed, 1);
-    let changed = set(&["data.seed=2", "data.train=s3://bucket/set"]).expect("a recipe");
+    assert_eq!(read(&[], &[]).expect("a config").seed, 1);
+    let changed = read(&["data.seed=2", "data.train=s3://bucket/set"], &[]).expect("a config");
     assert_eq!(changed.seed, 2);
     assert_eq!(changed.train.to_string(), "s3://bucket/set");
-    for (wrong, said) in [
-        ("data.seed", "write it as key=value"),
-        ("data.seed.x=1", "`seed` is a value"),
-        ("data.sed=1", "unknown field `sed`"),
+    let by_tokens = read(&["data.batch_tokens=4096"], &["data.batch"]).expect("a config");
+    assert_eq!(by_tokens.step_size(), Some(StepSize::Cost(4096)));
+    // The trainer's keys are ignored, in the file and here.
+    read(&["optim.lr=1.0"], &[]).expect("a config");
+
+    for (set, unset, said) in [
+        (["data.seed"], &[][..], "--set data.seed: no value"),
+        (
+            ["data.seed.x=1"],
+            &[],
+            "--set data.seed.x=1: `seed` is a value",
+        ),
+        (
+            ["data.sed=1"],
+            &[],
+            "--set data.sed=1: unknown key `data.sed`\nhint: the nearest key is `data.seed`",
+        ),
+        (
+            ["dta.batch=8"],
+            &[],
+            "--set dta.batch=8: unknown key `dta.batch`\nhint: the nearest key is `data.batch`",
+        ),
+        (["data.seed=x"], &[], "--set data.seed=x: invalid type"),
+        (
+            ["data.seed=1"],
+            &["data.vall"],
+            "--unset data.vall: nothing to remove",
+        ),
+        (
+            ["data.seed=1"],
+            &["data.lanes"],
+            "--unset data.lanes: missing field `lanes`",
+        ),
     ] {
-        let error = set(&[wrong]).expect_err("wrong");
-        assert!(error.contains(wrong) && error.contains(said), "{error}");
+        let error = read(&set, unset).expect_err("wrong");
+        assert!(error.contains(said), "{said} in {error}");
     }
+
+    let text = std::fs::read_to_string(&path).expect("a config");
+    std::fs::write(&path, format!("{text}\n[dta]\nbatch = 8\n")).expect("written");
+    let error = read(&[], &[]).expect_err("an unknown table");
+    assert!(error.contains("dta: unknown table"), "{error}");
 }
 
 #[test]
