@@ -14,9 +14,8 @@ pub use understudy_pipelines::config::{ConfigError, Overrides};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::{DataConfig, Error};
 
-use crate::model::ModelConfig;
-use crate::optim::OptimConfig;
-use crate::schedule::EmaSchedule;
+use crate::objective::ModelConfig;
+use crate::optim::{EmaSchedule, OptimConfig};
 
 /// The config of a run, as a recipe of `configs/` gives it or as a run stores it, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,8 @@
 use understudy_pipelines::config::{MaskConfig, Modality};
 
 use super::{RunConfig, flatten};
-use crate::model::{EncoderConfig, ModelConfig};
+use crate::model::EncoderConfig;
+use crate::objective::ModelConfig;
 
 impl RunConfig {
     /// Lists every problem, as `key: problem`.
@@ -28,7 +29,7 @@ impl RunConfig {
         let [beta1, beta2] = self.optim.betas;
         check(
             (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
-            format!("optim.betas: must lie in [0, 1), are {beta1} and {beta2}"),
+            format!("optim.betas: must be in [0, 1), are {beta1} and {beta2}"),
         );
         check(
             self.optim.lr > 0.0,
@@ -64,7 +65,7 @@ impl RunConfig {
         for (key, decay) in [("decay", self.ema.decay), ("end_decay", self.ema.end_decay)] {
             check(
                 (0.0..=1.0).contains(&decay),
-                format!("ema.{key}: must lie in [0, 1], is {decay}"),
+                format!("ema.{key}: must be in [0, 1], is {decay}"),
             );
         }
         for (key, value) in [
@@ -116,7 +117,7 @@ impl RunConfig {
             }
         };
         match (modality, self.model.encoder()) {
-            (Modality::Image(image), EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_)) => {
+            (Modality::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
                 let side = self.model.image_size().unwrap_or(0);
                 same("data.image.size", image.size as usize, "image_size", side);
                 let patches = self.model.grid().unwrap_or(0);

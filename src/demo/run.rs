@@ -8,8 +8,9 @@ use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptio
 
 use crate::config::{ConfigError, Overrides, RunConfig};
 use crate::evaluate::{self, Row, Table};
+use crate::exit_code::{ExitCode, FAILED, USAGE};
 use crate::train::{Ending, Resume, TrainError, train};
-use crate::{model::Network, params};
+use crate::{objective::Network, params};
 
 /// The reason why the demo stopped.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,19 @@ pub enum DemoError {
     /// Evaluating failed.
     #[error(transparent)]
     Evaluate(#[from] evaluate::RunEvaluateError),
+}
+
+impl ExitCode for DemoError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io { .. } => FAILED,
+            Self::Path(_) => USAGE,
+            Self::Write(error) => error.exit_code(),
+            Self::Config(error) => error.exit_code(),
+            Self::Train(error) => error.exit_code(),
+            Self::Evaluate(error) => error.exit_code(),
+        }
+    }
 }
 
 /// The demo's config, in the binary so that the demo runs from any folder.
@@ -83,7 +97,7 @@ pub fn run(folder: &Path, device: &Device) -> Result<Ending, DemoError> {
     let table = evaluate::run(
         &run.as_path().into(),
         None,
-        evaluate::Of::Samples,
+        evaluate::EvalUnit::Samples,
         &Overrides::default(),
         device,
     )?;

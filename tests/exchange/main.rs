@@ -1,8 +1,8 @@
-//! Models of other projects come in, and go out again: with the real `transformers` and
-//! checkpoints written by the real PyTorch.
+//! Imports and exports models of other projects, with the real `transformers` and checkpoints
+//! written by the real PyTorch.
 //!
-//! `UNDERSTUDY_PYTHON` names a Python with torch and transformers, `UNDERSTUDY_PARITY` the folder
-//! of reference models; what a machine lacks is said and skipped.
+//! `UNDERSTUDY_PYTHON` names a Python with torch and transformers, `UNDERSTUDY_PARITY` the folder of
+//! reference models. Tests skip, with a printed reason, what a machine lacks.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,19 +22,21 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
+use understudy::checkpoint::pretrained::{Pretrained, Weights};
+use understudy::checkpoint::safetensors;
+use understudy::checkpoint::safetensors::Tensors;
 use understudy::config::{Overrides, RunConfig};
-use understudy::export::export;
-use understudy::import::{Tensors, import};
-use understudy::model::{EncoderConfig, Media, ModelConfig};
-use understudy::pretrained::{Pretrained, Whose};
-use understudy::weights;
+use understudy::interop::export;
+use understudy::interop::import;
+use understudy::model::{EncoderConfig, EncoderInput};
+use understudy::objective::ModelConfig;
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-/// Folders of reference models that `choose`, by their `case.json`.
+/// Returns the folders of reference models whose `case.json` satisfies `choose`.
 fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
     let root = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/parity"),
@@ -45,22 +47,23 @@ fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
         return Vec::new();
     };
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.retain(|folder| folder.join("case.json").exists() && choose(&told(folder)));
+    folders.retain(|folder| folder.join("case.json").exists() && choose(&case_json(folder)));
     folders.sort();
     folders
 }
 
-fn told(folder: &Path) -> Value {
+/// Reads the `case.json` of a reference model.
+fn case_json(folder: &Path) -> Value {
     serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap()
 }
 
 fn hugging_face_cases() -> Vec<PathBuf> {
-    cases(|told| told["kind"] == "hf_forward")
+    cases(|case| case["kind"] == "hf_forward")
 }
 
 fn pretraining_cases() -> Vec<PathBuf> {
-    cases(|told| {
-        told["kind"]
+    cases(|case| {
+        case["kind"]
             .as_str()
             .is_some_and(|kind| kind.contains("pretrain"))
     })
@@ -68,7 +71,7 @@ fn pretraining_cases() -> Vec<PathBuf> {
 
 static CAN: OnceLock<bool> = OnceLock::new();
 
-/// Runs `peer.py`; false where the libraries are not there.
+/// Runs `peer.py`; returns false where its libraries are missing.
 fn peer(command: &str, args: &[&OsStr]) -> bool {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exchange/peer.py");
@@ -96,11 +99,11 @@ fn peer(command: &str, args: &[&OsStr]) -> bool {
 }
 
 fn tensors(path: &Path) -> Tensors {
-    weights::read(path).unwrap()
+    safetensors::read(path).unwrap()
 }
 
 #[test]
-fn a_hugging_face_model_comes_back_bit_for_bit() {
+fn hugging_face_round_trip_is_bit_identical() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [model, back] = ["model", "back"].map(|name| folder.path().join(name));
@@ -112,7 +115,7 @@ fn a_hugging_face_model_comes_back_bit_for_bit() {
         let names = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&before), names(&after), "{}", case.display());
         for (name, tensor) in &before {
-            // The one segment's row is added to the positions'.
+            // Import adds the segment embedding to the positions.
             if !name.contains("token_type_embeddings") && !name.contains("position_embeddings") {
                 assert_eq!(tensor, &after[name], "{name} of {}", case.display());
             }
@@ -122,7 +125,7 @@ fn a_hugging_face_model_comes_back_bit_for_bit() {
 }
 
 #[test]
-fn pickled_weights_are_those_of_safetensors() {
+fn pickled_weights_equal_safetensors() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [pickled, a, b] = ["pickled", "a", "b"].map(|name| folder.path().join(name));
@@ -141,7 +144,7 @@ fn pickled_weights_are_those_of_safetensors() {
 }
 
 #[test]
-fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
+fn fairseq_checkpoints_are_imported_and_exported() {
     for case in pretraining_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [file, model, out, io] =
@@ -152,39 +155,40 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
         import(&file, &model).unwrap();
         let student = Pretrained::open(
             &model.as_path().into(),
-            Some(Whose::Student),
+            Some(Weights::Student),
             &Overrides::default(),
         )
         .unwrap();
-        let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
+        let is_fairseq =
+            case_json(&case)["modality"] != "image" || case_json(&case)["method"] != "data2vec1";
         assert_eq!(
             Pretrained::open(&model.as_path().into(), None, &Overrides::default())
                 .unwrap()
-                .whose
-                == Whose::Teacher,
+                .weights
+                == Weights::Teacher,
             is_fairseq,
             "{}",
             case.display()
         );
         let config = student.config.model.clone();
-        let exported = export(&model.as_path().into(), Some(Whose::Student), &out).unwrap();
+        let exported = export(&model.as_path().into(), Some(Weights::Student), &out).unwrap();
         match config {
             ModelConfig::Data2vec1(_) => {
-                let (class, input, media) = an_input(config.encoder());
+                let (class, input, media) = example_input(config.encoder());
                 let encoder = student.encoder(&Device::flex()).unwrap();
                 let features = encoder.features(config.encoder(), &media);
                 let tensors = BTreeMap::from([
                     ("input".to_owned(), input),
                     ("features".to_owned(), features.into_data()),
                 ]);
-                weights::write(&io, &tensors).unwrap();
+                safetensors::write(&io, &tensors).unwrap();
                 assert!(exported.hint.contains(class), "{}", exported.hint);
                 peer("agrees", &[out.as_ref(), class.as_ref(), io.as_ref()]);
             }
             ModelConfig::Data2vec2(_) => {
                 let all = student.tensors().unwrap();
                 assert_eq!(tensors(&out.join("model.safetensors")), all);
-                // Every name of the table leads back to fairseq's tensor.
+                // The table maps every name to fairseq's tensor.
                 let table = fs::read_to_string(out.join("README.md")).unwrap();
                 let theirs = tensors(&case.join("weights.safetensors"));
                 for name in all.keys() {
@@ -200,25 +204,25 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
     }
 }
 
-/// Deterministic values that look random.
+/// Returns deterministic values that look random.
 fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     let n: usize = shape.iter().product();
     let values: Vec<f32> = (0..n).map(|i| (i as f32 * 12.9898).sin() * 1.5).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// The class of a bare model, an input of its kind, and the same for our encoder.
-fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
+/// Returns the class of the bare model, an input, and the same input for our encoder.
+fn example_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
     let device = Device::flex();
     match config {
         EncoderConfig::Audio(_) => {
-            let waves = values::<2>([2, 8000], &device);
-            let input = waves.to_data();
+            let waveforms = values::<2>([2, 8000], &device);
+            let input = waveforms.to_data();
             (
                 "Data2VecAudioModel",
                 input,
-                Media::Waves {
-                    waves,
+                EncoderInput::Waveforms {
+                    waveforms,
                     lengths: None,
                 },
             )
@@ -230,27 +234,27 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
             (
                 "Data2VecTextModel",
                 TensorData::new(input, [2, 10]),
-                Media::Tokens {
+                EncoderInput::Tokens {
                     tokens: Tensor::<2, Int>::from_data(tokens, &device),
                     lengths: None,
                 },
             )
         }
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let side = config.image_size;
             let images = values::<4>([2, 3, side, side], &device);
             (
                 "Data2VecVisionModel",
                 images.to_data(),
-                Media::Images(images),
+                EncoderInput::Images(images),
             )
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 has no class"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 has no class"),
     }
 }
 
 #[test]
-fn an_imported_model_is_a_start_for_training() {
+fn imported_config_is_valid_for_training() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
@@ -262,7 +266,7 @@ fn an_imported_model_is_a_start_for_training() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said() {
+fn unreadable_sources_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("model");
     let failure = |source: &Path| import(source, &to).unwrap_err().to_string();
@@ -281,10 +285,7 @@ fn what_cannot_be_read_is_said() {
     fs::write(source.join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
     fs::write(source.join("model.safetensors"), b"\0\0\0\0\0\0\0\0").unwrap();
     let damaged = failure(&source);
-    assert!(
-        damaged.contains("not a whole safetensors file"),
-        "{damaged}"
-    );
+    assert!(damaged.contains("invalid safetensors file"), "{damaged}");
 
     let text = folder.path().join("text.pt");
     fs::write(&text, "hello").unwrap();
@@ -298,7 +299,7 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_left_alone() {
+fn non_empty_target_folder_is_rejected_and_unchanged() {
     let Some(case) = hugging_face_cases().into_iter().next() else {
         return;
     };

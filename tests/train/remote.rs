@@ -76,7 +76,7 @@ fn understudy(args: &[&str]) -> Command {
 fn a_run_in_s3_that_is_killed_equals_the_unbroken_one_here() {
     let name = "remote::a_run_in_s3_that_is_killed_equals_the_unbroken_one_here";
     in_s3(name, |bucket| {
-        let sandbox = Sandbox::with_pictures(96);
+        let sandbox = Sandbox::with_images(96);
         let whole = sandbox.train("whole", DEVICE, &SET);
         assert!(whole.status.success(), "{}", whole.text);
 
@@ -160,7 +160,7 @@ fn a_run_in_azure_serves_as_one_here() {
 
 /// A model at a URL evaluates, embeds, exports, and begins other runs.
 fn serves_as_one_here(bucket: &str) {
-    let sandbox = Sandbox::with_pictures(300);
+    let sandbox = Sandbox::with_images(300);
     let url = format!("{bucket}/run");
     let trained = sandbox.train(&url, DEVICE, &["steps=3"]);
     assert!(trained.status.success(), "{}", trained.text);
@@ -187,9 +187,10 @@ fn serves_as_one_here(bucket: &str) {
     let begun = sandbox.train("begun", DEVICE, &[&init, "steps=3", "optim.lr=1e-30"]);
     assert!(begun.status.success(), "{}", begun.text);
     let name = "step-000000003/student.safetensors";
-    let begun = understudy::weights::read(&sandbox.run("begun/checkpoints").join(name));
+    let begun =
+        understudy::checkpoint::safetensors::read(&sandbox.run("begun/checkpoints").join(name));
     let of_run = run.join("checkpoints/step-000000003");
-    let of_run = understudy::weights::read_in(&of_run, "student.safetensors");
+    let of_run = understudy::checkpoint::safetensors::read_in(&of_run, "student.safetensors");
     let (begun, of_run) = (begun.expect("tensors"), of_run.expect("tensors"));
     let weight = "encoder.blocks.0.attn.qkv.weight";
     assert_eq!(begun[weight], of_run[weight]);
@@ -201,13 +202,13 @@ fn serves_as_one_here(bucket: &str) {
         .output();
     let elsewhere = Outcome::of(elsewhere.expect("the binary runs"));
     assert!(
-        elsewhere.text.contains("going on from step 3"),
+        elsewhere.text.contains("resuming from step 3"),
         "{}",
         elsewhere.text
     );
     let config = format!("{url}/config.toml");
     let further = succeeds(&mut understudy(&["train", &config, "--set", "steps=4"]));
-    assert!(further.contains("going on from step 3"), "{further}");
+    assert!(further.contains("resuming from step 3"), "{further}");
     for file in WEIGHTS {
         let name = format!("checkpoints/step-000000004/{file}.safetensors");
         let here = std::fs::read(sandbox.run("here").join(&name)).expect("a checkpoint");
@@ -221,7 +222,7 @@ fn serves_as_one_here(bucket: &str) {
         .output();
     let again = Outcome::of(again.expect("the binary runs"));
     assert!(
-        again.text.contains("has checkpoints already"),
+        again.text.contains("already has checkpoints"),
         "{}",
         again.text
     );
@@ -242,7 +243,7 @@ fn serves_as_one_here(bucket: &str) {
             .expect("it runs"),
     );
     assert!(
-        missing.text.contains("no checkpoint here"),
+        missing.text.contains("no checkpoint found"),
         "{}",
         missing.text
     );

@@ -27,7 +27,7 @@ const SET: [&str; 4] = [
 /// the bit, over pictures of ten epochs of which one is damaged.
 #[test]
 fn twenty_kills_change_nothing() {
-    let sandbox = Sandbox::with_pictures(N_PICTURES);
+    let sandbox = Sandbox::with_images(N_PICTURES);
     sandbox.flip_a_bit(7);
     let whole = sandbox.train("whole", DEVICE, &SET);
     assert!(whole.status.success(), "{}", whole.text);
@@ -78,7 +78,7 @@ fn twenty_kills_change_nothing() {
 /// the run goes on from the step it was at.
 #[test]
 fn a_signal_is_heeded_while_data_is_waited_for() {
-    let sandbox = Sandbox::with_pictures(96);
+    let sandbox = Sandbox::with_images(96);
     let server = Server::start(sandbox.root());
     write_small_groups(&sandbox);
     let data = format!("data.train={}/groups/train", server.url());
@@ -112,14 +112,14 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
         &["train.log_every=1", "data.window_chunks=1", &more, &data],
     );
     assert!(resumed.status.success(), "{}", resumed.text);
-    let from = format!("going on from step {done}");
+    let from = format!("resuming from step {done}");
     assert!(resumed.text.contains(&from), "{}", resumed.text);
 }
 
 /// A store that is gone for longer than `retry_for` ends the run with what it has learnt.
 #[test]
 fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
-    let sandbox = Sandbox::with_pictures(96);
+    let sandbox = Sandbox::with_images(96);
     let server = Server::start(sandbox.root());
     write_small_groups(&sandbox);
     let data = format!("data.train={}/groups/train", server.url());
@@ -150,7 +150,7 @@ fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
 /// The sandbox's pictures in row groups of few rows, which come and go all the time.
 fn write_small_groups(sandbox: &Sandbox) {
     let options = WriteOptions {
-        sources: vec![sandbox.root().join("set-pictures")],
+        sources: vec![sandbox.root().join("set-images")],
         to: sandbox.root().join("groups").display().to_string(),
         columns: BTreeMap::new(),
         labels: None,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use understudy_pipelines::config::Overrides;
 use understudy_pipelines::pipeline::Options;
 use understudy_pipelines::{DataConfig, bench};
 

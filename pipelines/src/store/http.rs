@@ -1,0 +1,289 @@
+//! Each HTTP request on its way: how many at once, how long a silence may last, and what came back.
+//!
+//! `object_store`'s clients speak through [`LimitedClient`]. It turns answers that say "later" (408, 429, 5xx)
+//! into errors, which `object_store` repeats a few times and `retry.rs` as long as it takes; sends
+//! nothing for as long as the store asks for (`Retry-After`); ends requests on which nothing moves;
+//! and holds no more requests in flight than the store takes (`concurrency.rs`).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, header::RETRY_AFTER};
+use http_body::{Body, Frame, SizeHint};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+
+use super::concurrency::ConcurrencyLimit;
+use super::traffic::Traffic;
+
+/// An upload slower than this is as good as dead.
+const LEAST_UPLOAD_BYTES_PER_SEC: u64 = 64 << 10;
+/// The longest pause that a store may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Fewer bytes within a stall's time are none.
+const LEAST_MOVE: usize = 1 << 10;
+/// Kept of the words of a refusal.
+const MAX_WORDS: usize = 500;
+
+/// A request that may be worth repeating.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the store answered {status}{}{words}", if .words.is_empty() { "" } else { ": " })]
+    Refused { status: StatusCode, words: String },
+    #[error("nothing came for {} s", .0.as_secs_f64())]
+    Silent(Duration),
+}
+
+/// Makes the clients of one store, which share their limits and counts.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    pub(super) traffic: Arc<Traffic>,
+    stall_after: Duration,
+    limit: Arc<ConcurrencyLimit>,
+}
+
+impl Connector {
+    pub(super) fn new(stall_after: Duration) -> Self {
+        Self {
+            traffic: Arc::default(),
+            stall_after,
+            limit: Arc::new(ConcurrencyLimit::new()),
+        }
+    }
+
+    pub(super) fn wrap(&self, client: HttpClient) -> HttpClient {
+        HttpClient::new(LimitedClient {
+            client,
+            connector: self.clone(),
+        })
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(self.wrap(ReqwestConnector::default().connect(options)?))
+    }
+}
+
+#[derive(Debug)]
+struct LimitedClient {
+    client: HttpClient,
+    connector: Connector,
+}
+
+#[async_trait]
+impl HttpService for LimitedClient {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Connector {
+            traffic,
+            stall_after,
+            limit,
+        } = &self.connector;
+        let permit = limit.acquire().await;
+        traffic.requests.fetch_add(1, Relaxed);
+        let upload_secs = request.body().content_length() as u64 / LEAST_UPLOAD_BYTES_PER_SEC;
+        let patience = *stall_after + Duration::from_secs(upload_secs);
+        let answer = tokio::time::timeout(patience, self.client.execute(request)).await;
+        let response = answer.unwrap_or_else(|_elapsed| Err(self.silence(patience)))?;
+        traffic.answers.fetch_add(1, Relaxed);
+
+        let status = response.status();
+        if is_later(status) {
+            traffic.refusals.fetch_add(1, Relaxed);
+            limit.decrease();
+            if let Some(pause) = retry_after(&response) {
+                limit.pause(pause.min(LONGEST_PAUSE));
+            }
+            let body = tokio::time::timeout(*stall_after, response.into_body().bytes()).await;
+            // The words only explain; without them the status has to do.
+            let words = body.ok().and_then(Result::ok).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words[..words.len().min(MAX_WORDS)]);
+            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Of this kind object_store repeats all requests, uploads too: doing one twice
+            // does no harm.
+            let fault = Fault::Refused { status, words };
+            return Err(HttpError::new(HttpErrorKind::Request, fault));
+        }
+        let (parts, body) = response.into_parts();
+        let body = WatchedBody {
+            body,
+            connector: self.connector.clone(),
+            waiting: None,
+            moved: 0,
+            permit: Some(permit),
+        };
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
+}
+
+impl LimitedClient {
+    fn silence(&self, patience: Duration) -> HttpError {
+        self.connector.traffic.silences.fetch_add(1, Relaxed);
+        self.connector.limit.decrease();
+        HttpError::new(HttpErrorKind::Timeout, Fault::Silent(patience))
+    }
+}
+
+/// Whether the same request may succeed later.
+fn is_later(status: StatusCode) -> bool {
+    let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    let never = [
+        StatusCode::NOT_IMPLEMENTED,
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+    ];
+    later.contains(&status) || status.is_server_error() && !never.contains(&status)
+}
+
+/// The wait in seconds that the server asks for. Dates, its other form, stores do not use.
+fn retry_after(response: &HttpResponse) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A body on which something must move.
+struct WatchedBody {
+    body: HttpResponseBody,
+    connector: Connector,
+    /// Since the reader last found nothing; a reader that does not ask is not a silence.
+    waiting: Option<Pin<Box<Sleep>>>,
+    /// Bytes since then: a trickle is a silence too.
+    moved: usize,
+    /// Given back when the body ends or breaks, and not when it is dropped: a reader that goes on
+    /// with another request still holds the broken one's body.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Body for WatchedBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            match &frame {
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    this.connector
+                        .traffic
+                        .bytes
+                        .fetch_add(bytes as u64, Relaxed);
+                    this.moved += bytes;
+                    if this.moved >= LEAST_MOVE {
+                        (this.waiting, this.moved) = (None, 0);
+                    }
+                }
+                None => {
+                    this.connector.limit.succeeded();
+                    this.permit = None;
+                }
+                Some(Err(_)) => this.permit = None,
+            }
+            return Poll::Ready(frame);
+        }
+        let stall_after = this.connector.stall_after;
+        let waiting = this
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_after)));
+        if waiting.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        this.connector.traffic.silences.fetch_add(1, Relaxed);
+        this.connector.limit.decrease();
+        this.permit = None;
+        let fault = HttpError::new(HttpErrorKind::Timeout, Fault::Silent(stall_after));
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::client::HttpRequestBody;
+
+    use super::super::concurrency::FIRST_IN_FLIGHT;
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_what_may_pass() {
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(is_later(StatusCode::from_u16(status).expect("a status")));
+        }
+        for status in [200, 206, 301, 400, 401, 403, 404, 412, 416, 501] {
+            assert!(!is_later(StatusCode::from_u16(status).expect("a status")));
+        }
+    }
+
+    /// Answers with a body that breaks at once.
+    #[derive(Debug)]
+    struct Breaks;
+
+    #[async_trait]
+    impl HttpService for Breaks {
+        async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
+            Ok(HttpResponse::new(HttpResponseBody::new(Broken)))
+        }
+    }
+
+    struct Broken;
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = HttpError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+            let fault = Fault::Silent(Duration::ZERO);
+            Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Interrupted, fault))))
+        }
+    }
+
+    #[test]
+    fn a_broken_body_that_is_still_held_leaves_room_for_the_next_request() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let connector = Connector::new(Duration::from_secs(5));
+            let client = connector.wrap(HttpClient::new(Breaks));
+            let request = || {
+                let mut request = HttpRequest::new(HttpRequestBody::empty());
+                *request.uri_mut() = http::Uri::from_static("http://store/object");
+                request
+            };
+            // As many as may be in flight, all broken, as object_store holds them when it goes on.
+            let mut held = Vec::new();
+            for _ in 0..FIRST_IN_FLIGHT {
+                let mut body = client.execute(request()).await.expect("a body").into_body();
+                let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+                assert!(frame.await.is_some_and(|frame| frame.is_err()));
+                held.push(body);
+            }
+            let next = tokio::time::timeout(Duration::from_secs(5), client.execute(request()));
+            assert!(next.await.is_ok(), "all permits lie in broken bodies");
+            drop(held);
+        });
+    }
+}
