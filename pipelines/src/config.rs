@@ -2,10 +2,10 @@
 
 mod keys;
 pub mod load;
-mod mask;
 mod media;
 mod overrides;
 mod train;
+mod units;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
 pub use self::overrides::Overrides;
-pub use self::train::{MixedSet, TrainSets};
+pub use self::train::{MixedSet, Share, TrainSets};
+pub use self::units::parse_bytes;
 pub use crate::error::ConfigError;
+pub use crate::limits::Limits;
+pub use crate::mask::MaskConfig;
 use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 
@@ -172,7 +174,7 @@ impl DataConfig {
         let cache = match &self.cache {
             None => None,
             Some(CacheConfig { folder, size }) => {
-                let bytes = crate::budget::parse_bytes(size);
+                let bytes = parse_bytes(size);
                 let bytes = bytes.map_err(|reason| format!("data.cache.size: {reason}"))?;
                 if bytes < CacheOptions::LEAST_BYTES {
                     return Err(format!(
@@ -232,7 +234,7 @@ impl DataConfig {
                 self.max_bad_fraction
             ),
         );
-        if let Err(reason) = crate::budget::parse_bytes(&self.memory) {
+        if let Err(reason) = parse_bytes(&self.memory) {
             check(false, format!("data.memory: {reason}"));
         }
         problems.extend(self.train.problems());
@@ -346,30 +348,6 @@ impl Modality<'_> {
             Self::Image(_) => "images",
             Self::Audio(_) => "audio",
             Self::Text(_) => "text",
-        }
-    }
-}
-
-/// The limits of one sample; a sample over one of them is bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Most encoded bytes.
-    pub bytes: u64,
-    /// Most pixels of the decoded image, before any resize.
-    pub pixels: u64,
-    /// Most seconds of audio: of the file, even where only a clip is decoded.
-    pub seconds: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // A 64-megapixel image takes 200 MB decoded, an hour of mono audio at 16 kHz 230 MB:
-        // larger ones are faults more often than data.
-        Self {
-            bytes: 64 << 20,
-            pixels: 64_000_000,
-            seconds: 3600,
         }
     }
 }

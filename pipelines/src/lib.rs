@@ -100,11 +100,12 @@
 
 pub mod batch;
 pub mod bench;
-pub mod budget;
+mod budget;
 pub mod config;
 pub mod decode;
 pub mod error;
 pub mod inspect;
+pub mod limits;
 pub mod mask;
 pub mod pipeline;
 pub mod plan;

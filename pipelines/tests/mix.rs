@@ -12,6 +12,7 @@ use support::sets::{check_stream, token_rows, write_shard};
 use support::{Row, config, options, rows, train, write_set};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
+use understudy_pipelines::mask::TokenSpans;
 use understudy_pipelines::pipeline::{self, Options, Pipeline};
 use understudy_pipelines::plan::Report;
 use understudy_pipelines::{DataConfig, Error};
@@ -234,10 +235,10 @@ fn sets_that_do_not_mix_are_refused_by_name() {
                 max_tokens: 32,
                 tokenizer: None,
             }),
-            mask: MaskConfig::TokenSpans {
+            mask: MaskConfig::TokenSpans(TokenSpans {
                 prob: 0.35,
                 length: 4,
-            },
+            }),
             train: weighted(&others.map(|name| (place(name), 1.0))),
             ..config(folder.path())
         };
@@ -259,7 +260,7 @@ fn a_report_tells_each_set() {
     let config = pictures(folder.path(), 4);
     let planned = pipeline::plan(&config).expect("a plan");
     let report = Report::new(&planned.sets, &planned.plan, planned.memory).expect("a report");
-    let [a, b] = &report.sets[..] else {
+    let [a, b] = &report.datasets[..] else {
         panic!("{report}");
     };
     assert!((a.share - 0.75).abs() < 1e-9 && (b.share - 0.25).abs() < 1e-9);
@@ -267,7 +268,10 @@ fn a_report_tells_each_set() {
     assert!((b.steps_per_epoch - 50.0 / 2.0).abs() < 1e-6);
     assert_eq!(report.cache_bytes(), a.bytes + b.bytes);
     let text = report.to_string();
-    assert!(text.contains("75.00 % of the samples"), "{text}");
+    assert!(
+        text.contains("75.00 %") && text.contains("share of samples"),
+        "{text}"
+    );
     for (rank, world) in report.memory.iter().zip([1, 2, 4]) {
         assert_eq!(rank.world, world);
         let with = |bytes: u64| {

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use understudy_pipelines::shard::{Kind, ShardSet};
+use understudy_pipelines::shard::{Dataset, Kind};
 
 /// Returns the devices of this build.
 pub(crate) fn devices() -> Vec<&'static str> {
@@ -73,8 +73,14 @@ impl Sandbox {
     /// Draws `n` images and writes them as shards; returns the training set's folder.
     pub(crate) fn write_images(&self, name: &str, n: usize) -> PathBuf {
         let set = self.root().join(name);
-        understudy::demo::write_dataset(&set, &self.root().join(format!("{name}-images")), n, 16, 1)
-            .expect("images and shards");
+        understudy::demo::write_dataset(
+            &set,
+            &self.root().join(format!("{name}-images")),
+            n,
+            16,
+            1,
+        )
+        .expect("images and shards");
         set.join("train")
     }
 
@@ -98,7 +104,7 @@ impl Sandbox {
             .expect("a runtime");
         let (path, image) = runtime.block_on(async {
             let url = url.to_str().expect("UTF-8");
-            let set = ShardSet::open(url, &[Kind::Image], &BTreeMap::new())
+            let set = Dataset::open(url, &[Kind::Image], &BTreeMap::new())
                 .await
                 .expect("a set");
             let rows = set.read_group(0, 0).await.expect("rows");

@@ -1,7 +1,6 @@
 //! Tests of the table `[data]`.
 
 use super::*;
-use crate::plan::Share;
 
 const REST: &str = r#"
 train = "train"

@@ -8,8 +8,6 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::plan::Share;
-
 /// The training datasets: one, or a mix of several.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -34,6 +32,15 @@ pub struct MixedSet {
     /// seconds or tokens, where a step is measured in these).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes: Option<f64>,
+}
+
+/// The share of one dataset in a mix.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Share {
+    /// Share of the samples (of the cost, in a plan by cost), relative to the others' weights.
+    Weight(f64),
+    /// Epochs of this dataset per `passes` epochs of the others.
+    Passes(f64),
 }
 
 impl TrainSets {

@@ -24,7 +24,7 @@ use super::resume::{BadSamples, Note, Notes, QUARANTINE_NAME, Settings, State, r
 use super::writer::ShardWriter;
 use super::{End, refuse_nesting};
 use crate::batch::{Key, SampleId};
-use crate::shard::{Manifest, ShardSet};
+use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::{Error, Result};
 
@@ -109,7 +109,7 @@ impl FeatureSet {
     ///
     /// [`Error::Config`] where the folder lies in the source, holds other shards, or was begun with
     /// other settings, which are named; [`Error::Busy`] where another process writes it.
-    pub fn open(options: &FeatureOptions, source: &ShardSet) -> Result<Self> {
+    pub fn open(options: &FeatureOptions, source: &Dataset) -> Result<Self> {
         let url = options.source.trim_start_matches("file://");
         let to = Folder::open(&options.to, &StoreOptions::default())?;
         refuse_nesting(&to, &[PathBuf::from(url)])?;
@@ -355,7 +355,7 @@ struct Line {
 }
 
 /// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
-fn keep_bad_rows(notes: &Notes, source: &ShardSet, next_row: u64) -> Result<Vec<u64>> {
+fn keep_bad_rows(notes: &Notes, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
     let path = notes.quarantine_path();
     let Some(text) = read_if_there(path)? else {
         return Ok(Vec::new());

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use understudy::config::Overrides;
 use understudy::embed::{Embed, embed};
 use understudy::exit_code::INTERRUPTED;
-use understudy_pipelines::budget::parse_bytes;
+use understudy_pipelines::config::parse_bytes;
 use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
 use understudy_pipelines::write::resume::QUARANTINE_NAME;
