@@ -17,7 +17,7 @@ use understudy::train::{Ending, Resume, TrainError};
 use understudy_pipelines::budget::parse_bytes;
 use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
-use understudy_pipelines::write::resume::QUARANTINE_NAME;
+use understudy_pipelines::write::QUARANTINE_NAME;
 
 /// Trains self-supervised encoders by data2vec, from streamed shards.
 #[derive(Parser)]

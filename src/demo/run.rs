@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use burn::tensor::Device;
-use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptions, write};
+use understudy_pipelines::write::{
+    Check, Encode, EncodeOptions, ImageOptions, WriteOptions, write,
+};
 
 use crate::config::RunConfig;
 use crate::train::{Ending, Resume, train};
@@ -77,7 +79,7 @@ pub fn write_set(
         to: path_of(set)?,
         columns: std::collections::BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Image(ImageRecipe {
+        encode: EncodeOptions::Image(ImageOptions {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,

@@ -1,7 +1,7 @@
 //! `understudy embed`: what an encoder makes of every sample of a set, as shards beside it.
 //!
 //! The pipeline gives whole samples in the order of the set's files, the encoder makes vectors of
-//! them, and a [`FeatureSet`] keeps these with the keys of their rows. A run that was stopped or
+//! them, and a [`FeatureDataset`] keeps these with the keys of their rows. A run that was stopped or
 //! killed goes on after its last whole shard, in the same batches as the unbroken run.
 
 mod progress;
@@ -13,7 +13,7 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, WholeSet};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
-    FeatureOptions, FeatureReport, FeatureRows, FeatureSet, files_xxh3,
+    FeatureDataset, FeatureOptions, FeatureReport, FeatureRows, files_xxh3,
 };
 
 use self::progress::Progress;
@@ -99,9 +99,9 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     let trained = pretrained.vocabulary_sha256.as_deref();
     batch::compare_vocabularies(trained, &wanted.shards, source.vocabulary_sha256());
     let options = feature_options(wanted, &pretrained)?;
-    let mut features = match FeatureSet::open(&options, source.set())? {
-        FeatureSet::Finished(report) => return Ok(report),
-        FeatureSet::Begun(features) => features,
+    let mut features = match FeatureDataset::open(&options, source.set())? {
+        FeatureDataset::Finished(report) => return Ok(report),
+        FeatureDataset::Unfinished(features) => features,
     };
     let encoder = pretrained.encoder(device)?;
 

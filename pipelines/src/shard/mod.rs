@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub use kind::{Kind, own_tokens};
 pub use lengths::Length;
+pub(crate) use manifest::UNFINISHED_MARKER;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use rows::Rows;
 pub(crate) use rows::hash_of_label;
