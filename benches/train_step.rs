@@ -9,11 +9,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor, TensorData};
+use understudy::checkpoint::safetensors;
 use understudy::config::RunConfig;
 use understudy::model::Media;
 use understudy::objective::{Data2Vec, Inputs};
 use understudy::optim::{AdamW, Gradients};
-use understudy::{device, ema, params, weights};
+use understudy::{device, ema, params};
 use understudy_pipelines::rng::SampleKey;
 
 fn main() {
@@ -81,15 +82,16 @@ fn prepare(recipe: &str, folder: &Path) {
         ("masks".to_owned(), TensorData::new(mask_values, [b * m, n])),
     ]);
     std::fs::create_dir_all(folder).expect("a folder");
-    weights::write(&folder.join("inputs.safetensors"), &inputs).expect("written");
+    safetensors::write(&folder.join("inputs.safetensors"), &inputs).expect("written");
     let student = params::collect(&objective.student);
-    weights::write(&folder.join("student.safetensors"), &student).expect("written");
+    safetensors::write(&folder.join("student.safetensors"), &student).expect("written");
 }
 
 fn run(recipe: &str, folder: &Path, steps: u64) {
     let config = load(recipe);
     let device = device::open("cpu").expect("the CPU");
-    let mut inputs = weights::read(&folder.join("inputs.safetensors")).expect("prepared inputs");
+    let mut inputs =
+        safetensors::read(&folder.join("inputs.safetensors")).expect("prepared inputs");
     let mut take = |name: &str| inputs.remove(name).expect("a prepared tensor");
     let images = Tensor::<4>::from_data(take("images"), &device);
     let noise = Tensor::<2>::from_data(take("noise"), &device);
@@ -97,7 +99,7 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
         .iter::<f32>()
         .map(|value| value as u8)
         .collect();
-    let student = weights::read(&folder.join("student.safetensors")).expect("prepared weights");
+    let student = safetensors::read(&folder.join("student.safetensors")).expect("prepared weights");
     let empty = Data2Vec::new(config.model.clone(), &device).student;
     let student = params::load(empty, student).expect("the recipe's weights");
     let mut objective = Data2Vec::from_student(config.model.clone(), student);

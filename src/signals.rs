@@ -1,8 +1,8 @@
-//! SIGINT and SIGTERM ask for an orderly end, after which the same command goes on; a second SIGINT
-//! ends at once.
+//! SIGINT and SIGTERM ask a command to save its work and exit, so that the same command resumes. A
+//! second SIGINT ends the process at once.
 //!
-//! A second SIGTERM does not: those who send it send it to the process and again to its group
-//! (`timeout`, job schedulers), and follow with SIGKILL when they mean it.
+//! A second SIGTERM does not: `timeout` and job schedulers send it to the process and again to its
+//! group, and SIGKILL later.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Whether a signal has come.
+/// Watches for SIGINT and SIGTERM.
 pub(crate) struct Signals {
     received: Arc<AtomicBool>,
-    /// Whether the next signal of a kind ends the process.
+    /// Whether the next SIGINT or SIGTERM ends the process.
     ends: [Arc<AtomicBool>; 2],
 }
 
 impl Signals {
-    /// Watches from now on; once this value is dropped, a signal ends the process at once.
+    /// Starts watching; after this value is dropped, a signal ends the process at once.
     pub(crate) fn watch() -> Self {
         let signals = Self {
             received: Arc::default(),
@@ -34,14 +34,14 @@ impl Signals {
                 });
             if let Err(error) = watched {
                 tracing::warn!(
-                    "signal {signal} cannot be watched and will end this process at once, with nothing saved: {error}"
+                    "cannot watch for signal {signal}, which will end this process without saving: {error}"
                 );
             }
         }
         signals
     }
 
-    /// Whether one has come.
+    /// Returns whether a signal has come.
     pub(crate) fn received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
@@ -49,7 +49,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // Nobody asks any more.
+        // Nobody checks for signals any more.
         for ends in &self.ends {
             ends.store(true, Ordering::Relaxed);
         }

@@ -5,23 +5,23 @@
 //! plan ─> windows ─> row groups ─> hash, decode, crop, … ─> lanes in order ─> batches ─> you
 //! ```
 //!
-//! The order thread (`order.rs`) is the only one that knows the whole. It asks for row groups
-//! (`fetch.rs`), hands rows to the pool (`work.rs`) and fills batches (`collate.rs`); all that comes
+//! The order thread (`scheduler.rs`) is the only one that knows the whole. It asks for row groups
+//! (`fetch.rs`), hands rows to the pool (`worker.rs`) and fills batches (`collate.rs`); all that comes
 //! back to it is an `Event`. The stream of batches depends on plan and seed alone.
 //!
 //! Pictures leave the pool as they go into a batch. Recordings and texts get their length from the
 //! others of their micro-batch, one lane's share of one step; so a batch of them is cropped or
 //! padded, and its masks are drawn, once all its samples are there.
 
+mod build;
 mod collate;
 mod fetch;
-mod order;
-mod pass;
-mod recipe;
-mod start;
+mod one_pass;
+mod sample_kind;
+mod scheduler;
 #[cfg(test)]
 mod tests;
-mod work;
+mod worker;
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -32,11 +32,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
+use self::build::{Opened, Pass, check, collator, largest_groups_bytes, start};
+pub use self::build::{Planned, plan};
 use self::fetch::{GroupKey, Source};
-pub use self::pass::WholeSet;
-use self::start::{Opened, Pass, check, collator, largest_groups_bytes, start};
-pub use self::start::{Planned, plan};
-use self::work::{Outcome, Task, Work};
+pub use self::one_pass::WholeSet;
+use self::worker::{Outcome, Task, Work};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};

@@ -48,7 +48,7 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
     let table = evaluate::run(
         &run.as_path().into(),
         None,
-        evaluate::Of::Samples,
+        evaluate::EvalUnit::Samples,
         &[],
         device,
     )?;

@@ -1,8 +1,9 @@
-//! `understudy embed`: what an encoder makes of every sample of a set, as shards beside it.
+//! `understudy embed`: writes an encoder's features of every sample of a dataset as shards.
 //!
-//! The pipeline gives whole samples in the order of the set's files, the encoder makes vectors of
-//! them, and a [`FeatureDataset`] keeps these with the keys of their rows. A run that was stopped or
-//! killed goes on after its last whole shard, in the same batches as the unbroken run.
+//! The pipeline reads uncropped samples in the order of the dataset's files, the encoder computes
+//! their features, and a [`FeatureDataset`] writes these with the keys of their rows. A command that was
+//! stopped or killed resumes after its last complete shard, with the same batches as an
+//! uninterrupted one.
 
 mod progress;
 
@@ -18,73 +19,88 @@ use understudy_pipelines::write::features::{
 
 use self::progress::Progress;
 use crate::batch::{self, VocabularyError};
+use crate::checkpoint::layout::{STUDENT, TEACHER};
+use crate::checkpoint::pretrained::{Pretrained, PretrainedError, Weights};
 use crate::evaluate::features::batch_size;
+use crate::exit_code::{ExitCode, FAILED, USAGE};
 use crate::model::{Encoder, EncoderConfig, Media, mean};
-use crate::pretrained::{Pretrained, PretrainedError, STUDENT, TEACHER, Whose};
 use crate::signals::Signals;
 use crate::vectors::Vectors;
 
-/// What to make of which samples, and where it goes.
+/// Options of [`embed`].
 #[derive(Debug, Clone)]
 pub struct Embed {
     /// A run, one of its checkpoints, or an imported model.
     pub model: Folder,
-    /// The set: a folder of shards, a shard, or a pattern.
+    /// The dataset: a folder of shards, a shard, or a pattern.
     pub shards: String,
     /// The folder of the features, a path or URL.
     pub to: String,
-    /// Whose weights; without a wish the teacher's, if there is one.
-    pub whose: Option<Whose>,
-    /// Blocks that samples pass, from 0 to the encoder's depth; without it all of them and the
-    /// final norm, where there is one.
+    /// Weights; without them the teacher's, or the student's where there is no teacher.
+    pub weights: Option<Weights>,
+    /// Number of blocks that samples pass, from 0 to the encoder's depth; without it all of them and
+    /// the final norm, where there is one.
     pub layer: Option<usize>,
-    /// A vector per position, instead of the mean over a sample's positions.
+    /// Whether to write a vector per position instead of the mean over positions.
     pub frames: bool,
-    /// Changes of the model's config, `key=value`.
+    /// Overrides of the model's config, `key=value`.
     pub set: Vec<String>,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
 }
 
-/// Why there are no features.
+/// Why features could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbedError {
-    /// There is no encoder.
+    /// The encoder cannot be loaded.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
-    /// A layer that the encoder lacks.
+    /// The encoder has no such layer.
     #[error(
-        "--layer {layer}: the encoder in {model} has {depth} blocks; take 0 (what goes into the first) to {depth}"
+        "invalid --layer {layer}: the encoder has {depth} blocks: {model}\n\
+         hint: choose 0 (input of the first block) to {depth}"
     )]
     Layer {
         /// The model.
         model: String,
-        /// What was asked for.
+        /// Value of `--layer`.
         layer: usize,
-        /// Its blocks.
+        /// Number of blocks.
         depth: usize,
     },
-    /// Tokens that the model has no embedding for.
+    /// The dataset's tokens do not fit the model.
     #[error(transparent)]
     Vocabulary(#[from] VocabularyError),
-    /// The set, or the folder of the features.
+    /// The dataset cannot be read, or the features cannot be written.
     #[error(transparent)]
     Data(#[from] understudy_pipelines::Error),
 }
 
-/// Writes the features of all good samples, or what is missing of them, by an encoder on `device`.
+impl ExitCode for EmbedError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Layer { .. } => USAGE,
+            Self::Pretrained(error) => error.exit_code(),
+            Self::Vocabulary(_) => FAILED,
+            Self::Data(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Writes the features of all good samples, or the missing ones of an interrupted command, with the
+/// encoder on `device`.
 ///
-/// SIGINT and SIGTERM end it after the batch at hand, with the shard closed:
+/// SIGINT and SIGTERM end it after the current batch, with the shard closed:
 /// [`End::Interrupted`](understudy_pipelines::write::End).
-pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
+pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
     let signals = Signals::watch();
-    let mut pretrained = Pretrained::open(&wanted.model, wanted.whose, &wanted.set)?;
+    let mut pretrained = Pretrained::open(&options.model, options.weights, &options.set)?;
     pretrained.config.threads.resolve();
     let config = &pretrained.config;
     crate::device::set_compute_threads(&config.threads);
     let depth = config.model.encoder().depth();
-    if let Some(layer) = wanted.layer.filter(|layer| *layer > depth) {
+    if let Some(layer) = options.layer.filter(|layer| *layer > depth) {
         let model = pretrained.folder.url();
         return Err(EmbedError::Layer {
             model,
@@ -93,13 +109,13 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
         });
     }
 
-    let source = WholeSet::open(&config.data, &wanted.shards, batch_size(&config.data), 1)?;
+    let source = WholeSet::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
     let n_rows = source.set().rows;
-    batch::check_vocabulary(&config.model, &wanted.shards, source.specials())?;
+    batch::check_vocabulary(&config.model, &options.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();
-    batch::compare_vocabularies(trained, &wanted.shards, source.vocabulary_sha256());
-    let options = feature_options(wanted, &pretrained)?;
-    let mut features = match FeatureDataset::open(&options, source.set())? {
+    batch::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
+    let feature_options = feature_options(options, &pretrained)?;
+    let mut features = match FeatureDataset::open(&feature_options, source.set())? {
         FeatureDataset::Finished(report) => return Ok(report),
         FeatureDataset::Unfinished(features) => features,
     };
@@ -111,7 +127,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
         quarantine: Some(features.quarantine_path().to_owned()),
         ..Options::default()
     };
-    let mut progress = Progress::new(&wanted.to, n_rows, features.next_row());
+    let mut progress = Progress::new(&options.to, n_rows, features.next_row());
     for batch in source.keyed(features.next_row(), &pass)? {
         let Batch {
             media,
@@ -121,7 +137,7 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
             ..
         } = batch?;
         let media = batch::media(media, n_samples, &config.data, device).0;
-        let vectors = vectors(&encoder, config.model.encoder(), &media, wanted);
+        let vectors = vectors(&encoder, config.model.encoder(), &media, options);
         features.add(&FeatureRows {
             samples: &samples,
             keys: &keys,
@@ -136,38 +152,44 @@ pub fn embed(wanted: &Embed, device: &Device) -> Result<FeatureReport, EmbedErro
     Ok(features.finish()?)
 }
 
-fn vectors(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media, wanted: &Embed) -> Vectors {
-    let hidden = match wanted.layer {
+/// Computes the features of a batch.
+fn vectors(
+    encoder: &Encoder,
+    config: EncoderConfig<'_>,
+    media: &Media,
+    options: &Embed,
+) -> Vectors {
+    let hidden = match options.layer {
         Some(n_blocks) => encoder.hidden(config, media, n_blocks),
         None => encoder.features(config, media),
     };
-    if wanted.frames {
+    if options.frames {
         Vectors::per_position(hidden, media.n_positions(config))
     } else {
         Vectors::pooled(mean(hidden, media.padding(config)))
     }
 }
 
-/// What tells these features from others.
-fn feature_options(wanted: &Embed, pretrained: &Pretrained) -> Result<FeatureOptions, EmbedError> {
-    let files = match pretrained.whose {
-        Whose::Teacher => [STUDENT, TEACHER].as_slice(),
-        Whose::Student => &[STUDENT],
+/// Returns the settings that identify these features: only the same settings can resume.
+fn feature_options(options: &Embed, pretrained: &Pretrained) -> Result<FeatureOptions, EmbedError> {
+    let files = match pretrained.weights {
+        Weights::Teacher => [STUDENT, TEACHER].as_slice(),
+        Weights::Student => &[STUDENT],
     };
-    let layer = wanted
+    let layer = options
         .layer
         .map_or("last".into(), |layer| layer.to_string());
-    let frames = if wanted.frames {
+    let frames = if options.frames {
         "per position"
     } else {
         "mean"
     };
     let encoder = serde_json::to_string(&pretrained.config.model)
-        .expect("a table of numbers and names becomes JSON");
+        .expect("a config of numbers and strings becomes JSON");
     let settings = [
         ("model_xxh3", files_xxh3(&pretrained.folder, files)?),
         ("encoder", encoder),
-        ("weights", pretrained.whose.name().to_owned()),
+        ("weights", pretrained.weights.name().to_owned()),
         ("layer", layer),
         ("frames", frames.to_owned()),
         ("samples", samples(&pretrained.config.data)),
@@ -179,25 +201,25 @@ fn feature_options(wanted: &Embed, pretrained: &Pretrained) -> Result<FeatureOpt
     let about = [("model", model)];
     let named = |(name, value): (&str, String)| (name.to_owned(), value);
     Ok(FeatureOptions {
-        to: wanted.to.clone(),
-        source: wanted.shards.clone(),
+        to: options.to.clone(),
+        source: options.shards.clone(),
         dim: pretrained.config.model.encoder().embed_dim(),
-        per_position: wanted.frames,
+        per_position: options.frames,
         settings: settings.into_iter().map(named).collect(),
         about: about.into_iter().map(named).collect(),
-        shard_bytes: wanted.shard_bytes,
+        shard_bytes: options.shard_bytes,
     })
 }
 
-/// How rows become samples, as JSON.
+/// Returns the modality's config, which determines how rows become samples, as JSON.
 fn samples(data: &DataConfig) -> String {
     let json = match data.modality() {
         Some(Modality::Image(image)) => serde_json::to_string(image),
         Some(Modality::Audio(audio)) => serde_json::to_string(audio),
         Some(Modality::Text(text)) => serde_json::to_string(text),
-        None => unreachable!("a config without problems has one modality"),
+        None => unreachable!("a valid config has one modality"),
     };
-    json.expect("a table of numbers and names becomes JSON")
+    json.expect("a config of numbers and strings becomes JSON")
 }
 
 #[cfg(test)]
@@ -212,7 +234,7 @@ mod tests {
     use crate::objective::Data2Vec;
 
     #[test]
-    fn padding_is_in_no_vector() {
+    fn padding_does_not_change_features() {
         let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-audio.toml");
         let config = RunConfig::load(recipe.as_ref(), &[]).expect("a recipe");
         let device = Device::flex();
@@ -220,25 +242,25 @@ mod tests {
         let encoder = model.student.valid().encoder;
         let config = config.model.encoder();
         let (long, short) = (4000, 2000);
-        let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.1).sin());
-        let padded = wave(long).chain(wave(short)).chain(vec![0.0; long - short]);
+        let sine = |n: usize| (0..n).map(|i| (i as f32 * 0.1).sin());
+        let padded = sine(long).chain(sine(short)).chain(vec![0.0; long - short]);
         let waves = TensorData::new(padded.collect::<Vec<f32>>(), [2, long]);
         let media = Media::Waves {
             waves: Tensor::from_data(waves, &device),
             lengths: Some(vec![long, short]),
         };
-        let wanted = |frames| Embed {
+        let options = |frames| Embed {
             model: Path::new("").into(),
             shards: String::new(),
             to: String::new(),
-            whose: None,
+            weights: None,
             layer: None,
             frames,
             set: Vec::new(),
             shard_bytes: 1,
         };
-        let frames = vectors(&encoder, config, &media, &wanted(true));
-        let pooled = vectors(&encoder, config, &media, &wanted(false));
+        let frames = vectors(&encoder, config, &media, &options(true));
+        let pooled = vectors(&encoder, config, &media, &options(false));
         let (of_each, dim) = (frames.of_each.expect("counts"), config.embed_dim());
         assert!(of_each[0] > of_each[1] && of_each[1] > 0, "{of_each:?}");
         assert_eq!(frames.values.len(), (of_each[0] + of_each[1]) * dim);

@@ -1,22 +1,22 @@
-//! How far the pass over the set is.
+//! Progress of the pass over the dataset.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Where there is no terminal, a line is printed this often.
+/// Interval of progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// A bar on a terminal, a line now and then elsewhere.
+/// Shows a bar on a terminal, a line every few seconds elsewhere.
 pub(super) struct Progress {
     bar: ProgressBar,
-    /// The set of features, a path or URL.
+    /// Path or URL of the features.
     to: String,
     last_line: Instant,
 }
 
 impl Progress {
-    /// Starts to count at row `from` of `n_rows`.
+    /// Starts counting at row `from` of `n_rows`.
     pub(super) fn new(to: &str, n_rows: u64, from: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(n_rows), ProgressDrawTarget::stderr());
         let style = "{bar:30} row {pos}/{len}, {per_sec}, {eta} left";
@@ -27,7 +27,7 @@ impl Progress {
         // The rate, and with it the time left, counts from here on.
         bar.reset_eta();
         if from > 0 {
-            tracing::info!("going on from row {from} in {to}");
+            tracing::info!("resuming from row {from} in {to}");
         }
         Self {
             bar,
@@ -36,7 +36,7 @@ impl Progress {
         }
     }
 
-    /// All rows before `row` are done.
+    /// Records that all rows before `row` are done.
     pub(super) fn show(&mut self, row: u64) {
         self.bar.set_position(row);
         if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_EVERY {

@@ -1,17 +1,17 @@
-//! What text features without learning give: which of the commonest tokens a text has.
+//! Bag of words: which of the most frequent tokens a text has.
 
 use std::collections::HashMap;
 
-/// Tokens that are counted: the commonest of the training set.
+/// Number of features: the most frequent tokens of the training set.
 const N_TOKENS: usize = 2048;
 
-/// The tokens that serve as features, by how often they occur in the training set.
+/// Tokens that serve as features, the most frequent of the training set first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BagOfWords {
     /// Occurrences so far.
     counts: HashMap<u32, u64>,
-    /// Token id → place among the features.
-    places: HashMap<u32, usize>,
+    /// Token id → feature index.
+    indices: HashMap<u32, usize>,
 }
 
 impl BagOfWords {
@@ -22,24 +22,24 @@ impl BagOfWords {
         }
     }
 
-    /// Makes the commonest tokens the features; of equally common ones those with lower ids.
+    /// Makes the most frequent tokens the features; lower ids win ties.
     pub(super) fn choose(&mut self) {
         let mut tokens: Vec<(u32, u64)> = self.counts.drain().collect();
         tokens.sort_unstable_by_key(|&(token, count)| (std::cmp::Reverse(count), token));
-        let places = tokens.into_iter().take(N_TOKENS).enumerate();
-        self.places = places.map(|(place, (token, _))| (token, place)).collect();
+        let features = tokens.into_iter().take(N_TOKENS).enumerate();
+        self.indices = features.map(|(index, (token, _))| (token, index)).collect();
     }
 
-    /// Features per text.
+    /// Returns the number of features per text.
     pub(super) fn dim(&self) -> usize {
-        self.places.len()
+        self.indices.len()
     }
 
-    /// 1 for each feature token that the text has, 0 for the others, `[dim]`.
+    /// Returns 1 for each feature token that the text has and 0 for the others, `[dim]`.
     pub(super) fn features(&self, text: &[u32]) -> Vec<f32> {
         let mut features = vec![0.0; self.dim()];
-        for place in text.iter().filter_map(|token| self.places.get(token)) {
-            features[*place] = 1.0;
+        for index in text.iter().filter_map(|token| self.indices.get(token)) {
+            features[*index] = 1.0;
         }
         features
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commonest_tokens_are_features_and_others_are_not() {
+    fn only_the_most_frequent_tokens_are_features() {
         let common: Vec<u32> = (0..N_TOKENS as u32).collect();
         let mut bag = BagOfWords::default();
         bag.count(&common);

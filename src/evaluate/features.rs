@@ -1,4 +1,4 @@
-//! One pass over a labelled set: what an encoder makes of each sample.
+//! Extracts features and labels in one pass over a labelled dataset.
 
 use std::ops::Range;
 
@@ -8,13 +8,13 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
-use super::EvaluateError;
+use super::error::EvaluateError;
 use crate::batch;
 use crate::model::ModelConfig;
 use crate::vectors::Vectors;
 
-/// Samples that go through an encoder together. Recordings come whole, and attention's memory grows
-/// with the square of the longest: 35 s in Base's 12 heads are 150 MB each.
+/// Returns the batch size of an encoder's pass. Utterances are not cropped, and attention's memory
+/// grows with the square of the longest: 35 s in Base's 12 heads take 150 MB each.
 pub(crate) fn batch_size(data: &DataConfig) -> usize {
     match data.modality() {
         Some(Modality::Audio(_)) => 4,
@@ -22,31 +22,31 @@ pub(crate) fn batch_size(data: &DataConfig) -> usize {
     }
 }
 
-/// Features and labels of a whole set, on the host: it has the room for 1.3 million rows.
+/// Features and labels of a dataset in host memory, which can hold 1.3 million rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
     /// `[n, dim]`, row-major.
     pub values: Vec<f32>,
-    /// Features per row, D.
+    /// Feature dimension D.
     pub dim: usize,
-    /// Class numbers, `[n]`, below the number of classes.
+    /// Class indices, `[n]`.
     pub labels: Vec<usize>,
-    /// Rows of each sample, where it is not one.
+    /// Number of rows of each sample; `None` where it is 1.
     pub of_each: Option<Vec<usize>>,
 }
 
 impl Features {
-    /// Rows.
+    /// Returns the number of rows.
     pub fn n(&self) -> usize {
         self.labels.len()
     }
 
-    /// Samples.
+    /// Returns the number of samples.
     pub fn n_samples(&self) -> usize {
         self.of_each.as_ref().map_or(self.n(), Vec::len)
     }
 
-    /// The rows of each sample.
+    /// Returns the rows of each sample.
     pub(super) fn samples(&self) -> Vec<Range<usize>> {
         let mut end = 0;
         let next = |n: usize| {
@@ -59,25 +59,26 @@ impl Features {
         }
     }
 
-    /// The values as `[n, dim]` on `device`.
+    /// Copies the values to `device` as `[n, dim]`.
     pub(super) fn to_device(&self, device: &Device) -> Tensor<2> {
         let data = burn::tensor::TensorData::new(self.values.clone(), [self.n(), self.dim]);
         Tensor::from_data(data, device)
     }
 }
 
-/// Features of the training and the validation set, by one encoder.
+/// One encoder's features of the training and the validation set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
-    /// What k-NN looks among and the probe is fitted to.
+    /// Neighbours of k-NN and training data of the probe.
     pub train: Features,
-    /// What both are judged by.
+    /// Samples to classify.
     pub val: Features,
-    /// Classes of both sets.
+    /// Number of classes in both sets.
     pub n_classes: usize,
 }
 
-/// Runs `encode` over `data.train` and `data.val`; `trained` is the vocabulary to compare theirs with.
+/// Runs `encode` over `data.train` and `data.val`; `trained` is the SHA-256 of the vocabulary that
+/// the encoder was trained with.
 pub fn split(
     (data, model): (&DataConfig, &ModelConfig),
     trained: Option<&str>,
@@ -98,7 +99,7 @@ pub fn split(
     }
     if train.fingerprint() == val.fingerprint() {
         tracing::warn!(
-            "{train_url} and {val_url} are the same set: its samples are judged by themselves"
+            "training and validation set are the same dataset: {train_url} and {val_url}"
         );
     }
     let classes = [train.classes(), val.classes()].map(|c| c.map(<[String]>::to_vec));
@@ -116,7 +117,7 @@ pub fn split(
 
     let train = collect(train, train_url, n_named, &mut encode)?;
     let val = collect(val, val_url, n_named, &mut encode)?;
-    // Without names the labels themselves say how many classes there are.
+    // Without class names the largest label determines the number of classes.
     let largest = || train.labels.iter().chain(&val.labels).max();
     let n_classes = n_named
         .or_else(|| largest().map(|label| label + 1))
@@ -128,7 +129,7 @@ pub fn split(
     })
 }
 
-/// Both sets must number their classes alike.
+/// Refuses datasets that number their classes differently.
 fn check_classes(
     train_url: &str,
     train: Option<&[String]>,
@@ -143,11 +144,11 @@ fn check_classes(
     }
     let reason = match train.iter().zip(val).position(|(train, val)| train != val) {
         Some(i) => format!(
-            "class {i} is `{}` in the one and `{}` in the other",
+            "class {i} is `{}` in the first and `{}` in the second",
             train[i], val[i]
         ),
         None => format!(
-            "{} classes in the one and {} in the other",
+            "{} classes in the first and {} in the second",
             train.len(),
             val.len()
         ),
@@ -159,7 +160,7 @@ fn check_classes(
     })
 }
 
-/// Encodes every batch; `n_classes` is what the set's list of names allows.
+/// Encodes every batch; `n_classes` is the number of class names in the dataset, if it has them.
 fn collect(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     url: &str,
@@ -203,7 +204,7 @@ fn collect(
         assert_eq!(
             encoded.values.len(),
             labels.len() * encoded.dim,
-            "an encoder gives every sample its rows"
+            "an encoder returns rows for every sample"
         );
         features.values.extend(encoded.values);
         features.labels.extend(labels);
@@ -220,7 +221,7 @@ mod tests {
     use super::*;
     use understudy_pipelines::batch::{Media, SampleId};
 
-    /// The values themselves, black −1 and white 1.
+    /// Returns pixel values as features, black −1 and white 1.
     fn pixels(batch: Batch) -> Vectors {
         let Media::Images { pixels, .. } = batch.media else {
             unreachable!()
@@ -233,7 +234,7 @@ mod tests {
         }
     }
 
-    /// Two grey 2×2 pictures a batch, black and white.
+    /// Returns a batch of two 2×2 images, black and white.
     fn batch(step: u64, labels: &[i64]) -> Batch {
         let sample = |i| SampleId {
             epoch: 0,
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_keep_the_order_of_the_pass() {
+    fn rows_keep_the_order_of_the_dataset() {
         let features = collect_two(&[2, 1], Some(3)).expect("features");
         assert_eq!((features.dim, features.n()), (12, 4));
         assert_eq!(features.labels, [1, 0, 2, 1]);
@@ -273,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_one_sample_have_its_label_and_stay_together() {
-        // The 24 values of two pictures as six rows, four of them the first one's.
+    fn rows_of_one_sample_share_its_label() {
+        // The 24 values of two images as six rows, four of them the first one's.
         let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, &[2, 1]))];
         let mut in_rows = |batch| Vectors {
             of_each: Some(vec![4, 2]),
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_without_labels_is_named() {
+    fn dataset_without_labels_is_named_in_the_error() {
         let error = collect_two(&[], None).expect_err("no labels").to_string();
         assert!(
             error.contains("set/val") && error.contains("no labels"),
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_out_of_range_is_named_with_its_row() {
+    fn label_out_of_range_is_named_with_its_row() {
         for (labels, n_classes, words) in [
             ([2, 3], Some(3), ["row 3", "label 3"]),
             ([2, -1], None, ["row 3", "label -1"]),
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn class_lists_must_agree() {
+    fn class_names_must_agree() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (a, b, c) = (
             names(&["cat", "dog"]),
@@ -326,7 +327,7 @@ mod tests {
         );
         let error = check(&c).expect_err("fewer names").to_string();
         assert!(
-            error.contains("2 classes in the one and 1 in the other"),
+            error.contains("2 classes in the first and 1 in the second"),
             "{error}"
         );
     }

@@ -1,29 +1,28 @@
-//! k nearest neighbours by cosine, as the field scores encoders (Wu et al. 2018; Caron et al. 2021).
+//! k-NN classification by cosine similarity (Wu et al. 2018; Caron et al. 2021).
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Features, Split};
+use super::features::{Features, Split};
 
-/// Neighbours that vote.
+/// Number of neighbours that vote.
 const K: usize = 20;
-/// A neighbour's vote is exp(cosine / this).
+/// A neighbour's vote is exp(cosine / temperature).
 const TEMPERATURE: f64 = 0.07;
-/// Similarities on the device at a time.
+/// Upper bound of similarities on the device at a time.
 const CHUNK_ELEMENTS: usize = 1 << 26;
 
-/// Share of the validation set that is classified rightly.
+/// Accuracies on the validation set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Knn {
-    /// By the weighted vote of 20 neighbours.
+    /// Accuracy of the weighted vote of 20 neighbours.
     pub top1: f64,
-    /// By the nearest neighbour alone.
+    /// Accuracy of the nearest neighbour alone.
     pub nearest_top1: f64,
 }
 
 /// Classifies `split.val` by its neighbours in `split.train`. Nothing is fitted or chosen.
 ///
-/// Of neighbours equally near the earlier row counts as nearer; of classes with equal votes the
-/// lower number wins.
+/// Ties between neighbours go to the earlier row, ties between classes to the lower index.
 pub fn knn(split: &Split, device: &Device) -> Knn {
     let Split {
         train,
@@ -50,27 +49,25 @@ pub fn knn(split: &Split, device: &Device) -> Knn {
     }
 }
 
-/// Rows scaled to length one.
+/// Scales rows to length one.
 fn unit_rows(features: &Features, device: &Device) -> Tensor<2> {
     let rows = features.to_device(device);
     let lengths = rows.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
     rows / lengths
 }
 
-/// The nearest rows of each query with their similarities, nearest first.
+/// Returns similarity and index of the nearest rows of each query, nearest first.
 fn nearest(similarities: Tensor<2>) -> Vec<Vec<(f32, usize)>> {
     let [_, n] = similarities.dims();
     let read = |values: Tensor<2>| -> Vec<f32> {
-        values
-            .try_into_vec_as()
-            .expect("the device gives back what it computed")
+        values.try_into_vec_as().expect("reads the device's values")
     };
     let (k, values, indices) = if n > K {
         let indices = similarities.clone().argtopk(K, 1);
         let values = read(similarities.gather(1, indices.clone()));
         let indices: Vec<i64> = indices
             .try_into_vec_as()
-            .expect("the device gives back what it computed");
+            .expect("reads the device's values");
         (K, values, indices)
     } else {
         let values = read(similarities);
@@ -93,7 +90,7 @@ fn nearest(similarities: Tensor<2>) -> Vec<Vec<(f32, usize)>> {
         .collect()
 }
 
-/// The class with the most weight.
+/// Returns the class with the largest sum of votes.
 fn vote(neighbours: &[(f32, usize)], labels: &[usize], n_classes: usize) -> usize {
     let mut votes = vec![0.0; n_classes];
     for (similarity, row) in neighbours {
@@ -121,14 +118,14 @@ mod tests {
         }
     }
 
-    /// A point at `degrees` on a circle of `radius`.
+    /// Returns the point at `degrees` on a circle of `radius`.
     fn at(degrees: f32, radius: f32) -> [f32; 2] {
         let (sin, cos) = degrees.to_radians().sin_cos();
         [radius * cos, radius * sin]
     }
 
     #[test]
-    fn direction_counts_and_length_does_not() {
+    fn only_direction_matters() {
         // By distance the query would belong to class 1.
         let train = features(&[(at(0.0, 100.0), 0), (at(40.0, 1.0), 1)]);
         let val = features(&[(at(10.0, 1.0), 0)]);
@@ -145,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rather_near_outvote_the_nearest_and_the_far_do_not() {
+    fn many_near_rows_outvote_the_nearest_and_far_rows_do_not() {
         // 30 rows, so that ten of them do not vote.
         let mut rows = vec![(at(0.0, 1.0), 0)];
         rows.extend((0..9).map(|i| (at(10.0 + i as f32 * 0.1, 1.0), 1)));

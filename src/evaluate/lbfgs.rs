@@ -2,33 +2,33 @@
 
 use std::collections::VecDeque;
 
-/// Pairs of step and change of gradient that the curvature is estimated from.
+/// Pairs of step and gradient change from which the curvature is estimated.
 const HISTORY: usize = 10;
 /// Armijo's and Wolfe's constants.
 const C1: f64 = 1e-4;
 const C2: f64 = 0.9;
-/// Evaluations along one direction; where they do not help, rounding has the last word.
+/// Upper bound of evaluations along one direction; beyond it, rounding dominates.
 const MAX_TRIALS: usize = 20;
 
-/// When a minimisation ends.
+/// Stopping criteria.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
-    /// Largest part of the gradient that counts as zero.
+    /// Largest absolute gradient component that counts as zero.
     pub gradient: f64,
-    /// Smallest share of the value that an iteration must take off it.
+    /// Smallest relative decrease of the value per iteration.
     pub decrease: f64,
-    /// Iterations at most.
+    /// Upper bound of iterations.
     pub iterations: usize,
 }
 
-/// A place with its value and gradient.
+/// A point with its value and gradient.
 struct Point {
     x: Vec<f64>,
     value: f64,
     gradient: Vec<f64>,
 }
 
-/// Finds a minimum of a smooth function from `start`. The function gives value and gradient.
+/// Finds a minimum of a smooth function from `start`. The function returns value and gradient.
 pub(super) fn minimise(
     start: Vec<f64>,
     stop: Stop,
@@ -66,7 +66,7 @@ pub(super) fn minimise(
     point.x
 }
 
-/// The two-loop recursion: minus the estimated inverse Hessian times the gradient.
+/// Returns minus the estimated inverse Hessian times the gradient, by the two-loop recursion.
 fn direction(gradient: &[f64], history: &VecDeque<(Vec<f64>, Vec<f64>)>) -> Vec<f64> {
     let mut d: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut shares = Vec::with_capacity(history.len());
@@ -89,7 +89,8 @@ fn direction(gradient: &[f64], history: &VecDeque<(Vec<f64>, Vec<f64>)>) -> Vec<
     d
 }
 
-/// A point along `direction` that is lower by enough and past the steepest part.
+/// Searches along `direction` for a point that satisfies Armijo's and Wolfe's conditions; returns
+/// one that satisfies the first, or `None`, if there is none.
 fn search(
     from: &Point,
     direction: &[f64],
@@ -147,7 +148,7 @@ mod tests {
     };
 
     #[test]
-    fn rosenbrocks_valley_is_walked_to_its_end() {
+    fn rosenbrock_function_is_minimised() {
         let mut calls = 0;
         let found = minimise(vec![-1.2, 1.0], STOP, |x| {
             calls += 1;
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ill_conditioned_bowl_has_its_bottom_found() {
+    fn ill_conditioned_quadratic_is_minimised() {
         let scales: Vec<f64> = (0..50)
             .map(|i| 10_f64.powf(f64::from(i) / 49.0 * 3.0))
             .collect();
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_nowhere_lower_leaves_the_start() {
+    fn start_is_returned_if_the_function_is_nowhere_lower() {
         assert_eq!(minimise(vec![2.0], STOP, |_| (f64::NAN, vec![1.0])), [2.0]);
     }
 }

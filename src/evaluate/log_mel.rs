@@ -1,24 +1,24 @@
-//! What speech features without learning give: statistics of the log-mel spectrogram.
+//! Log-mel spectrogram and its statistics: audio features without learning.
 
 use realfft::RealFftPlanner;
 
-/// Filters, from 0 Hz to half the rate, evenly spaced in mel.
+/// Number of filters, from 0 Hz to half the sample rate, evenly spaced in mel.
 pub(super) const N_MELS: usize = 80;
-/// Window of 25 ms and hop of 10 ms at 16 kHz, as speech recognisers take them.
+/// Window of 25 ms and hop of 10 ms, as usual in speech recognition.
 const WINDOW_SECS: f64 = 0.025;
 const HOP_SECS: f64 = 0.010;
-/// Kept from the logarithm of silence.
+/// Added before the logarithm, so that silence is finite.
 const FLOOR: f32 = 1e-6;
 
-/// Mean and standard deviation over time of each channel of [`frames`], `[2 · 80]`.
-pub(super) fn statistics(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
-    let frames = frames(wave, sample_rate_hz);
+/// Returns mean and standard deviation over time of each channel of [`frames`], `[2 · 80]`.
+pub(super) fn statistics(waveform: &[f32], sample_rate_hz: u32) -> Vec<f32> {
+    let frames = frames(waveform, sample_rate_hz);
     let n = (frames.len() / N_MELS) as f64;
     let (mut sums, mut squares) = (vec![0.0; N_MELS], vec![0.0; N_MELS]);
-    for (place, &value) in frames.iter().enumerate() {
+    for (i, &value) in frames.iter().enumerate() {
         let value = f64::from(value);
-        sums[place % N_MELS] += value;
-        squares[place % N_MELS] += value * value;
+        sums[i % N_MELS] += value;
+        squares[i % N_MELS] += value * value;
     }
     let means = sums.iter().map(|sum| sum / n);
     let deviations = sums
@@ -28,11 +28,11 @@ pub(super) fn statistics(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
     means.chain(deviations).map(|value| value as f32).collect()
 }
 
-/// The log-mel spectrogram, `[frames · 80]`, a frame every 10 ms.
+/// Returns the log-mel spectrogram, `[frames · 80]`, with a frame every 10 ms.
 ///
-/// `wave` is mono at `sample_rate_hz`; one that is shorter than a window is taken as padded with
-/// zeros. Hann window, power spectrum, triangular filters on the HTK mel scale.
-pub(super) fn frames(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
+/// `waveform` is mono at `sample_rate_hz`; if shorter than a window it is zero-padded. Hann window,
+/// power spectrum, triangular filters on the HTK mel scale.
+pub(super) fn frames(waveform: &[f32], sample_rate_hz: u32) -> Vec<f32> {
     let rate = f64::from(sample_rate_hz);
     let window_len = (WINDOW_SECS * rate) as usize;
     let hop = ((HOP_SECS * rate) as usize).max(1);
@@ -46,16 +46,16 @@ pub(super) fn frames(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
     let filters = filters(fft.len(), rate);
     let (mut input, mut spectrum) = (fft.make_input_vec(), fft.make_output_vec());
 
-    let n_frames = wave.len().saturating_sub(window_len) / hop + 1;
+    let n_frames = waveform.len().saturating_sub(window_len) / hop + 1;
     let mut values = Vec::with_capacity(n_frames * N_MELS);
     for frame in 0..n_frames {
-        let from = &wave[frame * hop..];
+        let from = &waveform[frame * hop..];
         input.fill(0.0);
         for ((to, from), weight) in input.iter_mut().zip(from).zip(&hann) {
             *to = from * weight;
         }
         fft.process(&mut input, &mut spectrum)
-            .expect("buffers of the length that the plan made");
+            .expect("the buffers have the planned length");
         values.extend(filters.iter().map(|filter| {
             let weighted = filter
                 .iter()
@@ -66,7 +66,7 @@ pub(super) fn frames(wave: &[f32], sample_rate_hz: u32) -> Vec<f32> {
     values
 }
 
-/// Each filter's bins of an FFT of `n_fft` points with their weights.
+/// Returns each filter's bins of an FFT of `n_fft` points, with their weights.
 fn filters(n_fft: usize, rate: f64) -> Vec<Vec<(usize, f32)>> {
     let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
     let hz = |mel: f64| 700.0 * (10_f64.powf(mel / 2595.0) - 1.0);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_rings_in_its_own_channel_and_steadily() {
+    fn tone_is_loudest_in_its_channel_with_low_deviation() {
         for hz in [500.0, 1000.0, 3000.0] {
             let found = statistics(&tone(hz, 16_000), 16_000);
             let (means, deviations) = found.split_at(N_MELS);
@@ -115,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_a_click_are_finite() {
-        for wave in [vec![0.0; 8000], vec![1.0], Vec::new()] {
-            let found = statistics(&wave, 16_000);
+    fn silence_and_click_are_finite() {
+        for waveform in [vec![0.0; 8000], vec![1.0], Vec::new()] {
+            let found = statistics(&waveform, 16_000);
             assert_eq!(found.len(), 2 * N_MELS);
             assert!(found.iter().all(|value| value.is_finite()));
         }

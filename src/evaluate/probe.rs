@@ -1,11 +1,11 @@
-//! The linear probe: how much of the labels a linear map can read off frozen features.
+//! Linear probe: a linear classifier on frozen features.
 //!
-//! Multinomial logistic regression on standardised features, fitted by full-batch L-BFGS. One
-//! method for 5 thousand and for 1.3 million rows: the problem is convex, so that there is no
-//! learning rate, batch size or number of epochs to tune and two encoders differ by their features
-//! alone; rows go through the device in chunks, and a pass over them is two products of
-//! `[n, d] · [d, c]`. The strength of the L2 penalty is the one choice, made on a tenth of the
-//! training samples that is held out.
+//! Multinomial logistic regression on standardised features, fitted by full-batch L-BFGS. The same
+//! method serves 5 thousand and 1.3 million rows: the problem is convex, so that there is no
+//! learning rate, batch size or number of epochs to tune, and results of two encoders differ by
+//! their features alone. Rows go through the device in chunks; a pass over them is two products of
+//! `[n, d] · [d, c]`. Only the strength of the L2 penalty is chosen, on a held-out tenth of the
+//! training samples.
 
 use std::ops::Range;
 
@@ -13,36 +13,36 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use understudy_pipelines::rng::{Purpose, Rng};
 
+use super::features::{Features, Split};
 use super::lbfgs::{Stop, minimise};
-use super::{Features, Split};
 
-/// Strengths λ of the penalty λ / 2 · |W|² beside the mean loss, strongest first: each fit starts
-/// where the one before ended.
+/// Strengths λ of the penalty λ / 2 · |W|² that is added to the mean loss, strongest first: each fit
+/// starts at the result of the previous one.
 const STRENGTHS: [f64; 8] = [10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
-/// One sample in so many is held out to choose the strength.
+/// One sample in `HELD_OUT` is held out to choose the strength.
 const HELD_OUT: usize = 10;
-/// What float32 can still resolve of a mean loss and its gradient.
+/// Resolution of a mean loss and its gradient in float32.
 const STOP: Stop = Stop {
     gradient: 1e-4,
     decrease: 1e-7,
     iterations: 300,
 };
-/// Logits on the device at a time.
+/// Upper bound of logits on the device at a time.
 const CHUNK_ELEMENTS: usize = 1 << 24;
 
-/// What the probe reads off the validation set.
+/// Results of the probe on the validation set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Probe {
     /// Share of rows whose class has the highest score.
     pub top1: f64,
-    /// Share of rows whose class is among the five highest; none where there are at most five.
+    /// Share of rows whose class is among the five highest scores; `None` with at most five classes.
     pub top5: Option<f64>,
     /// The chosen strength of the penalty.
     pub strength: f64,
 }
 
-/// Fits to `split.train`, scores on `split.val`. `seed` chooses the held-out rows; with few rows
-/// or classes unseen in training the fit stays defined, as the penalty bounds it.
+/// Fits to `split.train` and scores on `split.val`. `seed` chooses the held-out samples. With few
+/// rows, or classes unseen in training, the penalty keeps the fit bounded.
 pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
     let n_classes = split.n_classes;
     let (shift, scale) = moments(&split.train);
@@ -53,7 +53,7 @@ pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
         (features.to_device(device) - row(&shift)) * row(&scale)
     };
 
-    // Held-out rows come last, so that both parts are one run of rows, and no sample is in both.
+    // Held-out rows come last, so that fitted and held-out rows are contiguous; no sample is in both.
     let mut samples = split.train.samples();
     Rng::for_name(seed, Purpose::Order, "probe").shuffle(&mut samples);
     let n_fitted_samples = samples.len() - samples.len() / HELD_OUT;
@@ -75,7 +75,7 @@ pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
         for candidate in STRENGTHS {
             weights = fitted.fit(weights, candidate);
             let loss = held_out.loss_and_gradient(&weights).0;
-            // The loss of rows not fitted falls and then rises: what follows only overfits more.
+            // The held-out loss falls and then rises: weaker penalties only overfit more.
             if loss >= lowest {
                 break;
             }
@@ -92,7 +92,7 @@ pub fn probe(split: &Split, seed: u64, device: &Device) -> Probe {
     }
 }
 
-/// Mean per feature and one over its standard deviation (1 for a constant feature).
+/// Returns mean and 1 / standard deviation of each feature (1 for a constant feature).
 fn moments(features: &Features) -> (Vec<f32>, Vec<f32>) {
     let n = features.n() as f64;
     let rows = || features.values.chunks_exact(features.dim);
@@ -109,7 +109,7 @@ fn moments(features: &Features) -> (Vec<f32>, Vec<f32>) {
         }
     }
     let scale = |(variance, mean): (&f64, &f64)| {
-        // Rounding alone makes a constant feature vary by about 1e-7 of itself.
+        // Rounding alone makes a constant feature vary by a relative 1e-7.
         let is_constant = variance.sqrt() <= 1e-6 * mean.abs();
         if is_constant {
             1.0
@@ -154,8 +154,8 @@ impl Rows {
         self.x.dims()[0]
     }
 
-    /// The weights, `[d, c]` and then the intercepts `[c]`, that minimise the mean loss plus the
-    /// penalty; the intercepts are free of it.
+    /// Returns the weights, `[d, c]` and then the intercepts `[c]`, that minimise the mean loss plus
+    /// the penalty, which does not apply to the intercepts.
     fn fit(&self, start: Vec<f64>, strength: f64) -> Vec<f64> {
         let n_penalised = start.len() - self.n_classes;
         minimise(start, STOP, |weights| {
@@ -168,7 +168,7 @@ impl Rows {
         })
     }
 
-    /// Mean cross-entropy and its gradient, without the penalty.
+    /// Returns mean cross-entropy and its gradient, without the penalty.
     fn loss_and_gradient(&self, weights: &[f64]) -> (f64, Vec<f64>) {
         let (w, b) = self.on_device(weights);
         let (mut loss, mut w_sum, mut b_sum) = (0.0, w.zeros_like(), b.zeros_like());
@@ -183,15 +183,15 @@ impl Rows {
         let n = self.n() as f64;
         let gradient: Vec<f32> = Tensor::cat(vec![w_sum, b_sum], 0)
             .try_into_vec_as()
-            .expect("the device gives back what it computed");
+            .expect("reads the device's values");
         (
             loss / n,
             gradient.into_iter().map(|g| f64::from(g) / n).collect(),
         )
     }
 
-    /// Share of rows whose class is among the highest `k` scores, for each `k`. A tie counts
-    /// against the row, and so does a score that is not a number.
+    /// Returns the share of rows whose class is among the highest `k` scores, for each `k`. A tie or
+    /// a NaN counts as wrong.
     fn accuracy<const N: usize>(&self, weights: &[f64], k: [usize; N]) -> [f64; N] {
         let (w, b) = self.on_device(weights);
         let mut right = [0; N];
@@ -203,7 +203,7 @@ impl Rows {
                 .int()
                 .sum_dim(1)
                 .try_into_vec_as()
-                .expect("the device gives back what it computed");
+                .expect("reads the device's values");
             for (right, k) in right.iter_mut().zip(k) {
                 *right += ranks
                     .iter()
@@ -214,7 +214,7 @@ impl Rows {
         right.map(|right| right as f64 / self.n() as f64)
     }
 
-    /// `[d, c]` and `[1, c]`
+    /// Copies the weights to the device, `[d, c]` and `[1, c]`.
     fn on_device(&self, weights: &[f64]) -> (Tensor<2>, Tensor<2>) {
         let rows = weights.len() / self.n_classes;
         let weights: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
@@ -226,7 +226,7 @@ impl Rows {
         )
     }
 
-    /// `[n, c]`, 1 at each row's class.
+    /// Returns `[n, c]` with 1 at each row's class.
     fn one_hot(&self) -> Tensor<2> {
         let classes = Tensor::<1, Int>::arange(0..self.n_classes as i64, &self.x.device());
         let shape = [self.n(), self.n_classes];
@@ -247,8 +247,8 @@ impl Rows {
 mod tests {
     use super::*;
 
-    /// `n` rows of `dim` standard normals, of which `place(class)` shifts the first two; scaled and
-    /// shifted per feature, as an encoder's are.
+    /// Draws `n` rows of `dim` standard normals and shifts the first two by `place(class)`; then each
+    /// feature has its own scale and offset, as an encoder's.
     fn draw(
         name: &str,
         n: usize,
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn noisy_classes_are_told_apart_as_well_as_bayes_does() {
+    fn noisy_classes_are_separated_as_well_as_by_the_bayes_rule() {
         // Two normal clouds 2 apart: the best rule is right in Φ(1) = 84.13 % of cases.
         let place = |class: usize| [2.0 * class as f64, 0.0];
         let split = split(4000, 20, 2, place);
@@ -310,9 +310,9 @@ mod tests {
     }
 
     #[test]
-    fn a_penalty_is_chosen_where_features_outnumber_rows() {
-        // 300 features that mean nothing beside two that do, and 200 rows: without a penalty the
-        // fit is perfect on its own rows and near 60 % on others.
+    fn penalty_is_chosen_where_features_outnumber_rows() {
+        // 300 features of which two are informative, and 200 rows: without a penalty the fit is
+        // perfect on its own rows and near 60 % on others.
         let place = |class: usize| [3.0 * class as f64, 3.0 * class as f64];
         let split = split(200, 300, 2, place);
         let found = probe(&split, 1, &Device::flex());
@@ -320,13 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn features_that_mean_nothing_score_at_chance() {
+    fn meaningless_features_score_at_chance() {
         let found = probe(&split(2000, 10, 4, |_| [0.0, 0.0]), 1, &Device::flex());
         assert!((found.top1 - 0.25).abs() < 0.025, "{found:?}");
     }
 
     #[test]
-    fn constant_features_and_unseen_classes_do_no_harm() {
+    fn constant_features_and_unseen_classes_are_harmless() {
         let mut split = split(60, 4, 2, |class| [20.0 * class as f64, 0.0]);
         split.n_classes = 3;
         for features in [&mut split.train, &mut split.val] {
@@ -338,12 +338,12 @@ mod tests {
         assert!(probe(&split, 1, &Device::flex()).top1 >= 1.0);
     }
 
-    /// A recording's frames are alike: held out one by one they would be known from their
-    /// neighbours, and a penalty that is far too weak would seem best.
+    /// Frames of an utterance are similar: if they were held out one by one, their neighbours would
+    /// reveal them, and a penalty that is far too weak would seem best.
     #[test]
-    fn a_sample_is_held_out_with_all_its_rows() {
+    fn samples_are_held_out_with_all_their_rows() {
         let (n_samples, n_rows, dim) = (60, 20, 50);
-        let mut rng = Rng::for_name(1, Purpose::Order, "recordings");
+        let mut rng = Rng::for_name(1, Purpose::Order, "utterances");
         let mut features = |n_samples: usize| {
             let samples: Vec<Vec<f32>> = (0..n_samples)
                 .map(|_| (0..dim).map(|_| rng.normal() as f32).collect())
@@ -363,7 +363,7 @@ mod tests {
             val: features(5),
             n_classes: 2,
         };
-        // What its rows say of a sample's label is nothing.
+        // The features carry no information on the labels.
         let strength = |split: &Split| probe(split, 1, &Device::flex()).strength;
         assert!(strength(&split) >= 1.0, "{}", strength(&split));
         split.train.of_each = None;
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_the_loss() {
+    fn gradient_matches_finite_differences() {
         let split = split(50, 3, 3, |class| [class as f64, 0.0]);
         let x = split.train.to_device(&Device::flex());
         let rows = Rows::new(x, &split.train.labels, 3);

@@ -6,47 +6,59 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::features::Split;
-use super::{Of, knn, probe};
+use super::knn::knn;
+use super::probe::probe;
 
-/// Encoders, one a row, judged on the same two sets.
+/// Unit that is classified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvalUnit {
+    /// Whole samples.
+    Samples,
+    /// Single positions of audio, each with the label of its utterance.
+    Frames,
+}
+
+/// Results of several encoders on the same two datasets, one row each.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
-    /// What is classified.
-    pub of: Of,
-    /// The set that the classifiers learned from.
+    /// Unit that is classified.
+    #[serde(rename = "of")]
+    pub unit: EvalUnit,
+    /// Training set of the classifiers.
     pub train: String,
-    /// The set that they were judged by.
+    /// Validation set.
     pub val: String,
-    /// Samples that the classifiers learned from.
+    /// Number of samples in the training set.
     pub n_train: usize,
-    /// Samples that they were judged by.
+    /// Number of samples in the validation set.
     pub n_val: usize,
-    /// Classes.
+    /// Number of classes.
     pub n_classes: usize,
     /// One row per encoder.
     pub rows: Vec<Row>,
 }
 
-/// One encoder's figures, as shares of the validation set.
+/// Results of one encoder, as shares of the validation set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// What made the features.
+    /// Name of the encoder or baseline.
     pub name: String,
-    /// Features per sample or frame.
+    /// Feature dimension per sample or frame.
     pub dim: usize,
-    /// 20 nearest neighbours by cosine; not of frames, which are too many to be compared each with
-    /// each.
+    /// Accuracy of k-NN with 20 neighbours by cosine; `None` for frames, which are too many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_top1: Option<f64>,
-    /// The nearest neighbour alone.
+    /// Accuracy of the nearest neighbour alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest_top1: Option<f64>,
-    /// Linear probe.
+    /// Accuracy of the linear probe.
     pub probe_top1: f64,
-    /// Standard error of `probe_top1`: √(p (1 − p) / n). Of frames n counts recordings, as if those
-    /// of one were all right or all wrong.
+    /// Standard error of `probe_top1`: √(p (1 − p) / n). For frames, n counts utterances, as if the
+    /// frames of one were all right or all wrong.
     pub probe_top1_se: f64,
-    /// Linear probe, the class among its five best; absent where there are at most five classes.
+    /// Share of samples whose class is among the linear probe's five best; `None` with at most five
+    /// classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe_top5: Option<f64>,
     /// L2 penalty of the probe, chosen on a tenth of the training samples.
@@ -54,7 +66,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Judges one encoder's features.
+    /// Evaluates one encoder's features.
     pub fn new(name: &str, split: &Split, seed: u64, device: &Device) -> Self {
         let is_of_frames = split.val.of_each.is_some();
         let knn = (!is_of_frames).then(|| knn(split, device));
@@ -73,7 +85,7 @@ impl Row {
 }
 
 impl Table {
-    /// The table as JSON.
+    /// Returns the table as indented JSON.
     pub(crate) fn to_json(&self) -> String {
         let text = serde_json::to_string_pretty(self);
         text.expect("strings and numbers always become JSON") + "\n"
@@ -83,7 +95,7 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            of,
+            unit,
             train: _,
             val: _,
             n_train,
@@ -91,13 +103,13 @@ impl fmt::Display for Table {
             n_classes,
             rows,
         } = self;
-        let of = match of {
-            Of::Samples => "",
-            Of::Frames => ", frame by frame",
+        let unit = match unit {
+            EvalUnit::Samples => "",
+            EvalUnit::Frames => ", frame by frame",
         };
         writeln!(
             f,
-            "{n_classes} classes, {n_train} training and {n_val} validation samples{of}"
+            "{n_classes} classes, {n_train} training and {n_val} validation samples{unit}"
         )?;
         writeln!(f, "top-1 in %, linear probe ± one standard error\n")?;
         let width = rows
@@ -142,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_under_their_heads() {
+    fn columns_are_aligned() {
         let rows = vec![row("teacher", Some(1.0)), row("raw pixels", None)];
         let table = Table {
-            of: Of::Samples,
+            unit: EvalUnit::Samples,
             train: "train".into(),
             val: "val".into(),
             n_train: 5000,
@@ -164,8 +176,8 @@ raw pixels   45.1     50.0 ± 1.6       –";
     }
 
     #[test]
-    fn the_standard_error_is_that_of_the_validation_set() {
-        // A feature that means nothing and a label that is a coin: half right, give or take.
+    fn standard_error_counts_samples_of_the_validation_set() {
+        // A meaningless feature and random labels: about half are right.
         let features = |n: usize, of_each: Option<Vec<usize>>| super::super::Features {
             values: (0..n).map(|i| (i * 7 % 11) as f32).collect(),
             dim: 1,
@@ -182,7 +194,7 @@ raw pixels   45.1     50.0 ± 1.6       –";
         assert!((row.probe_top1_se - (p * (1.0 - p) / 100.0).sqrt()).abs() < 1e-12);
         assert!((0.04..=0.05).contains(&row.probe_top1_se), "{row:?}");
         assert!(row.knn_top1.is_some());
-        // As many frames of five recordings are worth five.
+        // 100 frames of five utterances count as five.
         let split = Split {
             train: features(400, Some(vec![40; 10])),
             val: features(100, Some(vec![20; 5])),
@@ -195,10 +207,10 @@ raw pixels   45.1     50.0 ± 1.6       –";
     }
 
     #[test]
-    fn json_holds_every_figure() {
+    fn json_has_every_result() {
         let rows = vec![row("teacher", None)];
         let table = Table {
-            of: Of::Frames,
+            unit: EvalUnit::Frames,
             train: "train".into(),
             val: "val".into(),
             n_train: 2,

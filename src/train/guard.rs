@@ -1,15 +1,17 @@
-//! When a run is given up: a loss that is no number, or a collapse.
+//! Ends a run whose loss is not finite or whose representations collapse.
 
+use super::metrics::StepMetrics;
 use crate::config::GuardConfig;
-use crate::train::metrics::Metrics;
 
-/// Why a run was given up; the process exits with 3.
+/// Why a run was ended; the process exits with 3.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// Loss or gradients are not finite.
     #[error(
-        "diverged at step {step}: {name} is {value}; nothing of it was saved. Start another run (--run, with `init` to begin from this one's student) with a lower `optim.lr` or a longer warm-up"
+        "diverged at step {step}: {name} is {value}, and this step was not saved\n\
+         hint: start a new run (--run, with `init` to reuse this run's student) with a lower \
+         `optim.lr` or a longer warm-up"
     )]
     Diverged {
         /// The step.
@@ -21,7 +23,9 @@ pub enum Failure {
     },
     /// The last update left a weight that is not finite.
     #[error(
-        "diverged at step {step}: {name} is not finite; nothing of it was saved. Start another run (--run, with `init` to begin from this one's student) with a lower `optim.lr` or a longer warm-up"
+        "diverged at step {step}: {name} is not finite, and this step was not saved\n\
+         hint: start a new run (--run, with `init` to reuse this run's student) with a lower \
+         `optim.lr` or a longer warm-up"
     )]
     Weights {
         /// The step.
@@ -29,9 +33,10 @@ pub enum Failure {
         /// The parameter.
         name: String,
     },
-    /// Something that should differ between patches has become the same everywhere.
+    /// A quantity that should differ between positions is nearly constant.
     #[error(
-        "collapsed at step {step}: {name} = {value} is below the limit of {limit}; the usual causes are a learning rate too high, a warm-up too short, or an EMA decay too low. The limit is `guard.{key}`"
+        "collapsed at step {step}: {name} = {value} is below guard.{key} = {limit}\n\
+         hint: the usual causes are a high learning rate, a short warm-up, or a low EMA decay"
     )]
     Collapsed {
         /// The step.
@@ -42,13 +47,13 @@ pub enum Failure {
         value: f32,
         /// The limit.
         limit: f64,
-        /// Where the limit is set.
+        /// Key of the limit in `[guard]`.
         key: &'static str,
     },
 }
 
-/// Looks at what was read back from the device.
-pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failure> {
+/// Checks the metrics of a step against the limits; a collapse counts from `from_step` on.
+pub(super) fn check(config: &GuardConfig, metrics: &StepMetrics) -> Result<(), Failure> {
     let step = metrics.step;
     check_finite(step, metrics.loss, metrics.grad_norm)?;
     if step < config.from_step {
@@ -74,7 +79,7 @@ pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failu
             "min_local_var",
         ),
     ] {
-        // A spread that is no number is below every limit.
+        // A NaN is below every limit.
         if limit > 0.0 && (value.is_nan() || f64::from(value) < limit) {
             return Err(Failure::Collapsed {
                 step,
@@ -88,7 +93,7 @@ pub(super) fn check(config: &GuardConfig, metrics: &Metrics) -> Result<(), Failu
     Ok(())
 }
 
-/// Whether loss and gradients are numbers.
+/// Refuses a loss or gradient norm that is not finite.
 fn check_finite(step: u64, loss: f32, grad_norm: f32) -> Result<(), Failure> {
     for (name, value) in [("train/loss", loss), ("train/grad_norm", grad_norm)] {
         if !value.is_finite() {
@@ -102,8 +107,8 @@ fn check_finite(step: u64, loss: f32, grad_norm: f32) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn metrics(step: u64) -> Metrics {
-        Metrics {
+    fn metrics(step: u64) -> StepMetrics {
+        StepMetrics {
             step,
             loss: 1.0,
             regression: 1.0,
@@ -114,9 +119,6 @@ mod tests {
             grad_norm: 1.0,
             lr: 1e-3,
             decay: 0.999,
-            samples_per_sec: 1.0,
-            wait_secs: 0.0,
-            bad_samples: 0,
         }
     }
 
@@ -128,8 +130,8 @@ mod tests {
     };
 
     #[test]
-    fn a_loss_that_is_no_number_ends_the_run_at_once() {
-        let bad = Metrics {
+    fn non_finite_loss_or_gradient_fails_at_any_step() {
+        let bad = StepMetrics {
             loss: f32::NAN,
             ..metrics(0)
         };
@@ -140,7 +142,7 @@ mod tests {
                 ..
             })
         ));
-        let bad = Metrics {
+        let bad = StepMetrics {
             grad_norm: f32::INFINITY,
             ..metrics(0)
         };
@@ -151,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn a_collapse_counts_from_its_step_on() {
-        let flat = |step| Metrics {
+    fn collapse_counts_from_from_step_on() {
+        let flat = |step| StepMetrics {
             pred_var: 0.001,
             ..metrics(step)
         };
@@ -165,13 +167,13 @@ mod tests {
                 ..
             }
         ));
-        let nan = Metrics {
+        let nan = StepMetrics {
             target_var: f32::NAN,
             ..metrics(10)
         };
         assert!(check(&LIMITS, &nan).is_err());
         // A limit of 0 is off.
-        let flat = Metrics {
+        let flat = StepMetrics {
             local_var: 0.0,
             ..metrics(10)
         };

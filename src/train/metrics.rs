@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object per logged step.
 //!
-//! Nothing can be appended to an object in a store. There the lines come in pieces, one before each
-//! checkpoint, named by its step: in the order of their names they are the one file.
+//! Nothing can be appended to an object in object storage. There each checkpoint brings one more
+//! file, named by its step: concatenated in the order of their names they are `metrics.jsonl`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,27 +11,29 @@ use serde::Serialize;
 use understudy_pipelines::Error;
 use understudy_pipelines::store::Folder;
 
-/// One line. Names are `group/name`; times in seconds.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Metrics {
+use crate::checkpoint::layout::{METRICS, METRICS_DIR, metrics_file, metrics_step};
+
+/// Metrics that a training step computes on the device, read back to the host.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct StepMetrics {
     /// Optimizer steps done.
     pub step: u64,
-    /// Loss per masked patch, as the method defines it, of this step.
+    /// Loss per masked position, as the objective defines it.
     #[serde(rename = "train/loss")]
     pub loss: f32,
-    /// Its regression part.
+    /// Regression term of the loss.
     #[serde(rename = "train/regression")]
     pub regression: f32,
-    /// Its class-token part (data2vec 2.0 images).
+    /// Class-token term of the loss (data2vec 2.0 images).
     #[serde(rename = "train/cls", skip_serializing_if = "Option::is_none")]
     pub cls: Option<f32>,
-    /// Spread of the targets: mean over dimensions of their standard deviation.
+    /// Mean over dimensions of the targets' standard deviation.
     #[serde(rename = "train/target_var")]
     pub target_var: f32,
-    /// Spread of the predictions.
+    /// The same of the predictions.
     #[serde(rename = "train/pred_var")]
     pub pred_var: f32,
-    /// Spread of the local features, before any block.
+    /// The same of the local features, before any block.
     #[serde(rename = "train/local_var")]
     pub local_var: f32,
     /// Global norm of the gradients before clipping.
@@ -43,6 +45,14 @@ pub(super) struct Metrics {
     /// EMA decay τ.
     #[serde(rename = "ema/decay")]
     pub decay: f64,
+}
+
+/// One line of `metrics.jsonl`. Names are `group/name`, times are in seconds.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct MetricsLine {
+    /// Metrics of the step.
+    #[serde(flatten)]
+    pub step: StepMetrics,
     /// Samples per second since the last line.
     #[serde(rename = "train/samples_per_sec")]
     pub samples_per_sec: f64,
@@ -54,74 +64,69 @@ pub(super) struct Metrics {
     pub bad_samples: usize,
 }
 
-/// The lines of a run.
+/// Writer of a run's metrics.
 pub(super) enum MetricsLog {
-    /// Of a run on this machine.
+    /// Appends to the file of a local run.
     File(File),
-    /// Of a run in a store.
-    Pieces {
-        /// The pieces that are there.
+    /// Collects lines and uploads one file per checkpoint.
+    Upload {
+        /// Folder of the uploaded files.
         folder: Folder,
-        /// Lines that are in none of them.
-        waiting: Vec<u8>,
+        /// Lines that are not uploaded yet.
+        pending: Vec<u8>,
     },
 }
 
 impl MetricsLog {
-    /// Opens those of `run` to go on after `step`: lines of later steps, from before an
-    /// interruption, go.
+    /// Opens the log of `run` to continue after `step`: removes lines of later steps, written
+    /// before an interruption.
     pub(super) fn open(run: &Folder, step: u64) -> Result<Self, Error> {
         if let Some(run) = run.local() {
-            let path = run.join("metrics.jsonl");
+            let path = run.join(METRICS);
             let file = open_file(&path, step);
             let file = file.map_err(|source| Error::Io { path, source })?;
             return Ok(Self::File(file));
         }
-        let folder = run.join("metrics");
-        let pieces = folder.files()?.into_iter().map(|(name, _)| name);
-        let is_later = |name: &String| {
-            let of = name
-                .strip_prefix("step-")
-                .and_then(|name| name.strip_suffix(".jsonl"));
-            of.and_then(|of| of.parse::<u64>().ok())
-                .is_some_and(|of| of > step)
-        };
-        folder.remove(&pieces.filter(is_later).collect::<Vec<_>>())?;
-        let waiting = Vec::new();
-        Ok(Self::Pieces { folder, waiting })
+        let folder = run.join(METRICS_DIR);
+        let files = folder.files()?.into_iter().map(|(name, _)| name);
+        let is_later = |name: &String| metrics_step(name).is_some_and(|last| last > step);
+        folder.remove(&files.filter(is_later).collect::<Vec<_>>())?;
+        let pending = Vec::new();
+        Ok(Self::Upload { folder, pending })
     }
 
     /// Adds one line.
-    pub(super) fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
+    pub(super) fn write(&mut self, metrics: &MetricsLine) -> io::Result<()> {
         let mut line = serde_json::to_vec(metrics)?;
         line.push(b'\n');
         match self {
             Self::File(file) => file.write_all(&line),
-            Self::Pieces { waiting, .. } => {
-                waiting.extend(line);
+            Self::Upload { pending, .. } => {
+                pending.extend(line);
                 Ok(())
             }
         }
     }
 
-    /// Brings the lines up to `step` to a store, if that is where the run lies.
-    pub(super) fn send(&mut self, step: u64) -> Result<(), Error> {
-        if let Self::Pieces { folder, waiting } = self
-            && !waiting.is_empty()
+    /// Uploads the pending lines up to `step`, if the run is in object storage.
+    pub(super) fn upload(&mut self, step: u64) -> Result<(), Error> {
+        if let Self::Upload { folder, pending } = self
+            && !pending.is_empty()
         {
-            folder.write(&format!("step-{step:09}.jsonl"), waiting.clone())?;
-            waiting.clear();
+            folder.write(&metrics_file(step), pending.clone())?;
+            pending.clear();
         }
         Ok(())
     }
 }
 
+/// Opens `metrics.jsonl` for appending and removes lines after `step`.
 fn open_file(path: &Path, step: u64) -> io::Result<File> {
     if path.exists() {
         let mut kept = String::new();
         for line in BufReader::new(File::open(path)?).lines() {
             let line = line?;
-            // A line that is cut short was being written when the process ended.
+            // A truncated line was being written when the process ended.
             let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else {
                 continue;
             };
@@ -142,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_after_the_resumed_step_go() {
+    fn resume_removes_later_lines() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st").expect("written");

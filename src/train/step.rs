@@ -7,126 +7,83 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::Folder;
 
+use super::error::{RunError, StartError};
+use super::metrics::StepMetrics;
+use super::resume_compat;
+use super::run_dir::RunDir;
+use super::warm_start;
 use crate::batch;
-use crate::config::{ConfigError, RunConfig};
+use crate::checkpoint::layout::CONFIG;
+use crate::checkpoint::{self, Checkpoint, CheckpointError, CheckpointState};
+use crate::config::RunConfig;
 use crate::ema;
-use crate::objective::{Data2Vec, Inputs, MaskError, spread};
+use crate::objective::{Data2Vec, Inputs, MaskError, Output, spread};
 use crate::optim::{AdamW, Gradients};
-use crate::params::{self, LoadError};
-use crate::train::checkpoint::{self, Checkpoint, CheckpointError, State};
-use crate::train::differences;
-use crate::train::init;
-use crate::train::run::{Run, RunError};
-use crate::weights::WeightsError;
+use crate::params;
 
-/// Model, teacher and optimizer between two steps.
+/// Student, teacher and optimizer between two steps.
 pub(super) struct Trainer {
     config: RunConfig,
     device: Device,
     objective: Data2Vec,
     optim: AdamW,
-    state: State,
-    /// The checkpoint this process went on from.
+    state: CheckpointState,
+    /// The checkpoint that this process resumed from.
     resumed: Option<Folder>,
-    sums: Sums,
+    gradients: Gradients,
+    losses: LossSums,
     latest: Option<Latest>,
 }
 
-/// What a step adds up over its micro-batches, on the device.
+/// Sums of a step over its micro-batches, on the device.
 #[derive(Default)]
-struct Sums {
-    gradients: Gradients,
+struct LossSums {
     count: f64,
     loss: Option<Tensor<1>>,
     regression: Option<Tensor<1>>,
     cls: Option<Tensor<1>>,
-    /// Targets, predictions and local features of the last micro-batch that hid two positions.
-    spreads: Option<[Tensor<2>; 3]>,
+    /// Targets, predictions and local features of the last micro-batch with two masked positions.
+    features: Option<[Tensor<2>; 3]>,
 }
 
-/// The last step's numbers, still on the device.
+impl LossSums {
+    /// Adds the output of a micro-batch.
+    fn add(&mut self, output: Output) {
+        self.count += output.count;
+        add(&mut self.loss, output.loss_sum.inner());
+        add(&mut self.regression, output.regression_sum);
+        if let Some(cls) = output.cls_sum {
+            add(&mut self.cls, cls);
+        }
+        // One row has no standard deviation.
+        if output.targets.dims()[0] > 1 {
+            self.features = Some([output.targets, output.predictions, output.local]);
+        }
+    }
+}
+
+/// Metrics of the last step, still on the device.
 struct Latest {
-    count: f64,
-    loss: Option<Tensor<1>>,
-    regression: Option<Tensor<1>>,
-    cls: Option<Tensor<1>>,
-    spreads: Option<[Tensor<2>; 3]>,
+    losses: LossSums,
     grad_norm: Tensor<1>,
     lr: f64,
     decay: f64,
 }
 
-/// The last step's numbers, on the host.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Reading {
-    pub step: u64,
-    pub loss: f32,
-    pub regression: f32,
-    pub cls: Option<f32>,
-    pub target_var: f32,
-    pub pred_var: f32,
-    pub local_var: f32,
-    pub grad_norm: f32,
-    pub lr: f64,
-    pub decay: f64,
-}
-
-/// Why a run cannot start from what it was given.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The checkpoint cannot be read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// It is of another config, other data, or not there.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// Its config cannot be read.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Its tensors are not the model's.
-    #[error("{path}: {source}")]
-    Load {
-        /// The checkpoint.
-        path: String,
-        /// Which tensor.
-        source: LoadError,
-    },
-    /// What `init` names cannot be a folder.
-    #[error("init: {0}")]
-    Init(understudy_pipelines::Error),
-    /// What `init` names differs where tensors do not show it.
-    #[error(
-        "init: {path}: its student was trained as another model; give these keys the values that they have there (there → here):\n{}", .differences.join("\n")
-    )]
-    OtherModel {
-        /// The checkpoint or imported model.
-        path: String,
-        /// `key: there → here`, one each.
-        differences: Vec<String>,
-    },
-    /// The learning rate of a new run would not be what its recipe says.
-    #[error("{0}")]
-    Schedule(String),
-    /// Its optimizer state is not the model's.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-}
-
 impl Trainer {
-    /// A run's beginning: weights by seed, or from the student of `config.init`.
+    /// Starts a run with weights drawn by seed, or with the student of `config.init`.
     pub(super) fn start(config: &RunConfig, device: &Device) -> Result<Self, StartError> {
-        // One that goes on may be made shorter.
+        // A resumed run may be made shorter.
         if let Some(problem) = config.optim.schedule.left_out(config.steps) {
             return Err(StartError::Schedule(problem));
         }
-        let (objective, vocabulary_sha256) = init::begin(config, device)?;
+        let (objective, vocabulary_sha256) = warm_start::initial(config, device)?;
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
             objective,
             optim: AdamW::new(config.optim),
-            state: State {
+            state: CheckpointState {
                 step: 0,
                 data_fingerprint: String::new(),
                 vocabulary_sha256,
@@ -134,12 +91,13 @@ impl Trainer {
                 short_rows: Vec::new(),
             },
             resumed: None,
-            sums: Sums::default(),
+            gradients: Gradients::default(),
+            losses: LossSums::default(),
             latest: None,
         })
     }
 
-    /// A run's continuation from a checkpoint.
+    /// Resumes a run from a checkpoint.
     pub(super) fn resume(
         config: &RunConfig,
         from: &Folder,
@@ -153,14 +111,14 @@ impl Trainer {
             config: then,
         } = checkpoint::load(from).inspect_err(|_| {
             tracing::warn!(
-                "{}: cannot be gone on from; without this folder the run goes on from the checkpoint before it",
+                "cannot resume from this checkpoint: {}\nhint: delete it to resume from the previous one",
                 from.url()
             );
         })?;
-        let then = RunConfig::parse(Path::new(&from.url_of("config.toml")), &then, &[])?;
-        for difference in differences::compare(from, &then, config)? {
+        let then = RunConfig::parse(Path::new(&from.url_of(CONFIG)), &then, &[])?;
+        for difference in resume_compat::compare(from, &then, config)? {
             tracing::warn!(
-                "going on with another setting, numbers will not be the same bit for bit: {difference}"
+                "resuming with another setting, results will not be bit-identical: {difference}"
             );
         }
         let names: Vec<String> = student.keys().cloned().collect();
@@ -182,17 +140,17 @@ impl Trainer {
             optim: AdamW::resume(config.optim, state.step, moments),
             state,
             resumed: Some(from.clone()),
-            sums: Sums::default(),
+            gradients: Gradients::default(),
+            losses: LossSums::default(),
             latest: None,
         })
     }
 
-    /// Ties the run to its data: refused where the checkpoint was made on other data, or in another
-    /// vocabulary.
+    /// Stores fingerprint and vocabulary of the data; fails where those of the checkpoint differ.
     pub(super) fn bind_data(&mut self, data: &Pipeline, url: &str) -> Result<(), StartError> {
         let fingerprint = format!("{:016x}", data.fingerprint());
         let vocabulary = data.vocabulary_sha256().map(str::to_owned);
-        // Of a run that begins: the vocabulary of what `init` names.
+        // In a run that starts: the vocabulary of the model that `init` names.
         let trained = self.state.vocabulary_sha256.as_deref();
         match &self.resumed {
             None => batch::compare_vocabularies(trained, url, vocabulary.as_deref()),
@@ -211,7 +169,7 @@ impl Trainer {
             Some(from) => {
                 if trained.is_none() && vocabulary.is_some() {
                     tracing::warn!(
-                        "{}: does not say which vocabulary it was made with; this one is taken for it",
+                        "{}: the checkpoint does not record its vocabulary; assuming that of data.text.tokenizer",
                         from.url()
                     );
                 }
@@ -222,45 +180,46 @@ impl Trainer {
         Ok(())
     }
 
-    /// Optimizer steps done.
+    /// Returns the number of optimizer steps done.
     pub(super) fn steps_done(&self) -> u64 {
         self.state.step
     }
 
-    /// Micro-batches of a step.
+    /// Returns the number of micro-batches per step.
     pub(super) fn micro_batches(&self) -> usize {
         self.config.train.micro_batches
     }
 
-    /// Notes the rows of the set that were bad, or too short, so far.
+    /// Records the rows of the dataset that were bad, or too short, so far.
     pub(super) fn leave_out(&mut self, bad_rows: Vec<u64>, short_rows: Vec<u64>) {
         self.state.bad_rows = bad_rows;
         self.state.short_rows = short_rows;
     }
 
-    /// Rows of the set that were too short so far.
+    /// Returns the rows of the dataset that were too short so far.
     pub(super) fn short_rows(&self) -> &[u64] {
         &self.state.short_rows
     }
 
-    /// Rows of the set that were bad so far.
+    /// Returns the rows of the dataset that were bad so far.
     pub(super) fn bad_rows(&self) -> &[u64] {
         &self.state.bad_rows
     }
 
-    /// Starts a step: what is random inside the model depends on seed and step alone.
+    /// Starts a step: randomness inside the model depends on seed and step alone.
     pub(super) fn begin_step(&mut self) {
         self.device
             .seed(step_seed(self.config.seed, self.state.step));
         self.drop_sums();
     }
 
-    /// Gives up what the step has summed up so far, and its memory.
+    /// Drops the sums of the step so far, and frees their memory.
     pub(super) fn drop_sums(&mut self) {
-        self.sums = Sums::default();
+        self.gradients = Gradients::default();
+        self.losses = LossSums::default();
     }
 
-    /// Adds the gradients of one micro-batch; one whose samples were all bad, or hide nothing, adds
+    /// Adds the gradients of one micro-batch; one without a good sample or a masked position adds
     /// none.
     pub(super) fn accumulate(&mut self, batch: Batch) -> Result<(), MaskError> {
         if batch.n_samples == 0 {
@@ -270,7 +229,7 @@ impl Trainer {
         let masks = self
             .objective
             .masks(&batch.masks, n_masks, n_positions, &self.device);
-        // 1.0's spans may spare all of a few short texts: then there is nothing to learn from.
+        // data2vec 1.0's spans may miss all of a few short texts: nothing is masked then.
         let masks = match masks {
             Err(MaskError::NothingMasked) => return Ok(()),
             masks => masks?,
@@ -288,36 +247,20 @@ impl Trainer {
             noise: None,
         });
         let backward = output.loss_sum.backward();
-        let sums = &mut self.sums;
-        sums.gradients.add(&self.objective.student, backward);
-        sums.count += output.count;
-        add(&mut sums.loss, output.loss_sum.clone().inner());
-        add(&mut sums.regression, output.regression_sum.clone());
-        if let Some(cls) = &output.cls_sum {
-            add(&mut sums.cls, cls.clone());
-        }
-        // One row has no spread.
-        if output.targets.dims()[0] > 1 {
-            sums.spreads = Some([output.targets, output.predictions, output.local]);
-        }
+        self.gradients.add(&self.objective.student, backward);
+        self.losses.add(output);
         Ok(())
     }
 
-    /// Whether the step has a loss.
+    /// Returns whether a micro-batch of the step had a loss.
     pub(super) fn has_loss(&self) -> bool {
-        self.sums.count > 0.0
+        self.losses.count > 0.0
     }
 
     /// Applies the step to student and teacher.
     pub(super) fn finish_step(&mut self) {
-        let Sums {
-            mut gradients,
-            count,
-            loss,
-            regression,
-            cls,
-            spreads,
-        } = std::mem::take(&mut self.sums);
+        let mut gradients = std::mem::take(&mut self.gradients);
+        let losses = std::mem::take(&mut self.losses);
         let step = self.state.step;
         let lr = self
             .config
@@ -325,7 +268,7 @@ impl Trainer {
             .schedule
             .lr(self.config.optim.lr, step, self.config.steps);
         let decay = self.config.ema.decay(step + 1);
-        let grad_norm = gradients.finish(count, self.config.optim.clip_norm);
+        let grad_norm = gradients.finish(losses.count, self.config.optim.clip_norm);
 
         // A clone of a module shares its tensors.
         let Data2Vec {
@@ -340,38 +283,35 @@ impl Trainer {
 
         self.state.step = step + 1;
         self.latest = Some(Latest {
-            count,
-            loss,
-            regression,
-            cls,
-            spreads,
+            losses,
             grad_norm,
             lr,
             decay,
         });
     }
 
-    /// Reads the last step's numbers: the one place where the host waits for the device.
+    /// Reads the last step's metrics: the one place where the host waits for the device.
     ///
     /// # Panics
     ///
-    /// Before the first step.
-    pub(super) fn read(&self) -> Reading {
+    /// Panics before the first step.
+    pub(super) fn read(&self) -> StepMetrics {
         let latest = self.latest.as_ref().expect("a step has been done");
+        let losses = &latest.losses;
         let scalar = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
         let mean = |sum: &Option<Tensor<1>>| {
             sum.as_ref()
-                .map(|sum| scalar(&sum.clone().div_scalar(latest.count)))
+                .map(|sum| scalar(&sum.clone().div_scalar(losses.count)))
         };
-        let [target_var, pred_var, local_var] = match &latest.spreads {
+        let [target_var, pred_var, local_var] = match &losses.features {
             Some(rows) => rows.clone().map(|rows| scalar(&spread(rows))),
             None => [f32::NAN; 3],
         };
-        Reading {
+        StepMetrics {
             step: self.state.step,
-            loss: mean(&latest.loss).unwrap_or(f32::NAN),
-            regression: mean(&latest.regression).unwrap_or(f32::NAN),
-            cls: mean(&latest.cls),
+            loss: mean(&losses.loss).unwrap_or(f32::NAN),
+            regression: mean(&losses.regression).unwrap_or(f32::NAN),
+            cls: mean(&losses.cls),
             target_var,
             pred_var,
             local_var,
@@ -381,8 +321,8 @@ impl Trainer {
         }
     }
 
-    /// Saves a checkpoint and removes those that need not be kept.
-    pub(super) fn save(&self, run: &Run) -> Result<(), CheckpointError> {
+    /// Saves a checkpoint and removes old ones.
+    pub(super) fn save(&self, run: &RunDir) -> Result<(), CheckpointError> {
         run.check_lease()?;
         let folder = run.checkpoints();
         let checkpoint = Checkpoint {
@@ -392,11 +332,11 @@ impl Trainer {
             optimizer: checkpoint::moments_to_tensors(self.optim.moments()),
             config: self.config.to_toml(),
         };
-        checkpoint::save(&folder, run.passage(), &checkpoint, || {
+        checkpoint::save(&folder, run.staging_dir(), &checkpoint, || {
             Ok(run.check_lease()?)
         })?;
         if let Err(error) = checkpoint::prune(&folder, self.config.train.keep_every_steps) {
-            tracing::warn!("an old checkpoint stays: {error}");
+            tracing::warn!("cannot remove an old checkpoint: {error}");
         }
         Ok(())
     }
@@ -409,7 +349,7 @@ fn add(sum: &mut Option<Tensor<1>>, term: Tensor<1>) {
     });
 }
 
-/// Seed of the device's generator for one step.
+/// Returns the seed of the device's generator for one step.
 fn step_seed(seed: u64, step: u64) -> u64 {
     // SplitMix64's finaliser: neighbouring steps get unrelated seeds.
     let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step);

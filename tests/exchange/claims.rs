@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use understudy::import::hugging_face::{
+use understudy::interop::hugging_face::{
     audio::AudioFolder, text::TextFolder, vision::VisionFolder,
 };
-use understudy::import::import;
+use understudy::interop::import;
 
 use super::{hugging_face_cases, told};
 

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use understudy::export::export;
-use understudy::import::hugging_face::{
+use understudy::interop::export;
+use understudy::interop::hugging_face::{
     audio::AudioFolder, text::TextFolder, vision::VisionFolder,
 };
-use understudy::import::import;
+use understudy::interop::import;
 
 use super::{peer, tensors};
 

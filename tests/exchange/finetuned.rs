@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use understudy::export::export;
-use understudy::import::{Tensors, import};
+use understudy::checkpoint::layout::{HEADS, STUDENT, TEACHER};
+use understudy::checkpoint::pretrained::{Pretrained, Weights};
+use understudy::checkpoint::safetensors;
+use understudy::checkpoint::safetensors::Tensors;
+use understudy::interop::export;
+use understudy::interop::import;
 use understudy::model::{EncoderConfig, ModelConfig};
-use understudy::pretrained::{HEADS, Pretrained, STUDENT, TEACHER, Whose};
-use understudy::weights;
 
 use super::{an_input, peer, pretraining_cases, tensors, told};
 
@@ -49,8 +51,8 @@ fn a_fine_tuned_model_is_its_encoder_and_a_head() {
         for tensor in others.values_mut() {
             *tensor = TensorData::zeros::<f32, _>(tensor.shape().clone());
         }
-        weights::write(&model.join(TEACHER), &others).unwrap();
-        let refused = export(&model.as_path().into(), Some(Whose::Teacher), &out);
+        safetensors::write(&model.join(TEACHER), &others).unwrap();
+        let refused = export(&model.as_path().into(), Some(Weights::Teacher), &out);
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("--weights student"), "{refused}");
         let exported = export(&model.as_path().into(), None, &out).unwrap();
@@ -82,7 +84,7 @@ fn a_fine_tuned_model_is_its_encoder_and_a_head() {
 /// Writes an input and the letters' scores that our encoder and the linear map `head` give it.
 fn letters(model: &Path, head: &Tensors, io: &Path) {
     let device = Device::flex();
-    let pretrained = Pretrained::open(&model.into(), Some(Whose::Student), &[]).unwrap();
+    let pretrained = Pretrained::open(&model.into(), Some(Weights::Student), &[]).unwrap();
     let config = pretrained.config.model.encoder();
     let (_, input, media) = an_input(config);
     let features = pretrained
@@ -97,7 +99,7 @@ fn letters(model: &Path, head: &Tensors, io: &Path) {
         ("input".to_owned(), input),
         ("features".to_owned(), scores.into_data()),
     ]);
-    weights::write(io, &tensors).unwrap();
+    safetensors::write(io, &tensors).unwrap();
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn what_is_none_of_data2vecs_is_told_by_name() {
     for (kind, expected) in [
         ("other", "wav2vec_ctc around wav2vec2"),
         ("seq2seq", "wav2vec_seq2seq"),
-        ("alone", "cfg.model.w2v_args is not there"),
+        ("alone", "cfg.model.w2v_args is missing"),
         ("args", "load_checkpoint_to_cpu"),
     ] {
         let file = folder.path().join(kind);

@@ -22,12 +22,13 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
+use understudy::checkpoint::pretrained::{Pretrained, Weights};
+use understudy::checkpoint::safetensors;
+use understudy::checkpoint::safetensors::Tensors;
 use understudy::config::RunConfig;
-use understudy::export::export;
-use understudy::import::{Tensors, import};
+use understudy::interop::export;
+use understudy::interop::import;
 use understudy::model::{EncoderConfig, Media, ModelConfig};
-use understudy::pretrained::{Pretrained, Whose};
-use understudy::weights;
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn skip(reason: &str) {
@@ -96,7 +97,7 @@ fn peer(command: &str, args: &[&OsStr]) -> bool {
 }
 
 fn tensors(path: &Path) -> Tensors {
-    weights::read(path).unwrap()
+    safetensors::read(path).unwrap()
 }
 
 #[test]
@@ -150,19 +151,20 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
             return;
         }
         import(&file, &model).unwrap();
-        let student = Pretrained::open(&model.as_path().into(), Some(Whose::Student), &[]).unwrap();
+        let student =
+            Pretrained::open(&model.as_path().into(), Some(Weights::Student), &[]).unwrap();
         let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
         assert_eq!(
             Pretrained::open(&model.as_path().into(), None, &[])
                 .unwrap()
-                .whose
-                == Whose::Teacher,
+                .weights
+                == Weights::Teacher,
             is_fairseq,
             "{}",
             case.display()
         );
         let config = student.config.model.clone();
-        let exported = export(&model.as_path().into(), Some(Whose::Student), &out).unwrap();
+        let exported = export(&model.as_path().into(), Some(Weights::Student), &out).unwrap();
         match config {
             ModelConfig::Data2vec1(_) => {
                 let (class, input, media) = an_input(config.encoder());
@@ -172,7 +174,7 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
                     ("input".to_owned(), input),
                     ("features".to_owned(), features.into_data()),
                 ]);
-                weights::write(&io, &tensors).unwrap();
+                safetensors::write(&io, &tensors).unwrap();
                 assert!(exported.hint.contains(class), "{}", exported.hint);
                 peer("agrees", &[out.as_ref(), class.as_ref(), io.as_ref()]);
             }
@@ -276,10 +278,7 @@ fn what_cannot_be_read_is_said() {
     fs::write(source.join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
     fs::write(source.join("model.safetensors"), b"\0\0\0\0\0\0\0\0").unwrap();
     let damaged = failure(&source);
-    assert!(
-        damaged.contains("not a whole safetensors file"),
-        "{damaged}"
-    );
+    assert!(damaged.contains("invalid safetensors file"), "{damaged}");
 
     let text = folder.path().join("text.pt");
     fs::write(&text, "hello").unwrap();

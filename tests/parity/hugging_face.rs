@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use understudy::import::hugging_face::{audio, text, vision};
+use understudy::interop::hugging_face::{audio, text, vision};
 use understudy::model::{
     AudioEncoder, Classifier, Encoder, EncoderConfig, Linear, MaskedLanguageHead, Masks, Media,
     Pooler, SentenceHead, TextEncoder, View, Vit1,

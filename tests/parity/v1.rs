@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use serde_json::Value;
-use understudy::import::{data2vec_vision, fairseq1};
+use understudy::interop::fairseq::{data2vec_v1, data2vec_vision};
 use understudy::model::{
     AudioConfig, Data2Vec1Config, Media, ModelConfig, Network, Norm, RelativePosition,
     TargetConfig, TextConfig, Vit1Config,
@@ -177,8 +177,8 @@ fn fairseq(
         mean_loss: false,
         ema_decay_factor: 1000.0,
         teacher_prefix: "",
-        student: |tensors| fairseq1::student(tensors).unwrap(),
-        teacher: |tensors| fairseq1::teacher(tensors).unwrap(),
+        student: |tensors| data2vec_v1::student(tensors).unwrap(),
+        teacher: |tensors| data2vec_v1::teacher(tensors).unwrap(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use serde_json::Value;
-use understudy::import::fairseq2;
+use understudy::interop::fairseq::data2vec_v2;
 use understudy::model::{
     AudioConfig, Data2Vec2Config, DecoderConfig, Media, ModelConfig, TargetConfig, TextConfig,
     Vit2Config,
@@ -28,8 +28,8 @@ pub(crate) fn method(case: &Case, modality: &str, io: &Goldens) -> Method {
         mean_loss: false,
         ema_decay_factor: 1000.0,
         teacher_prefix: "_ema.",
-        student: |tensors| fairseq2::student(tensors).unwrap(),
-        teacher: |tensors| fairseq2::teacher(tensors).unwrap(),
+        student: |tensors| data2vec_v2::student(tensors).unwrap(),
+        teacher: |tensors| data2vec_v2::teacher(tensors).unwrap(),
     }
 }
 

@@ -18,10 +18,15 @@ fn a_checkpoint_that_lacks_a_file_is_left_aside() {
 
     let again = sandbox.train("run", DEVICE, &set);
     assert!(again.status.success(), "{}", again.text);
-    let left_aside = "step-000000004: left aside, it has no state.json";
-    assert!(again.text.contains(left_aside), "{}", again.text);
+    let ignored = "step-000000004 has no state.json";
     assert!(
-        again.text.contains("going on from step 2"),
+        again.text.contains("incomplete checkpoint is ignored"),
+        "{}",
+        again.text
+    );
+    assert!(again.text.contains(ignored), "{}", again.text);
+    assert!(
+        again.text.contains("resuming from step 2"),
         "{}",
         again.text
     );
@@ -39,7 +44,7 @@ fn a_run_whose_only_checkpoint_lacks_a_file_does_not_begin_anew() {
     fs::remove_file(run.join("checkpoints/step-000000003/config.toml")).expect("removed");
     let refused = sandbox.train("run", DEVICE, &["steps=4"]);
     assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
-    let reason = "has no config.toml, and no other checkpoint is whole";
+    let reason = "config.toml is missing and no other checkpoint is complete";
     assert!(refused.text.contains(reason), "{}", refused.text);
     assert_eq!(
         fs::read(run.join("metrics.jsonl")).expect("metrics"),
@@ -60,7 +65,9 @@ fn a_damaged_checkpoint_is_named_with_the_way_out() {
     assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
     assert!(
         refused.text.contains("teacher.safetensors")
-            && refused.text.contains("without this folder"),
+            && refused
+                .text
+                .contains("hint: delete it to resume from the previous one"),
         "{}",
         refused.text
     );

@@ -10,8 +10,8 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, Int64Type, UInt64Type};
 use burn::tensor::Tensor;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use understudy::checkpoint::pretrained::Pretrained;
 use understudy::model::{Encoder, Media, View};
-use understudy::pretrained::Pretrained;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::shard::Manifest;
 use understudy_pipelines::write::{self, Check, Encode, EncodeOptions, ImageOptions, WriteOptions};
@@ -238,7 +238,7 @@ fn a_resumed_set_equals_an_unbroken_one() {
     let resumed = embed(&sandbox, "broken", &patient);
     succeeds(&resumed);
     assert!(
-        resumed.text.contains("going on from row 266"),
+        resumed.text.contains("resuming from row 266"),
         "{}",
         resumed.text
     );

@@ -36,7 +36,8 @@ fn a_run_that_diverges_exits_3_and_saves_nothing_bad() {
         let path = entry.expect("an entry").path();
         for file in ["student", "teacher", "optimizer"] {
             let path = path.join(format!("{file}.safetensors"));
-            for (name, tensor) in understudy::weights::read(&path).expect("tensors") {
+            for (name, tensor) in understudy::checkpoint::safetensors::read(&path).expect("tensors")
+            {
                 assert!(tensor.iter::<f32>().all(f32::is_finite), "{name}");
                 n_tensors += 1;
             }

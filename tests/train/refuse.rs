@@ -78,7 +78,13 @@ fn a_mix_goes_on_with_copies_of_its_sets_and_its_own_shares_alone() {
         .output();
     let judged = support::Outcome::of(judged.expect("run"));
     assert_eq!(judged.status.code(), Some(2), "{}", judged.text);
-    assert!(judged.text.contains("data.train: a mix"), "{}", judged.text);
+    assert!(
+        judged
+            .text
+            .contains("unsupported mixture of datasets: data.train"),
+        "{}",
+        judged.text
+    );
 }
 
 #[test]
@@ -135,7 +141,8 @@ fn a_cause_is_told_once() {
     let text = said(&["train", missing]);
     assert_eq!(text.matches("No such file").count(), 1, "{text}");
     let text = said(&["import", missing, "--to", "model"]);
-    let told = format!("error: importing {missing}: {missing}: entity not found\n");
+    let told =
+        format!("error: importing {missing}: cannot read or write {missing}: entity not found\n");
     assert_eq!(text, told);
 }
 

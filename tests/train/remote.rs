@@ -187,9 +187,10 @@ fn serves_as_one_here(bucket: &str) {
     let begun = sandbox.train("begun", DEVICE, &[&init, "steps=3", "optim.lr=1e-30"]);
     assert!(begun.status.success(), "{}", begun.text);
     let name = "step-000000003/student.safetensors";
-    let begun = understudy::weights::read(&sandbox.run("begun/checkpoints").join(name));
+    let begun =
+        understudy::checkpoint::safetensors::read(&sandbox.run("begun/checkpoints").join(name));
     let of_run = run.join("checkpoints/step-000000003");
-    let of_run = understudy::weights::read_in(&of_run, "student.safetensors");
+    let of_run = understudy::checkpoint::safetensors::read_in(&of_run, "student.safetensors");
     let (begun, of_run) = (begun.expect("tensors"), of_run.expect("tensors"));
     let weight = "encoder.blocks.0.attn.qkv.weight";
     assert_eq!(begun[weight], of_run[weight]);
@@ -201,13 +202,13 @@ fn serves_as_one_here(bucket: &str) {
         .output();
     let elsewhere = Outcome::of(elsewhere.expect("the binary runs"));
     assert!(
-        elsewhere.text.contains("going on from step 3"),
+        elsewhere.text.contains("resuming from step 3"),
         "{}",
         elsewhere.text
     );
     let config = format!("{url}/config.toml");
     let further = succeeds(&mut understudy(&["train", &config, "--set", "steps=4"]));
-    assert!(further.contains("going on from step 3"), "{further}");
+    assert!(further.contains("resuming from step 3"), "{further}");
     for file in WEIGHTS {
         let name = format!("checkpoints/step-000000004/{file}.safetensors");
         let here = std::fs::read(sandbox.run("here").join(&name)).expect("a checkpoint");
@@ -221,7 +222,7 @@ fn serves_as_one_here(bucket: &str) {
         .output();
     let again = Outcome::of(again.expect("the binary runs"));
     assert!(
-        again.text.contains("has checkpoints already"),
+        again.text.contains("already has checkpoints"),
         "{}",
         again.text
     );
@@ -242,7 +243,7 @@ fn serves_as_one_here(bucket: &str) {
             .expect("it runs"),
     );
     assert!(
-        missing.text.contains("no checkpoint here"),
+        missing.text.contains("no checkpoint found"),
         "{}",
         missing.text
     );

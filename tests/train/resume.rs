@@ -27,7 +27,7 @@ fn resumed_run_equals_unbroken_run() {
         );
         assert!(resumed.status.success(), "{}", resumed.text);
         assert!(
-            resumed.text.contains("going on from step 5"),
+            resumed.text.contains("resuming from step 5"),
             "{}",
             resumed.text
         );
@@ -97,7 +97,7 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
     let resumed = sandbox.train("run", DEVICE, &["train.log_every=1", &more]);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
-        resumed.text.contains("going on from step"),
+        resumed.text.contains("resuming from step"),
         "{}",
         resumed.text
     );
@@ -142,7 +142,7 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
     let resumed = sandbox.train(&broken, DEVICE, &LONG_STEPS);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
-        resumed.text.contains("going on from step 1"),
+        resumed.text.contains("resuming from step 1"),
         "{}",
         resumed.text
     );
@@ -191,7 +191,8 @@ fn a_new_run_starts_from_anothers_student() {
     let second = sandbox.train("second", DEVICE, &[&init, "steps=4", "optim.lr=1e-30"]);
     assert!(second.status.success(), "{}", second.text);
     let read = |path: &str| {
-        understudy::weights::read(&sandbox.root().join(path)).expect("a checkpoint's tensors")
+        understudy::checkpoint::safetensors::read(&sandbox.root().join(path))
+            .expect("a checkpoint's tensors")
     };
     let student = read("first/checkpoints/step-000000005/student.safetensors");
     let teacher = read("second/checkpoints/step-000000004/teacher.safetensors");
@@ -233,7 +234,7 @@ fn a_run_that_its_data_ends_saves_what_it_did_and_remembers_why() {
     let set = ["train.save_every=100000", "data.max_bad_fraction=0.1"];
     let went_on = sandbox.train("run", DEVICE, &set);
     assert!(went_on.status.success(), "{}", went_on.text);
-    let from = "going on from step 3";
+    let from = "resuming from step 3";
     assert!(went_on.text.contains(from), "{}", went_on.text);
 }
 
@@ -267,7 +268,11 @@ fn a_device_whose_memory_is_full_ends_a_run_with_what_it_did() {
     assert!(limited.expect("prlimit runs").success());
     let ended = Outcome::of(child.wait_with_output().expect("ended"));
     assert_eq!(ended.status.code(), Some(1), "{}", ended.text);
-    assert!(ended.text.contains("memory is full"), "{}", ended.text);
+    assert!(
+        ended.text.contains("out of device memory"),
+        "{}",
+        ended.text
+    );
     let done = run_lines(&sandbox.run("run")).len();
     let saved = format!("saved step {done} of");
     assert!(ended.text.contains(&saved), "{}", ended.text);
@@ -276,7 +281,7 @@ fn a_device_whose_memory_is_full_ends_a_run_with_what_it_did() {
     let smaller = [&set[..], &["train.micro_batches=32", &steps]].concat();
     let resumed = sandbox.train("run", DEVICE, &smaller);
     assert!(resumed.status.success(), "{}", resumed.text);
-    let from = format!("going on from step {done}");
+    let from = format!("resuming from step {done}");
     assert!(resumed.text.contains(&from), "{}", resumed.text);
 }
 
@@ -296,14 +301,14 @@ fn another_runs_checkpoint_starts_a_new_folder_and_no_other() {
     let refused = from_first("second");
     assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
     assert!(
-        refused.text.contains("has checkpoints already"),
+        refused.text.contains("already has checkpoints"),
         "{}",
         refused.text
     );
     let went_on = from_first("third");
     assert!(went_on.status.success(), "{}", went_on.text);
     assert!(
-        went_on.text.contains("going on from step 5"),
+        went_on.text.contains("resuming from step 5"),
         "{}",
         went_on.text
     );

@@ -133,5 +133,9 @@ fn pictures_have_no_frames() {
     let run = run.to_str().expect("UTF-8");
     let refused = understudy(&["evaluate", run, "--frames"], &[]);
     assert_eq!(refused.status.code(), Some(2), "{}", refused.text);
-    assert!(refused.text.contains("only recordings"), "{}", refused.text);
+    assert!(
+        refused.text.contains("only audio has frames"),
+        "{}",
+        refused.text
+    );
 }

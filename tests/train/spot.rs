@@ -114,7 +114,7 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
         &["train.log_every=1", "data.window_chunks=1", &more, &data],
     );
     assert!(resumed.status.success(), "{}", resumed.text);
-    let from = format!("going on from step {done}");
+    let from = format!("resuming from step {done}");
     assert!(resumed.text.contains(&from), "{}", resumed.text);
 }
 

@@ -6,8 +6,8 @@ mod text;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::recipe::Recipe;
-use super::work::{Beside, Sample, SampleMedia};
+use super::sample_kind::Recipe;
+use super::worker::{Beside, Sample, SampleMedia};
 use crate::batch::{Batch, Media, SampleId};
 use crate::config::{MaskConfig, StepSize};
 use crate::rng::SampleKey;

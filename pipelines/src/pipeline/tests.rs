@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use parquet::arrow::ArrowWriter;
 
-use super::work::{Beside, Sample, SampleMedia};
+use super::worker::{Beside, Sample, SampleMedia};
 use super::*;
 use crate::config::{Filter, ImageConfig, Limits, MaskConfig};
 

@@ -3,7 +3,7 @@
 use crate::batch::{Batch, Media};
 use crate::config::{AudioConfig, MaskConfig};
 use crate::mask::spans;
-use crate::pipeline::work::{Sample, SampleMedia, Window};
+use crate::pipeline::worker::{Sample, SampleMedia, Window};
 use crate::rng::SampleKey;
 
 pub(super) fn empty() -> Media {

@@ -2,8 +2,8 @@
 
 use crate::batch::{Batch, Media};
 use crate::config::MaskConfig;
-use crate::pipeline::recipe::{Recipe, vocabulary};
-use crate::pipeline::work::{Sample, SampleMedia};
+use crate::pipeline::sample_kind::{Recipe, vocabulary};
+use crate::pipeline::worker::{Sample, SampleMedia};
 use crate::rng::SampleKey;
 
 pub(super) fn empty() -> Media {

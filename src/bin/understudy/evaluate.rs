@@ -1,0 +1,35 @@
+//! `understudy evaluate`.
+
+use clap::Args;
+use understudy::evaluate::{self, EvalUnit};
+use understudy_pipelines::store::{Folder, StoreOptions};
+
+use crate::options::{DeviceOption, SetOption, WeightsOption};
+use crate::output::{Outcome, print};
+
+#[derive(Args)]
+pub(crate) struct EvaluateArgs {
+    /// A run, one of its checkpoints, or an imported model: a path or URL
+    run: String,
+    #[command(flatten)]
+    weights: WeightsOption,
+    /// Classify single frames of audio, each with the label of its utterance, instead of utterances
+    #[arg(long)]
+    frames: bool,
+    #[command(flatten)]
+    set: SetOption,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+pub(crate) fn run(args: &EvaluateArgs) -> Outcome {
+    let device = args.device.open()?;
+    let run = Folder::open(&args.run, &StoreOptions::default())?;
+    let unit = if args.frames {
+        EvalUnit::Frames
+    } else {
+        EvalUnit::Samples
+    };
+    let table = evaluate::run(&run, args.weights.weights, unit, &args.set.set, &device)?;
+    print(&table.to_string())
+}

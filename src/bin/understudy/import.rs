@@ -1,0 +1,24 @@
+//! `understudy import`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use understudy::interop::import;
+
+use crate::output::{Failure, Outcome, print};
+
+#[derive(Args)]
+pub(crate) struct ImportArgs {
+    /// A Hugging Face folder, or a .pt or .pth file, which is read without executing its pickle
+    source: PathBuf,
+    /// Folder of the model: a new one
+    #[arg(long)]
+    to: PathBuf,
+}
+
+pub(crate) fn run(args: &ImportArgs) -> Outcome {
+    let imported = import(&args.source, &args.to).map_err(|error| {
+        Failure::from(error).context(format!("importing {}", args.source.display()))
+    })?;
+    print(&imported.to_string())
+}

@@ -1,0 +1,76 @@
+//! `understudy train`.
+
+use std::path::Path;
+
+use clap::Args;
+use understudy::checkpoint::layout::{CHECKPOINTS, CONFIG};
+use understudy::config::{ConfigError, RunConfig};
+use understudy::train::{Resume, train};
+use understudy_pipelines::store::{Folder, StoreOptions};
+
+use crate::options::{DeviceOption, SetOption};
+use crate::output::Outcome;
+
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    /// A recipe, or the config.toml of a run to resume: a path or URL
+    config: String,
+    #[command(flatten)]
+    set: SetOption,
+    /// The run directory: a path, or a URL of s3, gs or az [default: runs/NAME-OF-THE-RECIPE]
+    #[arg(long, value_name = "URL")]
+    run: Option<String>,
+    /// Resume from the newest checkpoint (auto), start (never), or resume from another run or checkpoint
+    #[arg(long, default_value = "auto", value_name = "auto|never|URL")]
+    resume: String,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+pub(crate) fn run(args: &TrainArgs) -> Outcome {
+    let config = load_config(&args.config, &args.set.set)?;
+    let options = config.data.store_options();
+    let options = options.map_err(|reason| understudy_pipelines::Error::Config(vec![reason]))?;
+    let run = match &args.run {
+        Some(run) => run.clone(),
+        None => default_run(&args.config),
+    };
+    let run = Folder::open(&run, &options)?;
+    let resume = Resume::parse(&args.resume, &options)?;
+    let device = args.device.open()?;
+    let ending = train(config, &run, &resume, &device)?;
+    Ok(ending.exit_code().into())
+}
+
+/// Reads a local config, or one in object storage.
+fn load_config(place: &str, set: &[String]) -> Result<RunConfig, ConfigError> {
+    match place.rsplit_once('/') {
+        Some((folder, name)) if place.contains("://") => {
+            let folder = Folder::open(folder, &StoreOptions::default())?;
+            RunConfig::load_in(&folder, name, set)
+        }
+        _ => RunConfig::load(Path::new(place), set),
+    }
+}
+
+/// Returns `runs/NAME` for the recipe `configs/NAME.toml`, and the run directory of a run's
+/// `config.toml`.
+fn default_run(config: &str) -> String {
+    if let Some((folder, CONFIG)) = config.rsplit_once('/')
+        && (folder.contains("://") || Path::new(folder).join(CHECKPOINTS).exists())
+    {
+        return folder.to_owned();
+    }
+    let mut stem = Path::new(config).file_stem().unwrap_or_default();
+    if let Some(folder) = Path::new(config).parent().and_then(Path::file_name)
+        && stem == "config"
+    {
+        // An imported model's config, for example: the folder has the name.
+        stem = folder;
+    }
+    match stem.to_string_lossy().as_ref() {
+        "config" if Path::new(CHECKPOINTS).exists() => ".".to_owned(),
+        "" => "runs/run".to_owned(),
+        name => format!("runs/{name}"),
+    }
+}
