@@ -11,10 +11,10 @@ use std::time::Instant;
 use burn::tensor::{Distribution, Tensor, TensorData};
 use understudy::checkpoint::safetensors;
 use understudy::config::RunConfig;
-use understudy::model::Media;
+use understudy::model::EncoderInput;
 use understudy::objective::{Data2Vec, Inputs};
-use understudy::optim::{AdamW, Gradients};
-use understudy::{device, ema, params};
+use understudy::optim::{AdamW, Gradients, ema};
+use understudy::{device, params};
 use understudy_pipelines::rng::SampleKey;
 
 fn main() {
@@ -118,7 +118,7 @@ fn run(recipe: &str, folder: &Path, steps: u64) {
             )
             .expect("masks");
         let inputs = Inputs {
-            media: Media::Images(images.clone()),
+            input: EncoderInput::Images(images.clone()),
             student_tokens: None,
             masks,
             noise: Some(noise.clone()),

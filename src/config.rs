@@ -12,9 +12,9 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{MaskConfig, Modality, assign};
 use understudy_pipelines::store::Folder;
 
-use crate::model::{EncoderConfig, ModelConfig};
-use crate::optim::OptimConfig;
-use crate::schedule::EmaSchedule;
+use crate::model::EncoderConfig;
+use crate::objective::ModelConfig;
+use crate::optim::{EmaSchedule, OptimConfig};
 
 /// A recipe, or the resolved config of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -310,7 +310,7 @@ impl RunConfig {
             }
         };
         match (modality, self.model.encoder()) {
-            (Modality::Image(image), EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_)) => {
+            (Modality::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
                 let side = self.model.image_size().unwrap_or(0);
                 same("data.image.size", image.size as usize, "image_size", side);
                 let patches = self.model.grid().unwrap_or(0);

@@ -3,13 +3,11 @@
 //!
 //! Data come from [`understudy_pipelines`]; tensors are burn's, on libtorch or on flex.
 
-pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod demo;
 pub mod device;
 pub mod doctor;
-pub mod ema;
 pub mod embed;
 pub mod evaluate;
 pub mod exit_code;
@@ -21,10 +19,8 @@ pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod params;
-pub mod schedule;
 mod signals;
 pub mod train;
-pub mod vectors;
 
 /// Lock for tests that draw flex's random numbers: the process has one generator, and no other test
 /// may draw after a test has seeded it.

@@ -1,8 +1,8 @@
-//! Parameters under dotted names (`encoder.blocks.0.attn.qkv.weight`): list, count, collect, load.
+//! Parameters by dotted name (`encoder.blocks.0.attn.qkv.weight`): list, count, collect, load.
 //!
-//! Optimizer state, the teacher's average and checkpoints all speak these names. Modules here are
-//! built lazily: [`shapes`] and [`count`] allocate nothing, [`load`] writes without a first
-//! initialisation, and [`collect`] needs values.
+//! Optimizer state, the teacher's average and checkpoints all use these names. Modules are built
+//! without values: [`shapes`] and [`count`] allocate nothing, [`load`] needs no initialisation
+//! before it, and [`collect`] needs values.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use thiserror::Error;
 
-/// Why tensors could not be loaded into a module.
+/// Tensors that do not match the parameters of a module.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LoadError {
-    /// Parameters of the module that the tensors lack.
+    /// Parameters of the module without a tensor.
     #[error("missing {}: {}", plural(.0, "parameter"), listed(.0))]
     Missing(Vec<String>),
-    /// Tensors that no parameter of the module asks for.
+    /// Tensors without a parameter in the module.
     #[error("unexpected {}: {}", plural(.0, "tensor"), listed(.0))]
     Unexpected(Vec<String>),
     /// A tensor of another shape than its parameter.
-    #[error("{name} has shape {found:?}, the model needs {expected:?}")]
+    #[error("shape {found:?} instead of {expected:?}: {name}")]
     Shape {
         /// The parameter.
         name: String,
@@ -30,7 +30,7 @@ pub enum LoadError {
         found: Vec<usize>,
     },
     /// A tensor that is not float.
-    #[error("{name} is {found}, the model needs float values")]
+    #[error("{found} values instead of float: {name}")]
     Type {
         /// The parameter.
         name: String,
@@ -39,14 +39,14 @@ pub enum LoadError {
     },
 }
 
-/// Every float parameter's name and shape, in the order of the module's fields.
+/// Lists the name and shape of every float parameter, in the order of the module's fields.
 pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     let mut visitor = Shapes::default();
     module.visit(&mut visitor);
     visitor.shapes
 }
 
-/// Number of float parameters.
+/// Counts the values of all float parameters.
 pub fn count<M: Module>(module: &M) -> usize {
     shapes(module)
         .iter()
@@ -54,16 +54,16 @@ pub fn count<M: Module>(module: &M) -> usize {
         .sum()
 }
 
-/// Every float parameter's values, by name.
+/// Collects the values of every float parameter, by name.
 pub fn collect<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
     let mut visitor = Values::default();
     module.visit(&mut visitor);
     visitor.values
 }
 
-/// Writes `tensors` into the module's float parameters, on whatever devices those are.
+/// Writes `tensors` into the module's float parameters, on the devices of the parameters.
 ///
-/// The names must be exactly the module's and the shapes equal. float16, bfloat16 and float64 become float32.
+/// Names and shapes must be exactly the module's. float16, bfloat16 and float64 become float32.
 pub fn load<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> Result<M, LoadError> {
     check(&module, &tensors)?;
     Ok(module.map(&mut Writer {
@@ -72,14 +72,14 @@ pub fn load<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> Resu
     }))
 }
 
-/// The module with float parameters in memory of their own: what is updated in place must not be
-/// shared.
+/// Copies the module's float parameters to their own memory. Parameters that are updated in place
+/// must not share memory.
 #[must_use]
 pub fn unshared<M: Module>(module: M) -> M {
     module.map(&mut Unshare)
 }
 
-/// Whether `tensors` are the module's, name by name.
+/// Checks that `tensors` have the names, types and shapes of the module's parameters.
 fn check<M: Module>(module: &M, tensors: &BTreeMap<String, TensorData>) -> Result<(), LoadError> {
     let expected: BTreeMap<String, Vec<usize>> = shapes(module).into_iter().collect();
     let missing: Vec<String> = expected
@@ -118,28 +118,28 @@ fn check<M: Module>(module: &M, tensors: &BTreeMap<String, TensorData>) -> Resul
     Ok(())
 }
 
-/// The dotted name of the parameter that a visitor or mapper stands at.
+/// The dotted name of the parameter that a visitor or mapper is at.
 ///
-/// Feed it `enter_module` and `exit_module`. Names of enum variants, the only ones with a capital,
-/// are no part of a parameter's name.
+/// Call it from `enter_module` and `exit_module`. Enum variants, the only names with a capital
+/// letter, are not in a parameter's name.
 #[derive(Debug, Default, Clone)]
 pub struct NamePath {
     parts: Vec<Option<String>>,
 }
 
 impl NamePath {
-    /// Goes into a field, element or variant.
+    /// Enters a field, element or variant.
     pub fn enter(&mut self, name: &str) {
         let is_variant = name.starts_with(|first: char| first.is_ascii_uppercase());
         self.parts.push((!is_variant).then(|| name.to_owned()));
     }
 
-    /// Leaves what was entered last.
+    /// Leaves the last field, element or variant that was entered.
     pub fn exit(&mut self) {
         self.parts.pop();
     }
 
-    /// The dotted name.
+    /// Returns the dotted name.
     pub fn name(&self) -> String {
         let parts: Vec<&str> = self.parts.iter().flatten().map(String::as_str).collect();
         parts.join(".")
@@ -218,7 +218,7 @@ struct Unshare;
 impl ModuleMapper for Unshare {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let require_grad = param.is_require_grad();
-        // An operation with a result of its own; burn's clones share.
+        // An operation allocates its result; burn's clones share memory.
         param.map(|tensor| {
             tensor
                 .detach()
@@ -228,7 +228,7 @@ impl ModuleMapper for Unshare {
     }
 }
 
-/// "parameter" or "12 parameters".
+/// Formats a count: "parameter" or "12 parameters".
 fn plural(names: &[String], noun: &str) -> String {
     match names.len() {
         1 => noun.to_owned(),
@@ -236,7 +236,7 @@ fn plural(names: &[String], noun: &str) -> String {
     }
 }
 
-/// The first few names of a list that may be hundreds long.
+/// Joins the first five names of a list that may be hundreds long.
 pub(crate) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = names

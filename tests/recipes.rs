@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use understudy::config::{ConfigError, RunConfig};
-use understudy::model::{EncoderConfig, Network};
+use understudy::model::EncoderConfig;
+use understudy::objective::Network;
 use understudy::params;
 
 fn recipes() -> Vec<PathBuf> {
@@ -64,7 +65,7 @@ fn every_recipe_loads_and_has_the_published_size() {
         n_published += 1;
         // fairseq counts the fixed positions among the parameters.
         let positions = match config.model.encoder() {
-            EncoderConfig::Vit2(image) => (image.grid().pow(2) * image.embed_dim) as f64 / 1e6,
+            EncoderConfig::Vit(image) => (image.grid().pow(2) * image.embed_dim) as f64 / 1e6,
             _ => 0.0,
         };
         let encoder_millions = millions(true) + positions;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use understudy::schedule::{EmaSchedule, LrSchedule};
+use understudy::optim::{EmaSchedule, LrSchedule};
 
 fn number(value: &Value) -> f64 {
     value

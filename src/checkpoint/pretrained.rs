@@ -14,7 +14,7 @@ use super::load_state;
 use super::safetensors::{self, Tensors, WeightsError};
 use crate::config::{ConfigError, RunConfig};
 use crate::exit_code::{ExitCode, FAILED};
-use crate::model::{AudioEncoder, Encoder, EncoderConfig, Vit1};
+use crate::model::{AudioEncoder, Beit, Encoder, EncoderConfig};
 use crate::params::{self, LoadError};
 
 /// Why an encoder cannot be loaded.
@@ -149,10 +149,10 @@ fn encoder_tensors(tensors: Tensors) -> Tensors {
 /// token, and image classifiers the last norm.
 fn empty(config: EncoderConfig<'_>, tensors: &Tensors, device: &Device) -> Encoder {
     match config {
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let has_mask = tensors.contains_key("mask_token");
             let has_norm = tensors.contains_key("norm.weight");
-            Encoder::Vit1(Vit1::with_parts(config, has_mask, has_norm, device))
+            Encoder::Beit(Beit::with_parts(config, has_mask, has_norm, device))
         }
         EncoderConfig::Audio(config) => {
             let has_mask = tensors.contains_key("mask_emb");

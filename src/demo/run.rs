@@ -11,7 +11,7 @@ use understudy_pipelines::write::{
 
 use crate::config::RunConfig;
 use crate::train::{Ending, Resume, train};
-use crate::{evaluate, model::Network, params};
+use crate::{evaluate, objective::Network, params};
 
 /// The demo's recipe, in the binary so that it runs from any folder.
 const RECIPE: &str = include_str!("../../configs/tiny-image.toml");

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::RunConfig;
 use crate::device;
-use crate::model::Media;
+use crate::model::EncoderInput;
 use crate::objective::{Data2Vec, Inputs};
 use crate::optim::Gradients;
 
@@ -37,7 +37,7 @@ pub(super) fn take(device: &Device) -> Result<(Found, Duration), String> {
     })
 }
 
-/// One step on the same waves, masks and noise everywhere.
+/// One step on the same waveforms, masks and noise everywhere.
 fn step(objective: &Data2Vec, n_frames: usize, embed_dim: usize, device: &Device) -> Found {
     let values = |n: usize, m: usize| {
         let values = (0..n * m).map(|i| (i as f32 * 12.9898).sin()).collect();
@@ -50,8 +50,8 @@ fn step(objective: &Data2Vec, n_frames: usize, embed_dim: usize, device: &Device
     let masks = objective.masks(&masks, N_MASKS, N_POSITIONS, device);
     let masks = masks.expect("rows that hide equally many positions");
     let output = objective.forward(Inputs {
-        media: Media::Waves {
-            waves: values(N_SAMPLES, n_frames),
+        input: EncoderInput::Waveforms {
+            waveforms: values(N_SAMPLES, n_frames),
             lengths: None,
         },
         student_tokens: None,

@@ -18,14 +18,14 @@ use understudy_pipelines::write::features::{
 };
 
 use self::progress::Progress;
-use crate::batch::{self, VocabularyError};
 use crate::checkpoint::layout::{STUDENT, TEACHER};
 use crate::checkpoint::pretrained::{Pretrained, PretrainedError, Weights};
 use crate::evaluate::features::batch_size;
 use crate::exit_code::{ExitCode, FAILED, USAGE};
-use crate::model::{Encoder, EncoderConfig, Media, mean};
+use crate::model::{
+    self, Encoder, EncoderConfig, EncoderInput, FeatureVectors, VocabularyError, mean,
+};
 use crate::signals::Signals;
-use crate::vectors::Vectors;
 
 /// Options of [`embed`].
 #[derive(Debug, Clone)]
@@ -111,9 +111,9 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
 
     let source = WholeSet::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
     let n_rows = source.set().rows;
-    batch::check_vocabulary(&config.model, &options.shards, source.specials())?;
+    model::check_vocabulary(config.model.encoder(), &options.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();
-    batch::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
+    model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
     let mut features = match FeatureDataset::open(&feature_options, source.set())? {
         FeatureDataset::Finished(report) => return Ok(report),
@@ -136,12 +136,12 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
             samples,
             ..
         } = batch?;
-        let media = batch::media(media, n_samples, &config.data, device).0;
+        let media = model::to_device(media, n_samples, &config.data, device).0;
         let vectors = vectors(&encoder, config.model.encoder(), &media, options);
         features.add(&FeatureRows {
             samples: &samples,
             keys: &keys,
-            n_vectors: vectors.of_each.as_deref(),
+            n_vectors: vectors.n_per_sample.as_deref(),
             values: &vectors.values,
         })?;
         progress.show(features.next_row());
@@ -156,17 +156,17 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
 fn vectors(
     encoder: &Encoder,
     config: EncoderConfig<'_>,
-    media: &Media,
+    media: &EncoderInput,
     options: &Embed,
-) -> Vectors {
+) -> FeatureVectors {
     let hidden = match options.layer {
         Some(n_blocks) => encoder.hidden(config, media, n_blocks),
         None => encoder.features(config, media),
     };
     if options.frames {
-        Vectors::per_position(hidden, media.n_positions(config))
+        FeatureVectors::per_position(hidden, media.n_positions(config))
     } else {
-        Vectors::pooled(mean(hidden, media.padding(config)))
+        FeatureVectors::pooled(mean(hidden, media.padding(config)))
     }
 }
 
@@ -245,8 +245,8 @@ mod tests {
         let sine = |n: usize| (0..n).map(|i| (i as f32 * 0.1).sin());
         let padded = sine(long).chain(sine(short)).chain(vec![0.0; long - short]);
         let waves = TensorData::new(padded.collect::<Vec<f32>>(), [2, long]);
-        let media = Media::Waves {
-            waves: Tensor::from_data(waves, &device),
+        let media = EncoderInput::Waveforms {
+            waveforms: Tensor::from_data(waves, &device),
             lengths: Some(vec![long, short]),
         };
         let options = |frames| Embed {
@@ -261,7 +261,7 @@ mod tests {
         };
         let frames = vectors(&encoder, config, &media, &options(true));
         let pooled = vectors(&encoder, config, &media, &options(false));
-        let (of_each, dim) = (frames.of_each.expect("counts"), config.embed_dim());
+        let (of_each, dim) = (frames.n_per_sample.expect("counts"), config.embed_dim());
         assert!(of_each[0] > of_each[1] && of_each[1] > 0, "{of_each:?}");
         assert_eq!(frames.values.len(), (of_each[0] + of_each[1]) * dim);
         assert_eq!(pooled.values.len(), 2 * dim);

@@ -10,8 +10,7 @@ use super::bag_of_words::BagOfWords;
 use super::error::EvaluateError;
 use super::table::EvalUnit;
 use super::{NamedEncoder, log_mel};
-use crate::model::Media;
-use crate::vectors::Vectors;
+use crate::model::{EncoderInput, FeatureVectors};
 
 /// Side that larger images are pooled to: 32 · 32 · 3 = 3,072 features.
 const RAW_SIDE: usize = 32;
@@ -40,11 +39,11 @@ pub(super) fn baseline<'a>(
         }
         Some(Modality::Image(_)) | None => {
             let encode = |batch: Batch| {
-                let media = crate::batch::media(batch.media, batch.n_samples, data, device).0;
-                let Media::Images(images) = media else {
+                let media = crate::model::to_device(batch.media, batch.n_samples, data, device).0;
+                let EncoderInput::Images(images) = media else {
                     unreachable!("an image dataset has images")
                 };
-                Vectors::pooled(raw_pixels(images))
+                FeatureVectors::pooled(raw_pixels(images))
             };
             ("raw pixels", Box::new(encode))
         }
@@ -64,7 +63,7 @@ pub(super) fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
     images.flatten(1, 3)
 }
 
-fn log_mels(batch: &Batch, sample_rate_hz: u32, unit: EvalUnit) -> Vectors {
+fn log_mels(batch: &Batch, sample_rate_hz: u32, unit: EvalUnit) -> FeatureVectors {
     let HostMedia::Audio {
         n_frames,
         waves,
@@ -85,8 +84,8 @@ fn log_mels(batch: &Batch, sample_rate_hz: u32, unit: EvalUnit) -> Vectors {
                 .map(|waveform| log_mel::frames(waveform, sample_rate_hz))
                 .collect();
             let of_each = frames.iter().map(|frames| frames.len() / log_mel::N_MELS);
-            Vectors {
-                of_each: Some(of_each.collect()),
+            FeatureVectors {
+                n_per_sample: Some(of_each.collect()),
                 values: frames.concat(),
                 dim: log_mel::N_MELS,
             }
@@ -94,7 +93,7 @@ fn log_mels(batch: &Batch, sample_rate_hz: u32, unit: EvalUnit) -> Vectors {
     }
 }
 
-fn bags(batch: &Batch, bag: &BagOfWords) -> Vectors {
+fn bags(batch: &Batch, bag: &BagOfWords) -> FeatureVectors {
     one_each(own_tokens(batch).map(|text| bag.features(text)), bag.dim())
 }
 
@@ -129,9 +128,9 @@ fn own_tokens(batch: &Batch) -> impl Iterator<Item = &[u32]> {
     texts.map(|(text, &len)| &text[..len as usize])
 }
 
-fn one_each(rows: impl Iterator<Item = Vec<f32>>, dim: usize) -> Vectors {
-    Vectors {
-        of_each: None,
+fn one_each(rows: impl Iterator<Item = Vec<f32>>, dim: usize) -> FeatureVectors {
+    FeatureVectors {
+        n_per_sample: None,
         values: rows.flatten().collect(),
         dim,
     }

@@ -1,8 +1,8 @@
 //! Errors of evaluating an encoder.
 
-use crate::batch::VocabularyError;
 use crate::checkpoint::pretrained::PretrainedError;
 use crate::exit_code::{ExitCode, FAILED, USAGE};
+use crate::model::VocabularyError;
 
 /// Why a run cannot be evaluated.
 #[derive(Debug, thiserror::Error)]

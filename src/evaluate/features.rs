@@ -9,9 +9,8 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::error::EvaluateError;
-use crate::batch;
-use crate::model::ModelConfig;
-use crate::vectors::Vectors;
+use crate::model::{self, FeatureVectors};
+use crate::objective::ModelConfig;
 
 /// Returns the batch size of an encoder's pass. Utterances are not cropped, and attention's memory
 /// grows with the square of the longest: 35 s in Base's 12 heads take 150 MB each.
@@ -83,7 +82,7 @@ pub fn split(
     (data, model): (&DataConfig, &ModelConfig),
     trained: Option<&str>,
     threads: usize,
-    mut encode: impl FnMut(Batch) -> Vectors,
+    mut encode: impl FnMut(Batch) -> FeatureVectors,
 ) -> Result<Split, EvaluateError> {
     let train_url = data.train.one().ok_or(EvaluateError::Mix)?;
     let val_url = data.val.as_deref().ok_or(EvaluateError::NoVal)?;
@@ -94,8 +93,8 @@ pub fn split(
     let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
     for (url, set) in [(train_url, &train), (val_url, &val)] {
-        batch::check_vocabulary(model, url, set.specials())?;
-        batch::compare_vocabularies(trained, url, set.vocabulary_sha256());
+        model::check_vocabulary(model.encoder(), url, set.specials())?;
+        model::compare_vocabularies(trained, url, set.vocabulary_sha256());
     }
     if train.fingerprint() == val.fingerprint() {
         tracing::warn!(
@@ -165,7 +164,7 @@ fn collect(
     batches: impl Iterator<Item = understudy_pipelines::Result<Batch>>,
     url: &str,
     n_classes: Option<usize>,
-    encode: &mut impl FnMut(Batch) -> Vectors,
+    encode: &mut impl FnMut(Batch) -> FeatureVectors,
 ) -> Result<Features, EvaluateError> {
     let mut features = Features {
         values: Vec::new(),
@@ -194,7 +193,7 @@ fn collect(
             labels.push(label);
         }
         let encoded = encode(batch);
-        if let Some(of_each) = encoded.of_each {
+        if let Some(of_each) = encoded.n_per_sample {
             let repeated = labels.iter().zip(&of_each);
             labels = repeated
                 .flat_map(|(&label, &n)| std::iter::repeat_n(label, n))
@@ -222,13 +221,13 @@ mod tests {
     use understudy_pipelines::batch::{Media, SampleId};
 
     /// Returns pixel values as features, black −1 and white 1.
-    fn pixels(batch: Batch) -> Vectors {
+    fn pixels(batch: Batch) -> FeatureVectors {
         let Media::Images { pixels, .. } = batch.media else {
             unreachable!()
         };
         let values: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect();
-        Vectors {
-            of_each: None,
+        FeatureVectors {
+            n_per_sample: None,
             values,
             dim: 12,
         }
@@ -277,8 +276,8 @@ mod tests {
     fn rows_of_one_sample_share_its_label() {
         // The 24 values of two images as six rows, four of them the first one's.
         let batches = [Ok(batch(0, &[1, 0])), Ok(batch(1, &[2, 1]))];
-        let mut in_rows = |batch| Vectors {
-            of_each: Some(vec![4, 2]),
+        let mut in_rows = |batch| FeatureVectors {
+            n_per_sample: Some(vec![4, 2]),
             dim: 4,
             ..pixels(batch)
         };

@@ -18,8 +18,8 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
 
-use crate::model::ModelConfig;
-use crate::vectors::Vectors;
+use crate::model::FeatureVectors;
+use crate::objective::ModelConfig;
 
 pub use error::{EvaluateError, RunEvaluateError};
 pub use features::{Features, Split};
@@ -29,7 +29,7 @@ pub use run::run;
 pub use table::{EvalUnit, Row, Table};
 
 /// An encoder and the name of its row.
-pub type NamedEncoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> Vectors + 'a>);
+pub type NamedEncoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> FeatureVectors + 'a>);
 
 /// Evaluates every encoder of the kind `model`, and then features without learning, on `data.train`
 /// and `data.val`.

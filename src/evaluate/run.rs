@@ -8,12 +8,10 @@ use understudy_pipelines::store::Folder;
 use super::error::RunEvaluateError;
 use super::table::{EvalUnit, Table};
 use super::{NamedEncoder, compare};
-use crate::batch;
 use crate::checkpoint::layout::{CHECKPOINTS, evaluation_file};
 use crate::checkpoint::pretrained::{Pretrained, Weights};
-use crate::model::{self, Encoder, EncoderConfig, Media};
+use crate::model::{self, Encoder, EncoderConfig, EncoderInput, FeatureVectors};
 use crate::objective::Data2Vec;
-use crate::vectors::Vectors;
 
 /// Compares the encoder of `run` (a run, a checkpoint or an imported model) with the same one
 /// untrained and with features without learning. Writes the table to the run's folder as
@@ -39,16 +37,17 @@ pub fn run(
     let untrained = untrained.student.valid().encoder;
 
     let vectors = |encoder: &Encoder, batch: Batch| {
-        let media = batch::media(batch.media, batch.n_samples, &config.data, device).0;
+        let media = model::to_device(batch.media, batch.n_samples, &config.data, device).0;
         let config = config.model.encoder();
         match (unit, config) {
-            (EvalUnit::Frames, _) => {
-                Vectors::per_position(encoder.features(config, &media), media.n_positions(config))
-            }
+            (EvalUnit::Frames, _) => FeatureVectors::per_position(
+                encoder.features(config, &media),
+                media.n_positions(config),
+            ),
             (EvalUnit::Samples, EncoderConfig::Audio(_)) => {
-                Vectors::pooled(statistics(encoder, config, &media))
+                FeatureVectors::pooled(statistics(encoder, config, &media))
             }
-            (EvalUnit::Samples, _) => Vectors::pooled(encoder.pooled(config, &media)),
+            (EvalUnit::Samples, _) => FeatureVectors::pooled(encoder.pooled(config, &media)),
         }
     };
     let name = pretrained.weights.name();
@@ -68,7 +67,7 @@ pub fn run(
 }
 
 /// Returns mean and standard deviation over time, `[B, 2·D]`, as for the log-mel spectrogram.
-fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &Media) -> Tensor<2> {
+fn statistics(encoder: &Encoder, config: EncoderConfig<'_>, media: &EncoderInput) -> Tensor<2> {
     let features = encoder.features(config, media);
     let mean = |values: Tensor<3>| model::mean(values, media.padding(config));
     let means = mean(features.clone());

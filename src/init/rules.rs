@@ -1,9 +1,8 @@
 //! Which rule a parameter has in the reference, by its name.
 
-use super::Rule;
-use crate::model::{
-    AudioConfig, Data2Vec2Config, EncoderConfig, ModelConfig, TextConfig, Vit1Config, Vit2Config,
-};
+use super::rule::Rule;
+use crate::model::{AudioConfig, BeitConfig, EncoderConfig, TextConfig, VitConfig};
+use crate::objective::config::{Data2Vec2Config, ModelConfig};
 
 /// Of linear maps, embeddings and tokens.
 const STD: f64 = 0.02;
@@ -14,15 +13,15 @@ pub(super) fn of(name: &str, config: &ModelConfig) -> Rule {
         return decoder(name, config2, config.encoder());
     }
     match config.encoder() {
-        EncoderConfig::Vit1(config) => vit1(name, config),
-        EncoderConfig::Vit2(config) => vit2(name, config),
+        EncoderConfig::Beit(config) => beit(name, config),
+        EncoderConfig::Vit(config) => vit(name, config),
         EncoderConfig::Audio(config) => audio(name, config),
         EncoderConfig::Text(config) => text(name, config),
     }
 }
 
 /// BEiT's, for the encoder and head of 1.0's images.
-fn vit1(name: &str, config: &Vit1Config) -> Rule {
+fn beit(name: &str, config: &BeitConfig) -> Rule {
     let last = name.rsplit('.').next().unwrap_or(name);
     if last == "gamma_1" || last == "gamma_2" {
         return Rule::Constant(config.layer_scale);
@@ -43,7 +42,7 @@ fn vit1(name: &str, config: &Vit1Config) -> Rule {
 }
 
 /// fairseq's, for the encoder of 2.0's images.
-fn vit2(name: &str, config: &Vit2Config) -> Rule {
+fn vit(name: &str, config: &VitConfig) -> Rule {
     let patch_values = 3 * config.patch_size.pow(2);
     match name {
         "encoder.cls_token" => Rule::Normal { std: 1.0 },
@@ -103,7 +102,7 @@ fn text(name: &str, config: &TextConfig) -> Rule {
 fn decoder(name: &str, config: &Data2Vec2Config, encoder: EncoderConfig<'_>) -> Rule {
     let decoder = &config.decoder;
     let n_dims = match encoder {
-        EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => 2,
+        EncoderConfig::Beit(_) | EncoderConfig::Vit(_) => 2,
         EncoderConfig::Audio(_) | EncoderConfig::Text(_) => 1,
     };
     let Some(layer) = name.strip_prefix("blocks.") else {
@@ -148,7 +147,7 @@ fn is_norm_gain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::tests::{all, tiny1, tiny2};
+    use crate::objective::config::tests::{all, tiny1, tiny2};
 
     fn check(config: &ModelConfig, expected: &[(&str, Rule)]) {
         for (name, expected) in expected {

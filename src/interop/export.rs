@@ -14,7 +14,7 @@ use crate::checkpoint::atomic_dir;
 use crate::checkpoint::layout::HEADS;
 use crate::checkpoint::pretrained::{Pretrained, Weights};
 use crate::checkpoint::safetensors::{self, Tensors};
-use crate::model::ModelConfig;
+use crate::objective::ModelConfig;
 
 /// Writes the model in `from` (a run, a checkpoint or an imported model) to the folder `to`.
 ///

@@ -15,7 +15,8 @@ use crate::checkpoint::atomic_dir;
 use crate::checkpoint::layout::{CONFIG, HEADS, HUGGING_FACE, STUDENT, TEACHER};
 use crate::checkpoint::pretrained::{Pretrained, Weights};
 use crate::checkpoint::safetensors::{self, Tensors};
-use crate::model::{EncoderConfig, ModelConfig};
+use crate::model::EncoderConfig;
+use crate::objective::ModelConfig;
 
 /// Result of an import.
 #[derive(Debug)]
@@ -195,7 +196,7 @@ fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
             let folder: vision::VisionFolder =
                 serde_json::from_value(config.clone()).map_err(at_config)?;
             let encoder = folder.encoder()?;
-            let model = published_recipe::with_encoder(EncoderConfig::Vit1(&encoder));
+            let model = published_recipe::with_encoder(EncoderConfig::Beit(&encoder));
             (model, vision::import(tensors)?)
         }
         other => {
@@ -248,7 +249,7 @@ fn pickled_file(path: &Path) -> Result<Model, ImportError> {
     };
     Ok(Model {
         source: "a checkpoint of data2vec_vision",
-        config: published_recipe::with_encoder(EncoderConfig::Vit1(&encoder)),
+        config: published_recipe::with_encoder(EncoderConfig::Beit(&encoder)),
         tensors,
         teacher,
         class: None,

@@ -9,7 +9,8 @@ use understudy_pipelines::config::MaskConfig;
 use super::error::ImportError;
 use super::pickle;
 use crate::config::RunConfig;
-use crate::model::{EncoderConfig, ModelConfig};
+use crate::model::EncoderConfig;
+use crate::objective::ModelConfig;
 
 /// Returns the published recipe with `model` in place of the recipe's own.
 pub(super) fn fitted(model: ModelConfig) -> Result<RunConfig, ImportError> {
@@ -22,7 +23,7 @@ pub(super) fn fitted(model: ModelConfig) -> Result<RunConfig, ImportError> {
     config.model = model;
     let data = &mut config.data;
     match config.model.encoder() {
-        EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => {
+        EncoderConfig::Beit(_) | EncoderConfig::Vit(_) => {
             let image = data.image.as_mut().expect("a recipe for images");
             let size = config.model.image_size().expect("images have a size") as u32;
             image.eval_resize = (image.eval_resize * size).div_ceil(image.size);
@@ -75,14 +76,14 @@ pub(super) fn with_encoder(encoder: EncoderConfig<'_>) -> ModelConfig {
         unreachable!("a recipe of 1.0")
     };
     match encoder {
-        EncoderConfig::Vit1(config) => model.image = Some(config.clone()),
+        EncoderConfig::Beit(config) => model.image = Some(config.clone()),
         EncoderConfig::Audio(config) => model.audio = Some(config.clone()),
         EncoderConfig::Text(config) => {
             // The reference's head has twice the width between its layers.
             model.head_hidden_dim = Some(config.embed_dim.saturating_mul(2));
             model.text = Some(config.clone());
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 comes with its decoder"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 comes with its decoder"),
     }
     model.targets.top_k = model.targets.top_k.min(encoder.depth());
     ModelConfig::Data2vec1(model)

@@ -2,8 +2,8 @@
 
 use super::error::ImportError;
 use crate::checkpoint::safetensors::Tensors;
-use crate::model::config::hidden_dim;
-use crate::model::{EncoderConfig, ModelConfig, RelativePosition};
+use crate::model::{EncoderConfig, RelativePosition, hidden_dim};
+use crate::objective::ModelConfig;
 
 /// Upper bound of every size, vocabularies included; products of two do not overflow.
 pub(super) const LARGEST: usize = 10_000_000;
@@ -59,7 +59,7 @@ fn claims(encoder: EncoderConfig<'_>, found: &Found<'_>) -> Result<Vec<Claim>, I
         ),
     ];
     match encoder {
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let table = match config.relative_position {
                 RelativePosition::Shared => "encoder.rel_pos_bias.relative_position_bias_table",
                 RelativePosition::PerLayer => {
@@ -78,7 +78,7 @@ fn claims(encoder: EncoderConfig<'_>, found: &Found<'_>) -> Result<Vec<Claim>, I
                 ("n_heads", config.n_heads, found.dim(table, 1)?),
             ]);
         }
-        EncoderConfig::Vit2(config) => claims.extend([
+        EncoderConfig::Vit(config) => claims.extend([
             ("patch_size", config.patch_size, found.dim(PATCHES, 2)?),
             ("prenet_depth", config.prenet_depth, found.count(PRENET)),
         ]),
@@ -134,8 +134,8 @@ const PRENET: &str = "encoder.context.blocks.";
 /// Returns the problem of a size that no tensor determines and that is too large.
 fn unbounded(encoder: EncoderConfig<'_>) -> Option<String> {
     match encoder {
-        EncoderConfig::Vit1(_) | EncoderConfig::Text(_) => None,
-        EncoderConfig::Vit2(config) => {
+        EncoderConfig::Beit(_) | EncoderConfig::Text(_) => None,
+        EncoderConfig::Vit(config) => {
             let grid = config.image_size.checked_div(config.patch_size)?;
             (grid > LARGEST_GRID)
                 .then(|| format!("image_size {} has too many patches", config.image_size))

@@ -3,11 +3,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
-/// Why masks cannot be used.
+/// Masks that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MaskError {
-    /// Not a whole number of masked samples.
-    #[error("{len} mask values are no multiple of {n_masks} masks × {n_positions} positions")]
+    /// The values do not divide into samples.
+    #[error(
+        "invalid masks: {len} values are not a multiple of {n_masks} masks × {n_positions} positions"
+    )]
     Length {
         /// Values given.
         len: usize,
@@ -16,18 +18,22 @@ pub enum MaskError {
         /// Positions per sample.
         n_positions: usize,
     },
-    /// Rows that keep different numbers of positions where the student sees the kept ones alone.
-    #[error("mask rows keep different numbers of positions; data2vec 2.0 needs one number")]
+    /// Rows keep different numbers of positions, and the student sees only the kept ones.
+    #[error(
+        "invalid masks: rows keep different numbers of positions, which data2vec 2.0 cannot batch"
+    )]
     UnequalRows,
     /// No position is masked.
-    #[error("the masks mask nothing")]
+    #[error("invalid masks: no position is masked")]
     NothingMasked,
 }
 
-/// Which positions (patches, frames, tokens) the student does not see, for B samples of N positions
-/// with M masks each.
+/// The positions (patches, audio features, tokens) that the student does not see, for B samples of
+/// N positions with M masks each.
 ///
-/// Rows are numbered sample × M + mask; masked positions are listed in the order of (row, position).
+/// Row r is mask r mod M of sample r / M; positions are listed in the order of (row, position). The
+/// tensors `ids_*` number rows of a flattened tensor: MAE's `ids_keep` and `ids_restore`, over the
+/// batch.
 #[derive(Debug, Clone)]
 pub struct Masks {
     /// Samples, B.
@@ -43,23 +49,24 @@ pub struct Masks {
     /// 1 = masked, `[R, N]`.
     pub(crate) mask: Tensor<2>,
     /// Kept positions as rows of `[B·N]`.
-    pub(crate) kept_of_samples: Tensor<1, Int>,
+    pub(crate) ids_keep: Tensor<1, Int>,
     /// Kept positions as rows of `[R·N]`.
-    pub(crate) kept_of_rows: Tensor<1, Int>,
-    /// Kept positions as they are counted within their sample, as float.
+    pub(crate) ids_keep_rows: Tensor<1, Int>,
+    /// Kept positions by their number within the sample, as float.
     pub(crate) kept_positions: Tensor<1>,
     /// Masked positions as rows of `[B·N]`.
-    pub(crate) masked_of_samples: Tensor<1, Int>,
+    pub(crate) ids_masked: Tensor<1, Int>,
     /// Masked positions as rows of `[R·N]`.
-    pub(crate) masked_of_rows: Tensor<1, Int>,
-    /// For each of `[R·N]` its place in the kept positions followed by the masked ones.
-    pub(crate) restore: Tensor<1, Int>,
+    pub(crate) ids_masked_rows: Tensor<1, Int>,
+    /// For each of `[R·N]` its index in the kept positions followed by the masked ones.
+    pub(crate) ids_restore: Tensor<1, Int>,
     /// The sample of each row, `[R]`.
-    pub(crate) sample_of_rows: Tensor<1, Int>,
+    pub(crate) sample_of_row: Tensor<1, Int>,
 }
 
 impl Masks {
-    /// `masks` holds M rows of N values per sample, 1 = masked; the tensors go to `device`.
+    /// Builds the index tensors on `device`. `masks` holds M rows of N values per sample, 1 =
+    /// masked.
     pub fn new(
         masks: &[u8],
         n_masks: usize,
@@ -81,24 +88,24 @@ impl Masks {
         }
 
         let n_kept = len - n_masked;
-        let mut kept_of_samples = Vec::with_capacity(n_kept);
-        let mut kept_of_rows = Vec::with_capacity(n_kept);
+        let mut ids_keep = Vec::with_capacity(n_kept);
+        let mut ids_keep_rows = Vec::with_capacity(n_kept);
         let mut kept_positions = Vec::with_capacity(n_kept);
-        let mut masked_of_samples = Vec::with_capacity(n_masked);
-        let mut masked_of_rows = Vec::with_capacity(n_masked);
-        let mut restore = Vec::with_capacity(len);
+        let mut ids_masked = Vec::with_capacity(n_masked);
+        let mut ids_masked_rows = Vec::with_capacity(n_masked);
+        let mut ids_restore = Vec::with_capacity(len);
         for (place, &value) in masks.iter().enumerate() {
             let (row, position) = (place / n_positions, place % n_positions);
             let of_samples = (row / n_masks * n_positions + position) as i64;
             if value == 0 {
-                restore.push(kept_of_rows.len() as i64);
-                kept_of_samples.push(of_samples);
-                kept_of_rows.push(place as i64);
+                ids_restore.push(ids_keep_rows.len() as i64);
+                ids_keep.push(of_samples);
+                ids_keep_rows.push(place as i64);
                 kept_positions.push(position as f32);
             } else {
-                restore.push((n_kept + masked_of_rows.len()) as i64);
-                masked_of_samples.push(of_samples);
-                masked_of_rows.push(place as i64);
+                ids_restore.push((n_kept + ids_masked_rows.len()) as i64);
+                ids_masked.push(of_samples);
+                ids_masked_rows.push(place as i64);
             }
         }
         let equal_rows = masks
@@ -118,17 +125,17 @@ impl Masks {
             n_masked,
             equal_rows,
             mask: Tensor::from_data(TensorData::new(values, [n_rows, n_positions]), &plain),
-            kept_of_samples: index(kept_of_samples),
-            kept_of_rows: index(kept_of_rows),
+            ids_keep: index(ids_keep),
+            ids_keep_rows: index(ids_keep_rows),
             kept_positions: Tensor::from_data(TensorData::new(kept_positions, [n_kept]), &plain),
-            masked_of_samples: index(masked_of_samples),
-            masked_of_rows: index(masked_of_rows),
-            restore: index(restore),
-            sample_of_rows: index((0..n_rows).map(|row| (row / n_masks) as i64).collect()),
+            ids_masked: index(ids_masked),
+            ids_masked_rows: index(ids_masked_rows),
+            ids_restore: index(ids_restore),
+            sample_of_row: index((0..n_rows).map(|row| (row / n_masks) as i64).collect()),
         })
     }
 
-    /// The masks, if every row keeps the same number of positions.
+    /// Returns the masks if every row keeps the same number of positions.
     pub fn require_equal_rows(self) -> Result<Self, MaskError> {
         if self.equal_rows {
             Ok(self)
@@ -137,7 +144,7 @@ impl Masks {
         }
     }
 
-    /// Rows, R = B·M.
+    /// Number of rows, R = B·M.
     pub fn n_rows(&self) -> usize {
         self.n_samples * self.n_masks
     }
@@ -147,10 +154,10 @@ impl Masks {
         self.n_positions - self.n_masked / self.n_rows()
     }
 
-    /// `[B·N, D]` → the kept positions, `[R, n_kept, D]`.
+    /// Selects the kept positions: `[B·N, D]` → `[R, n_kept, D]`.
     pub(crate) fn keep(&self, rows: Tensor<2>) -> Tensor<3> {
         let [_, dim] = rows.dims();
-        rows.select(0, self.kept_of_samples.clone())
+        rows.select(0, self.ids_keep.clone())
             .reshape([self.n_rows(), self.n_kept(), dim])
     }
 }
@@ -164,32 +171,29 @@ mod tests {
     }
 
     #[test]
-    fn every_index_points_at_its_position() {
+    fn index_tensors_list_kept_and_masked_positions() {
         // Two samples of three positions, two masks each.
         let masks = [1, 0, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1];
         let masks = Masks::new(&masks, 2, 3, &Device::flex()).unwrap();
         assert_eq!((masks.n_samples, masks.n_rows(), masks.n_masked), (2, 4, 8));
-        assert_eq!(values(masks.kept_of_samples.clone()), [1, 0, 5, 3]);
-        assert_eq!(values(masks.kept_of_rows.clone()), [1, 3, 8, 9]);
+        assert_eq!(values(masks.ids_keep.clone()), [1, 0, 5, 3]);
+        assert_eq!(values(masks.ids_keep_rows.clone()), [1, 3, 8, 9]);
         assert_eq!(values(masks.kept_positions.clone().int()), [1, 0, 2, 0]);
+        assert_eq!(values(masks.ids_masked.clone()), [0, 2, 1, 2, 3, 4, 4, 5]);
         assert_eq!(
-            values(masks.masked_of_samples.clone()),
-            [0, 2, 1, 2, 3, 4, 4, 5]
-        );
-        assert_eq!(
-            values(masks.masked_of_rows.clone()),
+            values(masks.ids_masked_rows.clone()),
             [0, 2, 4, 5, 6, 7, 10, 11]
         );
         assert_eq!(
-            values(masks.restore.clone()),
+            values(masks.ids_restore.clone()),
             [4, 0, 5, 1, 6, 7, 8, 9, 2, 3, 10, 11]
         );
-        assert_eq!(values(masks.sample_of_rows.clone()), [0, 0, 1, 1]);
+        assert_eq!(values(masks.sample_of_row.clone()), [0, 0, 1, 1]);
         assert!(masks.require_equal_rows().is_ok());
     }
 
     #[test]
-    fn unusable_masks_are_refused() {
+    fn invalid_masks_are_rejected() {
         let new = |masks: &[u8]| Masks::new(masks, 2, 3, &Device::flex());
         let length = |len| MaskError::Length {
             len,

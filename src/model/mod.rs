@@ -1,72 +1,52 @@
-//! Encoders, and the parts that they are made of.
+//! Encoders, their layers and their heads.
 //!
-//! All use the same [`Block`], [`Attention`] and [`Mlp`]; what differs between them are fields of
-//! [`BlockConfig`]. Audio and text have one encoder for both methods. Notation of the shapes: B
-//! samples, M masks per sample, R = B·M rows, N positions (patches, frames, tokens), S tokens, D
-//! width, H heads.
+//! All encoders use the same [`Block`], [`Attention`] and [`Mlp`]; the fields of [`BlockConfig`]
+//! hold their differences. Audio and text have one encoder for both methods. Notation of the
+//! shapes: B samples, M masks per sample, R = B·M rows, N positions (patches, audio features,
+//! tokens), S length of a block's input (N, and for images the class token), D width, H heads.
 //!
-//! Weights have PyTorch's layout and, within an encoder of images, the reference's names, so that
-//! checkpoints speak the field's language. Modules are built without values: `init` or
-//! `params::load` writes them.
+//! Weights have PyTorch's layout and, within an image encoder, the reference's names, so that
+//! checkpoints can be exchanged. Modules are built without values: `init` or `params::load` writes
+//! them.
 
-mod alibi;
-mod attention;
-mod audio;
-mod block;
-mod classifier;
-pub(crate) mod config;
-mod context;
-mod conv;
-mod decoder;
-mod encoder;
-mod fused;
+mod check;
+pub(crate) mod encoders;
+mod features;
+mod heads;
+mod input;
 mod layers;
 mod masks;
-mod media;
-mod network;
-mod norm;
-mod patch;
-mod position;
-mod text;
-mod text_heads;
-mod vit1;
-mod vit2;
+mod to_device;
+mod vocabulary;
 
-pub use attention::Attention;
-pub use audio::{AudioEncoder, WaveFeatures};
-pub use block::{Block, BlockConfig, BlockOutput, Sequence};
-pub use classifier::Classifier;
-pub use config::{
-    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, EncoderConfig, ModelConfig, Norm,
-    RelativePosition, TargetConfig, TextConfig, Vit1Config, Vit2Config,
+pub use encoders::audio::{AudioEncoder, FeatureExtractor};
+pub use encoders::beit::Beit;
+pub use encoders::config::{
+    AudioConfig, BeitConfig, EncoderConfig, RelativePosition, TextConfig, VitConfig,
 };
-pub use context::Context;
-pub use conv::{Conv, Conv1d, Conv2d};
-pub use decoder::Decoder;
-pub use encoder::{Encoder, mean};
-pub use layers::{DropPath, Head, Linear, Mlp};
+pub use encoders::context::Context;
+pub use encoders::text::{Embedding, TextEncoder};
+pub use encoders::vit::Vit;
+pub use encoders::{Encoder, mean};
+pub use features::FeatureVectors;
+pub use heads::classifier::Classifier;
+pub use heads::decoder::{Decoder, DecoderConfig};
+pub use heads::text::{MaskedLanguageHead, Pooler, SentenceHead};
+pub use input::{EncoderInput, View};
+pub use layers::attention::Attention;
+pub use layers::block::{Block, BlockOutput, Sequence};
+pub use layers::block_config::BlockConfig;
+pub use layers::conv::{Conv1d, Conv2d};
+pub use layers::conv_stack::Conv;
+pub use layers::dropout::DropPath;
+pub use layers::linear::{Head, Linear, Mlp};
+pub use layers::norm::{LayerNorm, Norm};
+pub use layers::patch_embed::PatchEmbed;
+pub use layers::position::{RelativePositionBias, sin_cos_positions};
 pub use masks::{MaskError, Masks};
-pub use media::{Media, View};
-pub use network::{Network, ParameterCounts};
-pub use norm::LayerNorm;
-pub(crate) use norm::{instance_norm, layer_norm};
-pub use patch::PatchEmbed;
-pub use position::{RelativePositionBias, sin_cos_positions};
-pub use text::{Embedding, TextEncoder};
-pub use text_heads::{MaskedLanguageHead, Pooler, SentenceHead};
-pub use vit1::Vit1;
-pub use vit2::Vit2;
+pub use to_device::to_device;
+pub use vocabulary::{VocabularyError, check_vocabulary, compare_vocabularies};
 
-use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor};
-
-/// A parameter without a value: reading it before one was written is a bug and panics.
-pub(crate) fn parameter<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
-    Param::uninitialized(
-        ParamId::new(),
-        move |_, _| panic!("a parameter of shape {shape:?} was read before it had a value"),
-        device.clone(),
-        true,
-        shape.into(),
-    )
-}
+pub(crate) use check::Check;
+pub(crate) use layers::block_config::hidden_dim;
+pub(crate) use layers::norm::{instance_norm, layer_norm};

@@ -1,14 +1,15 @@
-//! The update itself (Loshchilov & Hutter 2019), parameter by parameter.
+//! The update of `AdamW` (Loshchilov & Hutter 2019), parameter by parameter.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
-use super::{EpsForm, Gradients, OptimConfig};
+use super::config::{EpsForm, OptimConfig};
+use super::gradients::Gradients;
 use crate::params::NamePath;
 
-/// AdamW; its state lies under the parameters' names.
+/// `AdamW` with its moments by parameter name.
 pub struct AdamW {
     config: OptimConfig,
     updates: u64,
@@ -18,14 +19,14 @@ pub struct AdamW {
 /// Running moments of one parameter's gradient, flat, in float32.
 #[derive(Clone)]
 pub struct Moments {
-    /// Mean.
+    /// Mean of the gradient.
     pub m: Tensor<1>,
-    /// Mean of squares.
+    /// Mean of its squares.
     pub v: Tensor<1>,
 }
 
 impl AdamW {
-    /// A fresh optimizer.
+    /// Starts an optimizer without moments.
     pub fn new(config: OptimConfig) -> Self {
         Self {
             config,
@@ -34,7 +35,7 @@ impl AdamW {
         }
     }
 
-    /// An optimizer that goes on after `updates` updates.
+    /// Resumes an optimizer after `updates` updates.
     pub fn resume(config: OptimConfig, updates: u64, moments: BTreeMap<String, Moments>) -> Self {
         Self {
             config,
@@ -43,7 +44,7 @@ impl AdamW {
         }
     }
 
-    /// The state: moments by parameter name.
+    /// The moments by parameter name.
     pub fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
     }
@@ -66,7 +67,7 @@ impl AdamW {
         })
     }
 
-    /// Moves one flat parameter by its gradient.
+    /// Updates one flat parameter and its moments.
     fn update(
         &mut self,
         name: String,

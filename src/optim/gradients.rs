@@ -14,9 +14,9 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Adds what one backward pass left for the parameters of `student`.
+    /// Adds the gradients of one backward pass for the parameters of `student`.
     ///
-    /// A parameter that the loss does not reach has no gradient and is left out, as PyTorch does.
+    /// A parameter that the loss does not reach has no gradient and is skipped, as in PyTorch.
     pub fn add<M: Module>(&mut self, student: &M, backward: burn::tensor::Gradients) {
         student.visit(&mut Collector {
             path: NamePath::default(),
@@ -25,16 +25,16 @@ impl Gradients {
         });
     }
 
-    /// The gradient of one parameter, flat.
+    /// The gradient of one parameter, flattened.
     pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
         self.by_name.get(name)
     }
 
-    /// The global L2 norm, `[1]`, on the device.
+    /// Computes the global L2 norm, `[1]`, on the device.
     ///
     /// # Panics
     ///
-    /// Without any gradient: then no backward pass came before.
+    /// If there is no gradient: call [`Self::add`] first.
     pub fn norm(&self) -> Tensor<1> {
         let squares: Vec<Tensor<1>> = self
             .by_name
@@ -44,8 +44,8 @@ impl Gradients {
         Tensor::cat(squares, 0).sum().sqrt()
     }
 
-    /// Divides by `count` and, where `max_norm` is given, scales so that the global norm is at
-    /// most that. Returns the norm after the division and before the clipping, `[1]`.
+    /// Divides by `count` and, if `max_norm` is given, scales down to a global norm of at most
+    /// `max_norm`. Returns the norm after the division and before the clipping, `[1]`.
     #[must_use]
     pub fn finish(&mut self, count: f64, max_norm: Option<f64>) -> Tensor<1> {
         let norm = self.norm().div_scalar(count);
@@ -129,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn the_norm_is_that_after_the_division() {
+    fn norm_is_computed_after_division_by_count() {
         let (norm, left) = finish([6.0, 8.0], 2.0, None);
         assert!((norm - 5.0).abs() < 1e-6);
         assert_eq!(left, [3.0, 4.0]);
     }
 
     #[test]
-    fn a_norm_above_the_limit_is_brought_to_it_and_one_below_is_left() {
+    fn clipping_scales_down_only_norms_above_the_limit() {
         let (_, left) = finish([6.0, 8.0], 2.0, Some(1.0));
         assert!((left[0] - 0.6).abs() < 1e-5 && (left[1] - 0.8).abs() < 1e-5);
         let (_, left) = finish([6.0, 8.0], 2.0, Some(10.0));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_factor_has_the_references_epsilon() {
+    fn clipping_factor_has_the_epsilon_of_the_reference() {
         // Norm and limit are both 1e-6: the factor is 1e-6 / (1e-6 + 1e-6).
         let (_, left) = finish([1e-6, 0.0], 1.0, Some(1e-6));
         assert!((left[0] - 5e-7).abs() < 1e-9, "{left:?}");

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use understudy_pipelines::Error as StoreError;
 
 use super::guard::Failure;
-use crate::batch::VocabularyError;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::safetensors::WeightsError;
 use crate::config::ConfigError;
 use crate::exit_code::{DIVERGED, ExitCode, FAILED};
+use crate::model::VocabularyError;
 use crate::objective::MaskError;
 use crate::params::LoadError;
 

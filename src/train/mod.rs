@@ -19,11 +19,11 @@ use burn::tensor::Device;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::store::Folder;
 
-use crate::batch;
 use crate::checkpoint::CheckpointError;
 use crate::config::RunConfig;
 use crate::device;
 use crate::exit_code::INTERRUPTED;
+use crate::model;
 use crate::signals::Signals;
 use metrics::MetricsLog;
 use progress::Progress;
@@ -70,7 +70,7 @@ pub fn train(
     };
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
-    batch::check_vocabulary(&config.model, &train, data.specials())?;
+    model::check_vocabulary(config.model.encoder(), &train, data.specials())?;
     trainer.bind_data(&data, &train)?;
     run.write_config(&config)?;
     // Before this there is nothing to save, and a signal ends the process at once.

@@ -12,13 +12,12 @@ use super::metrics::StepMetrics;
 use super::resume_compat;
 use super::run_dir::RunDir;
 use super::warm_start;
-use crate::batch;
 use crate::checkpoint::layout::CONFIG;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, CheckpointState};
 use crate::config::RunConfig;
-use crate::ema;
-use crate::objective::{Data2Vec, Inputs, MaskError, Output, spread};
-use crate::optim::{AdamW, Gradients};
+use crate::model;
+use crate::objective::{Data2Vec, Inputs, MaskError, Output, feature_std};
+use crate::optim::{AdamW, Gradients, ema};
 use crate::params;
 
 /// Student, teacher and optimizer between two steps.
@@ -153,7 +152,7 @@ impl Trainer {
         // In a run that starts: the vocabulary of the model that `init` names.
         let trained = self.state.vocabulary_sha256.as_deref();
         match &self.resumed {
-            None => batch::compare_vocabularies(trained, url, vocabulary.as_deref()),
+            None => model::compare_vocabularies(trained, url, vocabulary.as_deref()),
             Some(from) if self.state.data_fingerprint != fingerprint => {
                 return Err(RunError::OtherData {
                     path: from.url(),
@@ -234,14 +233,14 @@ impl Trainer {
             Err(MaskError::NothingMasked) => return Ok(()),
             masks => masks?,
         };
-        let (media, student_tokens) = batch::media(
+        let (input, student_tokens) = model::to_device(
             batch.media,
             batch.n_samples,
             &self.config.data,
             &self.device,
         );
         let output = self.objective.forward(Inputs {
-            media,
+            input,
             student_tokens,
             masks,
             noise: None,
@@ -304,7 +303,7 @@ impl Trainer {
                 .map(|sum| scalar(&sum.clone().div_scalar(losses.count)))
         };
         let [target_var, pred_var, local_var] = match &losses.features {
-            Some(rows) => rows.clone().map(|rows| scalar(&spread(rows))),
+            Some(rows) => rows.clone().map(|rows| scalar(&feature_std(rows))),
             None => [f32::NAN; 3],
         };
         StepMetrics {

@@ -13,8 +13,7 @@ use crate::checkpoint::load_state;
 use crate::checkpoint::safetensors::{self, Tensors};
 use crate::config::{RunConfig, flatten};
 use crate::init;
-use crate::model::{ModelConfig, Network};
-use crate::objective::Data2Vec;
+use crate::objective::{Data2Vec, ModelConfig, Network};
 use crate::params;
 
 /// Returns student and teacher, and the SHA-256 of the vocabulary that they were trained with.

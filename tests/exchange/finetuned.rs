@@ -10,7 +10,8 @@ use understudy::checkpoint::safetensors;
 use understudy::checkpoint::safetensors::Tensors;
 use understudy::interop::export;
 use understudy::interop::import;
-use understudy::model::{EncoderConfig, ModelConfig};
+use understudy::model::EncoderConfig;
+use understudy::objective::ModelConfig;
 
 use super::{an_input, peer, pretraining_cases, tensors, told};
 

@@ -28,7 +28,8 @@ use understudy::checkpoint::safetensors::Tensors;
 use understudy::config::RunConfig;
 use understudy::interop::export;
 use understudy::interop::import;
-use understudy::model::{EncoderConfig, Media, ModelConfig};
+use understudy::model::{EncoderConfig, EncoderInput};
+use understudy::objective::ModelConfig;
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn skip(reason: &str) {
@@ -205,17 +206,17 @@ fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 }
 
 /// The class of a bare model, an input of its kind, and the same for our encoder.
-fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
+fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
     let device = Device::flex();
     match config {
         EncoderConfig::Audio(_) => {
-            let waves = values::<2>([2, 8000], &device);
-            let input = waves.to_data();
+            let waveforms = values::<2>([2, 8000], &device);
+            let input = waveforms.to_data();
             (
                 "Data2VecAudioModel",
                 input,
-                Media::Waves {
-                    waves,
+                EncoderInput::Waveforms {
+                    waveforms,
                     lengths: None,
                 },
             )
@@ -227,22 +228,22 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, Media) {
             (
                 "Data2VecTextModel",
                 TensorData::new(input, [2, 10]),
-                Media::Tokens {
+                EncoderInput::Tokens {
                     tokens: Tensor::<2, Int>::from_data(tokens, &device),
                     lengths: None,
                 },
             )
         }
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let side = config.image_size;
             let images = values::<4>([2, 3, side, side], &device);
             (
                 "Data2VecVisionModel",
                 images.to_data(),
-                Media::Images(images),
+                EncoderInput::Images(images),
             )
         }
-        EncoderConfig::Vit2(_) => unreachable!("2.0 has no class"),
+        EncoderConfig::Vit(_) => unreachable!("2.0 has no class"),
     }
 }
 

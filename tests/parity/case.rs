@@ -1,4 +1,4 @@
-//! A case folder.
+//! Golden cases: their tensors, configs and tolerances.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,15 +10,16 @@ use serde_json::Value;
 
 use crate::say;
 
-/// A folder with `case.json`.
+/// A folder with `case.json`, `config.json` and tensors.
 pub(crate) struct Case {
     folder: PathBuf,
-    told: Value,
-    /// What the reference was built from.
+    /// `case.json`: kind, method, modality and tolerances.
+    description: Value,
+    /// `config.json`: the config of the reference.
     pub(crate) config: Value,
 }
 
-/// A tensor of a file, whatever its element type.
+/// A tensor of a file, converted from its element type.
 #[derive(Clone)]
 pub(crate) struct Golden {
     pub(crate) shape: Vec<usize>,
@@ -29,7 +30,7 @@ pub(crate) struct Golden {
 pub(crate) type Goldens = BTreeMap<String, Golden>;
 
 impl Case {
-    /// The cases of these kinds; none, with the reason said, where there is no folder.
+    /// Finds the cases of these kinds. Returns none and prints the reason if there is no folder.
     pub(crate) fn find(kinds: &[&str]) -> Option<Vec<Self>> {
         let root = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/parity"),
@@ -45,7 +46,7 @@ impl Case {
             .into_iter()
             .filter(|folder| folder.join("case.json").exists())
             .map(|folder| Self {
-                told: json(&folder.join("case.json")),
+                description: json(&folder.join("case.json")),
                 config: Value::Null,
                 folder,
             })
@@ -73,19 +74,19 @@ impl Case {
     }
 
     pub(crate) fn kind(&self) -> &str {
-        self.told["kind"].as_str().unwrap()
+        self.description["kind"].as_str().unwrap()
     }
 
-    /// A text of `case.json`, for example `method`.
+    /// A string of `case.json`, for example `method`.
     pub(crate) fn text(&self, key: &str) -> &str {
-        self.told[key]
+        self.description[key]
             .as_str()
-            .unwrap_or_else(|| panic!("case.json has no text `{key}`"))
+            .unwrap_or_else(|| panic!("case.json has no string `{key}`"))
     }
 
-    /// One number of a group of tolerances; 0 where the group does not have it.
+    /// A tolerance of a group; 0 if the group does not have it.
     pub(crate) fn tolerance(&self, group: &str, key: &str) -> f64 {
-        let group_values = &self.told["tolerance"][group];
+        let group_values = &self.description["tolerance"][group];
         assert!(
             group_values.is_object(),
             "case.json has no tolerance `{group}`"
@@ -93,13 +94,13 @@ impl Case {
         group_values[key].as_f64().unwrap_or(0.0)
     }
 
-    /// The tensors of one file.
+    /// Reads the tensors of a file.
     pub(crate) fn tensors(&self, file: &str) -> Goldens {
         self.tensors_if_any(file)
             .unwrap_or_else(|| panic!("{} has no {file}", self.name()))
     }
 
-    /// The tensors of one file that not every case has.
+    /// Reads the tensors of a file that not every case has.
     pub(crate) fn tensors_if_any(&self, file: &str) -> Option<Goldens> {
         let bytes = fs::read(self.folder.join(file)).ok()?;
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -123,7 +124,7 @@ impl Golden {
             .fold(0.0, |max, value| max.max(value.abs()))
     }
 
-    /// As a tensor's float32 content.
+    /// Converts to float32 data.
     pub(crate) fn data(&self) -> TensorData {
         let values: Vec<f32> = self.values.iter().map(|&value| value as f32).collect();
         TensorData::new(values, self.shape.clone())
@@ -133,26 +134,26 @@ impl Golden {
         Tensor::from_data(self.data(), device)
     }
 
-    /// As ids.
+    /// Converts to ids.
     pub(crate) fn ids<const D: usize>(&self, device: &Device) -> Tensor<D, Int> {
         let values: Vec<i64> = self.values.iter().map(|&value| value as i64).collect();
         Tensor::from_data(TensorData::new(values, self.shape.clone()), device)
     }
 
-    /// How many values of each row of `[B, T]` are as `holds` says.
+    /// Counts the values of each row of `[B, T]` for which `holds` is true.
     pub(crate) fn count_per_row(&self, holds: impl Fn(f64) -> bool) -> Vec<usize> {
         let rows = self.values.chunks_exact(self.shape[1]);
         rows.map(|row| row.iter().filter(|&&value| holds(value)).count())
             .collect()
     }
 
-    /// As a mask.
+    /// Converts to a mask.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.values.iter().map(|&value| value as u8).collect()
     }
 }
 
-/// Those whose name starts with `prefix`, without it, as our own modules load them.
+/// Selects the tensors whose name starts with `prefix` and removes the prefix.
 pub(crate) fn below(tensors: &Goldens, prefix: &str) -> BTreeMap<String, TensorData> {
     let stripped = tensors
         .iter()
@@ -177,7 +178,7 @@ fn golden(view: &safetensors::tensor::TensorView<'_>) -> Golden {
     }
 }
 
-/// The value of a finite IEEE half.
+/// Converts a finite IEEE half.
 fn half(bits: u16) -> f64 {
     let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
     let exponent = i32::from(bits >> 10 & 0x1f);

@@ -1,4 +1,4 @@
-//! Comparisons that report all that differs, not the first alone.
+//! Comparisons that collect all differences instead of stopping at the first.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub(crate) struct Comparison<'a> {
     problems: Vec<String>,
     n_compared: usize,
     compared: BTreeSet<String>,
-    /// Greatest error as a share of what is allowed, and where.
+    /// The greatest error over its tolerance, and the name of its tensor.
     worst: (f64, String),
 }
 
@@ -30,7 +30,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// A tensor against the file's of that name: `rel_to_max`·max|expected| + `abs` of `group`.
+    /// Compares with the golden tensor `name`; allows `rel_to_max`·max|expected| + `abs` of `group`.
     pub(crate) fn tensor<const D: usize>(&mut self, name: &str, group: &str, found: Tensor<D>) {
         let Some(expected) = self.expected.get(name) else {
             self.problems.push(format!("{name}: no such golden tensor"));
@@ -41,7 +41,7 @@ impl<'a> Comparison<'a> {
         self.values(name, expected, &values(found), allowed);
     }
 
-    /// As [`Self::tensor`], if the file has one of that name.
+    /// Compares as [`Self::tensor`] if the file has a tensor `name`.
     pub(crate) fn tensor_if_any<const D: usize>(
         &mut self,
         name: &str,
@@ -53,8 +53,8 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// As [`Self::tensor_if_any`] for `[B, T, D]`, without positions that are padding (`[B, T]`,
-    /// 1 = padding): what stands there means nothing.
+    /// Compares `[B, T, D]` as [`Self::tensor_if_any`], without positions that are padding (`[B, T]`,
+    /// 1 = padding): values there are undefined.
     pub(crate) fn positions_if_any(
         &mut self,
         name: &str,
@@ -84,7 +84,7 @@ impl<'a> Comparison<'a> {
         self.values(name, &expected, &valid(&values(found)), allowed);
     }
 
-    /// A number against the file's of that name: `rel` of `group`.
+    /// Compares with the golden number `name`; allows `rel` of `group`.
     pub(crate) fn scalar(&mut self, name: &str, group: &str, found: f64) {
         let Some(expected) = self.expected.get(name) else {
             self.problems.push(format!("{name}: no such golden number"));
@@ -94,19 +94,19 @@ impl<'a> Comparison<'a> {
         self.values(name, expected, &[found], allowed);
     }
 
-    /// Numbers against the file's of that name, the allowed error that of the greatest.
+    /// Compares with the golden numbers `name`; allows `rel` of the greatest for all.
     pub(crate) fn scalars(&mut self, name: &str, group: &str, found: &[f64]) {
         let expected = &self.expected[name];
         let allowed = self.case.tolerance(group, "rel") * expected.max_abs();
         self.values(name, expected, found, allowed);
     }
 
-    /// The file's tensor of that name, if any.
+    /// The golden tensor `name`, if the file has it.
     pub(crate) fn expected(&self, name: &str) -> Option<&'a Golden> {
         self.expected.get(name)
     }
 
-    /// Values against a golden tensor.
+    /// Compares values with a golden tensor.
     pub(crate) fn values(&mut self, name: &str, expected: &Golden, found: &[f64], allowed: f64) {
         self.n_compared += 1;
         self.compared.insert(name.to_owned());
@@ -135,7 +135,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Requires that every expected tensor was compared, but for those that `known` takes.
+    /// Requires that every golden tensor was compared, except those for which `known` is true.
     pub(crate) fn require_all(&mut self, known: impl Fn(&str) -> bool) {
         for name in self.expected.keys() {
             if !self.compared.contains(name) && !known(name) {
@@ -144,7 +144,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Fails with all that differed.
+    /// Panics with all differences, if there are any.
     pub(crate) fn finish(self) {
         let Self {
             problems,
@@ -167,12 +167,12 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// A tensor's values on the host.
+/// Copies a tensor's values to the host.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.inner().into_data().iter::<f64>().collect()
 }
 
-/// The greatest absolute difference.
+/// Returns the greatest absolute difference, or NaN if one is NaN.
 pub(crate) fn worst_error(expected: &[f64], found: &[f64]) -> f64 {
     let differences = expected
         .iter()

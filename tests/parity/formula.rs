@@ -1,4 +1,4 @@
-//! Weights defined by a formula, where they would be too large to store.
+//! Weights computed by a formula, for models too large to store.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ struct Entry {
     sum_f64: f64,
 }
 
-/// The weights by name, after a check of the generator.
+/// Computes the weights by name and checks their sums.
 pub(crate) fn weights(formula: serde_json::Value) -> BTreeMap<String, TensorData> {
     let entries: Vec<Entry> = serde_json::from_value(formula).unwrap();
     let tensors = entries.into_iter().map(|entry| {

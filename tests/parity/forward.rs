@@ -1,33 +1,31 @@
-//! What student and teacher compute on their way, compared wherever the file has it.
+//! Intermediate tensors of student and teacher, compared if the file has them.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use understudy::model::{
-    BlockOutput, Encoder, EncoderConfig, Media, ModelConfig, Norm, Sequence, View,
-};
-use understudy::objective::{Data2Vec, Inputs, Output};
+use understudy::model::{BlockOutput, Encoder, EncoderConfig, EncoderInput, Norm, Sequence, View};
+use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output};
 
 use crate::case::{Golden, Goldens};
 use crate::compare::{Comparison, values};
 use crate::pretrain::{losses, scalar, tensors};
 
-/// The teacher's blocks and targets, and the initial student's blocks with nothing masked.
+/// Compares the teacher's blocks and targets, and the initial student's blocks with nothing masked.
 pub(crate) fn check_start(
     comparison: &mut Comparison<'_>,
     io: &Goldens,
     objective: &Data2Vec,
-    media: &Media,
+    input: &EncoderInput,
     device: &Device,
 ) {
     const GROUP: &str = "update_0";
     let config = objective.config.encoder();
-    let padding = media.padding(config);
+    let padding = input.padding(config);
     let padding = padding.as_ref();
 
     let encoder = &objective.teacher.encoder;
-    let student_local = objective.local(media);
+    let student_local = objective.local(input);
     let local = encoder
-        .local(media)
+        .local(input)
         .unwrap_or_else(|| student_local.clone().inner());
     comparison.positions_if_any("teacher.input", GROUP, local.clone(), padding);
     let targets = objective.config.targets();
@@ -35,7 +33,7 @@ pub(crate) fn check_start(
     let mut sum = None;
     run(encoder, local, padding, |block_idx, output| {
         let (name, x) = match config {
-            EncoderConfig::Vit1(_) => ("block_out", output.hidden.clone()),
+            EncoderConfig::Beit(_) => ("block_out", output.hidden.clone()),
             _ => ("ffn_out", output.ffn.clone()),
         };
         let x = encoder.without_extra(x);
@@ -50,7 +48,7 @@ pub(crate) fn check_start(
     });
     let mean = sum.unwrap().div_scalar(targets.top_k as f64);
     comparison.positions_if_any("target.mean", GROUP, mean, padding);
-    let full = objective.targets(media, &student_local);
+    let full = objective.targets(input, &student_local);
     comparison.positions_if_any("target.full", GROUP, full, padding);
 
     let student = objective.student.valid();
@@ -59,20 +57,20 @@ pub(crate) fn check_start(
             comparison,
             prefix,
             &student.encoder,
-            media,
+            input,
             &objective.config,
             padding,
         );
         let prefix = format!("{prefix}_padded");
-        if let Some(media) = padded(io, &prefix, media, &objective.config, device) {
-            let padding = media.padding(config);
+        if let Some(input) = padded(io, &prefix, input, &objective.config, device) {
+            let padding = input.padding(config);
             let encoder = &student.encoder;
-            // Everything is compared here, what stands in the padding too.
+            // Values at padding are compared here too.
             check_features(
                 comparison,
                 &prefix,
                 encoder,
-                &media,
+                &input,
                 &objective.config,
                 None,
             );
@@ -82,24 +80,24 @@ pub(crate) fn check_start(
     }
 }
 
-/// The media of a case's padded variant, if it has one.
+/// Returns the input of a case's padded variant, if it has one.
 fn padded(
     io: &Goldens,
     prefix: &str,
-    media: &Media,
+    input: &EncoderInput,
     config: &ModelConfig,
     device: &Device,
-) -> Option<Media> {
-    match (media, config.encoder()) {
-        (Media::Waves { waves, .. }, _) => {
+) -> Option<EncoderInput> {
+    match (input, config.encoder()) {
+        (EncoderInput::Waveforms { waveforms, .. }, _) => {
             let is_padding = io.get(&format!("in.{prefix}.padding_mask"))?;
             let keep: Tensor<2> = 1.0 - is_padding.tensor(device);
-            Some(Media::Waves {
-                waves: waves.clone() * keep,
+            Some(EncoderInput::Waveforms {
+                waveforms: waveforms.clone() * keep,
                 lengths: Some(is_padding.count_per_row(|value| value == 0.0)),
             })
         }
-        (Media::Tokens { .. }, EncoderConfig::Text(config)) => {
+        (EncoderInput::Tokens { .. }, EncoderConfig::Text(config)) => {
             let tokens = io.get(&format!("in.{prefix}.source"))?;
             Some(tokens_of(tokens, config.pad_token, device))
         }
@@ -107,11 +105,11 @@ fn padded(
     }
 }
 
-/// Rows of tokens that may end in padding.
-pub(crate) fn tokens_of(tokens: &Golden, pad_token: usize, device: &Device) -> Media {
+/// Returns rows of tokens that may end in padding.
+pub(crate) fn tokens_of(tokens: &Golden, pad_token: usize, device: &Device) -> EncoderInput {
     let lengths = tokens.count_per_row(|token| token as usize != pad_token);
     let is_padded = lengths.iter().any(|&len| len < tokens.shape[1]);
-    Media::Tokens {
+    EncoderInput::Tokens {
         tokens: tokens.ids(device),
         lengths: is_padded.then_some(lengths),
     }
@@ -121,7 +119,7 @@ fn check_features(
     comparison: &mut Comparison<'_>,
     prefix: &str,
     encoder: &Encoder,
-    media: &Media,
+    input: &EncoderInput,
     config: &ModelConfig,
     ignored: Option<&Tensor<2>>,
 ) {
@@ -129,12 +127,12 @@ fn check_features(
     let mut check = |name: &str, x: Tensor<3>| {
         comparison.positions_if_any(&format!("{prefix}.{name}"), GROUP, x, ignored);
     };
-    let padding = media.padding(config.encoder());
-    if let (Encoder::Audio(encoder), Media::Waves { waves, .. }) = (encoder, media) {
-        let convolved = encoder.local().unwrap().convolved(waves.clone());
+    let padding = input.padding(config.encoder());
+    if let (Encoder::Audio(encoder), EncoderInput::Waveforms { waveforms, .. }) = (encoder, input) {
+        let convolved = encoder.local().unwrap().convolved(waveforms.clone());
         check("conv_features", convolved.swap_dims(1, 2));
     }
-    let local = encoder.local(media).unwrap();
+    let local = encoder.local(input).unwrap();
     check("local", local.clone());
     let sequence = encoder.sequence(local, View::All, padding.as_ref());
     check("inner_states.0", sequence.x.clone());
@@ -160,7 +158,7 @@ fn run(
     encoder.run(sequence, &mut each);
 }
 
-/// The normalisations of targets, written out.
+/// Normalises targets, independently of the model's layers.
 fn normalised(norm: Norm, x: Tensor<3>) -> Tensor<3> {
     let dim = match norm {
         Norm::None => return x,
@@ -172,7 +170,7 @@ fn normalised(norm: Norm, x: Tensor<3>) -> Tensor<3> {
     centered / variance.add_scalar(1e-5).sqrt()
 }
 
-/// What update k has beyond predictions and targets.
+/// Compares the tensors of update k other than predictions and targets.
 pub(crate) fn check_update(
     comparison: &mut Comparison<'_>,
     io: &Goldens,
@@ -206,8 +204,8 @@ pub(crate) fn check_update(
     }
 }
 
-/// The student of 2.0 on its way, the decoder's input put together by plainer means than the
-/// objective's.
+/// Compares the intermediate tensors of the student of 2.0. The decoder's input is assembled
+/// independently of the objective.
 fn check_student2(
     comparison: &mut Comparison<'_>,
     io: &Goldens,
@@ -219,7 +217,7 @@ fn check_student2(
     let encoder = &student.encoder;
     let mask = &io[&format!("in.mask.{k}")];
     let noise: Tensor<3> = io[&format!("in.noise.{k}")].tensor(&objective_device(inputs));
-    let local = encoder.local(&inputs.media).unwrap();
+    let local = encoder.local(&inputs.input).unwrap();
     let sequence: Sequence = encoder.sequence(local.clone(), View::Kept(&inputs.masks), None);
     let tokens = encoder.run(sequence, &mut |_, _| ());
     let [n_rows, n_tokens, dim] = tokens.dims();
@@ -230,7 +228,7 @@ fn check_student2(
         if k == 0 {
             comparison.tensor_if_any("student.cls", tensors(k), class_tokens);
         }
-        let targets = objective.targets(&inputs.media, &local);
+        let targets = objective.targets(&inputs.input, &local);
         let n_masks = inputs.masks.n_masks;
         let means = targets.mean_dim(1).repeat(&[1, n_masks, 1]);
         comparison.tensor_if_any(
@@ -245,11 +243,11 @@ fn check_student2(
     let kept = values(encoder.without_extra(tokens));
     let mut kept = kept.chunks_exact(dim);
     let mut out = vec![0.0_f32; mask.values.len() * dim];
-    for (place, _) in mask.values.iter().enumerate().filter(|(_, m)| **m == 0.0) {
+    for (row, _) in mask.values.iter().enumerate().filter(|(_, m)| **m == 0.0) {
         let token = kept.next().unwrap().iter().map(|&value| value as f32);
-        out.splice(place * dim..(place + 1) * dim, token);
+        out.splice(row * dim..(row + 1) * dim, token);
     }
-    assert!(kept.next().is_none(), "{n_tokens} tokens a row");
+    assert!(kept.next().is_none(), "{n_tokens} tokens per row");
     let shape = [n_rows, mask.shape[1], dim];
     let encoder_out: Tensor<3> = Tensor::from_data(TensorData::new(out, shape), &noise.device());
     comparison.tensor("student.encoder_out_full", "update_0", encoder_out.clone());
@@ -264,9 +262,9 @@ fn check_student2(
 }
 
 fn objective_device(inputs: &Inputs) -> Device {
-    match &inputs.media {
-        Media::Images(images) => images.device(),
-        Media::Waves { waves, .. } => waves.device(),
-        Media::Tokens { tokens, .. } => tokens.device(),
+    match &inputs.input {
+        EncoderInput::Images(images) => images.device(),
+        EncoderInput::Waveforms { waveforms, .. } => waveforms.device(),
+        EncoderInput::Tokens { tokens, .. } => tokens.device(),
     }
 }

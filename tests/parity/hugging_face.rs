@@ -1,4 +1,4 @@
-//! Folders of Hugging Face models: forward passes.
+//! Forward passes of Hugging Face models.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use understudy::interop::hugging_face::{audio, text, vision};
 use understudy::model::{
-    AudioEncoder, Classifier, Encoder, EncoderConfig, Linear, MaskedLanguageHead, Masks, Media,
-    Pooler, SentenceHead, TextEncoder, View, Vit1,
+    AudioEncoder, Beit, Classifier, Encoder, EncoderConfig, EncoderInput, Linear,
+    MaskedLanguageHead, Masks, Pooler, SentenceHead, TextEncoder, View,
 };
 use understudy::params;
 
@@ -37,7 +37,7 @@ pub(crate) fn check(case: &Case, device: &Device) {
 
 type Weights = BTreeMap<String, TensorData>;
 
-/// Takes the tensors whose name begins with `prefix`, without it.
+/// Removes the tensors whose name begins with `prefix` and returns them without the prefix.
 fn take(weights: &mut Weights, prefix: &str) -> Weights {
     let (taken, left): (Weights, Weights) = std::mem::take(weights)
         .into_iter()
@@ -49,7 +49,7 @@ fn take(weights: &mut Weights, prefix: &str) -> Weights {
     stripped.collect()
 }
 
-/// `module` with the weights of `prefix`, if there are any.
+/// Builds a module and loads the weights of `prefix`, if there are any.
 fn head<M: Module>(
     weights: &mut Weights,
     prefix: &str,
@@ -69,19 +69,19 @@ fn check_image(
     let folder: vision::VisionFolder = serde_json::from_value(case.config.clone()).unwrap();
     let config = folder.encoder().unwrap();
     let mut weights = vision::import(weights).unwrap();
-    let media = Media::Images(io["in.pixel_values"].tensor(device));
+    let input = EncoderInput::Images(io["in.pixel_values"].tensor(device));
 
     if weights.contains_key("head.weight") {
         let n_classes = weights["head.weight"].shape()[0];
         let model = Classifier::new(&config, n_classes, device);
         let model = params::load(model, weights).unwrap();
-        let encoder = Encoder::Vit1(model.encoder.clone());
+        let encoder = Encoder::Beit(model.encoder.clone());
         let tokens = layers(
             comparison,
             "",
             &encoder,
-            &media,
-            EncoderConfig::Vit1(&config),
+            &input,
+            EncoderConfig::Beit(&config),
         );
         let logits = model.classify(tokens);
         comparison.tensor("logits", OUTPUTS, logits.clone());
@@ -89,17 +89,17 @@ fn check_image(
         return;
     }
     let model = if folder.use_mean_pooling {
-        Vit1::for_classification(&config, device)
+        Beit::for_classification(&config, device)
     } else {
-        Vit1::new(&config, device)
+        Beit::new(&config, device)
     };
     let model = params::load(model, take(&mut weights, "encoder.")).unwrap();
-    let encoder = Encoder::Vit1(model);
-    let config = EncoderConfig::Vit1(&config);
-    let tokens = layers(comparison, "", &encoder, &media, config);
+    let encoder = Encoder::Beit(model);
+    let config = EncoderConfig::Beit(&config);
+    let tokens = layers(comparison, "", &encoder, &input, config);
     comparison.tensor("last_hidden_state", OUTPUTS, encoder.normed(tokens));
     if let Some(mask) = io.get("in.bool_masked_pos") {
-        let tokens = masked(&encoder, &media, mask, config, device);
+        let tokens = masked(&encoder, &input, mask, config, device);
         comparison.tensor("masked.last_hidden_state", OUTPUTS, tokens);
     }
 }
@@ -114,20 +114,20 @@ fn check_audio(
     let folder: audio::AudioFolder = serde_json::from_value(case.config.clone()).unwrap();
     let config = folder.encoder().unwrap();
     let mut weights = audio::import(weights).unwrap();
-    let letters = head(&mut weights, "ctc.", |own| {
-        let [n_letters, dim] = own["weight"].shape()[..] else {
+    let ctc_head = head(&mut weights, "ctc.", |own| {
+        let [n_classes, dim] = own["weight"].shape()[..] else {
             panic!("a matrix")
         };
-        Linear::new(dim, n_letters, device)
+        Linear::new(dim, n_classes, device)
     });
     let has_mask = weights.contains_key("encoder.mask_emb");
     let model = AudioEncoder::new(&config, has_mask, device);
     let model = params::load(model, take(&mut weights, "encoder.")).unwrap();
-    let wave_features = model.local().unwrap().clone();
+    let extractor = model.local().unwrap().clone();
     let encoder = Encoder::Audio(model);
     let encoder_config = EncoderConfig::Audio(&config);
 
-    let waves: Tensor<2> = io["in.input_values"].tensor(device);
+    let waveforms: Tensor<2> = io["in.input_values"].tensor(device);
     let lengths = io
         .get("in.attention_mask")
         .map(|mask| mask.count_per_row(|valid| valid != 0.0));
@@ -135,8 +135,8 @@ fn check_audio(
         let positions = lengths.iter().map(|&n| config.n_positions(n) as f64);
         positions.collect()
     });
-    let media = Media::Waves {
-        waves: waves.clone(),
+    let input = EncoderInput::Waveforms {
+        waveforms: waveforms.clone(),
         lengths: lengths.clone(),
     };
     for name in ["feature_vector_lengths", "input_lengths"] {
@@ -144,27 +144,27 @@ fn check_audio(
             comparison.values(name, expected, n_positions.as_ref().unwrap(), 0.5);
         }
     }
-    let convolved = wave_features.convolved(waves.clone());
-    let normed = wave_features.normed(convolved);
+    let convolved = extractor.convolved(waveforms.clone());
+    let normed = extractor.normed(convolved);
     comparison.tensor_if_any("extract_features", OUTPUTS, normed);
-    let tokens = layers(comparison, "", &encoder, &media, encoder_config);
+    let tokens = layers(comparison, "", &encoder, &input, encoder_config);
     comparison.tensor_if_any("last_hidden_state", OUTPUTS, tokens.clone());
 
     if io.contains_key("single.last_hidden_state") {
         let n_frames = lengths.unwrap()[0];
-        let single = Media::Waves {
-            waves: waves.narrow(0, 0, 1).narrow(1, 0, n_frames),
+        let single = EncoderInput::Waveforms {
+            waveforms: waveforms.narrow(0, 0, 1).narrow(1, 0, n_frames),
             lengths: None,
         };
         let tokens = layers(comparison, "single.", &encoder, &single, encoder_config);
         comparison.tensor("single.last_hidden_state", OUTPUTS, tokens);
     }
     if let Some(mask) = io.get("in.mask_time_indices") {
-        let tokens = masked(&encoder, &media, mask, encoder_config, device);
+        let tokens = masked(&encoder, &input, mask, encoder_config, device);
         comparison.tensor("masked.last_hidden_state", OUTPUTS, tokens);
     }
-    if let Some(letters) = letters {
-        let logits = letters.forward(tokens);
+    if let Some(ctc_head) = ctc_head {
+        let logits = ctc_head.forward(tokens);
         comparison.tensor("logits", OUTPUTS, logits.clone());
         if let Some(labels) = io.get("in.labels") {
             check_ctc(comparison, io, &logits, labels, &n_positions.unwrap());
@@ -186,7 +186,7 @@ fn check_ctc(
         .chunks_exact(labels.shape[1])
         .enumerate()
         .map(|(row, labels)| {
-            let letters: Vec<usize> = labels
+            let targets: Vec<usize> = labels
                 .iter()
                 .filter(|&&label| label >= 0.0)
                 .map(|&label| label as usize)
@@ -194,17 +194,17 @@ fn check_ctc(
             let logits = logits.clone().narrow(0, row, 1).squeeze_dim::<2>(0);
             let n = n_positions[row] as usize;
             (
-                ctc(logits.narrow(0, 0, n), &letters),
-                letters.len().max(1) as f64,
+                ctc(logits.narrow(0, 0, n), &targets),
+                targets.len().max(1) as f64,
             )
         })
         .collect();
     let sum = rows.iter().map(|(loss, _)| loss).sum();
     comparison.scalar("loss_sum", "losses", sum);
-    let per_letter: Vec<f64> = rows.iter().map(|(loss, n)| loss / n).collect();
-    let mean = per_letter.iter().sum::<f64>() / rows.len() as f64;
+    let per_character: Vec<f64> = rows.iter().map(|(loss, n)| loss / n).collect();
+    let mean = per_character.iter().sum::<f64>() / rows.len() as f64;
     comparison.scalar("loss_mean", "losses", mean);
-    comparison.scalars("loss_per_row_none", "losses", &per_letter);
+    comparison.scalars("loss_per_row_none", "losses", &per_character);
 }
 
 fn check_text(
@@ -231,7 +231,7 @@ fn check_text(
     let embedded = model.embed().unwrap().tokens.val();
     let encoder = Encoder::Text(model);
 
-    let media = Media::Tokens {
+    let input = EncoderInput::Tokens {
         tokens: io["in.input_ids"].ids(device),
         lengths: Some(io["in.attention_mask"].count_per_row(|valid| valid != 0.0)),
     };
@@ -239,7 +239,7 @@ fn check_text(
         comparison,
         "",
         &encoder,
-        &media,
+        &input,
         EncoderConfig::Text(&config),
     );
     comparison.tensor_if_any("last_hidden_state", OUTPUTS, tokens.clone());
@@ -260,13 +260,13 @@ fn check_text(
     }
 }
 
-/// Compares what goes into the blocks and what each makes of it, as far as the file has it.
-/// Returns the last block's output.
+/// Compares the input of the blocks and the output of each, if the file has them. Returns the
+/// output of the last block.
 fn layers(
     comparison: &mut Comparison<'_>,
     prefix: &str,
     encoder: &Encoder,
-    media: &Media,
+    input: &EncoderInput,
     config: EncoderConfig<'_>,
 ) -> Tensor<3> {
     let mut check = |layer_idx: usize, found: Tensor<3>| {
@@ -295,8 +295,8 @@ fn layers(
         };
         comparison.tensor(&name, OUTPUTS, found);
     };
-    let local = encoder.local(media).unwrap();
-    let padding = media.padding(config);
+    let local = encoder.local(input).unwrap();
+    let padding = input.padding(config);
     let sequence = encoder.sequence(local, View::All, padding.as_ref());
     check(0, sequence.x.clone());
     encoder.run(sequence, &mut |block_idx, output| {
@@ -304,17 +304,17 @@ fn layers(
     })
 }
 
-/// The last hidden state with some positions masked.
+/// Returns the last hidden state with some positions masked.
 fn masked(
     encoder: &Encoder,
-    media: &Media,
+    input: &EncoderInput,
     mask: &Golden,
     config: EncoderConfig<'_>,
     device: &Device,
 ) -> Tensor<3> {
     let masks = Masks::new(&mask.bytes(), 1, mask.shape[1], device).unwrap();
-    let local = encoder.local(media).unwrap();
-    let padding = media.padding(config);
+    let local = encoder.local(input).unwrap();
+    let padding = input.padding(config);
     let sequence = encoder.sequence(local, View::Masked(&masks), padding.as_ref());
     encoder.normed(encoder.run(sequence, &mut |_, _| ()))
 }

@@ -1,11 +1,11 @@
-//! Losses of the heads of Hugging Face's models, written out.
+//! Reference implementations of the losses of Hugging Face's heads.
 
 use burn::tensor::{Tensor, activation};
 
 use crate::case::Golden;
 use crate::compare::values;
 
-/// Mean cross-entropy of `[rows, classes]`; rows with a negative label are left out.
+/// Returns the mean cross-entropy of `[rows, classes]` over rows with a non-negative label.
 pub(crate) fn cross_entropy(logits: Tensor<2>, labels: &Golden) -> f64 {
     let [_, n_classes] = logits.dims();
     let log_probs = values(activation::log_softmax(logits, 1));
@@ -19,29 +19,29 @@ pub(crate) fn cross_entropy(logits: Tensor<2>, labels: &Golden) -> f64 {
     losses.iter().sum::<f64>() / losses.len() as f64
 }
 
-/// The CTC loss (Graves et al. 2006) of one row of logits, `[T, letters]`, letter 0 the blank.
-pub(crate) fn ctc(logits: Tensor<2>, letters: &[usize]) -> f64 {
-    let [n, n_letters] = logits.dims();
+/// Returns the CTC loss (Graves et al. 2006) of one row of logits, `[T, classes]`, class 0 the blank.
+pub(crate) fn ctc(logits: Tensor<2>, targets: &[usize]) -> f64 {
+    let [n, n_classes] = logits.dims();
     let log_probs = values(activation::log_softmax(logits, 1));
-    // Blanks before, between and after the letters.
-    let places: Vec<usize> = letters
+    // Blanks before, between and after the targets.
+    let states: Vec<usize> = targets
         .iter()
-        .flat_map(|&letter| [0, letter])
+        .flat_map(|&class| [0, class])
         .chain([0])
         .collect();
-    let mut alpha = vec![f64::NEG_INFINITY; places.len()];
+    let mut alpha = vec![f64::NEG_INFINITY; states.len()];
     for t in 0..n {
         let before = alpha.clone();
-        for (place, &letter) in places.iter().enumerate() {
-            let back = |steps: usize| place.checked_sub(steps).map(|from| before[from]);
+        for (state, &class) in states.iter().enumerate() {
+            let back = |steps: usize| state.checked_sub(steps).map(|from| before[from]);
             let reached = if t == 0 {
-                if place < 2 { 0.0 } else { f64::NEG_INFINITY }
+                if state < 2 { 0.0 } else { f64::NEG_INFINITY }
             } else {
-                let skips = place >= 2 && letter != 0 && letter != places[place - 2];
+                let skips = state >= 2 && class != 0 && class != states[state - 2];
                 let from = [back(0), back(1), back(2).filter(|_| skips)];
                 log_sum(from.into_iter().flatten())
             };
-            alpha[place] = reached + log_probs[t * n_letters + letter];
+            alpha[state] = reached + log_probs[t * n_classes + class];
         }
     }
     -log_sum(alpha.into_iter().rev().take(2))

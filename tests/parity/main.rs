@@ -21,7 +21,7 @@ mod v2;
 use burn::tensor::Device;
 use case::Case;
 
-/// The cases of one test: those whose `kind` is `run`'s.
+/// Runs `run` on every case of these kinds.
 fn each_case(kinds: &[&str], device: &Device, run: fn(&Case, &Device)) {
     let Some(cases) = Case::find(kinds) else {
         return;
@@ -32,7 +32,7 @@ fn each_case(kinds: &[&str], device: &Device, run: fn(&Case, &Device)) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a test's own words")]
+#[expect(clippy::print_stderr, reason = "progress of a test")]
 fn say(text: &str) {
     eprintln!("{text}");
 }
@@ -54,7 +54,7 @@ mod flex {
     }
 }
 
-/// The CPU, and `cuda:0` where there is one.
+/// On the CPU and, if there is one, on `cuda:0`.
 #[cfg(feature = "libtorch")]
 mod libtorch {
     use super::*;

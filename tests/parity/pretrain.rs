@@ -3,43 +3,41 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use understudy::ema;
-use understudy::model::{Media, ModelConfig};
-use understudy::objective::{Data2Vec, Inputs, Output, spread};
-use understudy::optim::{AdamW, EpsForm, Gradients, OptimConfig};
+use understudy::model::EncoderInput;
+use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output, feature_std};
+use understudy::optim::{AdamW, EmaSchedule, EpsForm, Gradients, OptimConfig, ema};
 use understudy::params;
-use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Golden, Goldens, below};
 use crate::compare::{Comparison, values, worst_error};
 use crate::forward::{check_start, check_update};
 use crate::{v1, v2};
 
-/// What differs between the cases.
+/// The differences between the cases.
 pub(crate) struct Method {
     pub(crate) model: ModelConfig,
     pub(crate) optim: OptimConfig,
     pub(crate) ema: EmaSchedule,
-    /// What goes in at update k; none after the last.
-    pub(crate) seen: fn(&Case, &Goldens, usize, &Device) -> Option<Seen>,
+    /// Returns the input of update k; none after the last.
+    pub(crate) update_input: fn(&Case, &Goldens, usize, &Device) -> Option<UpdateInput>,
     pub(crate) n_masks: usize,
-    /// The EMA update after step k has the schedule's k-th value (else the one after).
+    /// Whether the EMA update after step k has the schedule's k-th value instead of the next one.
     pub(crate) ema_from_zero: bool,
-    /// The file's loss is divided by the count (else a sum).
+    /// Whether the golden loss is a mean instead of a sum.
     pub(crate) mean_loss: bool,
-    /// `ema_decay.k` over τ.
+    /// The factor of the golden `ema_decay.k` to τ.
     pub(crate) ema_decay_factor: f64,
-    /// What the teacher's names begin with.
+    /// The prefix of the teacher's names.
     pub(crate) teacher_prefix: &'static str,
-    /// From the reference's names to ours.
+    /// Translates the reference's names to ours, for the student.
     pub(crate) student: fn(BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData>,
-    /// The same for the teacher, without the prefix.
+    /// Translates the teacher's names without the prefix to ours.
     pub(crate) teacher: fn(BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData>,
 }
 
-/// What goes into one update.
-pub(crate) struct Seen {
-    pub(crate) media: Media,
+/// The input of one update.
+pub(crate) struct UpdateInput {
+    pub(crate) input: EncoderInput,
     pub(crate) student_tokens: Option<Tensor<2, Int>>,
     /// `[R, N]`, 1 = masked.
     pub(crate) mask: Golden,
@@ -60,7 +58,7 @@ pub(crate) fn check(case: &Case, device: &Device) {
         let Some(steps) = case.tensors_if_any(steps) else {
             return;
         };
-        // Files of variants have norms of their own.
+        // The files of variants have their own norms.
         let mut expected = io.clone();
         expected.extend(steps);
         let mut comparison = Comparison::new(case, &expected);
@@ -71,9 +69,9 @@ pub(crate) fn check(case: &Case, device: &Device) {
             device,
             full,
         }
-        .go(&mut comparison, optim);
+        .check(&mut comparison, optim);
         if full {
-            // Inputs, and what is compared under our names.
+            // Inputs, and tensors that are compared under our names.
             let ours = ["in.", "grad.", "param_after.", "ema_after."];
             comparison.require_all(|name| ours.iter().any(|prefix| name.starts_with(prefix)));
         }
@@ -100,31 +98,38 @@ pub(crate) fn check(case: &Case, device: &Device) {
     run("steps_torch_adamw.safetensors", torch, false);
 }
 
-/// One run over a case's updates.
+/// One run over the updates of a case.
 struct Run<'a> {
     case: &'a Case,
     method: &'a Method,
     io: &'a Goldens,
     device: &'a Device,
-    /// All comparisons, or (for variants of the optimizer) those of norms and parameters alone.
+    /// Whether to compare everything or, for variants of the optimizer, only norms and parameters.
     full: bool,
 }
 
 impl Run<'_> {
-    fn go(&self, comparison: &mut Comparison<'_>, optim: OptimConfig) {
+    fn check(&self, comparison: &mut Comparison<'_>, optim: OptimConfig) {
         let mut objective = self.start();
         let mut adamw = AdamW::new(optim);
-        // The unclipped run's norms stand in `io.safetensors`, the clipped one's in its own file.
+        // The unclipped run's norms are in `io.safetensors`, the clipped run's in its own file.
         let has_norms = self.full || optim.clip_norm.is_some();
         for k in 0.. {
-            let Some(seen) = (self.method.seen)(self.case, self.io, k, self.device) else {
+            let Some(update_input) = (self.method.update_input)(self.case, self.io, k, self.device)
+            else {
                 assert!(k > 0, "the case has no update");
                 break;
             };
             if self.full && k == 0 {
-                check_start(comparison, self.io, &objective, &seen.media, self.device);
+                check_start(
+                    comparison,
+                    self.io,
+                    &objective,
+                    &update_input.input,
+                    self.device,
+                );
             }
-            let inputs = self.inputs(&objective, seen, k);
+            let inputs = self.inputs(&objective, update_input, k);
             let output = objective.forward(inputs.clone());
             let mut gradients = Gradients::default();
             gradients.add(&objective.student, output.loss_sum.backward());
@@ -154,7 +159,7 @@ impl Run<'_> {
         }
     }
 
-    /// Student and teacher as the case has them; they differ.
+    /// Loads the case's student and teacher, which differ.
     fn start(&self) -> Data2Vec {
         let weights = self.case.tensors("weights.safetensors");
         let Method {
@@ -178,14 +183,14 @@ impl Run<'_> {
         }
     }
 
-    fn inputs(&self, objective: &Data2Vec, seen: Seen, k: usize) -> Inputs {
-        let [_, n_positions] = seen.mask.shape[..] else {
+    fn inputs(&self, objective: &Data2Vec, update_input: UpdateInput, k: usize) -> Inputs {
+        let [_, n_positions] = update_input.mask.shape[..] else {
             panic!("masks are [R, N]")
         };
-        let mask = seen.mask.bytes();
+        let mask = update_input.mask.bytes();
         Inputs {
-            media: seen.media,
-            student_tokens: seen.student_tokens,
+            input: update_input.input,
+            student_tokens: update_input.student_tokens,
             noise: self.io.get(&format!("in.noise.{k}")).map(|noise| {
                 let [_, _, dim] = noise.shape[..] else {
                     panic!("noise is [R, N, D]")
@@ -231,7 +236,7 @@ impl Run<'_> {
             ("target_var", &output.targets),
             ("pred_var", &output.predictions),
         ] {
-            let found = scalar(spread(rows.clone()));
+            let found = scalar(feature_std(rows.clone()));
             comparison.scalar(&format!("{name}.{k}"), losses(k), found);
         }
         let decay = &self.io[&format!("ema_decay.{k}")];
@@ -245,7 +250,7 @@ impl Run<'_> {
         check_update(comparison, self.io, objective, inputs, output, k);
     }
 
-    /// The gradients of the first update, before any division or clipping.
+    /// Compares the gradients of the first update, before any division or clipping.
     fn check_gradients(&self, comparison: &mut Comparison<'_>, gradients: &Gradients, count: f64) {
         let expected = below(self.io, "grad.");
         let expected = (self.method.student)(expected);
@@ -279,7 +284,7 @@ impl Run<'_> {
         }
     }
 
-    /// Parameters after `n_steps` updates, where the file has them.
+    /// Compares the parameters after `n_steps` updates, if the file has them.
     fn check_parameters(
         &self,
         comparison: &mut Comparison<'_>,
@@ -331,12 +336,12 @@ impl Run<'_> {
     }
 }
 
-/// The group of tolerances of an update's tensors.
+/// The tolerance group of the tensors of update k.
 pub(crate) fn tensors(k: usize) -> &'static str {
     if k == 0 { "update_0" } else { "updates_1_2" }
 }
 
-/// The group of tolerances of an update's losses, variances and norms.
+/// The tolerance group of the losses, variances and norms of update k.
 pub(crate) fn losses(k: usize) -> &'static str {
     if k == 0 {
         "losses_and_variances_update_0"

@@ -1,13 +1,13 @@
-//! What the references' configs say, in our words.
+//! Translates the references' configs to ours.
 
 use serde_json::Value;
-use understudy::model::{ModelConfig, Norm};
-use understudy::optim::{Decayed, EpsForm, OptimConfig};
-use understudy::schedule::{EmaSchedule, LrSchedule};
+use understudy::model::Norm;
+use understudy::objective::ModelConfig;
+use understudy::optim::{Decayed, EmaSchedule, EpsForm, LrSchedule, OptimConfig};
 
 use crate::case::Case;
 
-/// The optimizer of a case, with a constant rate.
+/// Returns the optimizer config of a case, with a constant rate.
 pub(crate) fn optim(case: &Case) -> OptimConfig {
     let config = &case.config["optimizer"];
     let number = |key: &str| {
@@ -36,24 +36,24 @@ pub(crate) fn optim(case: &Case) -> OptimConfig {
     }
 }
 
-/// A number that the case's config must have.
+/// Reads a number of the case's config; panics if it is missing.
 pub(crate) fn number(value: &Value, key: &str) -> f64 {
     value[key]
         .as_f64()
         .unwrap_or_else(|| panic!("config.json has no number `{key}`"))
 }
 
-/// A size that the case's config must have.
+/// Reads a size of the case's config; panics if it is missing.
 pub(crate) fn size(value: &Value, key: &str) -> usize {
     number(value, key) as usize
 }
 
-/// A switch of the case's config; not set where it does not have it.
+/// Reads a switch of the case's config; false if it is missing.
 pub(crate) fn is_set(value: &Value, key: &str) -> bool {
     value[key].as_bool().unwrap_or(false)
 }
 
-/// fairseq's switches of the targets' norms: of each block's output, and of the average.
+/// Reads fairseq's switches of the targets' norms: of each block's output, and of the average.
 pub(crate) fn norms(config: &Value) -> [Norm; 2] {
     let norm = |layer: &str, instance: &str| match (is_set(config, layer), is_set(config, instance))
     {
@@ -68,7 +68,7 @@ pub(crate) fn norms(config: &Value) -> [Norm; 2] {
     ]
 }
 
-/// fairseq's schedule of τ.
+/// Reads fairseq's schedule of τ.
 pub(crate) fn ema_schedule(config: &Value) -> EmaSchedule {
     EmaSchedule {
         decay: number(config, "ema_decay"),
@@ -77,16 +77,16 @@ pub(crate) fn ema_schedule(config: &Value) -> EmaSchedule {
     }
 }
 
-/// fairseq's scale of the loss is the one that our model of the medium has.
+/// Checks that fairseq's scale of the loss is that of our model.
 pub(crate) fn check_loss_scale(config: &Value, model: &ModelConfig) {
     let dim = model.encoder().embed_dim() as f64;
     let theirs = config["loss_scale"].as_f64().unwrap_or(dim.sqrt().recip());
     assert!((theirs / model.loss_scale() - 1.0).abs() < 1e-12);
 }
 
-/// fairseq's list of convolutions over the wave, `[(32, 10, 5)] + [(32, 3, 2)] * 4`: their channels,
-/// and the kernel and stride of each.
-pub(crate) fn wave_layers(text: &str) -> (usize, Vec<[usize; 2]>) {
+/// Parses fairseq's list of convolutions over the waveform, `[(32, 10, 5)] + [(32, 3, 2)] * 4`.
+/// Returns their channels, and the kernel and stride of each.
+pub(crate) fn parse_conv_layers(text: &str) -> (usize, Vec<[usize; 2]>) {
     let mut layers = Vec::new();
     let mut channels = Vec::new();
     for part in text.split('+') {
@@ -97,7 +97,7 @@ pub(crate) fn wave_layers(text: &str) -> (usize, Vec<[usize; 2]>) {
             .map(|number| number.trim().parse().unwrap())
             .collect();
         let [n, kernel, stride] = numbers[..] else {
-            panic!("{layer} is no convolution")
+            panic!("{layer} is not a convolution")
         };
         let times: usize = times.trim().parse().unwrap();
         channels.extend(std::iter::repeat_n(n, times));

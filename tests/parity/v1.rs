@@ -4,23 +4,23 @@ use burn::tensor::Device;
 use serde_json::Value;
 use understudy::interop::fairseq::{data2vec_v1, data2vec_vision};
 use understudy::model::{
-    AudioConfig, Data2Vec1Config, Media, ModelConfig, Network, Norm, RelativePosition,
-    TargetConfig, TextConfig, Vit1Config,
+    AudioConfig, BeitConfig, EncoderInput, Norm, RelativePosition, TextConfig,
 };
+use understudy::objective::{Data2Vec1Config, ModelConfig, Network, TargetConfig};
+use understudy::optim::EmaSchedule;
 use understudy::params;
-use understudy::schedule::EmaSchedule;
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
-use crate::pretrain::{Method, Seen};
+use crate::pretrain::{Method, UpdateInput};
 use crate::reference::{
-    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+    check_loss_scale, ema_schedule, is_set, norms, number, optim, parse_conv_layers, size,
 };
 
-/// The pad token of fairseq's dictionaries.
+/// The padding token of fairseq's dictionaries.
 pub(crate) const PAD: usize = 1;
 
-/// `PyTorch`'s default, which fairseq's transformer has for all norms.
+/// Epsilon of all norms in fairseq's transformer: PyTorch's default.
 const NORM_EPS: f64 = 1e-5;
 
 pub(crate) fn image(case: &Case) -> Method {
@@ -35,9 +35,9 @@ pub(crate) fn image(case: &Case) -> Method {
             end_decay: number(&config["ema"], "end"),
             anneal_steps: size(&config["ema"], "anneal_steps") as u64,
         },
-        seen: |_, io, k, device| {
-            Some(Seen {
-                media: Media::Images(io["in.pixel_values"].tensor(device)),
+        update_input: |_, io, k, device| {
+            Some(UpdateInput {
+                input: EncoderInput::Images(io["in.pixel_values"].tensor(device)),
                 student_tokens: None,
                 mask: io.get(&format!("in.mask.{k}"))?.clone(),
             })
@@ -56,10 +56,11 @@ pub(crate) fn audio(case: &Case) -> Method {
     let config = &case.config["model"];
     assert!(is_set(config, "ema_transformer_only"));
     for key in ["layer_norm_first", "conv_bias"] {
-        assert!(!is_set(config, key), "{key} is no part of our model");
+        assert!(!is_set(config, key), "{key} must not be set: ours has none");
     }
     assert_eq!(config["extractor_mode"], "layer_norm");
-    let (conv_dim, conv_layers) = wave_layers(config["conv_feature_layers"].as_str().unwrap());
+    let (conv_dim, conv_layers) =
+        parse_conv_layers(config["conv_feature_layers"].as_str().unwrap());
     let pos_conv_depth = size(config, "pos_conv_depth");
     let embed_dim = size(config, "encoder_embed_dim");
     let audio = AudioConfig {
@@ -83,10 +84,10 @@ pub(crate) fn audio(case: &Case) -> Method {
         layer_drop_prob: number(config, "encoder_layerdrop"),
     };
     Method {
-        seen: |_, io, k, device| {
-            Some(Seen {
-                media: Media::Waves {
-                    waves: io["in.source"].tensor(device),
+        update_input: |_, io, k, device| {
+            Some(UpdateInput {
+                input: EncoderInput::Waveforms {
+                    waveforms: io["in.source"].tensor(device),
                     lengths: None,
                 },
                 student_tokens: None,
@@ -104,7 +105,10 @@ pub(crate) fn text(case: &Case) -> Method {
     let encoder = &transformer["encoder"];
     assert!(is_set(config, "ema_transformer_layers_only"));
     for key in ["layernorm_embedding", "no_scale_embedding"] {
-        assert!(is_set(transformer, key), "{key} is part of our model");
+        assert!(
+            is_set(transformer, key),
+            "{key} must be set: ours always has it"
+        );
     }
     assert!(!is_set(encoder, "normalize_before"));
     assert_eq!(size(config, "head_layers"), 2);
@@ -123,29 +127,29 @@ pub(crate) fn text(case: &Case) -> Method {
         attention_drop_prob: number(transformer, "attention_dropout"),
     };
     Method {
-        seen: text_seen,
+        update_input: text_input,
         teacher_prefix: "encoder._ema.",
         // The reference's head is twice as wide between its layers.
         ..fairseq(case, None, Some(text), Some(2 * embed_dim))
     }
 }
 
-/// The original tokens, the student's, and masks where the latter are `<mask>`.
-fn text_seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
+/// Returns the original tokens, the student's, and masks at the `<mask>` tokens of the latter.
+fn text_input(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<UpdateInput> {
     let mask_token = size(&case.config["model"], "mask_index");
     let student = io.get(&format!("in.src_tokens.{k}"))?;
     let mut mask = student.clone();
     for token in &mut mask.values {
         *token = f64::from(*token as usize == mask_token);
     }
-    Some(Seen {
-        media: tokens_of(&io["in.target_tokens"], PAD, device),
+    Some(UpdateInput {
+        input: tokens_of(&io["in.target_tokens"], PAD, device),
         student_tokens: Some(student.ids(device)),
         mask,
     })
 }
 
-/// What fairseq's two cases share; inputs and prefix are to be replaced.
+/// Returns the common settings of fairseq's two cases; the caller replaces inputs and prefix.
 fn fairseq(
     case: &Case,
     audio: Option<AudioConfig>,
@@ -171,7 +175,7 @@ fn fairseq(
         model,
         optim: optim(case),
         ema: ema_schedule(config),
-        seen: |_, _, _, _| None,
+        update_input: |_, _, _, _| None,
         n_masks: 1,
         ema_from_zero: false,
         mean_loss: false,
@@ -199,7 +203,7 @@ fn image_model(config: &Value) -> ModelConfig {
     );
     let post_norm = config["post_target_layer_norm"].as_bool().unwrap();
     ModelConfig::Data2vec1(Data2Vec1Config {
-        image: Some(Vit1Config {
+        image: Some(BeitConfig {
             image_size: size(vit, "img_size"),
             patch_size: size(vit, "patch_size"),
             embed_dim: size(vit, "embed_dim"),
@@ -224,7 +228,7 @@ fn image_model(config: &Value) -> ModelConfig {
     })
 }
 
-/// Our rule decays what the reference decays.
+/// Checks that our rule decays the same parameters as the reference.
 fn check_decay(case: &Case, model: &ModelConfig) {
     let no_decay: Vec<String> =
         serde_json::from_value(case.config["optimizer"]["no_decay"].clone()).unwrap();

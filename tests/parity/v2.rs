@@ -3,16 +3,14 @@
 use burn::tensor::Device;
 use serde_json::Value;
 use understudy::interop::fairseq::data2vec_v2;
-use understudy::model::{
-    AudioConfig, Data2Vec2Config, DecoderConfig, Media, ModelConfig, TargetConfig, TextConfig,
-    Vit2Config,
-};
+use understudy::model::{AudioConfig, DecoderConfig, EncoderInput, TextConfig, VitConfig};
+use understudy::objective::{Data2Vec2Config, ModelConfig, TargetConfig};
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
-use crate::pretrain::{Method, Seen};
+use crate::pretrain::{Method, UpdateInput};
 use crate::reference::{
-    check_loss_scale, ema_schedule, is_set, norms, number, optim, size, wave_layers,
+    check_loss_scale, ema_schedule, is_set, norms, number, optim, parse_conv_layers, size,
 };
 use crate::v1::PAD;
 
@@ -22,7 +20,7 @@ pub(crate) fn method(case: &Case, modality: &str, io: &Goldens) -> Method {
         model: model(config, modality, io),
         optim: optim(case),
         ema: ema_schedule(config),
-        seen,
+        update_input,
         n_masks: size(config, "clone_batch"),
         ema_from_zero: false,
         mean_loss: false,
@@ -33,13 +31,13 @@ pub(crate) fn method(case: &Case, modality: &str, io: &Goldens) -> Method {
     }
 }
 
-fn seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
+fn update_input(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<UpdateInput> {
     let source = &io["in.source"];
-    Some(Seen {
-        media: match case.text("modality") {
-            "image" => Media::Images(source.tensor(device)),
-            "audio" => Media::Waves {
-                waves: source.tensor(device),
+    Some(UpdateInput {
+        input: match case.text("modality") {
+            "image" => EncoderInput::Images(source.tensor(device)),
+            "audio" => EncoderInput::Waveforms {
+                waveforms: source.tensor(device),
                 lengths: None,
             },
             _ => tokens_of(source, PAD, device),
@@ -51,11 +49,11 @@ fn seen(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Seen> {
 
 fn model(config: &Value, modality: &str, io: &Goldens) -> ModelConfig {
     for key in ["layer_norm_first", "end_of_block_targets"] {
-        assert!(!is_set(config, key), "{key} is no part of our model");
+        assert!(!is_set(config, key), "{key} must not be set: ours has none");
     }
     for key in ["activation_dropout", "dropout_input"] {
         let value = config[key].as_f64();
-        assert_eq!(value, Some(0.0), "{key} is no part of our model");
+        assert_eq!(value, Some(0.0), "{key} must not be set: ours has none");
     }
     assert_eq!(
         config["encoder_dropout"], config["post_mlp_drop"],
@@ -95,13 +93,17 @@ fn model(config: &Value, modality: &str, io: &Goldens) -> ModelConfig {
     model
 }
 
-fn image(config: &Value) -> Vit2Config {
+fn image(config: &Value) -> VitConfig {
     let encoder = &config["modality"];
     for key in ["encoder_dropout", "attention_dropout"] {
         let value = config[key].as_f64();
-        assert_eq!(value, Some(0.0), "{key} is no part of our images");
+        assert_eq!(
+            value,
+            Some(0.0),
+            "{key} must be 0: ours has none for images"
+        );
     }
-    Vit2Config {
+    VitConfig {
         image_size: size(encoder, "input_size"),
         patch_size: size(encoder, "patch_size"),
         embed_dim: size(config, "embed_dim"),
@@ -115,10 +117,14 @@ fn image(config: &Value) -> Vit2Config {
 
 fn audio(config: &Value) -> AudioConfig {
     let encoder = &config["modality"];
-    let (conv_dim, conv_layers) = wave_layers(encoder["feature_encoder_spec"].as_str().unwrap());
+    let (conv_dim, conv_layers) =
+        parse_conv_layers(encoder["feature_encoder_spec"].as_str().unwrap());
     let pos_conv_depth = size(encoder, "conv_pos_depth");
     for key in ["learned_alibi_scale", "learned_alibi_scale_per_head"] {
-        assert!(is_set(encoder, key), "{key} is part of our model");
+        assert!(
+            is_set(encoder, key),
+            "{key} must be set: ours always has it"
+        );
     }
     AudioConfig {
         conv_dim,

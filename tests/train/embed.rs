@@ -11,7 +11,7 @@ use arrow::datatypes::{Float32Type, Int64Type, UInt64Type};
 use burn::tensor::Tensor;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use understudy::checkpoint::pretrained::Pretrained;
-use understudy::model::{Encoder, Media, View};
+use understudy::model::{Encoder, EncoderInput, View};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::shard::Manifest;
 use understudy_pipelines::write::{self, Check, Encode, EncodeOptions, ImageOptions, WriteOptions};
@@ -105,7 +105,7 @@ fn vectors(features: &dyn Array, row: usize) -> Vec<Vec<f32>> {
 /// What the run's encoder makes of the whole set through the library, with the labels.
 fn expected(
     sandbox: &Sandbox,
-    encode: impl Fn(&Encoder, &Pretrained, &Media) -> Vec<f32>,
+    encode: impl Fn(&Encoder, &Pretrained, &EncoderInput) -> Vec<f32>,
 ) -> (Vec<f32>, Vec<i64>) {
     let device = understudy::device::open(DEVICE).expect("a device");
     let model = Pretrained::open(&sandbox.run("run").as_path().into(), None, &[]).expect("a run");
@@ -117,7 +117,7 @@ fn expected(
     for batch in pass {
         let batch = batch.expect("a batch");
         labels.extend(batch.labels);
-        let media = understudy::batch::media(batch.media, batch.n_samples, data, &device).0;
+        let media = understudy::model::to_device(batch.media, batch.n_samples, data, &device).0;
         values.extend(encode(&encoder, &model, &media));
     }
     (values, labels)

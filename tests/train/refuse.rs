@@ -163,7 +163,7 @@ fn a_rate_that_would_not_decay_is_refused_at_the_start_of_a_run() {
     let refused = set(20);
     assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
     assert!(
-        refused.text.contains("= 22: at most steps = 3"),
+        refused.text.contains("= 22 is more than steps = 3"),
         "{}",
         refused.text
     );

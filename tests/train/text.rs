@@ -69,7 +69,7 @@ fn write_sentences(root: &Path) -> PathBuf {
 }
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-text.toml");
-const WARNING: &str = "trained with other vocabulary files";
+const WARNING: &str = "vocabulary files differ from those of training";
 
 fn train(run: &str, set: &Path, vocabulary: &Path, settings: &[&str]) -> Outcome {
     let places = [

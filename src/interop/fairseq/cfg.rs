@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::interop::error::ImportError;
 use crate::interop::size_check::LARGEST;
-use crate::model::{Norm, TargetConfig};
+use crate::model::Norm;
+use crate::objective::TargetConfig;
 
 /// Upper bound of a feature extractor's convolutions.
 const MAX_LAYERS: usize = 100;

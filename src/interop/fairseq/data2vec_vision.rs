@@ -3,7 +3,7 @@
 use crate::checkpoint::safetensors::Tensors;
 use crate::interop::error::ImportError;
 use crate::interop::names::{Name, rename};
-use crate::model::{RelativePosition, Vit1Config};
+use crate::model::{BeitConfig, RelativePosition};
 
 /// Returns our name of a parameter, or `None` where we store none.
 ///
@@ -34,7 +34,7 @@ pub fn import(tensors: Tensors) -> Result<Tensors, ImportError> {
 
 /// Returns the encoder config of tensors under our names: the files hold no config, shapes determine
 /// the sizes. Initial LayerScale and drop rates are those of the published Base.
-pub fn encoder(tensors: &Tensors) -> Result<Vit1Config, ImportError> {
+pub fn encoder(tensors: &Tensors) -> Result<BeitConfig, ImportError> {
     let shape = |name: &str| {
         let tensor = tensors.get(name);
         tensor
@@ -57,7 +57,7 @@ pub fn encoder(tensors: &Tensors) -> Result<Vit1Config, ImportError> {
     // One row for each offset between two patches, and three of the class token.
     let grid = ((n_rows as f64 - 3.0).max(0.0).sqrt() as usize).div_ceil(2);
     let is_block = |name: &&String| name.ends_with(".norm1.weight");
-    Ok(Vit1Config {
+    Ok(BeitConfig {
         image_size: grid * patch_size,
         patch_size,
         embed_dim,

@@ -13,10 +13,8 @@ use serde_json::Value;
 use super::error::ImportError;
 use super::pickle;
 use crate::checkpoint::safetensors::Tensors;
-use crate::model::{
-    AudioConfig, Data2Vec1Config, Data2Vec2Config, DecoderConfig, ModelConfig, TextConfig,
-    Vit2Config,
-};
+use crate::model::{AudioConfig, DecoderConfig, TextConfig, VitConfig};
+use crate::objective::{Data2Vec1Config, Data2Vec2Config, ModelConfig};
 use cfg::Cfg;
 pub(super) use finetuned::their_head;
 
@@ -205,8 +203,8 @@ fn v2_config(cfg: &Cfg<'_>, vocab_size: usize) -> Result<ModelConfig, ImportErro
     }))
 }
 
-fn v2_image(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<Vit2Config, ImportError> {
-    Ok(Vit2Config {
+fn v2_image(cfg: &Cfg<'_>, encoder: &Cfg<'_>) -> Result<VitConfig, ImportError> {
+    Ok(VitConfig {
         image_size: encoder.size("input_size")?,
         patch_size: encoder.size("patch_size")?,
         embed_dim: cfg.size("embed_dim")?,

@@ -7,8 +7,7 @@ use crate::checkpoint::safetensors::Tensors;
 use crate::interop::error::ImportError;
 use crate::interop::names::{Names, rename};
 use crate::interop::qkv;
-use crate::model::AudioConfig;
-use crate::model::config::hidden_dim;
+use crate::model::{AudioConfig, hidden_dim};
 
 /// Keys of a folder's `config.json` that we use. Others are ignored, missing ones are the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

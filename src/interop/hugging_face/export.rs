@@ -124,7 +124,7 @@ fn config(
             return Err(ExportError::NoPlace("ALiBi".to_owned()));
         }
         EncoderConfig::Text(config) => ("data2vec-text", json!(TextFolder::from(config))),
-        EncoderConfig::Vit1(config) => {
+        EncoderConfig::Beit(config) => {
             let mut folder = VisionFolder::from(config);
             let tensors = &model.tensors;
             folder.use_mean_pooling = !tensors.contains_key("encoder.norm.weight");
@@ -132,7 +132,7 @@ fn config(
             sizes["use_mask_token"] = json!(tensors.contains_key("encoder.mask_token"));
             ("data2vec-vision", sizes)
         }
-        EncoderConfig::Vit2(_) => unreachable!("data2vec 2.0 has no class"),
+        EncoderConfig::Vit(_) => unreachable!("data2vec 2.0 has no class"),
     };
     let Value::Object(sizes) = sizes else {
         unreachable!("a struct is an object")

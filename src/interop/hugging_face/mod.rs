@@ -14,6 +14,6 @@ pub(super) fn family(encoder: EncoderConfig<'_>) -> &'static classes::Family {
     match encoder {
         EncoderConfig::Audio(_) => &audio::FAMILY,
         EncoderConfig::Text(_) => &text::FAMILY,
-        EncoderConfig::Vit1(_) | EncoderConfig::Vit2(_) => &vision::FAMILY,
+        EncoderConfig::Beit(_) | EncoderConfig::Vit(_) => &vision::FAMILY,
     }
 }

@@ -7,8 +7,7 @@ use crate::checkpoint::safetensors::Tensors;
 use crate::interop::error::ImportError;
 use crate::interop::names::{Name, Names, rename};
 use crate::interop::qkv;
-use crate::model::config::hidden_dim;
-use crate::model::{RelativePosition, Vit1Config};
+use crate::model::{BeitConfig, RelativePosition, hidden_dim};
 
 /// Keys of a folder's `config.json` that we use. Others are ignored, missing ones are the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,7 +74,7 @@ impl Default for VisionFolder {
 
 impl VisionFolder {
     /// Returns our encoder of the same size.
-    pub fn encoder(&self) -> Result<Vit1Config, ImportError> {
+    pub fn encoder(&self) -> Result<BeitConfig, ImportError> {
         let relative_position = match (
             self.use_shared_relative_position_bias,
             self.use_relative_position_bias,
@@ -101,7 +100,7 @@ impl VisionFolder {
         if self.num_channels != 3 {
             return Err(ImportError::Unsupported("num_channels other than 3"));
         }
-        Ok(Vit1Config {
+        Ok(BeitConfig {
             image_size: self.image_size,
             patch_size: self.patch_size,
             embed_dim: self.hidden_size,
@@ -117,9 +116,9 @@ impl VisionFolder {
     }
 }
 
-impl From<&Vit1Config> for VisionFolder {
+impl From<&BeitConfig> for VisionFolder {
     /// Returns the keys for a model of this size that ends with a norm.
-    fn from(config: &Vit1Config) -> Self {
+    fn from(config: &BeitConfig) -> Self {
         let shared = config.relative_position == RelativePosition::Shared;
         Self {
             hidden_size: config.embed_dim,

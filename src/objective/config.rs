@@ -1,0 +1,241 @@
+//! The table `[model]`: the method, its encoder and their options.
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AudioConfig, BeitConfig, Check, DecoderConfig, EncoderConfig, Norm, TextConfig, VitConfig,
+};
+
+/// The model and its objective: the table `[model]`, which holds one method's table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// data2vec 1.0 (Baevski et al. 2022).
+    Data2vec1(Data2Vec1Config),
+    /// data2vec 2.0 (Baevski et al. 2023).
+    Data2vec2(Data2Vec2Config),
+}
+
+/// data2vec 1.0: the table `[model.data2vec1]`, which holds one encoder: `image`, `audio` or
+/// `text`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data2Vec1Config {
+    /// The image encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<BeitConfig>,
+    /// The audio encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioConfig>,
+    /// The text encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// Hidden width of the prediction head, 1536 for text; if absent, the head is one linear map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_hidden_dim: Option<usize>,
+    /// The targets that the student predicts.
+    pub targets: TargetConfig,
+    /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 2 for images,
+    /// 0 for audio, 4 for text.
+    pub loss_beta: f64,
+}
+
+/// data2vec 2.0: the table `[model.data2vec2]`, which holds one encoder: `image`, `audio` or
+/// `text`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data2Vec2Config {
+    /// The image encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<VitConfig>,
+    /// The audio encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioConfig>,
+    /// The text encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// The decoder, which turns the student's output into predictions.
+    pub decoder: DecoderConfig,
+    /// The targets that the student predicts.
+    pub targets: TargetConfig,
+    /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 4 in one of
+    /// the two released runs of text L, else 0.
+    #[serde(default)]
+    pub loss_beta: f64,
+    /// Standard deviation of the noise that fills the decoder's masked positions; 0.01 in the code.
+    pub noise_std: f64,
+    /// Whether a teacher of audio or text has its own average of the layers that give local features
+    /// (convolutions over the waveform, embedding) instead of using its student's, as the published
+    /// configs do. A teacher of images always has its own.
+    #[serde(default)]
+    pub ema_local: bool,
+    /// Weight of the class token's loss, 0 for none; 0.01 in the code. Only for images.
+    #[serde(default)]
+    pub cls_loss_weight: f64,
+    /// Images per GPU of the published run, whose class-token loss is a sum over one GPU: 16 for B,
+    /// 8 for L and H. The loss is scaled to that batch, whatever the real one is.
+    #[serde(default)]
+    pub cls_batch: usize,
+}
+
+/// The targets: the average output of the teacher's last blocks. For 1.0 images it is the output of
+/// the block, for all others that of its MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetConfig {
+    /// Number of last blocks to average, K; in 1.0 6 for images, 8 for audio, 10 for text.
+    pub top_k: usize,
+    /// Normalisation of each block's output.
+    pub each: Norm,
+    /// Normalisation of the average.
+    pub average: Norm,
+}
+
+impl ModelConfig {
+    /// The options of the encoder.
+    ///
+    /// # Panics
+    ///
+    /// If there is none: call [`Self::problems`] first.
+    pub fn encoder(&self) -> EncoderConfig<'_> {
+        let encoders = self.encoders();
+        *encoders.first().expect("a config that has no problems")
+    }
+
+    /// The options of every encoder of the config; other than one is a problem.
+    fn encoders(&self) -> Vec<EncoderConfig<'_>> {
+        let (image, audio, text) = match self {
+            Self::Data2vec1(config) => (
+                config.image.as_ref().map(EncoderConfig::Beit),
+                &config.audio,
+                &config.text,
+            ),
+            Self::Data2vec2(config) => (
+                config.image.as_ref().map(EncoderConfig::Vit),
+                &config.audio,
+                &config.text,
+            ),
+        };
+        let audio = audio.as_ref().map(EncoderConfig::Audio);
+        let text = text.as_ref().map(EncoderConfig::Text);
+        [image, audio, text].into_iter().flatten().collect()
+    }
+
+    /// The options of the targets.
+    pub fn targets(&self) -> TargetConfig {
+        match self {
+            Self::Data2vec1(config) => config.targets,
+            Self::Data2vec2(config) => config.targets,
+        }
+    }
+
+    /// Error at which smooth-L1 turns from quadratic to linear; 0 for squared error.
+    pub fn loss_beta(&self) -> f64 {
+        match self {
+            Self::Data2vec1(config) => config.loss_beta,
+            Self::Data2vec2(config) => config.loss_beta,
+        }
+    }
+
+    /// The factor of the loss of a position, which is a sum over D.
+    pub fn loss_scale(&self) -> f64 {
+        let dim = self.encoder().embed_dim() as f64;
+        match self.encoder() {
+            EncoderConfig::Beit(_) => dim.recip(),
+            EncoderConfig::Vit(_) | EncoderConfig::Audio(_) => dim.sqrt().recip(),
+            EncoderConfig::Text(_) => 1.0,
+        }
+    }
+
+    /// Returns whether a teacher uses its student's local features.
+    pub fn shares_local(&self) -> bool {
+        match (self, self.encoder()) {
+            (_, EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => false,
+            (Self::Data2vec1(_), encoder) => matches!(encoder, EncoderConfig::Audio(_)),
+            (Self::Data2vec2(config), _) => !config.ema_local,
+        }
+    }
+
+    /// Side of the square image, in pixels; none for audio and text.
+    pub fn image_size(&self) -> Option<usize> {
+        match self.encoder() {
+            EncoderConfig::Beit(config) => Some(config.image_size),
+            EncoderConfig::Vit(config) => Some(config.image_size),
+            EncoderConfig::Audio(_) | EncoderConfig::Text(_) => None,
+        }
+    }
+
+    /// Number of patches per side; none for audio and text.
+    pub fn grid(&self) -> Option<usize> {
+        match self.encoder() {
+            EncoderConfig::Beit(config) => Some(config.grid()),
+            EncoderConfig::Vit(config) => Some(config.grid()),
+            EncoderConfig::Audio(_) | EncoderConfig::Text(_) => None,
+        }
+    }
+
+    /// Returns a message for each invalid option, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let method = match self {
+            Self::Data2vec1(_) => "data2vec1",
+            Self::Data2vec2(_) => "data2vec2",
+        };
+        let [encoder] = self.encoders()[..] else {
+            return vec![format!(
+                "model.{method}: needs one of the tables image, audio and text, has {}",
+                self.encoders().len()
+            )];
+        };
+        let with_key = |table: &str, problems: Vec<String>| {
+            let place = format!("model.{method}{table}");
+            problems
+                .into_iter()
+                .map(move |problem| format!("{place}: {problem}"))
+                .collect::<Vec<_>>()
+        };
+        let mut problems = with_key(&format!(".{}", encoder.table()), encoder.problems());
+
+        let mut check = Check::default();
+        let (top_k, depth) = (self.targets().top_k, encoder.depth());
+        check.require((1..=depth).contains(&top_k), || {
+            format!("top_k {top_k} is not in 1–{depth} (depth)")
+        });
+        problems.extend(with_key(".targets", check.problems));
+
+        let mut check = Check::default();
+        let beta = self.loss_beta();
+        check.require(beta >= 0.0, || format!("loss_beta {beta} is negative"));
+        match self {
+            Self::Data2vec1(config) => {
+                check.require(config.head_hidden_dim != Some(0), || {
+                    "head_hidden_dim is 0; remove it for a linear head".to_owned()
+                });
+            }
+            Self::Data2vec2(config) => {
+                check.require(config.noise_std >= 0.0, || {
+                    format!("noise_std {} is negative", config.noise_std)
+                });
+                check.require(config.cls_loss_weight >= 0.0, || {
+                    format!("cls_loss_weight {} is negative", config.cls_loss_weight)
+                });
+                if config.cls_loss_weight > 0.0 {
+                    check.require(config.image.is_some(), || {
+                        "cls_loss_weight is only for images: audio and text have no class token"
+                            .to_owned()
+                    });
+                    check.positive("cls_batch", config.cls_batch);
+                }
+                problems.extend(with_key(
+                    ".decoder",
+                    config.decoder.problems(encoder.embed_dim()),
+                ));
+            }
+        }
+        problems.extend(with_key("", check.problems));
+        problems
+    }
+}
