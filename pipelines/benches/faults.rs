@@ -11,6 +11,10 @@
     reason = "the proxy has more faces than are used here"
 )]
 
+#[path = "../tests/support/lab/fault.rs"]
+mod fault;
+#[path = "../tests/support/lab/message.rs"]
+mod message;
 #[path = "../tests/support/lab/proxy.rs"]
 mod proxy;
 
@@ -19,7 +23,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use proxy::{Counts, Fault, Line, Proxy, When};
+use fault::{Fault, When};
+use proxy::{Counts, Line, Proxy};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Media;
 use understudy_pipelines::pipeline::{Options, Pipeline};

@@ -3,12 +3,17 @@
 //! [`Error`] stops a run and says what to do; [`SampleError`] is the fault of one sample's bytes:
 //! it is counted and quarantined, and another row takes the sample's place.
 
+mod message;
+
+pub use self::message::full_message;
+pub(crate) use self::message::{GaveUp, StoreMessage, causes};
+
 /// A fault that the caller must act on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The store did not give or take what was asked.
-    #[error("{url}: {}", crate::store::Words(.cause))]
+    #[error("{url}: {}", message::StoreMessage(.cause))]
     Store {
         /// The object or folder.
         url: String,
@@ -156,19 +161,6 @@ pub enum SampleError {
     /// A label that is null, or not in the set's list of names.
     #[error("label {0}")]
     Label(String),
-}
-
-/// An error's message, after those of its contexts. Messages hold the words of their causes, for
-/// log lines show them by themselves: only what was not said yet is added.
-pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
-        let cause = cause.to_string();
-        if !words.contains(&cause) {
-            words = format!("{words}: {cause}");
-        }
-    }
-    words
 }
 
 /// The result of everything in this crate that can stop a run.

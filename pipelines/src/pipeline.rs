@@ -13,6 +13,7 @@
 //! others of their micro-batch, one lane's share of one step; so a batch of them is cropped or
 //! padded, and its masks are drawn, once all its samples are there.
 
+mod bad_log;
 mod build;
 mod collate;
 mod fetch;
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
+use self::bad_log::BadRowList;
 use self::build::{Opened, Pass, check, collator, largest_groups_bytes, start};
 pub use self::build::{Planned, plan};
 use self::fetch::{GroupKey, Source};
@@ -40,7 +42,6 @@ use self::worker::{Outcome, Task, Work};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
-use crate::quarantine::BadRowList;
 use crate::shard::{Rows, Sets};
 use crate::stats::{Recorder, Stats};
 use crate::tokenize::Specials;

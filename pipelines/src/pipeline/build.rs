@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crossbeam_channel::bounded;
 use tokio::runtime::Runtime;
 
+use super::bad_log::{BadLog, BadRowList};
 use super::collate::Collator;
 use super::fetch::{Fetcher, Reader, Source};
 use super::sample_kind::{Recipe, at_rate, kinds};
@@ -17,7 +18,7 @@ use super::{Options, Pipeline, io_error};
 use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
 use crate::config::{DataConfig, StepSize, TrainSets};
 use crate::plan::{Costs, Layout, Mix, Plan, PlanConfig, RankMemory};
-use crate::quarantine::{BadLog, BadRowList, Quarantine};
+use crate::quarantine::Quarantine;
 use crate::shard::{Kind, Sets, ShardSet};
 use crate::stats::Recorder;
 use crate::{Error, Result};

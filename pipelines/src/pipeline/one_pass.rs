@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bad_log::BadRowList;
 use super::build::{Opened, Pass, check, largest_groups_bytes, start};
 use super::collate::Collator;
 use super::fetch::Source;
@@ -10,7 +11,6 @@ use super::{Options, Pipeline};
 use crate::Result;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{Layout, Mix, Slot, file_order};
-use crate::quarantine::BadRowList;
 use crate::shard::ShardSet;
 use crate::tokenize::Specials;
 

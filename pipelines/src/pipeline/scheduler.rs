@@ -19,13 +19,13 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
+use super::bad_log::BadLog;
 use super::collate::{Collator, Filling, Place};
 use super::fetch::{Fetcher, GroupKey, Next};
 use super::worker::{Outcome, Sample, Task};
 use crate::batch::{Batch, SampleId};
 use crate::config::StepSize;
 use crate::plan::{Mix, Slot};
-use crate::quarantine::BadLog;
 use crate::stats::{Recorder, WaitFor};
 use crate::{Error, Result, SampleError};
 

@@ -11,15 +11,15 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
-use super::StoreOptions;
 use super::aws_profile::Profile;
+use super::http::Connector;
 use super::hub::Hub;
-use super::steady::Steady;
+use super::options::StoreOptions;
+use super::retry::RetryingStore;
 use super::traffic::Traffic;
-use super::wire::Wires;
 use crate::{Error, Result};
 
-/// Tries that `object_store` makes by itself; `steady.rs` makes the others.
+/// Tries that `object_store` makes by itself; `retry.rs` makes the others.
 const QUICK_TRIES: usize = 3;
 const CONNECT_FOR: Duration = Duration::from_secs(10);
 /// Set to use the identity that the machine has from its cloud, where nothing else is configured.
@@ -55,7 +55,7 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
     }
     // A second call finds it done.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let wires = Wires::new(options.stall_after);
+    let connector = Connector::new(options.stall_after);
     let url = url::Url::parse(url_text).map_err(|error| fault(format!("not a URL: {error}")))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(fault(
@@ -71,17 +71,23 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
         built.map_err(|error| fault(error.to_string()))
     };
     let (store, prefix) = match scheme {
-        "s3" => (built(s3(&bucket, &wires, options).map_err(fault)?)?, path),
-        "gs" => (built(gcs(&bucket, &wires, options).map_err(fault)?)?, path),
+        "s3" => (
+            built(s3(&bucket, &connector, options).map_err(fault)?)?,
+            path,
+        ),
+        "gs" => (
+            built(gcs(&bucket, &connector, options).map_err(fault)?)?,
+            path,
+        ),
         "az" => (
-            built(azure(&bucket, &wires, options).map_err(fault)?)?,
+            built(azure(&bucket, &connector, options).map_err(fault)?)?,
             path,
         ),
         "http" | "https" => {
             let origin = url.origin().ascii_serialization();
             let store = HttpBuilder::new()
                 .with_url(&origin)
-                .with_http_connector(wires.clone())
+                .with_http_connector(connector.clone())
                 .with_client_options(client(origin.starts_with("http://")))
                 .with_retry(quick(options))
                 .build();
@@ -89,7 +95,7 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
         }
         "hf" => {
             let rest = url_text.trim_start_matches("hf://");
-            let (hub, path) = Hub::open(rest, &wires).map_err(fault)?;
+            let (hub, path) = Hub::open(rest, &connector).map_err(fault)?;
             (Arc::new(hub) as Arc<dyn ObjectStore>, path)
         }
         _ => {
@@ -99,10 +105,10 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
             )));
         }
     };
-    let traffic = Arc::clone(&wires.traffic);
-    let steady = Steady::new(store, name, options.retry_for, Arc::clone(&traffic));
+    let traffic = Arc::clone(&connector.traffic);
+    let store = RetryingStore::new(store, name, options.retry_for, Arc::clone(&traffic));
     Ok(Opened {
-        store: Arc::new(steady),
+        store: Arc::new(store),
         prefix,
         traffic,
         lists: !scheme.starts_with("http"),
@@ -111,7 +117,7 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
 
 type Built = object_store::Result<Arc<dyn ObjectStore>>;
 
-fn s3(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, String> {
+fn s3(bucket: &str, connector: &Connector, options: &StoreOptions) -> Result<Built, String> {
     let profile = Profile::read()?;
     let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
@@ -159,14 +165,14 @@ fn s3(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, Stri
         }
     }
     Ok(builder
-        .with_http_connector(wires.clone())
+        .with_http_connector(connector.clone())
         .with_client_options(client(is_plain))
         .with_retry(quick(options))
         .build()
         .map(|store| Arc::new(store) as _))
 }
 
-fn gcs(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, String> {
+fn gcs(bucket: &str, connector: &Connector, options: &StoreOptions) -> Result<Built, String> {
     let env = |key: &str| std::env::var_os(key).is_some_and(|value| !value.is_empty());
     let by_env = [
         "GOOGLE_APPLICATION_CREDENTIALS",
@@ -189,7 +195,7 @@ fn gcs(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, Str
     }
     Ok(GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
-        .with_http_connector(wires.clone())
+        .with_http_connector(connector.clone())
         // A server for tests is named in the key file; object_store lets nobody else say http.
         .with_client_options(client(env("GOOGLE_ALLOW_HTTP")))
         .with_retry(quick(options))
@@ -197,7 +203,7 @@ fn gcs(bucket: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, Str
         .map(|store| Arc::new(store) as _))
 }
 
-fn azure(container: &str, wires: &Wires, options: &StoreOptions) -> Result<Built, String> {
+fn azure(container: &str, connector: &Connector, options: &StoreOptions) -> Result<Built, String> {
     let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
     if env("AZURE_STORAGE_ACCOUNT_NAME").is_none() && env("AZURE_STORAGE_USE_EMULATOR").is_none() {
         return Err("no account: set AZURE_STORAGE_ACCOUNT_NAME".to_owned());
@@ -226,7 +232,7 @@ fn azure(container: &str, wires: &Wires, options: &StoreOptions) -> Result<Built
     let is_plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     Ok(MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
-        .with_http_connector(wires.clone())
+        .with_http_connector(connector.clone())
         .with_client_options(client(
             is_plain || env("AZURE_STORAGE_USE_EMULATOR").is_some(),
         ))
@@ -239,7 +245,7 @@ fn instance_identity() -> bool {
     std::env::var(INSTANCE_IDENTITY).is_ok_and(|value| value == "true" || value == "1")
 }
 
-/// Silence is bounded by `wire.rs`, request by request; bodies may take as long as they move.
+/// Silence is bounded by `http.rs`, request by request; bodies may take as long as they move.
 fn client(allow_http: bool) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(allow_http)

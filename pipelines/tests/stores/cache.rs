@@ -5,10 +5,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::CacheConfig;
 use understudy_pipelines::shard::{Kind, ShardSet};
 use understudy_pipelines::store::{CacheOptions, StoreOptions};
 
+use crate::fault_lab::{LONGEST_SILENCE, Lab, every, patient};
+use crate::lab::alone::{alone, is_alone};
+use crate::lab::fault::Fault;
 use crate::lab::http::serve_folder;
+use crate::sets::{BUCKET, FOLDER};
 use crate::support::{rows, write_set};
 
 /// Set in a process that reads: the set's URL, and the cache's folder.
@@ -105,4 +111,89 @@ fn a_cache_that_processes_share_survives_their_kills() {
         .sum();
     assert!(held <= CACHE_BYTES, "{held} bytes are held");
     assert!(held > CACHE_BYTES / 4, "{held} bytes: it keeps nothing");
+}
+
+#[test]
+fn a_cache_that_is_full_or_damaged_costs_time_alone() {
+    alone(
+        "cache::a_cache_that_is_full_or_damaged_costs_time_alone",
+        || {
+            let Some(mut lab) = Lab::new() else {
+                return;
+            };
+            let folder = tempfile::tempdir().expect("a folder");
+            let cached = |folder: &Path| DataConfig {
+                cache: Some(CacheConfig {
+                    folder: folder.to_owned(),
+                    size: "1GiB".to_owned(),
+                }),
+                ..patient(&format!("s3://{BUCKET}/{FOLDER}"))
+            };
+            let config = cached(folder.path());
+            let n_reads = |lab: &mut Lab, what: &str| {
+                let before = lab.proxy.counts().reads;
+                let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
+                assert_eq!(reading.outcome, lab.set.expected, "{what}: {reading:?}");
+                lab.proxy.counts().reads - before
+            };
+            let first = n_reads(&mut lab, "a cache, empty at first");
+            let second = n_reads(&mut lab, "the same cache, full");
+            assert!(
+                second * 4 < first,
+                "{second} reads after {first}: it kept nothing"
+            );
+            let n_damaged = damage(folder.path());
+            assert!(n_damaged > 50, "{n_damaged} entries: this tests nothing");
+            let third = n_reads(&mut lab, "one bit of each cache entry turned over");
+            assert!(
+                third * 2 > first,
+                "{third} reads after {first}: damage was taken for data"
+            );
+
+            let other = tempfile::tempdir().expect("a folder");
+            let config = cached(other.path());
+            for flips in [Some((Fault::Flip, every(3, 1))), None] {
+                lab.proxy.set_fault(flips);
+                let what = "a cache filled while every third read has a bit flipped, then used";
+                let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
+                assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+            }
+
+            let small = tempfile::tempdir().expect("a folder");
+            let mut mount = Command::new("mount");
+            mount
+                .args(["-t", "tmpfs", "-o", "size=200k", "tmpfs"])
+                .arg(small.path());
+            if !is_alone() || !mount.status().is_ok_and(|status| status.success()) {
+                println!("note: no small file system here: a full disk is not tried");
+                return;
+            }
+            let config = cached(small.path());
+            let reading = lab.read_as("the cache's disk full", &config, LONGEST_SILENCE, |_, _| {});
+            assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+            let told = |line: &String| line.contains("space left");
+            assert!(
+                reading.warnings.iter().any(told),
+                "nobody was told: {reading:?}"
+            );
+        },
+    );
+}
+
+/// Turns over one bit in the middle of each file below a folder; how many there were.
+fn damage(folder: &Path) -> usize {
+    let entries = walkdir::WalkDir::new(folder).into_iter();
+    let files = entries
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| {
+            entry.file_type().is_file() && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+        });
+    files
+        .map(|file| {
+            let mut bytes = std::fs::read(file.path()).expect("an entry");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            std::fs::write(file.path(), bytes).expect("written");
+        })
+        .count()
 }

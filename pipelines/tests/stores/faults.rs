@@ -3,115 +3,19 @@
 //! It finishes with exactly the right batches, or it stops with a clear error; it never gives other
 //! data, never is silent for more than ten seconds, never dies.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use understudy_pipelines::DataConfig;
-use understudy_pipelines::config::CacheConfig;
 
-use crate::lab::alone::{alone, is_alone};
+use crate::fault_lab::{LONGEST_SILENCE, LONGEST_SILENCE_ONCE_TOLD, Lab, every, patient};
+use crate::lab::alone::alone;
+use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
 use crate::lab::hub::{self, Hub};
-use crate::lab::proxy::{Fault, Line, Proxy, When};
+use crate::lab::proxy::{Line, Proxy};
 use crate::lab::reader::{Outcome, Reading};
 use crate::lab::seaweed::Seaweed;
-use crate::sets::{BUCKET, FOLDER, Set, config_of, put_to_seaweed, read_meanwhile, s3_environment};
-
-/// A wait of more than ten seconds is told of; the rest is for a machine that is busy.
-const LONGEST_SILENCE: Duration = Duration::from_secs(15);
-/// What is waited for was told and stays the same: it is told again after half a minute.
-const LONGEST_SILENCE_ONCE_TOLD: Duration = Duration::from_secs(45);
-
-/// The store behind a proxy, and the set in it.
-struct Lab {
-    set: Set,
-    store: Seaweed,
-    proxy: Proxy,
-}
-
-impl Lab {
-    fn new() -> Option<Self> {
-        let set = Set::new();
-        let store = set.in_seaweed()?;
-        let proxy = Proxy::start("127.0.0.1:0", store.address()).expect("a port");
-        Some(Self { set, store, proxy })
-    }
-
-    /// Reads the set through the proxy while something happens, and notes what came of it.
-    fn read(&mut self, what: &str, meanwhile: impl FnMut(&mut Seaweed, usize)) -> Reading {
-        let config = patient(&format!("s3://{BUCKET}/{FOLDER}"));
-        self.read_as(what, &config, LONGEST_SILENCE, meanwhile)
-    }
-
-    fn read_as(
-        &mut self,
-        what: &str,
-        config: &DataConfig,
-        may_be_silent: Duration,
-        mut meanwhile: impl FnMut(&mut Seaweed, usize),
-    ) -> Reading {
-        let before = self.proxy.counts();
-        let environment = s3_environment(self.proxy.address);
-        let reading = read_meanwhile(config, &environment, |n| meanwhile(&mut self.store, n));
-        let after = self.proxy.counts();
-        let outcome = match &reading.outcome {
-            outcome if *outcome == self.set.expected => {
-                "finished, exactly the right batches".into()
-            }
-            Outcome::Finished(digest) if Some(&digest.media) == self.set.media().as_ref() => {
-                "finished, exactly the right pictures, OTHER LABELS".into()
-            }
-            Outcome::Finished(_) => "OTHER DATA".into(),
-            Outcome::Stopped(error) => format!("stopped: {error}"),
-            other => format!("{other:?}"),
-        };
-        let row = format!(
-            "| {what} | {} of {} | {outcome} | {:.1} s | {:.1} s |",
-            after.faults - before.faults,
-            after.reads - before.reads,
-            reading.took.as_secs_f64(),
-            reading.longest_silence.as_secs_f64()
-        );
-        self.proxy.set_fault(None);
-        self.proxy.set_line(Line::default());
-        println!("{row}");
-        assert!(
-            reading.longest_silence < may_be_silent,
-            "{what}: {reading:?}"
-        );
-        reading
-    }
-
-    /// Some of the reads meet a fault, and the run gives what it gives without.
-    fn withstands(&mut self, what: &str, fault: Fault, when: When) {
-        self.proxy.set_fault(Some((fault, when)));
-        let before = self.proxy.counts().faults;
-        let reading = self.read(what, |_, _| {});
-        assert_eq!(reading.outcome, self.set.expected, "{what}: {reading:?}");
-        assert!(
-            self.proxy.counts().faults > before + 1,
-            "{what}: it did not happen"
-        );
-    }
-}
-
-/// The set at `url`, with a store that is waited for.
-fn patient(url: &str) -> DataConfig {
-    DataConfig {
-        retry_for: "2min".to_owned(),
-        ..config_of(url)
-    }
-}
-
-/// So many of every `every` reads, in a row.
-fn every(every: u64, burst: u64) -> When {
-    When::Every {
-        every,
-        burst,
-        from: 3,
-    }
-}
+use crate::sets::{BUCKET, FOLDER, Set, put_to_seaweed, read_meanwhile};
 
 #[test]
 fn the_table() {
@@ -232,101 +136,6 @@ fn the_table() {
             "{error}"
         );
     });
-}
-
-impl Lab {
-    /// So that something can happen while the set is read.
-    fn slow_down(&self) {
-        self.proxy.set_line(Line {
-            bytes_per_sec: Some(300_000),
-            ..Line::default()
-        });
-    }
-}
-
-#[test]
-fn a_cache_that_is_full_or_damaged_costs_time_alone() {
-    alone(
-        "faults::a_cache_that_is_full_or_damaged_costs_time_alone",
-        || {
-            let Some(mut lab) = Lab::new() else {
-                return;
-            };
-            let folder = tempfile::tempdir().expect("a folder");
-            let cached = |folder: &Path| DataConfig {
-                cache: Some(CacheConfig {
-                    folder: folder.to_owned(),
-                    size: "1GiB".to_owned(),
-                }),
-                ..patient(&format!("s3://{BUCKET}/{FOLDER}"))
-            };
-            let config = cached(folder.path());
-            let n_reads = |lab: &mut Lab, what: &str| {
-                let before = lab.proxy.counts().reads;
-                let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
-                assert_eq!(reading.outcome, lab.set.expected, "{what}: {reading:?}");
-                lab.proxy.counts().reads - before
-            };
-            let first = n_reads(&mut lab, "a cache, empty at first");
-            let second = n_reads(&mut lab, "the same cache, full");
-            assert!(
-                second * 4 < first,
-                "{second} reads after {first}: it kept nothing"
-            );
-            let n_damaged = damage(folder.path());
-            assert!(n_damaged > 50, "{n_damaged} entries: this tests nothing");
-            let third = n_reads(&mut lab, "one bit of each cache entry turned over");
-            assert!(
-                third * 2 > first,
-                "{third} reads after {first}: damage was taken for data"
-            );
-
-            let other = tempfile::tempdir().expect("a folder");
-            let config = cached(other.path());
-            for flips in [Some((Fault::Flip, every(3, 1))), None] {
-                lab.proxy.set_fault(flips);
-                let what = "a cache filled while every third read has a bit flipped, then used";
-                let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
-                assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
-            }
-
-            let small = tempfile::tempdir().expect("a folder");
-            let mut mount = Command::new("mount");
-            mount
-                .args(["-t", "tmpfs", "-o", "size=200k", "tmpfs"])
-                .arg(small.path());
-            if !is_alone() || !mount.status().is_ok_and(|status| status.success()) {
-                println!("note: no small file system here: a full disk is not tried");
-                return;
-            }
-            let config = cached(small.path());
-            let reading = lab.read_as("the cache's disk full", &config, LONGEST_SILENCE, |_, _| {});
-            assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
-            let told = |line: &String| line.contains("space left");
-            assert!(
-                reading.warnings.iter().any(told),
-                "nobody was told: {reading:?}"
-            );
-        },
-    );
-}
-
-/// Turns over one bit in the middle of each file below a folder; how many there were.
-fn damage(folder: &Path) -> usize {
-    let entries = walkdir::WalkDir::new(folder).into_iter();
-    let files = entries
-        .map(|entry| entry.expect("an entry"))
-        .filter(|entry| {
-            entry.file_type().is_file() && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
-        });
-    files
-        .map(|file| {
-            let mut bytes = std::fs::read(file.path()).expect("an entry");
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 4;
-            std::fs::write(file.path(), bytes).expect("written");
-        })
-        .count()
 }
 
 /// The same client reads from web servers and the Hub: the faults that differ by protocol.

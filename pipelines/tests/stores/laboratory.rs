@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
-use crate::lab::proxy::{Counts, Fault, Line, Proxy, When};
+use crate::lab::proxy::{Counts, Line, Proxy};
 
 const ALWAYS: When = When::Every {
     every: 1,

@@ -11,6 +11,7 @@ mod lab;
 mod support;
 
 mod cache;
+mod fault_lab;
 mod faults;
 mod laboratory;
 mod reading;

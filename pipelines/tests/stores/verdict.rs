@@ -6,8 +6,9 @@ use std::time::Duration;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
+use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
-use crate::lab::proxy::{Fault, Line, Proxy, When};
+use crate::lab::proxy::{Line, Proxy};
 use crate::support::{Row, config, picture, rows, write_set};
 
 /// Reads `n` batches, and thinks about each for so long.

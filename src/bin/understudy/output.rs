@@ -52,7 +52,7 @@ impl Failure {
     pub(crate) fn report(&self) -> process::ExitCode {
         eprintln!(
             "error: {}",
-            understudy_pipelines::error::words(self.error.as_ref())
+            understudy_pipelines::error::full_message(self.error.as_ref())
         );
         self.code.into()
     }

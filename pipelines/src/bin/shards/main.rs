@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use understudy_pipelines::Error;
-use understudy_pipelines::error::words;
+use understudy_pipelines::error::full_message;
 
 mod bench;
 mod columns;
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         print_error(&format!("interrupted: {interrupted}"));
         return ExitCode::from(130);
     }
-    print_error(&format!("error: {}", words(error.as_ref())));
+    print_error(&format!("error: {}", full_message(error.as_ref())));
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => ExitCode::from(2),
         _ => ExitCode::FAILURE,

@@ -13,7 +13,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::local::at;
-use crate::store::{Location, StoreOptions};
+use crate::store::location::Location;
+use crate::store::options::StoreOptions;
 use crate::{Error, Result};
 
 /// A larger file goes up, and comes down, in parts of this size: at least 5 MiB, and all but the

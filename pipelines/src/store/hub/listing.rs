@@ -10,8 +10,8 @@ use object_store::{Error, ObjectMeta, Result};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Repository, generic, header, meta};
-use crate::store::steady::may_pass;
+use super::repository::{Repository, generic, header, meta};
+use crate::store::retry::may_pass;
 
 /// Tries of a page of a listing before the last one.
 const PAGE_TRIES: usize = 4;

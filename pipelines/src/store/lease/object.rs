@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Holder;
-use crate::store::Folder;
+use super::holder::Holder;
+use crate::store::folder::Folder;
 use crate::{Error, Result};
 
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ impl LeaseObject {
         self.write()
     }
 
-    pub(super) fn give_back(&self) -> Result<()> {
+    pub(super) fn release(&self) -> Result<()> {
         self.check()?;
         self.folder.write(&self.path, Vec::new())
     }
@@ -148,7 +148,8 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Lease, unix_secs};
+    use super::super::Lease;
+    use super::super::holder::unix_secs;
     use super::*;
     use crate::store::in_memory;
 

@@ -11,10 +11,12 @@
 
 pub(crate) mod alone;
 pub(crate) mod azurite;
+pub(crate) mod fault;
 pub(crate) mod gcs;
 pub(crate) mod http;
 pub(crate) mod hub;
 pub(crate) mod inside;
+pub(crate) mod message;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod reader;

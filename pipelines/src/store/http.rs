@@ -1,9 +1,9 @@
 //! Each HTTP request on its way: how many at once, how long a silence may last, and what came back.
 //!
-//! `object_store`'s clients speak through [`Wire`]. It turns answers that say "later" (408, 429, 5xx)
-//! into errors, which `object_store` repeats a few times and `steady.rs` as long as it takes; sends
+//! `object_store`'s clients speak through [`LimitedClient`]. It turns answers that say "later" (408, 429, 5xx)
+//! into errors, which `object_store` repeats a few times and `retry.rs` as long as it takes; sends
 //! nothing for as long as the store asks for (`Retry-After`); ends requests on which nothing moves;
-//! and holds no more requests in flight than the store takes (`flight.rs`).
+//! and holds no more requests in flight than the store takes (`concurrency.rs`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use object_store::client::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
-use super::flight::Flight;
+use super::concurrency::ConcurrencyLimit;
 use super::traffic::Traffic;
 
 /// An upload slower than this is as good as dead.
@@ -46,50 +46,50 @@ pub(super) enum Fault {
 
 /// Makes the clients of one store, which share their limits and counts.
 #[derive(Debug, Clone)]
-pub(super) struct Wires {
+pub(super) struct Connector {
     pub(super) traffic: Arc<Traffic>,
     stall_after: Duration,
-    flight: Arc<Flight>,
+    limit: Arc<ConcurrencyLimit>,
 }
 
-impl Wires {
+impl Connector {
     pub(super) fn new(stall_after: Duration) -> Self {
         Self {
             traffic: Arc::default(),
             stall_after,
-            flight: Arc::new(Flight::new()),
+            limit: Arc::new(ConcurrencyLimit::new()),
         }
     }
 
     pub(super) fn wrap(&self, client: HttpClient) -> HttpClient {
-        HttpClient::new(Wire {
+        HttpClient::new(LimitedClient {
             client,
-            wires: self.clone(),
+            connector: self.clone(),
         })
     }
 }
 
-impl HttpConnector for Wires {
+impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(self.wrap(ReqwestConnector::default().connect(options)?))
     }
 }
 
 #[derive(Debug)]
-struct Wire {
+struct LimitedClient {
     client: HttpClient,
-    wires: Wires,
+    connector: Connector,
 }
 
 #[async_trait]
-impl HttpService for Wire {
+impl HttpService for LimitedClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Wires {
+        let Connector {
             traffic,
             stall_after,
-            flight,
-        } = &self.wires;
-        let permit = flight.take().await;
+            limit,
+        } = &self.connector;
+        let permit = limit.acquire().await;
         traffic.requests.fetch_add(1, Relaxed);
         let upload_secs = request.body().content_length() as u64 / LEAST_UPLOAD_BYTES_PER_SEC;
         let patience = *stall_after + Duration::from_secs(upload_secs);
@@ -100,9 +100,9 @@ impl HttpService for Wire {
         let status = response.status();
         if is_later(status) {
             traffic.refusals.fetch_add(1, Relaxed);
-            flight.refused();
+            limit.decrease();
             if let Some(pause) = retry_after(&response) {
-                flight.pause(pause.min(LONGEST_PAUSE));
+                limit.pause(pause.min(LONGEST_PAUSE));
             }
             let body = tokio::time::timeout(*stall_after, response.into_body().bytes()).await;
             // The words only explain; without them the status has to do.
@@ -115,9 +115,9 @@ impl HttpService for Wire {
             return Err(HttpError::new(HttpErrorKind::Request, fault));
         }
         let (parts, body) = response.into_parts();
-        let body = Watched {
+        let body = WatchedBody {
             body,
-            wires: self.wires.clone(),
+            connector: self.connector.clone(),
             waiting: None,
             moved: 0,
             permit: Some(permit),
@@ -126,10 +126,10 @@ impl HttpService for Wire {
     }
 }
 
-impl Wire {
+impl LimitedClient {
     fn silence(&self, patience: Duration) -> HttpError {
-        self.wires.traffic.silences.fetch_add(1, Relaxed);
-        self.wires.flight.refused();
+        self.connector.traffic.silences.fetch_add(1, Relaxed);
+        self.connector.limit.decrease();
         HttpError::new(HttpErrorKind::Timeout, Fault::Silent(patience))
     }
 }
@@ -151,9 +151,9 @@ fn retry_after(response: &HttpResponse) -> Option<Duration> {
 }
 
 /// A body on which something must move.
-struct Watched {
+struct WatchedBody {
     body: HttpResponseBody,
-    wires: Wires,
+    connector: Connector,
     /// Since the reader last found nothing; a reader that does not ask is not a silence.
     waiting: Option<Pin<Box<Sleep>>>,
     /// Bytes since then: a trickle is a silence too.
@@ -163,7 +163,7 @@ struct Watched {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Body for Watched {
+impl Body for WatchedBody {
     type Data = Bytes;
     type Error = HttpError;
 
@@ -176,29 +176,32 @@ impl Body for Watched {
             match &frame {
                 Some(Ok(frame)) => {
                     let bytes = frame.data_ref().map_or(0, Bytes::len);
-                    this.wires.traffic.bytes.fetch_add(bytes as u64, Relaxed);
+                    this.connector
+                        .traffic
+                        .bytes
+                        .fetch_add(bytes as u64, Relaxed);
                     this.moved += bytes;
                     if this.moved >= LEAST_MOVE {
                         (this.waiting, this.moved) = (None, 0);
                     }
                 }
                 None => {
-                    this.wires.flight.served();
+                    this.connector.limit.succeeded();
                     this.permit = None;
                 }
                 Some(Err(_)) => this.permit = None,
             }
             return Poll::Ready(frame);
         }
-        let stall_after = this.wires.stall_after;
+        let stall_after = this.connector.stall_after;
         let waiting = this
             .waiting
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_after)));
         if waiting.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        this.wires.traffic.silences.fetch_add(1, Relaxed);
-        this.wires.flight.refused();
+        this.connector.traffic.silences.fetch_add(1, Relaxed);
+        this.connector.limit.decrease();
         this.permit = None;
         let fault = HttpError::new(HttpErrorKind::Timeout, Fault::Silent(stall_after));
         Poll::Ready(Some(Err(fault)))
@@ -217,7 +220,7 @@ impl Body for Watched {
 mod tests {
     use object_store::client::HttpRequestBody;
 
-    use super::super::flight::FIRST_IN_FLIGHT;
+    use super::super::concurrency::FIRST_IN_FLIGHT;
     use super::*;
 
     #[test]
@@ -263,8 +266,8 @@ mod tests {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let wires = Wires::new(Duration::from_secs(5));
-            let client = wires.wrap(HttpClient::new(Breaks));
+            let connector = Connector::new(Duration::from_secs(5));
+            let client = connector.wrap(HttpClient::new(Breaks));
             let request = || {
                 let mut request = HttpRequest::new(HttpRequestBody::empty());
                 *request.uri_mut() = http::Uri::from_static("http://store/object");

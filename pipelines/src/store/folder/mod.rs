@@ -15,8 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::remote::Remote;
-use super::lease::Lease;
-use super::{Location, StoreOptions};
+use super::location::Location;
+use super::options::StoreOptions;
 use crate::Result;
 
 /// A folder, here or in a store. Nothing need exist there yet.
@@ -193,15 +193,6 @@ impl Folder {
                 .try_for_each(|path| local::remove(&folder.join(path))),
             Place::Remote(remote) => remote.remove(paths),
         }
-    }
-
-    /// Takes the lease at `path` for this process alone, see [`Lease`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`](crate::Error::Busy) where another writer is at work.
-    pub fn lease(&self, path: &str) -> Result<Lease> {
-        Lease::take(self, path)
     }
 }
 

@@ -11,46 +11,26 @@
 //!
 //! A cache never fails a read: where it cannot be written, data comes from the store.
 
+mod entry;
+
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
-use std::ops::Range;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-/// Parts of the folder.
-const BUCKETS: u128 = 16;
-/// Before the bytes: these, and their hash.
-const MAGIC: [u8; 8] = *b"USTCACH1";
-const HEADER: usize = 16;
-/// How the names of entries end, and those of unfinished ones.
-const ENTRY: &str = "understudy-range";
-const PARTIAL: &str = "understudy-part";
+pub(crate) use self::entry::Key;
+use self::entry::{BUCKETS, EntryKind, HEADER, PARTIAL, read, write};
+use super::options::CacheOptions;
+
 const LOCK: &str = "understudy-lock";
 /// An unfinished file that nobody has written to for so long was left by a kill.
 const LEFT_BEHIND: Duration = Duration::from_hours(1);
-/// When an entry was last used is noted no more often than this.
-const NOTE_USE_EVERY: Duration = Duration::from_mins(10);
 /// After a write that failed, nothing is written for so long.
 const REST: Duration = Duration::from_secs(30);
-
-/// Where ranges are kept, and how much of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheOptions {
-    /// The folder; it may be shared by processes of this machine.
-    pub folder: PathBuf,
-    /// Bytes that entries may take.
-    pub bytes: u64,
-}
-
-impl CacheOptions {
-    /// With less, a bucket would hold no more than one large range.
-    pub const LEAST_BYTES: u64 = 1 << 30;
-}
 
 /// A folder of ranges.
 #[derive(Debug)]
@@ -69,32 +49,6 @@ struct CacheCounts {
     misses: AtomicU64,
     damaged: AtomicU64,
     evicted: AtomicU64,
-}
-
-/// The name of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(u128);
-
-impl Key {
-    /// Of a range of one version of an object.
-    pub(crate) fn new(url: &str, e_tag: &str, range: &Range<u64>) -> Self {
-        let mut text = Vec::with_capacity(url.len() + e_tag.len() + 24);
-        for part in [url, e_tag] {
-            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            text.extend_from_slice(part.as_bytes());
-        }
-        text.extend_from_slice(&range.start.to_le_bytes());
-        text.extend_from_slice(&range.end.to_le_bytes());
-        Self(xxh3_128(&text))
-    }
-
-    fn bucket(self) -> String {
-        format!("{:x}", self.0 % BUCKETS)
-    }
-
-    fn name(self) -> String {
-        format!("{:032x}.{ENTRY}", self.0)
-    }
 }
 
 impl Cache {
@@ -199,7 +153,7 @@ impl Cache {
         for entry in fs::read_dir(bucket)? {
             let entry = entry?;
             let name = entry.file_name();
-            let Some(kind) = Kind::of(&name.to_string_lossy()) else {
+            let Some(kind) = EntryKind::of(&name.to_string_lossy()) else {
                 continue;
             };
             // Another process may have removed it meanwhile.
@@ -208,11 +162,11 @@ impl Cache {
             };
             let used = meta.modified()?;
             match kind {
-                Kind::Entry => {
+                EntryKind::Entry => {
                     held += meta.len();
                     entries.push((used, meta.len(), entry.path()));
                 }
-                Kind::Partial => {
+                EntryKind::Partial => {
                     let age = SystemTime::now().duration_since(used).unwrap_or_default();
                     if age > LEFT_BEHIND {
                         fs::remove_file(entry.path())?;
@@ -232,49 +186,6 @@ impl Cache {
         }
         Ok(())
     }
-}
-
-/// The files of a cache, by their names.
-enum Kind {
-    Entry,
-    Partial,
-}
-
-impl Kind {
-    fn of(name: &str) -> Option<Self> {
-        match name.rsplit_once('.')?.1 {
-            ENTRY => Some(Self::Entry),
-            PARTIAL => Some(Self::Partial),
-            _ => None,
-        }
-    }
-}
-
-/// An entry's bytes.
-fn read(path: &Path) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
-    let meta = file.metadata()?;
-    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
-    file.read_to_end(&mut bytes)?;
-    let bytes = Bytes::from(bytes);
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "damaged");
-    let (header, body) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
-    if header[..8] != MAGIC || header[8..] != xxh3_64(body).to_le_bytes() {
-        return Err(damaged());
-    }
-    let age = SystemTime::now().duration_since(meta.modified()?);
-    if age.is_ok_and(|age| age > NOTE_USE_EVERY) {
-        // A cache that may only be read serves all the same.
-        let _noted = file.set_modified(SystemTime::now());
-    }
-    Ok(bytes.slice(HEADER..))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(&MAGIC)?;
-    file.write_all(&xxh3_64(bytes).to_le_bytes())?;
-    file.write_all(bytes)
 }
 
 /// Held while a bucket is changed, and given back by the kernel when its process is gone; none while

@@ -14,13 +14,13 @@ const LEAST_IN_FLIGHT: usize = 1;
 const BURST: Duration = Duration::from_millis(500);
 /// How many requests are in flight at most, as the store takes it.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct ConcurrencyLimit {
     permits: Arc<Semaphore>,
-    limit: Mutex<Limit>,
+    state: Mutex<LimitState>,
 }
 
 #[derive(Debug)]
-struct Limit {
+struct LimitState {
     in_flight: usize,
     /// Permits to take out of circulation as they come back.
     surplus: usize,
@@ -29,11 +29,11 @@ struct Limit {
     paused_until: Option<Instant>,
 }
 
-impl Flight {
+impl ConcurrencyLimit {
     pub(super) fn new() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(FIRST_IN_FLIGHT)),
-            limit: Mutex::new(Limit {
+            state: Mutex::new(LimitState {
                 in_flight: FIRST_IN_FLIGHT,
                 surplus: 0,
                 served: 0,
@@ -43,19 +43,19 @@ impl Flight {
         }
     }
 
-    pub(super) async fn take(&self) -> OwnedSemaphorePermit {
+    pub(super) async fn acquire(&self) -> OwnedSemaphorePermit {
         loop {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.expect("never closed");
             let pause = {
-                let mut limit = self.limit();
-                if limit.surplus > 0 {
-                    limit.surplus -= 1;
+                let mut state = self.state();
+                if state.surplus > 0 {
+                    state.surplus -= 1;
                     permit.forget();
                     continue;
                 }
-                limit.paused_until.take_if(|until| *until <= Instant::now());
-                limit.paused_until
+                state.paused_until.take_if(|until| *until <= Instant::now());
+                state.paused_until
             };
             if let Some(until) = pause {
                 tokio::time::sleep_until(until.into()).await;
@@ -67,20 +67,20 @@ impl Flight {
     /// Sends nothing for so long.
     pub(super) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        let mut limit = self.limit();
-        limit.paused_until = limit.paused_until.max(Some(until));
+        let mut state = self.state();
+        state.paused_until = state.paused_until.max(Some(until));
     }
 
     /// One more after as many answers as there are requests in flight, if all are in use.
-    pub(super) fn served(&self) {
-        let mut limit = self.limit();
-        limit.served += 1;
+    pub(super) fn succeeded(&self) {
+        let mut state = self.state();
+        state.served += 1;
         let is_full = self.permits.available_permits() == 0;
-        if limit.served >= limit.in_flight && is_full && limit.in_flight < MOST_IN_FLIGHT {
-            limit.served = 0;
-            limit.in_flight += 1;
-            if limit.surplus > 0 {
-                limit.surplus -= 1;
+        if state.served >= state.in_flight && is_full && state.in_flight < MOST_IN_FLIGHT {
+            state.served = 0;
+            state.in_flight += 1;
+            if state.surplus > 0 {
+                state.surplus -= 1;
             } else {
                 self.permits.add_permits(1);
             }
@@ -88,20 +88,20 @@ impl Flight {
     }
 
     /// Half as many, once for each burst.
-    pub(super) fn refused(&self) {
-        let mut limit = self.limit();
-        if limit.lowered.is_some_and(|at| at.elapsed() < BURST) {
+    pub(super) fn decrease(&self) {
+        let mut state = self.state();
+        if state.lowered.is_some_and(|at| at.elapsed() < BURST) {
             return;
         }
-        limit.lowered = Some(Instant::now());
-        limit.served = 0;
-        let lower = (limit.in_flight / 2).max(LEAST_IN_FLIGHT);
-        limit.surplus += limit.in_flight - lower;
-        limit.in_flight = lower;
+        state.lowered = Some(Instant::now());
+        state.served = 0;
+        let lower = (state.in_flight / 2).max(LEAST_IN_FLIGHT);
+        state.surplus += state.in_flight - lower;
+        state.in_flight = lower;
     }
 
-    fn limit(&self) -> std::sync::MutexGuard<'_, Limit> {
-        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, LimitState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,21 +116,21 @@ mod tests {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let flight = Flight::new();
-            flight.refused();
-            flight.refused();
-            assert_eq!(flight.limit().in_flight, FIRST_IN_FLIGHT / 2);
+            let limit = ConcurrencyLimit::new();
+            limit.decrease();
+            limit.decrease();
+            assert_eq!(limit.state().in_flight, FIRST_IN_FLIGHT / 2);
             let mut taken = Vec::new();
             for _ in 0..FIRST_IN_FLIGHT / 2 {
-                taken.push(flight.take().await);
+                taken.push(limit.acquire().await);
             }
-            let next = tokio::time::timeout(Duration::from_millis(20), flight.take()).await;
+            let next = tokio::time::timeout(Duration::from_millis(20), limit.acquire()).await;
             assert!(next.is_err(), "the other half is out of circulation");
             for _ in 0..FIRST_IN_FLIGHT / 2 {
-                flight.served();
+                limit.succeeded();
             }
-            taken.push(flight.take().await);
-            assert_eq!(flight.limit().in_flight, FIRST_IN_FLIGHT / 2 + 1);
+            taken.push(limit.acquire().await);
+            assert_eq!(limit.state().in_flight, FIRST_IN_FLIGHT / 2 + 1);
         });
     }
 }

@@ -1,54 +1,34 @@
-//! Data sets on the Hugging Face Hub, read only: `hf://datasets/OWNER/NAME[@REV]/PATH`.
-//!
-//! The Hub lists a repository's files with the hash of each one's content, and answers a read with
-//! a redirect to a signed URL on another host. So: the branch or tag is resolved to a commit once;
-//! a redirect's target is kept until it is refused; an object's version is the Hub's hash of it, not
-//! the other host's; and the token goes to the Hub alone.
-
-mod listing;
-mod place;
+//! One repository of the Hub at one revision: its requests, its commit and where its objects are.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LOCATION, RANGE};
-use http::{Extensions, HeaderMap, Method, StatusCode};
+use http::header::{AUTHORIZATION, ETAG, LOCATION, RANGE};
+use http::{HeaderMap, Method, StatusCode};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse};
 use object_store::path::Path;
-use object_store::{
-    Attributes, CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result,
-};
+use object_store::{Error, ObjectMeta, Result};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use self::place::{parse, token};
-use super::wire::Wires;
+use super::address::{parse, token};
+use crate::store::http::Connector;
 
-const STORE: &str = "the Hub";
+pub(super) const STORE: &str = "the Hub";
 const ENDPOINT: &str = "https://huggingface.co";
 /// Renamed repositories redirect within the Hub.
 const MOST_REDIRECTS: usize = 5;
 
-/// One repository of the Hub at one revision, as a store.
 #[derive(Debug)]
-pub(super) struct Hub(Arc<Repository>);
-
-#[derive(Debug)]
-struct Repository {
+pub(super) struct Repository {
     client: HttpClient,
     endpoint: Url,
     token: Option<String>,
     /// `OWNER/NAME`.
-    name: String,
-    revision: String,
+    pub(super) name: String,
+    pub(super) revision: String,
     commit: OnceCell<String>,
     /// Where reads of an object were sent, and the hash of its content.
     targets: Mutex<HashMap<Path, Target>>,
@@ -79,7 +59,7 @@ struct Revision {
 }
 
 impl Repository {
-    fn open(text: &str, wires: &Wires) -> Result<(Self, Path), String> {
+    pub(super) fn open(text: &str, connector: &Connector) -> Result<(Self, Path), String> {
         let (name, revision, path) = parse(text)?;
         let path = Path::parse(path).map_err(|error| error.to_string())?;
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
@@ -96,7 +76,7 @@ impl Repository {
             .build()
             .map_err(|error| error.to_string())?;
         let repository = Self {
-            client: wires.wrap(HttpClient::new(client)),
+            client: connector.wrap(HttpClient::new(client)),
             endpoint,
             token: token()?,
             name,
@@ -108,7 +88,7 @@ impl Repository {
     }
 
     /// `ENDPOINT/parts…`, each part percent-encoded as one.
-    fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
+    pub(super) fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(parts);
@@ -118,7 +98,7 @@ impl Repository {
 
     /// The commit that the revision names, asked for once: a branch that moves on does not change
     /// a run.
-    async fn commit(&self) -> Result<&str> {
+    pub(super) async fn commit(&self) -> Result<&str> {
         let ask = async || {
             let owner_and_name = self.name.split('/');
             let parts = ["api", "datasets"].into_iter().chain(owner_and_name);
@@ -133,7 +113,12 @@ impl Repository {
 
     /// Sends a request to the Hub or to the target of one of its redirects; the token only to the
     /// Hub. Answers other than success and redirects are errors.
-    async fn send(&self, method: Method, url: Url, range: Option<&str>) -> Result<HttpResponse> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        range: Option<&str>,
+    ) -> Result<HttpResponse> {
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.method_mut() = method;
         *request.uri_mut() = url.as_str().parse().map_err(generic)?;
@@ -183,7 +168,7 @@ impl Repository {
     }
 
     /// Reads an object: where an earlier read was sent, or where the Hub sends this one.
-    async fn read(
+    pub(super) async fn read(
         &self,
         path: &Path,
         range: Option<&str>,
@@ -215,7 +200,7 @@ impl Repository {
 
     /// Asks the Hub for an object: its answer, the hash of the content, and the target where it
     /// sends the reader elsewhere.
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         method: Method,
         path: &Path,
@@ -259,15 +244,7 @@ impl Repository {
     }
 }
 
-impl Hub {
-    /// Of `datasets/OWNER/NAME[@REV]/PATH`; returns the path in the repository too.
-    pub(super) fn open(text: &str, wires: &Wires) -> Result<(Self, Path), String> {
-        let (repository, path) = Repository::open(text, wires)?;
-        Ok((Self(Arc::new(repository)), path))
-    }
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
@@ -275,7 +252,7 @@ fn unquoted(e_tag: &str) -> String {
     e_tag.trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
-fn meta(location: Path, size: u64, e_tag: Option<String>) -> ObjectMeta {
+pub(super) fn meta(location: Path, size: u64, e_tag: Option<String>) -> ObjectMeta {
     ObjectMeta {
         location,
         last_modified: std::time::UNIX_EPOCH.into(), // The Hub does not say.
@@ -285,120 +262,13 @@ fn meta(location: Path, size: u64, e_tag: Option<String>) -> ObjectMeta {
     }
 }
 
-fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Generic {
         store: STORE,
         source: Box::new(source),
     }
 }
 
-fn unexpected(words: String) -> Error {
+pub(super) fn unexpected(words: String) -> Error {
     generic(Unexpected(words))
-}
-
-fn read_only(operation: &str) -> Error {
-    Error::NotImplemented {
-        operation: operation.to_owned(),
-        implementer: STORE.to_owned(),
-    }
-}
-
-impl fmt::Display for Hub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hf://datasets/{}@{}", self.0.name, self.0.revision)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Hub {
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if options.head {
-            let (response, e_tag, _) = self.0.resolve(Method::HEAD, location, None).await?;
-            let headers = response.headers();
-            let size = header(headers, "x-linked-size")
-                .or_else(|| header(headers, CONTENT_LENGTH.as_str()));
-            let size = size.and_then(|size| size.parse().ok());
-            let size = size.ok_or_else(|| unexpected(format!("{location}: no size was given")))?;
-            return Ok(GetResult {
-                payload: GetResultPayload::Stream(futures::stream::empty().boxed()),
-                meta: meta(location.clone(), size, e_tag),
-                range: 0..0,
-                attributes: Attributes::default(),
-                extensions: Extensions::default(),
-            });
-        }
-        let range = options.range.as_ref().map(|range| match range {
-            GetRange::Bounded(range) => format!("bytes={}-{}", range.start, range.end - 1),
-            GetRange::Offset(start) => format!("bytes={start}-"),
-            GetRange::Suffix(length) => format!("bytes=-{length}"),
-        });
-        let (response, e_tag) = self.0.read(location, range.as_deref()).await?;
-        let (range, size) = came(&response, range.is_some())
-            .filter(|(range, _)| match &options.range {
-                Some(GetRange::Bounded(wanted)) => range == wanted,
-                _ => true,
-            })
-            .ok_or_else(|| unexpected(format!("{location}: not the range that was asked for")))?;
-        let body = response.into_body().bytes_stream();
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(body.map_err(generic).boxed()),
-            meta: meta(location.clone(), size, e_tag),
-            range,
-            attributes: Attributes::default(),
-            extensions: Extensions::default(),
-        })
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (repository, prefix) = (Arc::clone(&self.0), prefix.cloned());
-        let list = async move {
-            let found = repository.tree(&prefix.unwrap_or_default()).await?;
-            Ok::<_, Error>(futures::stream::iter(found.into_iter().map(Ok)))
-        };
-        futures::stream::once(list).try_flatten().boxed()
-    }
-
-    async fn list_with_delimiter(&self, _prefix: Option<&Path>) -> Result<ListResult> {
-        Err(read_only("list_with_delimiter"))
-    }
-
-    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
-        Err(read_only("put"))
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        _: &Path,
-        _: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        Err(read_only("put"))
-    }
-
-    fn delete_stream(
-        &self,
-        _: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        futures::stream::once(async { Err(read_only("delete")) }).boxed()
-    }
-
-    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
-        Err(read_only("copy"))
-    }
-}
-
-/// The bytes of the object that came, and its size.
-fn came(response: &HttpResponse, is_part: bool) -> Option<(std::ops::Range<u64>, u64)> {
-    let headers = response.headers();
-    if !is_part {
-        let size = header(headers, CONTENT_LENGTH.as_str())?.parse().ok()?;
-        return Some((0..size, size));
-    }
-    // `bytes 0-99/1234`
-    let text = header(headers, CONTENT_RANGE.as_str())?;
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (start, last) = range.split_once('-')?;
-    Some((
-        start.parse().ok()?..last.parse::<u64>().ok()? + 1,
-        size.parse().ok()?,
-    ))
 }

@@ -9,7 +9,6 @@
 //! A read that takes much longer than its like is sent a second time, and the first answer counts:
 //! a stalled connection then costs a moment in place of a time-out.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -30,6 +29,7 @@ use object_store::{
 
 use super::hedge::{Hedge, Reads};
 use super::traffic::Traffic;
+use crate::error::{GaveUp, StoreMessage, causes};
 
 /// A wait as long as this is said.
 const SAY_AFTER: Duration = Duration::from_secs(9);
@@ -43,7 +43,7 @@ const STRANGER_FOR: Duration = Duration::from_mins(1);
 
 /// A store around another, which it waits for.
 #[derive(Debug, Clone)]
-pub(super) struct Steady {
+pub(super) struct RetryingStore {
     inner: Arc<dyn ObjectStore>,
     shared: Arc<Shared>,
 }
@@ -87,68 +87,12 @@ struct Waiting<'a> {
     last: Option<&'a str>,
 }
 
-/// Why an operation was given up.
-#[derive(Debug, thiserror::Error)]
-#[error("tried for {:.0} s, {}; the last time: {}", .waited.as_secs_f64(), .reason, Words(.source))]
-struct GaveUp {
-    waited: Duration,
-    reason: &'static str,
-    source: Error,
-}
-
 /// An answer that has another number of bytes than were asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("{came} bytes came in place of {wanted}")]
 struct Short {
     came: u64,
     wanted: u64,
-}
-
-/// What is wrong, in few words: clients wrap it in several layers, stores in XML.
-pub(crate) struct Words<'a>(pub(crate) &'a Error);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Error::Unauthenticated { .. } => "the credentials are not accepted: ",
-            Error::PermissionDenied { .. } => "the credentials do not allow it: ",
-            _ => "",
-        })?;
-        if let Some(gave_up) = causes(self.0).find_map(<dyn StdError>::downcast_ref::<GaveUp>) {
-            return write!(f, "{gave_up}");
-        }
-        let http = causes(self.0).find_map(<dyn StdError>::downcast_ref::<HttpError>);
-        let text = if let Some(http) = http {
-            let words: Vec<String> = causes(http).map(ToString::to_string).collect();
-            words.join(": ")
-        } else {
-            let innermost = causes(self.0).last().map(ToString::to_string);
-            innermost.unwrap_or_else(|| self.0.to_string())
-        };
-        let text = text.trim_start_matches("Server returned non-2xx status code: ");
-        let Some((status, xml)) = text
-            .split_once("<?xml")
-            .or_else(|| text.split_once("<Error>"))
-        else {
-            return f.write_str(text.trim_end_matches([':', ' ']));
-        };
-        f.write_str(status.trim_end_matches([':', ' ', '\u{feff}']))?;
-        let of_tag = |tag: &str| {
-            let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
-            Some(rest.split_once("</")?.0.trim())
-        };
-        let said = ["Code", "Message"].into_iter().filter_map(of_tag);
-        said.into_iter().try_for_each(|said| write!(f, ": {said}"))
-    }
-}
-
-fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    let mut next = error.source();
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause)
-    })
 }
 
 /// Whether the same operation may succeed later: what failed is the way to the store and back, or
@@ -158,7 +102,7 @@ pub(super) fn may_pass(error: &Error) -> bool {
         && causes(error).any(|cause| cause.is::<HttpError>() || cause.is::<Short>())
 }
 
-impl Steady {
+impl RetryingStore {
     pub(super) fn new(
         inner: Arc<dyn ObjectStore>,
         url: String,
@@ -179,7 +123,7 @@ impl Steady {
     }
 
     /// Repeats `attempt` until it succeeds or there is no use in it.
-    async fn patiently<T, F: Future<Output = Result<T>>>(
+    async fn retry<T, F: Future<Output = Result<T>>>(
         &self,
         what: &str,
         path: Option<&Path>,
@@ -199,7 +143,7 @@ impl Steady {
                 at_most: patience,
                 last: last.as_deref(),
             };
-            let result = shared.saying(waiting, attempt()).await;
+            let result = shared.warn_while_waiting(waiting, attempt()).await;
             let error = match result {
                 Err(error) if may_pass(&error) => error,
                 settled => {
@@ -221,14 +165,14 @@ impl Steady {
             }
             failing.get_or_insert_with(|| Failing::new(shared));
             shared.traffic.repeats.fetch_add(1, Relaxed);
-            let words = Words(&error).to_string();
+            let words = StoreMessage(&error).to_string();
             let waiting = Waiting {
                 last: Some(&words),
                 ..waiting
             };
             // The last attempt is made when patience ends.
             let sleep = tokio::time::sleep(pause.min(patience.saturating_sub(waited)));
-            shared.saying(waiting, sleep).await;
+            shared.warn_while_waiting(waiting, sleep).await;
             last = Some(words);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -281,19 +225,23 @@ impl Shared {
     }
 
     /// Says that something is waited for, as long as it is.
-    async fn saying<T>(&self, waiting: Waiting<'_>, future: impl Future<Output = T>) -> T {
+    async fn warn_while_waiting<T>(
+        &self,
+        waiting: Waiting<'_>,
+        future: impl Future<Output = T>,
+    ) -> T {
         let mut future = std::pin::pin!(future);
         loop {
             let say_in = SAY_AFTER.saturating_sub(waiting.since.elapsed());
             match tokio::time::timeout(say_in.max(Duration::from_secs(1)), &mut future).await {
                 Ok(result) => return result,
-                Err(_) => self.say(waiting),
+                Err(_) => self.warn(waiting),
             }
         }
     }
 
     /// Says it if this wait is long enough, and it was not said just now.
-    fn say(&self, waiting: Waiting<'_>) {
+    fn warn(&self, waiting: Waiting<'_>) {
         let waited = waiting.since.elapsed();
         if waited < SAY_AFTER {
             return;
@@ -363,14 +311,14 @@ async fn whole(
     Ok(got)
 }
 
-impl fmt::Display for Steady {
+impl fmt::Display for RetryingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
 #[async_trait]
-impl ObjectStore for Steady {
+impl ObjectStore for RetryingStore {
     async fn put_opts(
         &self,
         location: &Path,
@@ -378,7 +326,7 @@ impl ObjectStore for Steady {
         opts: PutOptions,
     ) -> Result<PutResult> {
         let put = || self.inner.put_opts(location, payload.clone(), opts.clone());
-        self.patiently("a write", Some(location), put).await
+        self.retry("a write", Some(location), put).await
     }
 
     /// Its parts are repeated by `object_store` alone: a part that is given again becomes another one.
@@ -388,28 +336,28 @@ impl ObjectStore for Steady {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let put = || self.inner.put_multipart_opts(location, opts.clone());
-        self.patiently("an upload", Some(location), put).await
+        self.retry("an upload", Some(location), put).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let get = || self.hedged(location, &options);
-        self.patiently("a read", Some(location), get).await
+        self.retry("a read", Some(location), get).await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let steady = self.clone();
+        let store = self.clone();
         let delete = move |path: Path| {
-            let steady = steady.clone();
+            let store = store.clone();
             async move {
                 let delete = || {
                     let one = futures::stream::iter([Ok(path.clone())]).boxed();
-                    let deleted: BoxStream<'_, Result<Path>> = steady.inner.delete_stream(one);
+                    let deleted: BoxStream<'_, Result<Path>> = store.inner.delete_stream(one);
                     deleted.try_collect::<Vec<Path>>()
                 };
-                steady.patiently("a delete", Some(&path), delete).await?;
+                store.retry("a delete", Some(&path), delete).await?;
                 Ok(path)
             }
         };
@@ -417,10 +365,10 @@ impl ObjectStore for Steady {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (steady, prefix) = (self.clone(), prefix.cloned());
+        let (store, prefix) = (self.clone(), prefix.cloned());
         let listing = async move {
-            let list = || steady.inner.list(prefix.as_ref()).try_collect::<Vec<_>>();
-            let found = steady.patiently("a listing", prefix.as_ref(), list).await?;
+            let list = || store.inner.list(prefix.as_ref()).try_collect::<Vec<_>>();
+            let found = store.retry("a listing", prefix.as_ref(), list).await?;
             Ok::<_, Error>(futures::stream::iter(found.into_iter().map(Ok)))
         };
         futures::stream::once(listing).try_flatten().boxed()
@@ -428,11 +376,11 @@ impl ObjectStore for Steady {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let list = || self.inner.list_with_delimiter(prefix);
-        self.patiently("a listing", prefix, list).await
+        self.retry("a listing", prefix, list).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let copy = || self.inner.copy_opts(from, to, options.clone());
-        self.patiently("a copy", Some(from), copy).await
+        self.retry("a copy", Some(from), copy).await
     }
 }

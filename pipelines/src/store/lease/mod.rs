@@ -7,23 +7,23 @@
 //! object's words are all there is, see [`object`]. Best effort: two machines that begin in the same
 //! instant may both succeed.
 
+mod file;
+mod holder;
 mod object;
 
-use std::fs::{File, TryLockError};
-use std::io::{Seek, Write};
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::fs::File;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use serde::{Deserialize, Serialize};
 
+use self::file::LeaseFile;
 use self::object::LeaseObject;
-use super::Folder;
+use super::folder::Folder;
 use crate::{Error, Result};
 
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 const VALID_FOR: Duration = Duration::from_mins(1);
-const GIVE_BACK_WITHIN: Duration = Duration::from_secs(10);
+const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Held while a set or a run is written; given back when dropped.
 #[derive(Debug)]
@@ -34,29 +34,11 @@ pub struct Lease {
     ended: Receiver<()>,
 }
 
-/// Who writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Holder {
-    host: String,
-    pid: u32,
-    /// Seconds since 1970.
-    expires: u64,
-}
-
 /// Where another writer may have taken it.
 #[derive(Debug)]
 enum Place {
     File(LeaseFile),
     Object(LeaseObject),
-}
-
-/// A file on this machine, or on a disk that it shares.
-#[derive(Debug, Clone)]
-struct LeaseFile {
-    path: PathBuf,
-    /// The folder that is written.
-    url: String,
-    valid_for: Duration,
 }
 
 /// What the renewer keeps; a file with its lock.
@@ -67,7 +49,7 @@ enum Kept {
 
 impl Lease {
     /// Takes the lease at `path` in `folder`, or says who holds it.
-    pub(super) fn take(folder: &Folder, path: &str) -> Result<Self> {
+    fn take(folder: &Folder, path: &str) -> Result<Self> {
         match folder.local() {
             Some(local) => {
                 let place = LeaseFile {
@@ -100,7 +82,7 @@ impl Lease {
             while stopped.recv_timeout(renew_every) == Err(RecvTimeoutError::Timeout) {
                 kept.renew();
             }
-            kept.give_back();
+            kept.release();
             drop(kept); // With its lock.
             drop(end);
         });
@@ -125,11 +107,22 @@ impl Lease {
     }
 }
 
+impl Folder {
+    /// Takes the lease at `path` for this process alone, see [`Lease`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where another writer is at work.
+    pub fn lease(&self, path: &str) -> Result<Lease> {
+        Lease::take(self, path)
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         drop(self.stop.take());
         // A store that does not answer is not waited for: a lease that is not given back expires.
-        let _ = self.ended.recv_timeout(GIVE_BACK_WITHIN);
+        let _ = self.ended.recv_timeout(RELEASE_WITHIN);
     }
 }
 
@@ -145,181 +138,25 @@ impl Kept {
     }
 
     /// A file stays (removing it would let two writers lock two files of one name), emptied.
-    fn give_back(&mut self) {
-        let given_back = match self {
+    fn release(&mut self) {
+        let released = match self {
             Self::File(file, place) => place
                 .check()
                 .and_then(|()| file.set_len(0).map_err(|source| place.io(source))),
-            Self::Object(object) => object.give_back(),
+            Self::Object(object) => object.release(),
         };
-        if let Err(error) = given_back {
+        if let Err(error) = released {
             tracing::warn!("the lease was not given back: {error}");
         }
     }
 }
 
-impl LeaseFile {
-    /// Locks the file, perhaps after a wait for one that a killed writer left on another machine.
-    fn take(&self) -> Result<File> {
-        let io = |source| self.io(source);
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder).map_err(io)?;
-        }
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&self.path)
-            .map_err(io)?;
-        let locked = match file.try_lock() {
-            Ok(()) => false,
-            Err(TryLockError::WouldBlock) => true,
-            // A file system without locks: the words in the file decide.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-                false
-            }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        };
-        let holder = self.read()?;
-        if locked {
-            return Err(self.busy(holder.as_ref()));
-        }
-        if let Some(holder) = holder
-            && holder.host != host()
-            && !holder.is_long_over(self.valid_for)
-        {
-            self.watch(&holder)?;
-        }
-        self.write(&mut file)?;
-        Ok(file)
-    }
-
-    /// Returns when `other` has not renewed its lease for as long as one is good, or has given it
-    /// back.
-    fn watch(&self, other: &Holder) -> Result<()> {
-        other.say_that_it_is_watched(&self.url, self.valid_for);
-        let since = Instant::now();
-        while since.elapsed() < self.valid_for {
-            std::thread::sleep(self.valid_for / 20);
-            let text = self.read_text()?;
-            if text.is_empty() {
-                return Ok(());
-            }
-            // What cannot be read is half written, and will be whole the next time.
-            match serde_json::from_slice::<Holder>(&text) {
-                Ok(now) if now != *other => return Err(self.busy(Some(&now))),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether this process still holds it: nobody else's words stand there.
-    fn check(&self) -> Result<()> {
-        // Someone may have removed the file: that is nobody else's name.
-        if !self.path.exists() {
-            return Ok(());
-        }
-        match self.read()? {
-            Some(holder) if !holder.is_this_process() => Err(self.busy(Some(&holder))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Who holds it; none if it was given back, or is no lease.
-    fn read(&self) -> Result<Option<Holder>> {
-        Ok(serde_json::from_slice(&self.read_text()?).ok())
-    }
-
-    /// Opened anew, for a disk that is shared to show what another machine wrote.
-    fn read_text(&self) -> Result<Vec<u8>> {
-        std::fs::read(&self.path).map_err(|source| self.io(source))
-    }
-
-    fn write(&self, file: &mut File) -> Result<()> {
-        write_holder(file, self.valid_for).map_err(|source| self.io(source))
-    }
-
-    fn busy(&self, holder: Option<&Holder>) -> Error {
-        let holder = holder.map_or_else(
-            || "another process on this machine".to_owned(),
-            |holder| {
-                let left = holder.expires.saturating_sub(unix_secs());
-                format!("{}, lease good for {left} s", holder.name())
-            },
-        );
-        Error::Busy {
-            url: self.url.clone(),
-            holder,
-        }
-    }
-
-    fn io(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            path: self.path.clone(),
-            source,
-        }
-    }
-}
-
-fn write_holder(file: &mut File, valid_for: Duration) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(&Holder::until(valid_for))?;
-    text.push(b'\n');
-    file.rewind()?;
-    file.write_all(&text)?;
-    file.set_len(text.len() as u64)
-}
-
-impl Holder {
-    /// This process, from now on.
-    fn until(valid_for: Duration) -> Self {
-        Self {
-            host: host(),
-            pid: std::process::id(),
-            expires: unix_secs() + valid_for.as_secs(),
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("process {} on {}", self.pid, self.host)
-    }
-
-    /// Whether it expired so long ago that a clock which is somewhat wrong makes no difference.
-    fn is_long_over(&self, valid_for: Duration) -> bool {
-        self.expires < unix_secs().saturating_sub(10 * valid_for.as_secs().max(1))
-    }
-
-    fn is_this_process(&self) -> bool {
-        self.pid == std::process::id() && self.host == host()
-    }
-
-    fn say_that_it_is_watched(&self, url: &str, valid_for: Duration) {
-        tracing::warn!(
-            "{url}: {} may be at work here; waiting up to {} s to see",
-            self.name(),
-            valid_for.as_secs()
-        );
-    }
-}
-
-fn unix_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
-
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "this machine".to_owned(), |name| name.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Instant;
 
+    use super::holder::{Holder, host, unix_secs};
     use super::*;
     use crate::store::StoreOptions;
 

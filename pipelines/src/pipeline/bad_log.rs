@@ -1,0 +1,151 @@
+//! Bad samples of a pipeline: the list that a checkpoint keeps, and when there are too many.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::plan::Slot;
+use crate::quarantine::Quarantine;
+use crate::shard::Sets;
+use crate::stats::Recorder;
+use crate::{Error, Result, SampleError};
+
+/// `max_bad_fraction` is of the samples seen, and of no fewer than this.
+const JUDGED_SAMPLES: u64 = 1000;
+/// So many bad samples are borne however small the fraction, unless it is 0: a run does not stop at
+/// its first one.
+const BORNE_SAMPLES: u64 = 10;
+
+/// The rows without a sample whose turn has come, in the order of the batches.
+#[derive(Debug)]
+pub(crate) struct BadLog {
+    pub(crate) sets: Arc<Sets>,
+    pub(crate) rows: BadRowList,
+    pub(crate) quarantine: Option<Quarantine>,
+    pub(crate) max_bad_fraction: f64,
+    /// Whether what is too short is left out, as training does, rather than bad.
+    pub(crate) leaves_out_short: bool,
+    /// Rows that an epoch of each set takes, in the order of the sets.
+    pub(crate) n_planned: Vec<u64>,
+    pub(crate) n_failed: u64,
+    /// Good samples of the steps before this process began.
+    pub(crate) n_good_before: u64,
+    /// The last one's place and reason.
+    pub(crate) last: String,
+}
+
+/// Row numbers that the pipeline's owner can read while it runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BadRowList(Arc<Mutex<Found>>);
+
+#[derive(Debug, Default)]
+struct Found {
+    /// All rows without a sample.
+    rows: BTreeSet<u64>,
+    /// Those of them that are too short, and not bad.
+    short: BTreeSet<u64>,
+}
+
+impl BadRowList {
+    pub(crate) fn new(bad: &[u64], short: &[u64]) -> Self {
+        Self(Arc::new(Mutex::new(Found {
+            rows: bad.iter().chain(short).copied().collect(),
+            short: short.iter().copied().collect(),
+        })))
+    }
+
+    /// All that are stepped over.
+    pub(crate) fn rows(&self) -> BTreeSet<u64> {
+        self.lock().rows.clone()
+    }
+
+    /// How many these are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().rows.len()
+    }
+
+    pub(crate) fn bad(&self) -> Vec<u64> {
+        let found = self.lock();
+        found.rows.difference(&found.short).copied().collect()
+    }
+
+    pub(crate) fn short(&self) -> Vec<u64> {
+        self.lock().short.iter().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BadLog {
+    /// Notes a row without a sample whose turn has come; an error if there are too many bad ones
+    /// now, or no others.
+    pub(crate) fn add(
+        &mut self,
+        slot: &Slot,
+        reason: &SampleError,
+        recorder: &Recorder,
+    ) -> Result<()> {
+        let is_short = self.leaves_out_short && matches!(reason, SampleError::Short { .. });
+        let mut found = self.rows.lock();
+        if !found.rows.insert(slot.row) {
+            return Ok(()); // It was handed out twice before its fault was known.
+        }
+        if is_short {
+            found.short.insert(slot.row);
+        }
+        let none_left = self.is_hopeless(&found.rows);
+        drop(found);
+        let (set, shard, row) = self.sets.place(slot.shard as usize, slot.row);
+        let set = &set.location.url;
+        self.last = format!("row {row} of {} of {set}: {reason}", shard.path);
+        if is_short {
+            recorder.short_samples.fetch_add(1, Relaxed);
+        } else {
+            tracing::warn!(set, shard = shard.path, row, %reason, "bad sample");
+            if let Some(quarantine) = &mut self.quarantine {
+                quarantine.add(set, &shard.path, row, reason)?;
+            }
+            recorder.bad_samples.fetch_add(1, Relaxed);
+            self.n_failed += 1;
+            self.judge(recorder)?;
+        }
+        if none_left {
+            return Err(self.none_left());
+        }
+        Ok(())
+    }
+
+    /// Whether some set has no good row: a lane would look for one for ever.
+    pub(crate) fn is_hopeless(&self, bad: &BTreeSet<u64>) -> bool {
+        let sets = || self.sets.set_rows().zip(&self.n_planned);
+        // The first look is quick, and enough as long as few rows are bad.
+        sets().any(|(_, &n_planned)| n_planned <= bad.len() as u64)
+            && sets().any(|(rows, &n_planned)| n_planned <= bad.range(rows).count() as u64)
+    }
+
+    /// An error if there are too many, those of before a resume included.
+    pub(crate) fn judge(&self, recorder: &Recorder) -> Result<()> {
+        let seen = self.n_failed + self.n_good_before + recorder.samples.load(Relaxed);
+        let limit = self.max_bad_fraction;
+        let borne = if limit > 0.0 { BORNE_SAMPLES } else { 0 };
+        let allowed = (limit * seen.max(JUDGED_SAMPLES) as f64).max(borne as f64);
+        if self.n_failed as f64 > allowed {
+            return Err(Error::TooManyBadSamples {
+                failed: self.n_failed,
+                seen,
+                limit,
+                last: self.last.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The error of a set without a good row.
+    pub(crate) fn none_left(&self) -> Error {
+        Error::NoGoodSample {
+            last: self.last.clone(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A folder or an object in a store, named by a path or URL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::cache::Cache;
+use super::open::{local_path, open, real_path};
+use super::options::StoreOptions;
+use super::traffic::{Traffic, TrafficCounts};
+use crate::{Error, Result};
+
+/// A folder or an object in a store.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// The folder or object in the store.
+    pub prefix: Path,
+    /// The same as a person would write it, for messages.
+    pub url: String,
+    /// The same in this machine's file system, if that is where it lies.
+    pub local: Option<PathBuf>,
+    /// What went over the wire; nothing for local files.
+    pub traffic: Arc<Traffic>,
+    /// Whether the store can say what a folder holds; web servers cannot.
+    pub lists: bool,
+    /// Where ranges of it are kept.
+    pub(crate) cache: Option<Arc<Cache>>,
+}
+
+impl Location {
+    /// Opens a path or URL, patient as [`StoreOptions::default`]. Nothing is read, and nothing need
+    /// exist there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a scheme that is not supported, a path that cannot be one, or a store
+    /// without credentials.
+    pub fn open(url_or_path: &str) -> Result<Self> {
+        Self::open_with(url_or_path, &StoreOptions::default())
+    }
+
+    /// Opens a path or URL: local paths, `file://`, `s3://BUCKET/…`, `gs://BUCKET/…`,
+    /// `az://CONTAINER/…`, `https://…` (read only, without listing) and
+    /// `hf://datasets/OWNER/NAME[@REV]/…` (read only).
+    ///
+    /// # Errors
+    ///
+    /// As [`Location::open`].
+    pub fn open_with(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
+        if let Some((scheme, _)) = url_or_path.split_once("://")
+            && scheme != "file"
+        {
+            let opened = open(url_or_path, scheme, options)?;
+            let cache = match &options.cache {
+                None => None,
+                Some(cache) => {
+                    let io = |source| Error::Io {
+                        path: cache.folder.clone(),
+                        source,
+                    };
+                    Some(Cache::open(cache.clone()).map_err(io)?)
+                }
+            };
+            return Ok(Self {
+                store: opened.store,
+                prefix: opened.prefix,
+                url: url_or_path.trim_end_matches('/').to_owned(),
+                local: None,
+                traffic: opened.traffic,
+                lists: opened.lists,
+                cache,
+            });
+        }
+        let path = local_path(url_or_path)?;
+        let io = |source| Error::Io {
+            path: path.clone(),
+            source,
+        };
+        let absolute = real_path(&path).map_err(io)?;
+        let prefix = Path::from_absolute_path(&absolute)
+            .map_err(|error| Error::Config(vec![format!("{url_or_path}: {error}")]))?;
+        Ok(Self {
+            store: Arc::new(LocalFileSystem::new()),
+            prefix,
+            url: path.display().to_string(),
+            local: Some(absolute),
+            traffic: Arc::default(),
+            lists: true,
+            cache: None,
+        })
+    }
+
+    /// What went over the wire and what the cache saved, so far.
+    pub fn traffic(&self) -> TrafficCounts {
+        let counts = self.cache.as_ref().map(|cache| cache.hits_and_misses());
+        let (cache_hits, cache_misses) = counts.unwrap_or_default();
+        TrafficCounts {
+            cache_hits,
+            cache_misses,
+            ..self.traffic.counts()
+        }
+    }
+
+    /// The object or folder at `relative` below this one, with `/` between folders.
+    #[must_use]
+    pub fn join(&self, relative: &str) -> Self {
+        let parts = relative.split('/').filter(|part| !part.is_empty());
+        let prefix = parts.fold(self.prefix.clone(), Path::join);
+        let url = format!("{}/{relative}", self.url.trim_end_matches('/'));
+        let local = self.local.as_ref().map(|folder| folder.join(relative));
+        Self {
+            store: self.store.clone(),
+            prefix,
+            url,
+            local,
+            traffic: self.traffic.clone(),
+            lists: self.lists,
+            cache: self.cache.clone(),
+        }
+    }
+
+    /// The whole object, or `None` where there is none.
+    pub async fn read(&self) -> Result<Option<bytes::Bytes>> {
+        let read = async { self.store.get(&self.prefix).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.error(source)),
+        }
+    }
+
+    /// What the store said, with this place.
+    pub fn error(&self, cause: object_store::Error) -> Error {
+        Error::Store {
+            url: self.url.clone(),
+            cause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_file_urls_are_the_same_place() {
+        let path = Location::open("/no/such/a folder").expect("a path");
+        let url = Location::open("file:///no/such/a%20folder").expect("a URL");
+        assert_eq!(path.prefix, url.prefix);
+        assert_eq!(
+            path.join("b/c.parquet").prefix.as_ref(),
+            "no/such/a folder/b/c.parquet"
+        );
+        assert_eq!(
+            path.join("b/c.parquet").url,
+            "/no/such/a folder/b/c.parquet"
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_yet_may_be_named_by_any_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("here")).expect("a folder");
+        let real = folder.path().canonicalize().expect("a path");
+        for (path, expected) in [
+            ("here/../new", "new"),
+            ("here/none/../../new/set", "new/set"),
+            ("./here/new", "here/new"),
+        ] {
+            let path = folder.path().join(path).display().to_string();
+            let location = Location::open(&path).expect("a path");
+            assert_eq!(location.local, Some(real.join(expected)));
+        }
+        let home = std::env::home_dir().expect("a home");
+        let location = Location::open("~/no/such").expect("a path");
+        assert_eq!(location.url, home.join("no/such").display().to_string());
+    }
+
+    #[test]
+    fn an_unsupported_scheme_names_the_supported_ones() {
+        let error = Location::open("ftp://host/set")
+            .expect_err("no such store")
+            .to_string();
+        assert!(error.contains("`ftp` is not supported"), "{error}");
+        assert!(error.contains("file://"), "{error}");
+    }
+}

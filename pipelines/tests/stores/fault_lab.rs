@@ -1,0 +1,118 @@
+//! A dataset in an S3 server behind a proxy with faults, and how it is read.
+
+use std::time::Duration;
+
+use understudy_pipelines::DataConfig;
+
+use crate::lab::fault::{Fault, When};
+use crate::lab::proxy::{Line, Proxy};
+use crate::lab::reader::{Outcome, Reading};
+use crate::lab::seaweed::Seaweed;
+use crate::sets::{BUCKET, FOLDER, Set, config_of, read_meanwhile, s3_environment};
+
+/// A wait of more than ten seconds is told of; the rest is for a machine that is busy.
+pub(crate) const LONGEST_SILENCE: Duration = Duration::from_secs(15);
+/// What is waited for was told and stays the same: it is told again after half a minute.
+pub(crate) const LONGEST_SILENCE_ONCE_TOLD: Duration = Duration::from_secs(45);
+
+/// The store behind a proxy, and the set in it.
+pub(crate) struct Lab {
+    pub(crate) set: Set,
+    pub(crate) store: Seaweed,
+    pub(crate) proxy: Proxy,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Option<Self> {
+        let set = Set::new();
+        let store = set.in_seaweed()?;
+        let proxy = Proxy::start("127.0.0.1:0", store.address()).expect("a port");
+        Some(Self { set, store, proxy })
+    }
+
+    /// Reads the set through the proxy while something happens, and notes what came of it.
+    pub(crate) fn read(
+        &mut self,
+        what: &str,
+        meanwhile: impl FnMut(&mut Seaweed, usize),
+    ) -> Reading {
+        let config = patient(&format!("s3://{BUCKET}/{FOLDER}"));
+        self.read_as(what, &config, LONGEST_SILENCE, meanwhile)
+    }
+
+    pub(crate) fn read_as(
+        &mut self,
+        what: &str,
+        config: &DataConfig,
+        may_be_silent: Duration,
+        mut meanwhile: impl FnMut(&mut Seaweed, usize),
+    ) -> Reading {
+        let before = self.proxy.counts();
+        let environment = s3_environment(self.proxy.address);
+        let reading = read_meanwhile(config, &environment, |n| meanwhile(&mut self.store, n));
+        let after = self.proxy.counts();
+        let outcome = match &reading.outcome {
+            outcome if *outcome == self.set.expected => {
+                "finished, exactly the right batches".into()
+            }
+            Outcome::Finished(digest) if Some(&digest.media) == self.set.media().as_ref() => {
+                "finished, exactly the right pictures, OTHER LABELS".into()
+            }
+            Outcome::Finished(_) => "OTHER DATA".into(),
+            Outcome::Stopped(error) => format!("stopped: {error}"),
+            other => format!("{other:?}"),
+        };
+        let row = format!(
+            "| {what} | {} of {} | {outcome} | {:.1} s | {:.1} s |",
+            after.faults - before.faults,
+            after.reads - before.reads,
+            reading.took.as_secs_f64(),
+            reading.longest_silence.as_secs_f64()
+        );
+        self.proxy.set_fault(None);
+        self.proxy.set_line(Line::default());
+        println!("{row}");
+        assert!(
+            reading.longest_silence < may_be_silent,
+            "{what}: {reading:?}"
+        );
+        reading
+    }
+
+    /// So that something can happen while the set is read.
+    pub(crate) fn slow_down(&self) {
+        self.proxy.set_line(Line {
+            bytes_per_sec: Some(300_000),
+            ..Line::default()
+        });
+    }
+
+    /// Some of the reads meet a fault, and the run gives what it gives without.
+    pub(crate) fn withstands(&mut self, what: &str, fault: Fault, when: When) {
+        self.proxy.set_fault(Some((fault, when)));
+        let before = self.proxy.counts().faults;
+        let reading = self.read(what, |_, _| {});
+        assert_eq!(reading.outcome, self.set.expected, "{what}: {reading:?}");
+        assert!(
+            self.proxy.counts().faults > before + 1,
+            "{what}: it did not happen"
+        );
+    }
+}
+
+/// The set at `url`, with a store that is waited for.
+pub(crate) fn patient(url: &str) -> DataConfig {
+    DataConfig {
+        retry_for: "2min".to_owned(),
+        ..config_of(url)
+    }
+}
+
+/// So many of every `every` reads, in a row.
+pub(crate) fn every(every: u64, burst: u64) -> When {
+    When::Every {
+        every,
+        burst,
+        from: 3,
+    }
+}
