@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use understudy_pipelines::Error as StoreError;
+use understudy_pipelines::store::Folder;
 
 use super::guard::Failure;
 use crate::checkpoint::CheckpointError;
@@ -98,7 +99,18 @@ impl ExitCode for TrainError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The checkpoint cannot be read.
+    /// The checkpoint to resume from is damaged.
+    #[error(
+        "cannot resume from this checkpoint: {path}: {source}\n\
+         hint: delete it to resume from the previous one"
+    )]
+    Damaged {
+        /// The checkpoint.
+        path: String,
+        /// The damage.
+        source: CheckpointError,
+    },
+    /// The store of the checkpoint failed, or `init` names no checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The checkpoint has another config or other data.
@@ -135,6 +147,21 @@ pub enum StartError {
     /// The optimizer state does not fit the model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+}
+
+impl StartError {
+    /// Tells a damaged checkpoint from a store that failed.
+    pub(super) fn unreadable(checkpoint: &Folder, error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Store(_) | CheckpointError::Weights(WeightsError::Store(_)) => {
+                Self::Checkpoint(error)
+            }
+            source => Self::Damaged {
+                path: checkpoint.url(),
+                source,
+            },
+        }
+    }
 }
 
 /// Why a run directory cannot be opened, or its checkpoint not be resumed.

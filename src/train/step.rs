@@ -108,12 +108,7 @@ impl Trainer {
             teacher,
             optimizer,
             config: then,
-        } = checkpoint::load(from).inspect_err(|_| {
-            tracing::warn!(
-                "cannot resume from this checkpoint: {}\nhint: delete it to resume from the previous one",
-                from.url()
-            );
-        })?;
+        } = checkpoint::load(from).map_err(|error| StartError::unreadable(from, error))?;
         let then = RunConfig::parse(Path::new(&from.url_of(CONFIG)), &then, &[])?;
         for difference in resume_compat::compare(from, &then, config)? {
             tracing::warn!(

@@ -1,4 +1,4 @@
-//! What a Hugging Face config claims, and what it leaves out.
+//! Hugging Face configs with missing or impossible values.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use understudy::interop::hugging_face::{
 };
 use understudy::interop::import;
 
-use super::{hugging_face_cases, told};
+use super::{case_json, hugging_face_cases};
 
-/// What we read of the config of a case, as the library has it by default.
+/// Returns the library's defaults of the keys that we read for a case.
 fn defaults(case: &Path) -> Map<String, Value> {
-    let defaults = match told(case)["modality"].as_str().unwrap() {
+    let defaults = match case_json(case)["modality"].as_str().unwrap() {
         "audio" => json!(AudioFolder::default()),
         "text" => json!(TextFolder::default()),
         _ => json!(VisionFolder::default()),
@@ -29,7 +29,7 @@ fn config_of(case: &Path) -> Value {
     serde_json::from_slice(&fs::read(case.join("config.json")).unwrap()).unwrap()
 }
 
-/// A folder with the weights of `case` and any config.
+/// Creates a folder with the weights of `case` and any config.
 fn with_config(case: &Path, folder: &Path, config: &Value) {
     fs::create_dir_all(folder).unwrap();
     let weights = "model.safetensors";
@@ -40,7 +40,7 @@ fn with_config(case: &Path, folder: &Path, config: &Value) {
 }
 
 #[test]
-fn a_key_that_is_left_out_is_the_default() {
+fn missing_keys_are_the_defaults() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [source, a, b] = ["source", "a", "b"].map(|name| folder.path().join(name));
@@ -59,8 +59,8 @@ fn a_key_that_is_left_out_is_the_default() {
 }
 
 #[test]
-fn what_our_text_model_cannot_be_is_refused() {
-    let is_language = |case: &&PathBuf| told(case)["head"] == "mlm";
+fn unsupported_text_settings_are_rejected() {
+    let is_language = |case: &&PathBuf| case_json(case)["head"] == "mlm";
     let Some(case) = hugging_face_cases()
         .into_iter()
         .find(|case| is_language(&case))
@@ -78,7 +78,7 @@ fn what_our_text_model_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_size_that_cannot_be_is_refused_before_it_is_made() {
+fn impossible_sizes_are_rejected_before_allocation() {
     for case in hugging_face_cases() {
         let config = config_of(&case);
         let folder = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ fn a_size_that_cannot_be_is_refused_before_it_is_made() {
                     Value::Array(_) => config[key][1] = json!(claim),
                     _ => continue,
                 }
-                // The first token can be the one that fills up.
+                // Token 0 is a valid pad token.
                 if key == "pad_token_id" && claim == 0 {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! Every class of `transformers`, and what its configs leave out.
+//! Every class of `transformers`, and the defaults of its configs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -32,7 +32,7 @@ const CLASSES: [&str; 15] = [
 ];
 
 #[test]
-fn every_class_comes_back_whole() {
+fn every_class_round_trips() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     let args: Vec<&OsStr> = std::iter::once(source.as_os_str())
@@ -44,14 +44,14 @@ fn every_class_comes_back_whole() {
     let mut pairs = Vec::new();
     for class in CLASSES {
         let source = source.join(class);
-        let back = there_and_back(&source, class, &folder.path().join(class));
+        let back = round_trip(&source, class, &folder.path().join(class));
         pairs.extend([source, back]);
     }
     let pairs: Vec<&OsStr> = pairs.iter().map(|path| path.as_os_str()).collect();
     peer("same", &pairs);
 }
 
-/// `transformers` 5 does not load what 4 wrote of this class, so the names stay what they were.
+/// `transformers` 5 cannot load this class as version 4 wrote it, so names must not change.
 #[test]
 fn segmentation_of_an_older_library_keeps_its_names() {
     let class = "Data2VecVisionForSemanticSegmentation";
@@ -60,13 +60,13 @@ fn segmentation_of_an_older_library_keeps_its_names() {
     if !peer("older", &[class.as_ref(), older.as_ref()]) {
         return;
     }
-    let back = there_and_back(&older, class, &folder.path().join("to"));
+    let back = round_trip(&older, class, &folder.path().join("to"));
     let [before, after] = [older, back].map(|path| tensors(&path.join("model.safetensors")));
     assert_eq!(before, after);
 }
 
-/// Imports and exports a model of `class`; returns the exported folder, which has its names.
-fn there_and_back(source: &Path, class: &str, to: &Path) -> PathBuf {
+/// Imports and exports a model of `class`, checks its names, and returns the exported folder.
+fn round_trip(source: &Path, class: &str, to: &Path) -> PathBuf {
     let [model, back] = ["model", "back"].map(|name| to.join(name));
     fs::create_dir(to).unwrap();
     let imported = import(source, &model).unwrap();
@@ -78,36 +78,36 @@ fn there_and_back(source: &Path, class: &str, to: &Path) -> PathBuf {
         tensors.into_keys().collect::<Vec<_>>()
     };
     assert_eq!(names(source), names(&back), "{class}");
-    // The bare model of text has a pooler.
+    // The bare text model has a pooler.
     let is_bare = class.ends_with("Model") && class != "Data2VecTextModel";
     assert_eq!(imported.has_head, !is_bare, "{class}");
     back
 }
 
 #[test]
-fn a_config_that_says_nothing_is_the_librarys() {
+fn empty_config_has_the_librarys_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("defaults.json");
     if !peer("defaults", &[file.as_os_str() as &OsStr]) {
         return;
     }
     let theirs: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    let of = |medium: &str| {
+    let of = |modality: &str| {
         let nothing = json!({});
-        match medium {
+        match modality {
             "Audio" => json!(serde_json::from_value::<AudioFolder>(nothing).unwrap()),
             "Text" => json!(serde_json::from_value::<TextFolder>(nothing).unwrap()),
             _ => json!(serde_json::from_value::<VisionFolder>(nothing).unwrap()),
         }
     };
-    for medium in ["Audio", "Text", "Vision"] {
-        for (key, value) in of(medium).as_object().unwrap() {
-            let expected = &theirs[medium][key];
+    for modality in ["Audio", "Text", "Vision"] {
+        for (key, value) in of(modality).as_object().unwrap() {
+            let expected = &theirs[modality][key];
             let is_equal = match (value.as_f64(), expected.as_f64()) {
                 (Some(found), Some(expected)) => found.to_bits() == expected.to_bits(),
                 _ => value == expected,
             };
-            assert!(is_equal, "{medium} {key}: {value}, theirs {expected}");
+            assert!(is_equal, "{modality} {key}: {value}, theirs {expected}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Models that fairseq fine-tuned, and what is none of data2vec's.
+//! Models that fairseq fine-tuned, and checkpoints that are not data2vec's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,13 +13,15 @@ use understudy::interop::import;
 use understudy::model::EncoderConfig;
 use understudy::objective::ModelConfig;
 
-use super::{an_input, peer, pretraining_cases, tensors, told};
+use super::{case_json, example_input, peer, pretraining_cases, tensors};
 
-/// Those that fairseq has: its data2vec of pictures is 2.0 alone, and 1.0's texts it fine-tunes as
-/// another model.
+/// Returns the cases that fairseq fine-tunes: its images are data2vec 2.0 only, and it fine-tunes 1.0's
+/// texts as another model.
 fn cases() -> Vec<std::path::PathBuf> {
     let mut cases = pretraining_cases();
-    cases.retain(|case| told(case)["modality"] == "audio" || told(case)["method"] != "data2vec1");
+    cases.retain(|case| {
+        case_json(case)["modality"] == "audio" || case_json(case)["method"] != "data2vec1"
+    });
     cases
 }
 
@@ -30,7 +32,7 @@ fn encoder(path: &Path) -> Tensors {
 }
 
 #[test]
-fn a_fine_tuned_model_is_its_encoder_and_a_head() {
+fn fine_tuned_model_is_encoder_and_head() {
     for case in cases() {
         let folder = tempfile::tempdir().unwrap();
         let [base_file, file, head, base, model, out, io] =
@@ -47,7 +49,7 @@ fn a_fine_tuned_model_is_its_encoder_and_a_head() {
         let head = tensors(&head);
         assert_eq!(tensors(&model.join(HEADS)), head, "{}", case.display());
 
-        // With a teacher too, heads stay with the student.
+        // Heads stay with the student even if there is a teacher.
         let mut others = encoder(&model);
         for tensor in others.values_mut() {
             *tensor = TensorData::zeros::<f32, _>(tensor.shape().clone());
@@ -61,10 +63,10 @@ fn a_fine_tuned_model_is_its_encoder_and_a_head() {
             (ModelConfig::Data2vec1(_), EncoderConfig::Audio(_)) => {
                 let class = "Data2VecAudioForCTC";
                 assert!(exported.hint.contains(class), "{}", exported.hint);
-                letters(&model, &head, &io);
+                write_ctc_scores(&model, &head, &io);
                 peer("agrees", &[out.as_ref(), class.as_ref(), io.as_ref()]);
             }
-            (ModelConfig::Data2vec1(_), _) => unreachable!("letters alone"),
+            (ModelConfig::Data2vec1(_), _) => unreachable!("only CTC models"),
             (ModelConfig::Data2vec2(_), _) => {
                 let mut all = encoder(&model);
                 all.extend(head.clone());
@@ -82,12 +84,12 @@ fn a_fine_tuned_model_is_its_encoder_and_a_head() {
     }
 }
 
-/// Writes an input and the letters' scores that our encoder and the linear map `head` give it.
-fn letters(model: &Path, head: &Tensors, io: &Path) {
+/// Writes an input and the CTC scores that our encoder and the linear layer `head` compute.
+fn write_ctc_scores(model: &Path, head: &Tensors, io: &Path) {
     let device = Device::flex();
     let pretrained = Pretrained::open(&model.into(), Some(Weights::Student), &[]).unwrap();
     let config = pretrained.config.model.encoder();
-    let (_, input, media) = an_input(config);
+    let (_, input, media) = example_input(config);
     let features = pretrained
         .encoder(&device)
         .unwrap()
@@ -104,7 +106,7 @@ fn letters(model: &Path, head: &Tensors, io: &Path) {
 }
 
 #[test]
-fn what_is_none_of_data2vecs_is_told_by_name() {
+fn other_models_are_rejected_by_name() {
     let folder = tempfile::tempdir().unwrap();
     if !peer("refused", &[folder.path().as_ref()]) {
         return;

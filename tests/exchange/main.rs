@@ -1,8 +1,8 @@
-//! Models of other projects come in, and go out again: with the real `transformers` and
-//! checkpoints written by the real PyTorch.
+//! Imports and exports models of other projects, with the real `transformers` and checkpoints
+//! written by the real PyTorch.
 //!
-//! `UNDERSTUDY_PYTHON` names a Python with torch and transformers, `UNDERSTUDY_PARITY` the folder
-//! of reference models; what a machine lacks is said and skipped.
+//! `UNDERSTUDY_PYTHON` names a Python with torch and transformers, `UNDERSTUDY_PARITY` the folder of
+//! reference models. Tests skip, with a printed reason, what a machine lacks.
 
 #![expect(
     clippy::unwrap_used,
@@ -36,7 +36,7 @@ fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-/// Folders of reference models that `choose`, by their `case.json`.
+/// Returns the folders of reference models whose `case.json` satisfies `choose`.
 fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
     let root = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/parity"),
@@ -47,22 +47,23 @@ fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
         return Vec::new();
     };
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.retain(|folder| folder.join("case.json").exists() && choose(&told(folder)));
+    folders.retain(|folder| folder.join("case.json").exists() && choose(&case_json(folder)));
     folders.sort();
     folders
 }
 
-fn told(folder: &Path) -> Value {
+/// Reads the `case.json` of a reference model.
+fn case_json(folder: &Path) -> Value {
     serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap()
 }
 
 fn hugging_face_cases() -> Vec<PathBuf> {
-    cases(|told| told["kind"] == "hf_forward")
+    cases(|case| case["kind"] == "hf_forward")
 }
 
 fn pretraining_cases() -> Vec<PathBuf> {
-    cases(|told| {
-        told["kind"]
+    cases(|case| {
+        case["kind"]
             .as_str()
             .is_some_and(|kind| kind.contains("pretrain"))
     })
@@ -70,7 +71,7 @@ fn pretraining_cases() -> Vec<PathBuf> {
 
 static CAN: OnceLock<bool> = OnceLock::new();
 
-/// Runs `peer.py`; false where the libraries are not there.
+/// Runs `peer.py`; returns false where its libraries are missing.
 fn peer(command: &str, args: &[&OsStr]) -> bool {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exchange/peer.py");
@@ -102,7 +103,7 @@ fn tensors(path: &Path) -> Tensors {
 }
 
 #[test]
-fn a_hugging_face_model_comes_back_bit_for_bit() {
+fn hugging_face_round_trip_is_bit_identical() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [model, back] = ["model", "back"].map(|name| folder.path().join(name));
@@ -114,7 +115,7 @@ fn a_hugging_face_model_comes_back_bit_for_bit() {
         let names = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&before), names(&after), "{}", case.display());
         for (name, tensor) in &before {
-            // The one segment's row is added to the positions'.
+            // Import adds the segment embedding to the positions.
             if !name.contains("token_type_embeddings") && !name.contains("position_embeddings") {
                 assert_eq!(tensor, &after[name], "{name} of {}", case.display());
             }
@@ -124,7 +125,7 @@ fn a_hugging_face_model_comes_back_bit_for_bit() {
 }
 
 #[test]
-fn pickled_weights_are_those_of_safetensors() {
+fn pickled_weights_equal_safetensors() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [pickled, a, b] = ["pickled", "a", "b"].map(|name| folder.path().join(name));
@@ -143,7 +144,7 @@ fn pickled_weights_are_those_of_safetensors() {
 }
 
 #[test]
-fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
+fn fairseq_checkpoints_are_imported_and_exported() {
     for case in pretraining_cases() {
         let folder = tempfile::tempdir().unwrap();
         let [file, model, out, io] =
@@ -154,7 +155,8 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
         import(&file, &model).unwrap();
         let student =
             Pretrained::open(&model.as_path().into(), Some(Weights::Student), &[]).unwrap();
-        let is_fairseq = told(&case)["modality"] != "image" || told(&case)["method"] != "data2vec1";
+        let is_fairseq =
+            case_json(&case)["modality"] != "image" || case_json(&case)["method"] != "data2vec1";
         assert_eq!(
             Pretrained::open(&model.as_path().into(), None, &[])
                 .unwrap()
@@ -168,7 +170,7 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
         let exported = export(&model.as_path().into(), Some(Weights::Student), &out).unwrap();
         match config {
             ModelConfig::Data2vec1(_) => {
-                let (class, input, media) = an_input(config.encoder());
+                let (class, input, media) = example_input(config.encoder());
                 let encoder = student.encoder(&Device::flex()).unwrap();
                 let features = encoder.features(config.encoder(), &media);
                 let tensors = BTreeMap::from([
@@ -182,7 +184,7 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
             ModelConfig::Data2vec2(_) => {
                 let all = student.tensors().unwrap();
                 assert_eq!(tensors(&out.join("model.safetensors")), all);
-                // Every name of the table leads back to fairseq's tensor.
+                // The table maps every name to fairseq's tensor.
                 let table = fs::read_to_string(out.join("README.md")).unwrap();
                 let theirs = tensors(&case.join("weights.safetensors"));
                 for name in all.keys() {
@@ -198,15 +200,15 @@ fn fairseqs_checkpoints_are_read_and_go_on_to_hugging_face() {
     }
 }
 
-/// Deterministic values that look random.
+/// Returns deterministic values that look random.
 fn values<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     let n: usize = shape.iter().product();
     let values: Vec<f32> = (0..n).map(|i| (i as f32 * 12.9898).sin() * 1.5).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// The class of a bare model, an input of its kind, and the same for our encoder.
-fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
+/// Returns the class of the bare model, an input, and the same input for our encoder.
+fn example_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInput) {
     let device = Device::flex();
     match config {
         EncoderConfig::Audio(_) => {
@@ -248,7 +250,7 @@ fn an_input(config: EncoderConfig<'_>) -> (&'static str, TensorData, EncoderInpu
 }
 
 #[test]
-fn an_imported_model_is_a_start_for_training() {
+fn imported_config_is_valid_for_training() {
     for case in hugging_face_cases() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
@@ -260,7 +262,7 @@ fn an_imported_model_is_a_start_for_training() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said() {
+fn unreadable_sources_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("model");
     let failure = |source: &Path| import(source, &to).unwrap_err().to_string();
@@ -293,7 +295,7 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_left_alone() {
+fn non_empty_target_folder_is_rejected_and_unchanged() {
     let Some(case) = hugging_face_cases().into_iter().next() else {
         return;
     };

@@ -1,16 +1,16 @@
-"""The other side of the exchange: writes checkpoints as the projects do, and loads what we export.
+"""Writes checkpoints as other projects do, and loads exported models.
 
-    peer.py can                       whether the libraries are here
+    peer.py can                       exits 0 if the libraries are installed
     peer.py fairseq CASE FILE         a fairseq (or data2vec_vision) checkpoint of a parity case
     peer.py finetuned CASE FILE HEAD  the same fine-tuned by fairseq, and its head under our names
-    peer.py refused FOLDER            fairseq checkpoints that are none of data2vec's, and an old one
+    peer.py refused FOLDER            fairseq checkpoints of other models, and an old one
     peer.py bin FOLDER TO             a Hugging Face folder with pytorch_model.bin
     peer.py random TO CLASS…          Hugging Face folders of small models with random weights
     peer.py older CLASS TO            the same under the names that transformers 4 had for segmentation
-    peer.py defaults FILE             the configs that `transformers` makes of nothing
-    peer.py loads FOLDER CLASS        it loads without a missing or unexpected key
-    peer.py same FOLDER OTHER…        of each pair both do, and agree
-    peer.py agrees FOLDER CLASS FILE  logits or last hidden state of FILE's `input` are its `features`
+    peer.py defaults FILE             the default configs of `transformers`
+    peer.py loads FOLDER CLASS        checks that it loads without a missing or unexpected key
+    peer.py same FOLDER OTHER…        checks that both of each pair load, and agree
+    peer.py agrees FOLDER CLASS FILE  checks FILE's `features` against the output for its `input`
 """
 
 import argparse
@@ -29,23 +29,23 @@ transformers.logging.set_verbosity_error()
 
 
 class Dictionary:
-    """Stands for a class of fairseq's that a reader of checkpoints must step over."""
+    """Replaces a class of fairseq that a reader of checkpoints must skip."""
 
     def __init__(self):
         self.symbols = ["<s>", "<pad>"]
 
 
 def read_case(case):
-    """Tensors of a parity case, and its model's config as fairseq has it."""
+    """Returns a parity case: tensors, the model's config as fairseq has it, and case.json."""
     case = pathlib.Path(case)
     config = json.loads((case / "config.json").read_text())["model"]
-    told = json.loads((case / "case.json").read_text())
+    case_json = json.loads((case / "case.json").read_text())
     if "modality" in config:
         config["modalities"] = {config["supported_modality"].lower(): config.pop("modality")}
         config["_name"] = "data2vec_multi"
     else:
-        config["_name"] = f"data2vec_{told['modality']}"
-    return load_file(case / "weights.safetensors"), config, told
+        config["_name"] = f"data2vec_{case_json['modality']}"
+    return load_file(case / "weights.safetensors"), config, case_json
 
 
 def save(model, config, file):
@@ -63,8 +63,8 @@ def save(model, config, file):
 
 
 def fairseq(case, file):
-    tensors, config, told = read_case(case)
-    if told["modality"] == "image" and told["method"].endswith("1"):
+    tensors, config, case_json = read_case(case)
+    if case_json["modality"] == "image" and case_json["method"].endswith("1"):
         student = {k: v for k, v in tensors.items() if not k.startswith("_ema.")}
         args = argparse.Namespace(model="beit_base_patch16_224", lr=5e-4)
         torch.save({"model": student, "epoch": 3, "args": args}, file)
@@ -81,10 +81,10 @@ def fairseq(case, file):
 
 
 def finetuned(case, file, head_file):
-    """What only pre-training needs is not in a fine-tuned model."""
-    tensors, config, told = read_case(case)
+    """Writes a fine-tuned model, which lacks teacher, decoder and prediction head."""
+    tensors, config, case_json = read_case(case)
     pretraining = ("_ema.", "final_proj.", ".decoder.", "regression_head.")
-    tensors = {k: v for k, v in tensors.items() if not any(part in k for part in pretraining)}
+    tensors = {k: v for k, v in tensors.items() if not any(name in k for name in pretraining)}
     run = {"_name": None, "common": {"seed": 1}, "task": {"normalize": True}, "model": config}
     torch.manual_seed(3)
     wide = config.get("embed_dim") or config.get("encoder_embed_dim")
@@ -96,12 +96,12 @@ def finetuned(case, file, head_file):
     def below(prefix, values):
         return {f"{prefix}.{name}": value for name, value in values.items()}
 
-    if told["modality"] == "audio":
+    if case_json["modality"] == "audio":
         proj = linear(wide, 11)
         wrapper = {"_name": "wav2vec_ctc", "blank_weight": 0, "w2v_path": "/gone.pt", "w2v_args": run}
         names = {"w2v_encoder.proj": ("ctc", proj)}
         prefix = "w2v_encoder.w2v_model."
-    elif told["modality"] == "text":
+    elif case_json["modality"] == "text":
         heads = "classification_heads.sentence_classification_head"
         names = {
             f"{heads}.dense": ("sentence.pooler.dense", linear(wide, wide)),
@@ -145,7 +145,7 @@ def to_bin(folder, to):
 
 
 def small(name):
-    """The config of a small model of the class `name`."""
+    """Returns the config of a small model of the class `name`."""
     if "Audio" in name:
         return transformers.Data2VecAudioConfig(
             hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,

@@ -1,12 +1,12 @@
-//! Checkpoints that a copy, or a disk, has damaged.
+//! Checkpoints damaged by a copy or a disk.
 
 use std::fs;
 
 use crate::support::{DEVICE, Sandbox};
 
 #[test]
-fn a_checkpoint_that_lacks_a_file_is_left_aside() {
-    let sandbox = Sandbox::with_pictures(96);
+fn incomplete_checkpoint_is_ignored() {
+    let sandbox = Sandbox::with_images(96);
     let set = ["steps=4", "train.save_every=2"];
     let first = sandbox.train("run", DEVICE, &set);
     assert!(first.status.success(), "{}", first.text);
@@ -35,8 +35,8 @@ fn a_checkpoint_that_lacks_a_file_is_left_aside() {
 }
 
 #[test]
-fn a_run_whose_only_checkpoint_lacks_a_file_does_not_begin_anew() {
-    let sandbox = Sandbox::with_pictures(96);
+fn run_with_only_an_incomplete_checkpoint_does_not_restart() {
+    let sandbox = Sandbox::with_images(96);
     let first = sandbox.train("run", DEVICE, &["steps=3"]);
     assert!(first.status.success(), "{}", first.text);
     let run = sandbox.run("run");
@@ -53,8 +53,8 @@ fn a_run_whose_only_checkpoint_lacks_a_file_does_not_begin_anew() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_named_with_the_way_out() {
-    let sandbox = Sandbox::with_pictures(96);
+fn damaged_checkpoint_is_named_with_a_hint() {
+    let sandbox = Sandbox::with_images(96);
     let first = sandbox.train("run", DEVICE, &["steps=4", "train.save_every=2"]);
     assert!(first.status.success(), "{}", first.text);
     let last = sandbox.run("run").join("checkpoints/step-000000004");
@@ -78,9 +78,9 @@ fn a_damaged_checkpoint_is_named_with_the_way_out() {
 
 #[cfg(unix)]
 #[test]
-fn weights_may_be_read_by_whom_the_files_beside_them_may() {
+fn tensor_files_have_the_permissions_of_other_files() {
     use std::os::unix::fs::PermissionsExt;
-    let sandbox = Sandbox::with_pictures(96);
+    let sandbox = Sandbox::with_images(96);
     let first = sandbox.train("run", DEVICE, &["steps=3"]);
     assert!(first.status.success(), "{}", first.text);
     let checkpoint = sandbox.run("run").join("checkpoints/step-000000003");

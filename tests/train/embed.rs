@@ -1,4 +1,5 @@
-//! Features of a set: the encoder's own, with the right keys, each row once whatever stops the run.
+//! `understudy embed`: features equal the encoder's, with the right keys, each row once even after
+//! interruptions.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,8 +20,8 @@ use understudy_pipelines::write::{self, Check, Encode, EncodeOptions, ImageOptio
 use crate::support::{DEVICE, Outcome, Sandbox};
 
 /// Three batches of 128, the last one short; with `--shard-bytes 1` each is a shard.
-const N_PICTURES: usize = 300;
-/// Of the model and its pictures.
+const N_IMAGES: usize = 300;
+/// Embedding dimension of the model.
 const DIM: usize = 32;
 
 #[derive(Debug, PartialEq)]
@@ -32,9 +33,9 @@ struct Row {
     vectors: Vec<Vec<f32>>,
 }
 
-/// Pictures, and a run of three steps on them.
+/// Creates a sandbox with a run of three steps.
 fn trained() -> Sandbox {
-    let sandbox = Sandbox::with_pictures(N_PICTURES);
+    let sandbox = Sandbox::with_images(N_IMAGES);
     let outcome = sandbox.train("run", DEVICE, &["steps=3"]);
     assert!(outcome.status.success(), "{}", outcome.text);
     sandbox
@@ -64,7 +65,7 @@ fn manifest(set: &Path) -> Manifest {
     Manifest::from_json(&json, "manifest.json").expect("valid")
 }
 
-/// The rows of all shards in the manifest, and the metadata of the first.
+/// Reads the rows of all shards in the manifest, and the schema metadata.
 fn read(set: &Path) -> (Vec<Row>, BTreeMap<String, String>) {
     let mut rows = Vec::new();
     let mut metadata = BTreeMap::new();
@@ -102,7 +103,7 @@ fn vectors(features: &dyn Array, row: usize) -> Vec<Vec<f32>> {
     }
 }
 
-/// What the run's encoder makes of the whole set through the library, with the labels.
+/// Computes the features of the whole dataset through the library, with the labels.
 fn expected(
     sandbox: &Sandbox,
     encode: impl Fn(&Encoder, &Pretrained, &EncoderInput) -> Vec<f32>,
@@ -140,7 +141,7 @@ fn flat(rows: &[Row]) -> Vec<f32> {
 }
 
 #[test]
-fn pooled_features_are_the_encoders_with_keys_and_labels() {
+fn pooled_features_equal_the_encoders_with_keys_and_labels() {
     let sandbox = trained();
     let outcome = embed(&sandbox, "features", &[]);
     succeeds(&outcome);
@@ -152,7 +153,7 @@ fn pooled_features_are_the_encoders_with_keys_and_labels() {
     assert!(rows.iter().all(|row| row.vectors.len() == 1));
     assert_near(&flat(&rows), &values);
     let numbers: Vec<u64> = rows.iter().map(|row| row.number).collect();
-    assert_eq!(numbers, (0..N_PICTURES as u64).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..N_IMAGES as u64).collect::<Vec<_>>());
     let found: Vec<i64> = rows.iter().map(|row| row.label.expect("a label")).collect();
     assert_eq!(found, labels);
     let classes = manifest(&sandbox.root().join("features")).classes;
@@ -184,7 +185,7 @@ fn pooled_features_are_the_encoders_with_keys_and_labels() {
 }
 
 #[test]
-fn any_layer_and_every_position_can_be_had() {
+fn features_of_any_layer_and_every_position() {
     let sandbox = trained();
     for layer in 0..=2 {
         let to = format!("layer-{layer}");
@@ -192,7 +193,7 @@ fn any_layer_and_every_position_can_be_had() {
         succeeds(&embed(&sandbox, &to, &["--frames", "--layer", &layer_arg]));
         let (rows, _) = read(&sandbox.root().join(&to));
         let (values, _) = expected(&sandbox, |encoder, _, media| {
-            let local = encoder.local(media).expect("pictures");
+            let local = encoder.local(media).expect("images");
             let sequence = encoder.sequence(local, View::All, None);
             let mut hidden = vec![sequence.x.clone()];
             encoder.run(sequence, &mut |_, output| {
@@ -200,7 +201,7 @@ fn any_layer_and_every_position_can_be_had() {
             });
             on_host(encoder.without_extra(hidden.swap_remove(layer)))
         });
-        let n_positions = values.len() / N_PICTURES / DIM;
+        let n_positions = values.len() / N_IMAGES / DIM;
         assert!(n_positions > 1);
         assert!(rows.iter().all(|row| row.vectors.len() == n_positions));
         assert_near(&flat(&rows), &values);
@@ -210,10 +211,10 @@ fn any_layer_and_every_position_can_be_had() {
     assert!(outcome.text.contains("has 2 blocks"), "{}", outcome.text);
 }
 
-/// The data end a run after two shards; what it left goes on as if nothing had been, and the bad
-/// row is listed once.
+/// Bad samples end the command after two shards; it resumes with identical results, and each bad row
+/// is listed once.
 #[test]
-fn a_resumed_set_equals_an_unbroken_one() {
+fn resumed_features_equal_uninterrupted_ones() {
     let sandbox = trained();
     let bad: Vec<u64> = (5..15).chain([290]).collect();
     for &row in &bad {
@@ -225,14 +226,14 @@ fn a_resumed_set_equals_an_unbroken_one() {
     succeeds(&whole);
     assert!(whole.text.contains("11 bad samples"), "{}", whole.text);
 
-    // Ten bad rows are borne whatever the fraction, an eleventh is not.
+    // Ten bad rows are accepted with any fraction, eleven are not.
     let strict = [&small[..], &["data.max_bad_fraction=0.001"]].concat();
     let stopped = embed(&sandbox, "broken", &strict);
     assert_eq!(stopped.status.code(), Some(1), "{}", stopped.text);
     let broken = sandbox.root().join("broken");
     assert!(broken.join("features-00001.parquet").exists());
     assert!(!broken.join("manifest.json").exists());
-    // The rows that were met before are not forgotten.
+    // Earlier bad rows still count.
     let again = embed(&sandbox, "broken", &strict);
     assert_eq!(again.status.code(), Some(1), "{}", again.text);
     let resumed = embed(&sandbox, "broken", &patient);
@@ -251,19 +252,19 @@ fn a_resumed_set_equals_an_unbroken_one() {
         quarantine(&whole).expect("bad rows")
     );
     let rows: Vec<u64> = read(&broken).0.iter().map(|row| row.number).collect();
-    let good = (0..N_PICTURES as u64).filter(|row| !bad.contains(row));
+    let good = (0..N_IMAGES as u64).filter(|row| !bad.contains(row));
     assert_eq!(rows, good.collect::<Vec<_>>());
 }
 
 #[test]
-fn a_signal_exits_130_and_a_kill_loses_no_row() {
-    let sandbox = Sandbox::with_pictures(2000);
+fn signal_exits_130_and_a_kill_loses_no_row() {
+    let sandbox = Sandbox::with_images(2000);
     let outcome = sandbox.train("run", DEVICE, &["steps=3"]);
     assert!(outcome.status.success(), "{}", outcome.text);
     let set = sandbox.root().join("set/train");
     let small = ["--shard-bytes", "1", "--set", "threads.compute=1"];
     for (signal, code) in [("-TERM", Some(130)), ("-KILL", None)] {
-        // On a busy machine it may be over before the signal comes.
+        // On a busy machine it may finish before the signal.
         let stopped = (0..5).find_map(|attempt| {
             let name = format!("{signal}-{attempt}");
             let child = command(&sandbox, &set, &name, &small)
@@ -283,11 +284,11 @@ fn a_signal_exits_130_and_a_kill_loses_no_row() {
     }
 }
 
-/// How `child` ends when it is sent a signal after its first shard; `None` if its set is whole.
+/// Signals `child` after its first shard and returns its exit status; `None` if it had finished.
 fn signalled_after_a_shard(mut child: Child, to: &Path, signal: &str) -> Option<ExitStatus> {
-    let is_whole = || to.join("manifest.json").exists();
+    let is_complete = || to.join("manifest.json").exists();
     let patience = Instant::now();
-    while !to.join(".write/features-00000.parquet.json").exists() && !is_whole() {
+    while !to.join(".write/features-00000.parquet.json").exists() && !is_complete() {
         assert!(patience.elapsed() < Duration::from_mins(10), "no shard");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -296,11 +297,11 @@ fn signalled_after_a_shard(mut child: Child, to: &Path, signal: &str) -> Option<
         .status();
     assert!(killed.expect("kill runs").success());
     let ended = child.wait().expect("ended");
-    (!is_whole()).then_some(ended)
+    (!is_complete()).then_some(ended)
 }
 
 #[test]
-fn a_set_that_was_begun_otherwise_is_refused() {
+fn features_with_other_settings_are_rejected() {
     let sandbox = trained();
     succeeds(&embed(&sandbox, "features", &[]));
     for (args, words) in [
@@ -312,7 +313,7 @@ fn a_set_that_was_begun_otherwise_is_refused() {
         assert_eq!(outcome.status.code(), Some(2), "{}", outcome.text);
         assert!(outcome.text.contains(words), "{}", outcome.text);
     }
-    let other = sandbox.write_pictures("other", 8);
+    let other = sandbox.write_images("other", 8);
     let outcome = command(&sandbox, &other, "features", &[]).output();
     let outcome = Outcome::of(outcome.expect("the binary runs"));
     assert_eq!(outcome.status.code(), Some(2), "{}", outcome.text);
@@ -321,7 +322,7 @@ fn a_set_that_was_begun_otherwise_is_refused() {
         "{}",
         outcome.text
     );
-    // A copy is the same set, and another step of the run another model.
+    // A copy is the same dataset; another step of the run is another model.
     sandbox.copy_set("copy");
     let copied = command(&sandbox, &sandbox.root().join("copy"), "features", &[]).output();
     succeeds(&Outcome::of(copied.expect("the binary runs")));
@@ -330,7 +331,7 @@ fn a_set_that_was_begun_otherwise_is_refused() {
     let outcome = embed(&sandbox, "features", &[]);
     assert_eq!(outcome.status.code(), Some(2), "{}", outcome.text);
     assert!(outcome.text.contains("model_xxh3 ("), "{}", outcome.text);
-    // Features inside their source would be a part of it.
+    // Features inside their dataset would become rows of it.
     let outcome = embed(&sandbox, "set/train/features", &[]);
     assert_eq!(outcome.status.code(), Some(2), "{}", outcome.text);
 }
@@ -338,8 +339,8 @@ fn a_set_that_was_begun_otherwise_is_refused() {
 #[test]
 fn rows_without_labels_are_embedded_and_not_evaluated() {
     let sandbox = trained();
-    let pictures = sandbox.root().join("set-pictures/train");
-    let class = std::fs::read_dir(pictures).expect("classes").next();
+    let images = sandbox.root().join("set-images/train");
+    let class = std::fs::read_dir(images).expect("classes").next();
     let set = sandbox.root().join("unlabelled");
     let options = WriteOptions {
         sources: vec![class.expect("a class").expect("an entry").path()],
@@ -366,7 +367,7 @@ fn rows_without_labels_are_embedded_and_not_evaluated() {
             .all(|row| row.label.is_none() && row.path.is_some())
     );
 
-    // There is nothing to judge an encoder by.
+    // Evaluation needs labels.
     let mut evaluate = Command::new(env!("CARGO_BIN_EXE_understudy"));
     evaluate.arg("evaluate").arg(sandbox.run("run"));
     for key in ["train", "val"] {

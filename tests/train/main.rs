@@ -1,4 +1,4 @@
-//! The binary trains, stops, goes on, refuses and embeds, on shards and checkpoints as users have them.
+//! Runs the binary as users do: training, stopping, resuming, refusing, embedding.
 
 mod damage;
 mod embed;
@@ -15,8 +15,8 @@ mod text;
 use support::{DEVICE, Sandbox, run_lines};
 
 #[test]
-fn a_run_that_diverges_exits_3_and_saves_nothing_bad() {
-    let sandbox = Sandbox::with_pictures(96);
+fn diverged_run_exits_3_and_saves_no_bad_weights() {
+    let sandbox = Sandbox::with_images(96);
     let set = [
         "optim.lr=1e30",
         "train.log_every=1",
@@ -47,8 +47,8 @@ fn a_run_that_diverges_exits_3_and_saves_nothing_bad() {
 }
 
 #[test]
-fn a_collapse_exits_3_and_names_its_limit() {
-    let sandbox = Sandbox::with_pictures(96);
+fn collapsed_run_exits_3_and_names_its_limit() {
+    let sandbox = Sandbox::with_images(96);
     let set = [
         "guard.from_step=3",
         "guard.min_pred_var=1000.0",
@@ -63,10 +63,10 @@ fn a_collapse_exits_3_and_names_its_limit() {
     );
 }
 
-/// What a person looks at first is how the numbers went down.
+/// The last metrics show why a run was ended.
 #[test]
-fn the_line_of_the_step_that_a_run_is_given_up_at_is_written() {
-    let sandbox = Sandbox::with_pictures(96);
+fn metrics_of_the_step_that_collapses_are_written() {
+    let sandbox = Sandbox::with_images(96);
     let set = [
         "guard.from_step=3",
         "guard.min_pred_var=1000.0",
@@ -81,9 +81,9 @@ fn the_line_of_the_step_that_a_run_is_given_up_at_is_written() {
 }
 
 #[test]
-fn only_the_newest_two_and_the_kept_checkpoints_stay() {
-    let sandbox = Sandbox::with_pictures(96);
-    // What a process left that was killed while it saved.
+fn old_checkpoints_are_removed_except_the_newest_two_and_kept_ones() {
+    let sandbox = Sandbox::with_images(96);
+    // Leftover of a process that was killed while it saved.
     let partial = sandbox
         .run("run")
         .join("checkpoints/step-000000003.partial");

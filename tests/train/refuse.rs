@@ -1,12 +1,12 @@
-//! What a run refuses, and in which words.
+//! Errors of a run: what is refused, and the messages.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{self, DEVICE, Sandbox};
 
 #[test]
-fn going_on_with_another_config_or_other_data_is_refused() {
-    let sandbox = Sandbox::with_pictures(96);
+fn resume_rejects_other_config_and_other_dataset() {
+    let sandbox = Sandbox::with_images(96);
     let first = sandbox.train("run", DEVICE, &["steps=5", "train.save_every=5"]);
     assert!(first.status.success(), "{}", first.text);
 
@@ -16,7 +16,7 @@ fn going_on_with_another_config_or_other_data_is_refused() {
         assert!(other.text.contains(key), "{}", other.text);
     }
 
-    let data = sandbox.write_pictures("other", 80);
+    let data = sandbox.write_images("other", 80);
     let other = sandbox.train("run", DEVICE, &[&format!("data.train={}", data.display())]);
     assert_eq!(other.status.code(), Some(1));
     assert!(other.text.contains("other data"), "{}", other.text);
@@ -29,7 +29,7 @@ fn going_on_with_another_config_or_other_data_is_refused() {
     assert_eq!(never.status.code(), Some(1));
     assert!(never.text.contains("--resume auto"), "{}", never.text);
 
-    // A copy of the set, elsewhere, is the same data; other thread counts are told and allowed.
+    // A copy of the dataset is the same data; other thread counts are allowed with a warning.
     let copy = sandbox.copy_set("copy");
     let set = [
         format!("data.train={}", copy.display()),
@@ -41,9 +41,9 @@ fn going_on_with_another_config_or_other_data_is_refused() {
 }
 
 #[test]
-fn a_mix_goes_on_with_copies_of_its_sets_and_its_own_shares_alone() {
-    let sandbox = Sandbox::with_pictures(96);
-    let sets = [sandbox.copy_set("a"), sandbox.write_pictures("b", 80)];
+fn resume_of_a_mixture_accepts_copies_and_rejects_other_weights() {
+    let sandbox = Sandbox::with_images(96);
+    let sets = [sandbox.copy_set("a"), sandbox.write_images("b", 80)];
     let mix = |sets: &[std::path::PathBuf; 2], weight: &str| {
         let [a, b] = sets.each_ref().map(|set| set.display().to_string());
         format!(r#"data.train=[{{set="{a}", weight=2.0}}, {{set="{b}", weight={weight}}}]"#)
@@ -71,7 +71,7 @@ fn a_mix_goes_on_with_copies_of_its_sets_and_its_own_shares_alone() {
     let copies = [sandbox.copy_set("c"), sets[1].clone()];
     let resumed = sandbox.train("run", DEVICE, &["steps=4", &mix(&copies, "1.0")]);
     assert!(resumed.status.success(), "{}", resumed.text);
-    // Evaluation fits to one set.
+    // Evaluation needs one dataset.
     let judged = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))
         .arg("evaluate")
         .arg(sandbox.run("run"))
@@ -88,8 +88,8 @@ fn a_mix_goes_on_with_copies_of_its_sets_and_its_own_shares_alone() {
 }
 
 #[test]
-fn a_second_process_on_the_same_run_is_refused() {
-    let sandbox = Sandbox::with_pictures(96);
+fn second_process_on_the_same_run_is_rejected() {
+    let sandbox = Sandbox::with_images(96);
     let mut child = sandbox
         .train_command("run", DEVICE, &["steps=100000"])
         .spawn()
@@ -110,8 +110,8 @@ fn a_second_process_on_the_same_run_is_refused() {
 }
 
 #[test]
-fn bad_input_is_told_clearly() {
-    let sandbox = Sandbox::with_pictures(96);
+fn invalid_input_is_reported_with_its_key() {
+    let sandbox = Sandbox::with_images(96);
     let missing = sandbox.train("a", DEVICE, &["data.train=/no/such/folder"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(missing.text.contains("/no/such/folder"), "{}", missing.text);
@@ -127,8 +127,8 @@ fn bad_input_is_told_clearly() {
 }
 
 #[test]
-fn a_cause_is_told_once() {
-    let said = |args: &[&str]| {
+fn cause_is_reported_once() {
+    let output = |args: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))
             .args(args)
             .output();
@@ -137,18 +137,18 @@ fn a_cause_is_told_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("nosuch");
     let missing = missing.to_str().expect("UTF-8");
-    // A message that holds its cause, and one below the context that names what was done.
-    let text = said(&["train", missing]);
+    // One message contains its cause, one has a context around it.
+    let text = output(&["train", missing]);
     assert_eq!(text.matches("No such file").count(), 1, "{text}");
-    let text = said(&["import", missing, "--to", "model"]);
-    let told =
+    let text = output(&["import", missing, "--to", "model"]);
+    let expected =
         format!("error: importing {missing}: cannot read or write {missing}: entity not found\n");
-    assert_eq!(text, told);
+    assert_eq!(text, expected);
 }
 
 #[test]
-fn a_rate_that_would_not_decay_is_refused_at_the_start_of_a_run() {
-    let sandbox = Sandbox::with_pictures(96);
+fn schedule_longer_than_the_run_is_rejected_at_the_start() {
+    let sandbox = Sandbox::with_images(96);
     let schedule = |decay: u64| {
         format!(
             "optim.schedule={{tri_stage={{warmup_steps=1, hold_steps=1, decay_steps={decay}, \
@@ -157,7 +157,7 @@ fn a_rate_that_would_not_decay_is_refused_at_the_start_of_a_run() {
     };
     let set = |decay: u64| {
         let schedule = schedule(decay);
-        // What the sandbox sets is of another schedule: this comes after it.
+        // Replaces the schedule of the sandbox.
         sandbox.train("run", DEVICE, &["steps=3", &schedule])
     };
     let refused = set(20);
@@ -167,9 +167,9 @@ fn a_rate_that_would_not_decay_is_refused_at_the_start_of_a_run() {
         "{}",
         refused.text
     );
-    let begun = set(1);
-    assert!(begun.status.success(), "{}", begun.text);
-    // And a run that was begun may be made longer, or shorter.
+    let started = set(1);
+    assert!(started.status.success(), "{}", started.text);
+    // A resumed run may be made longer or shorter.
     let schedule = schedule(1);
     let longer = sandbox.train("run", DEVICE, &["steps=5", &schedule]);
     assert!(longer.status.success(), "{}", longer.text);

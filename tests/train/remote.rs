@@ -76,7 +76,7 @@ fn understudy(args: &[&str]) -> Command {
 fn a_run_in_s3_that_is_killed_equals_the_unbroken_one_here() {
     let name = "remote::a_run_in_s3_that_is_killed_equals_the_unbroken_one_here";
     in_s3(name, |bucket| {
-        let sandbox = Sandbox::with_pictures(96);
+        let sandbox = Sandbox::with_images(96);
         let whole = sandbox.train("whole", DEVICE, &SET);
         assert!(whole.status.success(), "{}", whole.text);
 
@@ -160,7 +160,7 @@ fn a_run_in_azure_serves_as_one_here() {
 
 /// A model at a URL evaluates, embeds, exports, and begins other runs.
 fn serves_as_one_here(bucket: &str) {
-    let sandbox = Sandbox::with_pictures(300);
+    let sandbox = Sandbox::with_images(300);
     let url = format!("{bucket}/run");
     let trained = sandbox.train(&url, DEVICE, &["steps=3"]);
     assert!(trained.status.success(), "{}", trained.text);

@@ -1,4 +1,4 @@
-//! A run that was killed, interrupted or left by its data goes on as if nothing had been.
+//! A run that was killed, interrupted or failed resumes with identical results.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,11 +8,11 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use crate::support::{self, DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
 
-/// Ten steps in one go, and five, a checkpoint, a kill −9, and five more, are the same to the bit.
+/// Ten steps at once are bit-identical to five, a checkpoint, a kill −9, and five more.
 #[test]
-fn resumed_run_equals_unbroken_run() {
+fn resumed_run_equals_uninterrupted_run() {
     for device in support::devices() {
-        let sandbox = Sandbox::with_pictures(96);
+        let sandbox = Sandbox::with_images(96);
         let whole = sandbox.train("whole", device, &["train.save_every=5"]);
         assert!(whole.status.success(), "{}", whole.text);
 
@@ -37,7 +37,7 @@ fn resumed_run_equals_unbroken_run() {
                 .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
             assert!(a == b, "{file} differs after a resume on {device}");
         }
-        // Each step is logged once, though some were computed twice.
+        // Each step is logged once, although some were computed twice.
         let steps: Vec<u64> = run_lines(&sandbox.run(&broken))
             .iter()
             .map(|line| line["step"].as_u64().expect("a step"))
@@ -46,8 +46,8 @@ fn resumed_run_equals_unbroken_run() {
     }
 }
 
-/// The name of a run of ten steps that was killed while it computed one after the fifth, and could
-/// not say goodbye to anything; `None` if it was over before.
+/// Starts a run of ten steps and kills it after the fifth. Returns its name; `None` if it had finished
+/// before.
 fn killed_after_five(sandbox: &Sandbox, device: &str, attempt: usize) -> Option<String> {
     let name = format!("broken-{attempt}");
     let checkpoints = sandbox.run(&name).join("checkpoints");
@@ -70,8 +70,8 @@ fn killed_after_five(sandbox: &Sandbox, device: &str, attempt: usize) -> Option<
 }
 
 #[test]
-fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
-    let sandbox = Sandbox::with_pictures(96);
+fn signal_saves_a_checkpoint_exits_130_and_run_resumes() {
+    let sandbox = Sandbox::with_images(96);
     let set = [
         "train.log_every=1",
         "train.save_every=1000000",
@@ -104,7 +104,7 @@ fn a_signal_saves_and_exits_130_and_the_run_goes_on() {
     assert_eq!(run_lines(&sandbox.run("run")).len(), done + 2);
 }
 
-/// Two steps of many parts each.
+/// Two steps of many micro-batches each.
 const LONG_STEPS: [&str; 6] = [
     "steps=2",
     "optim.schedule.cosine.warmup_steps=1",
@@ -114,15 +114,15 @@ const LONG_STEPS: [&str; 6] = [
     "train.micro_batches=16",
 ];
 
-/// A step is given up between two of its parts, and the run that goes on is the unbroken one to the
-/// bit.
+/// A signal ends a step between two micro-batches; the resumed run is bit-identical to an
+/// uninterrupted one.
 #[test]
-fn a_signal_does_not_wait_for_the_end_of_a_step() {
-    let sandbox = Sandbox::with_pictures(96);
+fn signal_does_not_wait_for_the_end_of_a_step() {
+    let sandbox = Sandbox::with_images(96);
     let whole = sandbox.train("whole", DEVICE, &LONG_STEPS);
     assert!(whole.status.success(), "{}", whole.text);
 
-    // A run that is over before the signal comes shows nothing: then another is begun.
+    // A run may finish before the signal: then another one is started.
     let broken = (0..5).map(|attempt| format!("broken-{attempt}"));
     let is_broken = |run: &String| {
         let mut child = sandbox
@@ -137,7 +137,7 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
     };
     let broken = { broken }
         .find(is_broken)
-        .expect("it heeded the end of the step, five times");
+        .expect("five runs finished their step before the signal");
 
     let resumed = sandbox.train(&broken, DEVICE, &LONG_STEPS);
     assert!(resumed.status.success(), "{}", resumed.text);
@@ -155,39 +155,39 @@ fn a_signal_does_not_wait_for_the_end_of_a_step() {
 }
 
 #[test]
-fn a_signal_before_the_first_step_is_done_saves_nothing_and_says_so() {
-    let sandbox = Sandbox::with_pictures(96);
-    // A first step that is done before the signal comes shows nothing: then another run is begun.
+fn signal_before_the_first_step_saves_nothing() {
+    let sandbox = Sandbox::with_images(96);
+    // The first step may finish before the signal: then another run is started.
     let runs = (0..5).map(|attempt| format!("run-{attempt}"));
-    let last_word = |run: &String| {
+    let last_line = |run: &String| {
         let mut child = sandbox
             .command(run, DEVICE, &LONG_STEPS)
             .stderr(Stdio::piped())
             .spawn()
             .expect("started");
-        let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut line = || said.next().map(|line| line.expect("UTF-8"));
-        while !line().expect("it began").contains("training in") {}
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut line = || lines.next().map(|line| line.expect("UTF-8"));
+        while !line().expect("it starts").contains("training in") {}
         let killed = Command::new("kill").arg(child.id().to_string()).status();
         assert!(killed.expect("kill runs").success());
-        let last = std::iter::from_fn(line).last().expect("a last word");
+        let last = std::iter::from_fn(line).last().expect("a last line");
         let code = child.wait().expect("ended").code();
         (code == Some(130) && run_lines(&sandbox.run(run)).is_empty()).then_some(last)
     };
     let (run, last) = { runs }
-        .find_map(|run| Some((run.clone(), last_word(&run)?)))
-        .expect("five first steps were done before the signal came");
+        .find_map(|run| Some((run.clone(), last_line(&run)?)))
+        .expect("five first steps were done before the signal");
     assert!(last.contains("nothing new to save"), "{last}");
     assert!(!sandbox.run(&run).join("checkpoints").exists());
 }
 
 #[test]
-fn a_new_run_starts_from_anothers_student() {
-    let sandbox = Sandbox::with_pictures(96);
+fn init_starts_from_the_student_of_another_run() {
+    let sandbox = Sandbox::with_images(96);
     let first = sandbox.train("first", DEVICE, &["steps=5"]);
     assert!(first.status.success(), "{}", first.text);
     let init = format!("init={}", sandbox.run("first").display());
-    // A rate of almost nothing leaves the student where it started.
+    // A learning rate of almost zero leaves the student unchanged.
     let second = sandbox.train("second", DEVICE, &[&init, "steps=4", "optim.lr=1e-30"]);
     assert!(second.status.success(), "{}", second.text);
     let read = |path: &str| {
@@ -198,7 +198,7 @@ fn a_new_run_starts_from_anothers_student() {
     let teacher = read("second/checkpoints/step-000000004/teacher.safetensors");
     assert!(!teacher.is_empty());
     for (name, tensor) in &teacher {
-        // The teacher's updates round, though both sides of its average are equal.
+        // The teacher's updates round, although both sides of its average are equal.
         let values = student[name].iter::<f32>().zip(tensor.iter::<f32>());
         for (expected, found) in values {
             let slack = 1e-5 * expected.abs() + 1e-7;
@@ -210,10 +210,10 @@ fn a_new_run_starts_from_anothers_student() {
     }
 }
 
-/// A bit flips in the picture that the fourth step needs, and not one bad sample is allowed.
+/// A bit is flipped in an image of the fourth step, and no bad sample is allowed.
 #[test]
-fn a_run_that_its_data_ends_saves_what_it_did_and_remembers_why() {
-    let sandbox = Sandbox::with_pictures(96);
+fn too_many_bad_samples_end_a_run_with_a_checkpoint() {
+    let sandbox = Sandbox::with_images(96);
     let first = sandbox.train("first", DEVICE, &["steps=5"]);
     assert!(first.status.success(), "{}", first.text);
     let config = sandbox.run("first").join("config.toml");
@@ -232,18 +232,18 @@ fn a_run_that_its_data_ends_saves_what_it_did_and_remembers_why() {
     assert!(again.text.contains("quarantine"), "{}", again.text);
 
     let set = ["train.save_every=100000", "data.max_bad_fraction=0.1"];
-    let went_on = sandbox.train("run", DEVICE, &set);
-    assert!(went_on.status.success(), "{}", went_on.text);
+    let resumed = sandbox.train("run", DEVICE, &set);
+    assert!(resumed.status.success(), "{}", resumed.text);
     let from = "resuming from step 3";
-    assert!(went_on.text.contains(from), "{}", went_on.text);
+    assert!(resumed.text.contains(from), "{}", resumed.text);
 }
 
-/// The limit on the process's memory falls below what a step takes at its peak: libtorch's next large
-/// block is refused, as a full GPU would refuse it.
+/// The limit on the process's memory is set below the peak of a step: libtorch's next large
+/// allocation fails, as on a full GPU.
 #[cfg(feature = "libtorch")]
 #[test]
-fn a_device_whose_memory_is_full_ends_a_run_with_what_it_did() {
-    let sandbox = Sandbox::with_pictures(96);
+fn out_of_device_memory_ends_a_run_with_a_checkpoint() {
+    let sandbox = Sandbox::with_images(96);
     let set = [
         "train.log_every=1",
         "data.batch=256",
@@ -286,8 +286,8 @@ fn a_device_whose_memory_is_full_ends_a_run_with_what_it_did() {
 }
 
 #[test]
-fn another_runs_checkpoint_starts_a_new_folder_and_no_other() {
-    let sandbox = Sandbox::with_pictures(96);
+fn resume_from_another_run_needs_a_new_directory() {
+    let sandbox = Sandbox::with_images(96);
     for run in ["first", "second"] {
         let outcome = sandbox.train(run, DEVICE, &["steps=5"]);
         assert!(outcome.status.success(), "{}", outcome.text);
@@ -305,11 +305,11 @@ fn another_runs_checkpoint_starts_a_new_folder_and_no_other() {
         "{}",
         refused.text
     );
-    let went_on = from_first("third");
-    assert!(went_on.status.success(), "{}", went_on.text);
+    let resumed = from_first("third");
+    assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
-        went_on.text.contains("resuming from step 5"),
+        resumed.text.contains("resuming from step 5"),
         "{}",
-        went_on.text
+        resumed.text
     );
 }

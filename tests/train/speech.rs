@@ -1,4 +1,4 @@
-//! A run on recordings, judged by whole recordings and by their frames.
+//! A run on audio, evaluated by utterances and by frames.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -32,7 +32,8 @@ const SMALL: [&str; 18] = [
     "train.log_every=1",
 ];
 
-/// 1.2 seconds and more of a tone at 8 kHz, 16 bits a sample, of its own pitch, phase and length.
+/// Returns a WAV file: a tone of at least 1.2 seconds at 8 kHz, 16 bits per sample; `number` changes
+/// pitch, phase and length.
 fn tone(hz: f64, number: usize) -> Vec<u8> {
     let hz = hz * (1.0 + 0.01 * number as f64);
     let samples = (0..9600 + 200 * number as u32).flat_map(|i| {
@@ -57,19 +58,19 @@ fn tone(hz: f64, number: usize) -> Vec<u8> {
     .concat()
 }
 
-/// Low and high tones as class folders, and a set of them.
-fn write_tones(root: &Path, part: &str, n_of_each: usize) {
-    let tones = root.join("tones").join(part);
+/// Writes low and high tones as class folders, and a dataset of them.
+fn write_tones(root: &Path, split: &str, n_of_each: usize) {
+    let tones = root.join("tones").join(split);
     for (class, hz) in [("low", 300.0), ("high", 2000.0)] {
         fs::create_dir_all(tones.join(class)).expect("a folder");
         for number in 0..n_of_each {
             let path = tones.join(class).join(format!("{number}.wav"));
-            fs::write(path, tone(hz, number)).expect("a recording");
+            fs::write(path, tone(hz, number)).expect("a file");
         }
     }
     let options = WriteOptions {
         sources: vec![tones],
-        to: root.join("set").join(part).display().to_string(),
+        to: root.join("set").join(split).display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
         encode: EncodeOptions::Audio(AudioOptions {
@@ -83,13 +84,13 @@ fn write_tones(root: &Path, part: &str, n_of_each: usize) {
 }
 
 #[test]
-fn recordings_are_judged_whole_and_frame_by_frame() {
+fn audio_is_evaluated_by_utterance_and_by_frame() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
     write_tones(root, "train", 20);
     write_tones(root, "val", 6);
     let data = ["train", "val"]
-        .map(|part| format!("data.{part}={}", root.join("set").join(part).display()));
+        .map(|split| format!("data.{split}={}", root.join("set").join(split).display()));
     let run = root.join("run");
     let run_name = run.to_str().expect("UTF-8");
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-audio.toml");
@@ -100,9 +101,9 @@ fn recordings_are_judged_whole_and_frame_by_frame() {
     for (frames, of, dims) in [(false, "samples", [64, 160]), (true, "frames", [32, 80])] {
         let mut args = vec!["evaluate", run_name];
         args.extend(frames.then_some("--frames"));
-        let judged = understudy(&args, &[]);
-        assert!(judged.status.success(), "{}", judged.text);
-        assert_eq!(judged.text.contains("frame by frame"), frames);
+        let evaluated = understudy(&args, &[]);
+        assert!(evaluated.status.success(), "{}", evaluated.text);
+        assert_eq!(evaluated.text.contains("frame by frame"), frames);
         let suffix = if frames { "-frames" } else { "" };
         let table = run.join(format!("evaluate-step-000000002-teacher{suffix}.json"));
         let table: Value = serde_json::from_slice(&fs::read(table).expect("kept")).expect("JSON");
@@ -118,24 +119,24 @@ fn recordings_are_judged_whole_and_frame_by_frame() {
             [dim_of(0), dim_of(1), dim_of(2)],
             [dims[0], dims[0], dims[1]]
         );
-        // Two pitches are no riddle to a spectrum.
+        // A spectrum separates two pitches perfectly.
         assert_eq!(table["rows"][2]["name"], "log-mel");
         assert_eq!(table["rows"][2]["probe_top1"], 1.0);
     }
 }
 
 #[test]
-fn pictures_have_no_frames() {
-    let sandbox = Sandbox::with_pictures(96);
+fn frames_of_images_are_rejected() {
+    let sandbox = Sandbox::with_images(96);
     let trained = sandbox.train("run", DEVICE, &["steps=3"]);
     assert!(trained.status.success(), "{}", trained.text);
     let run = sandbox.run("run");
     let run = run.to_str().expect("UTF-8");
-    let refused = understudy(&["evaluate", run, "--frames"], &[]);
-    assert_eq!(refused.status.code(), Some(2), "{}", refused.text);
+    let rejected = understudy(&["evaluate", run, "--frames"], &[]);
+    assert_eq!(rejected.status.code(), Some(2), "{}", rejected.text);
     assert!(
-        refused.text.contains("only audio has frames"),
+        rejected.text.contains("only audio has frames"),
         "{}",
-        refused.text
+        rejected.text
     );
 }

@@ -29,7 +29,7 @@ const SET: [&str; 4] = [
 /// the bit, over pictures of ten epochs of which one is damaged.
 #[test]
 fn twenty_kills_change_nothing() {
-    let sandbox = Sandbox::with_pictures(N_PICTURES);
+    let sandbox = Sandbox::with_images(N_PICTURES);
     sandbox.flip_a_bit(7);
     let whole = sandbox.train("whole", DEVICE, &SET);
     assert!(whole.status.success(), "{}", whole.text);
@@ -80,7 +80,7 @@ fn twenty_kills_change_nothing() {
 /// the run goes on from the step it was at.
 #[test]
 fn a_signal_is_heeded_while_data_is_waited_for() {
-    let sandbox = Sandbox::with_pictures(96);
+    let sandbox = Sandbox::with_images(96);
     let server = Server::start(sandbox.root());
     write_small_groups(&sandbox);
     let data = format!("data.train={}/groups/train", server.url());
@@ -121,7 +121,7 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
 /// A store that is gone for longer than `retry_for` ends the run with what it has learnt.
 #[test]
 fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
-    let sandbox = Sandbox::with_pictures(96);
+    let sandbox = Sandbox::with_images(96);
     let server = Server::start(sandbox.root());
     write_small_groups(&sandbox);
     let data = format!("data.train={}/groups/train", server.url());
@@ -152,7 +152,7 @@ fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
 /// The sandbox's pictures in row groups of few rows, which come and go all the time.
 fn write_small_groups(sandbox: &Sandbox) {
     let options = WriteOptions {
-        sources: vec![sandbox.root().join("set-pictures")],
+        sources: vec![sandbox.root().join("set-images")],
         to: sandbox.root().join("groups").display().to_string(),
         columns: BTreeMap::new(),
         labels: None,

@@ -1,4 +1,4 @@
-//! A folder with shards and a small recipe, and the binary run on them.
+//! Sandbox: a folder with shards and a small recipe, on which the binary runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use understudy_pipelines::shard::{Kind, ShardSet};
 
-/// Backends that this build has.
+/// Returns the devices of this build.
 pub(crate) fn devices() -> Vec<&'static str> {
     if cfg!(feature = "libtorch") {
         vec!["cpu", "flex"]
@@ -61,26 +61,20 @@ const SMALL: [&str; 12] = [
 ];
 
 impl Sandbox {
-    /// With a set of `n` drawn pictures under `set/train`.
-    pub(crate) fn with_pictures(n: usize) -> Self {
+    /// Creates a sandbox with a dataset of `n` drawn images in `set/train`.
+    pub(crate) fn with_images(n: usize) -> Self {
         let sandbox = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
-        sandbox.write_pictures("set", n);
+        sandbox.write_images("set", n);
         sandbox
     }
 
-    /// Draws `n` pictures and writes them as shards; returns the training set's folder.
-    pub(crate) fn write_pictures(&self, name: &str, n: usize) -> PathBuf {
+    /// Draws `n` images and writes them as shards; returns the training set's folder.
+    pub(crate) fn write_images(&self, name: &str, n: usize) -> PathBuf {
         let set = self.root().join(name);
-        understudy::demo::write_set(
-            &set,
-            &self.root().join(format!("{name}-pictures")),
-            n,
-            16,
-            1,
-        )
-        .expect("pictures and shards");
+        understudy::demo::write_set(&set, &self.root().join(format!("{name}-images")), n, 16, 1)
+            .expect("images and shards");
         set.join("train")
     }
 
@@ -96,30 +90,30 @@ impl Sandbox {
         to
     }
 
-    /// Damages the picture in a row of the training set, where it lies in its shard.
+    /// Flips a bit in the image of a row of the training set, in its shard.
     pub(crate) fn flip_a_bit(&self, row: u64) {
         let url = self.root().join("set/train");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime");
-        let (path, picture) = runtime.block_on(async {
+        let (path, image) = runtime.block_on(async {
             let url = url.to_str().expect("UTF-8");
             let set = ShardSet::open(url, &[Kind::Image], &BTreeMap::new())
                 .await
                 .expect("a set");
             let rows = set.read_group(0, 0).await.expect("rows");
-            let picture = rows.bytes(row as usize).expect("a picture").to_vec();
+            let image = rows.bytes(row as usize).expect("an image").to_vec();
             (
                 self.root().join("set/train").join(&set.shards[0].path),
-                picture,
+                image,
             )
         });
         let mut shard = std::fs::read(&path).expect("a shard");
         let at = shard
-            .windows(picture.len())
-            .position(|bytes| bytes == picture)
+            .windows(image.len())
+            .position(|bytes| bytes == image)
             .expect("stored as it came");
-        shard[at + picture.len() / 2] ^= 1;
+        shard[at + image.len() / 2] ^= 1;
         std::fs::write(&path, shard).expect("written");
     }
 
@@ -127,7 +121,7 @@ impl Sandbox {
         self.folder.path()
     }
 
-    /// The folder of a run, or its URL if the name is one.
+    /// Returns the folder of a run, or `name` itself if it is a URL.
     pub(crate) fn run(&self, name: &str) -> PathBuf {
         if name.contains("://") {
             return name.into();
@@ -172,7 +166,7 @@ impl Sandbox {
     }
 }
 
-/// A command on [`DEVICE`] with values of its config.
+/// Runs a command on [`DEVICE`] with overrides of its config.
 pub(crate) fn understudy(args: &[&str], set: &[String]) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
     command.args(args).args(["--device", DEVICE]);
@@ -182,7 +176,7 @@ pub(crate) fn understudy(args: &[&str], set: &[String]) -> Outcome {
     Outcome::of(command.output().expect("the binary runs"))
 }
 
-/// The lines of a run's `metrics.jsonl`.
+/// Reads the lines of a run's `metrics.jsonl`.
 pub(crate) fn run_lines(run: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(run.join("metrics.jsonl"))
         .expect("metrics")

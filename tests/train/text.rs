@@ -1,4 +1,4 @@
-//! A run on raw texts keeps to the vocabulary that it began with.
+//! A run on raw texts keeps its vocabulary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,19 +33,19 @@ const SMALL: [&str; 21] = [
     "train.log_every=1",
 ];
 
-/// A vocabulary of single ASCII characters, numbered in the order of `letters` after the specials.
-fn write_vocabulary(folder: &Path, letters: impl Iterator<Item = char>) {
+/// Writes a vocabulary of single ASCII characters in the order of `characters` after the special tokens.
+fn write_vocabulary(folder: &Path, characters: impl Iterator<Item = char>) {
     fs::create_dir_all(folder).expect("a folder");
     let specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"].map(str::to_owned);
     // GPT-2 writes a space as U+0120.
-    let letters = letters.map(|letter| if letter == ' ' { 'Ġ' } else { letter }.to_string());
-    let vocab: BTreeMap<String, usize> = specials.into_iter().chain(letters).zip(0..).collect();
+    let characters = characters.map(|c| if c == ' ' { 'Ġ' } else { c }.to_string());
+    let vocab: BTreeMap<String, usize> = specials.into_iter().chain(characters).zip(0..).collect();
     let vocab = serde_json::to_string(&vocab).expect("JSON");
     fs::write(folder.join("vocab.json"), vocab).expect("a file");
     fs::write(folder.join("merges.txt"), "#version: 0.2\n").expect("a file");
 }
 
-/// Labelled sentences as JSON lines, and a set of them.
+/// Writes labelled sentences as JSON lines, and a dataset of them.
 fn write_sentences(root: &Path) -> PathBuf {
     let source = root.join("sentences.jsonl");
     let lines = (0..80).map(|i| {
@@ -86,7 +86,7 @@ fn train(run: &str, set: &Path, vocabulary: &Path, settings: &[&str]) -> Outcome
 }
 
 #[test]
-fn a_vocabulary_may_move_but_not_change() {
+fn resume_accepts_a_moved_vocabulary_and_rejects_another() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
     let set = write_sentences(root);
@@ -96,8 +96,8 @@ fn a_vocabulary_may_move_but_not_change() {
     write_vocabulary(&turned, (' '..='~').rev());
 
     let run = root.join("run").display().to_string();
-    let begun = train(&run, &set, &first, &["steps=2"]);
-    assert!(begun.status.success(), "{}", begun.text);
+    let started = train(&run, &set, &first, &["steps=2"]);
+    assert!(started.status.success(), "{}", started.text);
     let other = train(&run, &set, &turned, &["steps=4"]);
     assert_eq!(other.status.code(), Some(1), "{}", other.text);
     assert!(other.text.contains("another vocabulary"), "{}", other.text);
@@ -105,14 +105,19 @@ fn a_vocabulary_may_move_but_not_change() {
     assert!(moved.status.success(), "{}", moved.text);
     assert!(moved.text.contains("steps: 2 → 4"), "{}", moved.text);
 
-    // What is done with a trained model may be meant: it is said and done.
+    // Other commands warn and continue.
     for (vocabulary, warns) in [(&copy, false), (&turned, true)] {
         let tokenizer = format!("data.text.tokenizer={}", vocabulary.display());
-        let sets = ["train", "val"].map(|part| format!("data.{part}={}", set.display()));
+        let sets = ["train", "val"].map(|split| format!("data.{split}={}", set.display()));
         let settings: Vec<String> = sets.into_iter().chain([tokenizer.clone()]).collect();
-        let judged = understudy(&["evaluate", &run], &settings);
-        assert!(judged.status.success(), "{}", judged.text);
-        assert_eq!(judged.text.contains(WARNING), warns, "{}", judged.text);
+        let evaluated = understudy(&["evaluate", &run], &settings);
+        assert!(evaluated.status.success(), "{}", evaluated.text);
+        assert_eq!(
+            evaluated.text.contains(WARNING),
+            warns,
+            "{}",
+            evaluated.text
+        );
 
         let to = vocabulary.join("features").display().to_string();
         let set = set.display().to_string();

@@ -113,7 +113,7 @@ impl TextFolder {
 }
 
 impl From<&TextConfig> for TextFolder {
-    /// The file of a model of this size.
+    /// Returns the keys for a model of this size.
     fn from(config: &TextConfig) -> Self {
         Self {
             vocab_size: config.vocab_size,
