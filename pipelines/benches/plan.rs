@@ -8,8 +8,8 @@
 
 use std::time::Instant;
 
-use understudy_pipelines::config::StepSize;
-use understudy_pipelines::plan::{BadRows, Costs, Layout, Plan, PlanConfig, Share};
+use understudy_pipelines::config::{Share, StepSize};
+use understudy_pipelines::plan::{BadRows, Costs, Layout, Plan, PlanConfig};
 
 const N_SHARDS: usize = 1000;
 const GROUPS_PER_SHARD: usize = 1000;
@@ -63,7 +63,7 @@ fn bench(kind: &str) {
         "mix" => Layout::joined((0..10).map(|_| Layout::new(vec![&shard[..]; N_SHARDS / 10]))),
         _ => Layout::new(vec![&shard[..]; N_SHARDS]),
     });
-    let shares: Vec<Share> = (0..layout.n_sets())
+    let shares: Vec<Share> = (0..layout.n_datasets())
         .map(|set| Share::Weight(1.0 + set as f64))
         .collect();
     let plan = timed("plan", || {

@@ -4,6 +4,7 @@ mod assign;
 mod mask;
 mod media;
 mod train;
+mod units;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use self::assign::assign;
 pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
-pub use self::train::{MixedSet, TrainSets};
+pub use self::train::{MixedSet, Share, TrainSets};
+pub use self::units::parse_bytes;
 use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 
@@ -163,7 +165,7 @@ impl DataConfig {
         let cache = match &self.cache {
             None => None,
             Some(CacheConfig { folder, size }) => {
-                let bytes = crate::budget::parse_bytes(size);
+                let bytes = parse_bytes(size);
                 let bytes = bytes.map_err(|reason| format!("data.cache.size: {reason}"))?;
                 if bytes < CacheOptions::LEAST_BYTES {
                     return Err(format!(
@@ -223,7 +225,7 @@ impl DataConfig {
                 self.max_bad_fraction
             ),
         );
-        if let Err(reason) = crate::budget::parse_bytes(&self.memory) {
+        if let Err(reason) = parse_bytes(&self.memory) {
             check(false, format!("data.memory: {reason}"));
         }
         problems.extend(self.train.problems());

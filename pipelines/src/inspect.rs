@@ -21,7 +21,7 @@ use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
 use crate::decode::{read_audio_header, read_header, text};
-use crate::shard::{Kind, Rows, Shard, ShardFormat, ShardSet, is_label, own_tokens};
+use crate::shard::{Dataset, Kind, Rows, Shard, ShardFormat, is_label, unpadded_tokens};
 use crate::store::Location;
 use crate::{Error, Result, SampleError};
 
@@ -70,7 +70,7 @@ pub fn inspect(
             source,
         })?;
     runtime.block_on(async {
-        let set = ShardSet::open(url, &Kind::ALL, columns).await?;
+        let set = Dataset::open(url, &Kind::ALL, columns).await?;
         let label = columns.get("label").map_or("label", String::as_str);
         let mut labels = BTreeMap::new();
         let mut schema = None;
@@ -184,7 +184,7 @@ impl AsyncFileReader for Ranges {
 
 /// Arrow IPC keeps a batch's columns together: all of it is read.
 async fn count_by_groups(
-    set: &ShardSet,
+    set: &Dataset,
     shard: usize,
     labels: &mut BTreeMap<Option<i64>, u64>,
 ) -> Result<()> {
@@ -202,7 +202,7 @@ async fn count_by_groups(
     Ok(())
 }
 
-async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
+async fn samples(set: &Dataset, n_samples: usize) -> Result<Vec<String>> {
     let groups = set.shards.iter().enumerate();
     let first = groups
         .flat_map(|(s, shard)| {
@@ -240,7 +240,7 @@ async fn samples(set: &ShardSet, n_samples: usize) -> Result<Vec<String>> {
 }
 
 /// What a row's bytes say of themselves.
-fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, SampleError> {
+fn describe_media(set: &Dataset, rows: &Rows, row: usize) -> Result<String, SampleError> {
     let limits = Limits::default();
     let bytes = rows.bytes(row).unwrap_or_default();
     match (set.kind, &set.tokenizer) {
@@ -259,7 +259,7 @@ fn describe_media(set: &ShardSet, rows: &Rows, row: usize) -> Result<String, Sam
             Ok(format!("{length}, {rate} Hz, {channels} channels"))
         }
         (Kind::Tokens, Some(info)) => {
-            let tokens = own_tokens(info, bytes, rows.n_tokens(row))?;
+            let tokens = unpadded_tokens(info, bytes, rows.n_tokens(row))?;
             let first = &tokens[..tokens.len().min(SHOWN_TOKENS)];
             Ok(format!("{} tokens, first {first:?}", tokens.len()))
         }

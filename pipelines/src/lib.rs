@@ -100,7 +100,7 @@
 
 pub mod batch;
 pub mod bench;
-pub mod budget;
+mod budget;
 pub mod config;
 pub mod decode;
 pub mod error;

@@ -42,7 +42,7 @@ use self::worker::{Outcome, Task, Work};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::{Recorder, Stats};
 use crate::tokenize::Specials;
 use crate::{Error, Result};
@@ -95,7 +95,7 @@ impl Default for Options {
 /// reads that they are at.
 #[derive(Debug)]
 pub struct Pipeline {
-    sets: Arc<Sets>,
+    sets: Arc<Mixture>,
     fingerprint: u64,
     specials: Option<Specials>,
     vocabulary_sha256: Option<String>,
@@ -161,7 +161,7 @@ impl Pipeline {
                 options.parts_per_step
             )]));
         }
-        let sets = opened.sets.sets().iter();
+        let sets = opened.sets.datasets().iter();
         let largest: Vec<u64> = sets
             .map(|set| largest_groups_bytes(set, config.window_chunks))
             .collect();
@@ -175,7 +175,7 @@ impl Pipeline {
                 largest_window_bytes,
             })
             .collect();
-        let n_planned = (0..plan.mix().n_sets()).map(|set| plan.n_planned_of(set));
+        let n_planned = (0..plan.mix().n_datasets()).map(|set| plan.n_planned_of(set));
         let mean_lane_samples = match (plan.lane_share(), plan.costs()) {
             (StepSize::Samples(samples), _) => samples as u64,
             (StepSize::Cost(share), costs) => share / costs.map_or(1, Costs::mean),
@@ -242,7 +242,7 @@ impl Pipeline {
         }
     }
 
-    /// Identifies the rows of the set, see [`ShardSet::fingerprint`](crate::shard::ShardSet::fingerprint);
+    /// Identifies the rows of the set, see [`Dataset::fingerprint`](crate::shard::Dataset::fingerprint);
     /// of a mix, those of all its sets and their shares. A run resumes on no other.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::config::Limits;
 use crate::decode::{decode_audio, decode_image, text};
-use crate::shard::{Kind, Rows, ShardSet, own_tokens};
+use crate::shard::{Dataset, Kind, Rows, unpadded_tokens};
 use crate::{Error, Result, SampleError};
 
 /// Row groups that are fetched while another is checked.
@@ -65,7 +65,7 @@ pub fn verify(
             source,
         })?;
     runtime.block_on(async {
-        let set = ShardSet::open(url, &Kind::ALL, columns).await?;
+        let set = Dataset::open(url, &Kind::ALL, columns).await?;
         let mut done = Verification::default();
         let mut report = |done: &mut Verification, problem| {
             done.problems += 1;
@@ -159,7 +159,7 @@ pub fn verify(
 }
 
 /// The bad rows of one group, in order.
-fn check_rows(set: &ShardSet, rows: &Rows, done: &mut Verification) -> Vec<(usize, SampleError)> {
+fn check_rows(set: &Dataset, rows: &Rows, done: &mut Verification) -> Vec<(usize, SampleError)> {
     let n_rows = 0..rows.len();
     done.unhashed_rows += n_rows
         .clone()
@@ -172,7 +172,7 @@ fn check_rows(set: &ShardSet, rows: &Rows, done: &mut Verification) -> Vec<(usiz
     bad.collect()
 }
 
-fn check_row(set: &ShardSet, rows: &Rows, row: usize) -> Result<(), SampleError> {
+fn check_row(set: &Dataset, rows: &Rows, row: usize) -> Result<(), SampleError> {
     let bytes = rows.checked(row)?;
     if rows.is_labelled(row) {
         rows.label(row)?;
@@ -181,7 +181,7 @@ fn check_row(set: &ShardSet, rows: &Rows, row: usize) -> Result<(), SampleError>
     match (set.kind, &set.tokenizer) {
         (Kind::Image, _) => decode_image(bytes, &limits).map(drop),
         (Kind::Audio, _) => decode_audio(bytes, &limits, None).map(drop),
-        (Kind::Tokens, Some(info)) => own_tokens(info, bytes, rows.n_tokens(row)).map(drop),
+        (Kind::Tokens, Some(info)) => unpadded_tokens(info, bytes, rows.n_tokens(row)).map(drop),
         (Kind::Text | Kind::Tokens, _) => {
             let second = rows.second(row).unwrap_or_default();
             text(bytes).and_then(|_| text(second)).map(drop)

@@ -259,7 +259,7 @@ fn a_report_tells_each_set() {
     let config = pictures(folder.path(), 4);
     let planned = pipeline::plan(&config).expect("a plan");
     let report = Report::new(&planned.sets, &planned.plan, planned.memory).expect("a report");
-    let [a, b] = &report.sets[..] else {
+    let [a, b] = &report.datasets[..] else {
         panic!("{report}");
     };
     assert!((a.share - 0.75).abs() < 1e-9 && (b.share - 0.25).abs() < 1e-9);
@@ -267,7 +267,10 @@ fn a_report_tells_each_set() {
     assert!((b.steps_per_epoch - 50.0 / 2.0).abs() < 1e-6);
     assert_eq!(report.cache_bytes(), a.bytes + b.bytes);
     let text = report.to_string();
-    assert!(text.contains("75.00 % of the samples"), "{text}");
+    assert!(
+        text.contains("75.00 %") && text.contains("share of samples"),
+        "{text}"
+    );
     for (rank, world) in report.memory.iter().zip([1, 2, 4]) {
         assert_eq!(rank.world, world);
         let with = |bytes: u64| {

@@ -399,7 +399,7 @@ fn the_commands_know_recordings() {
     };
     assert!(one.least_bytes > two.least_bytes && two.least_bytes > four.least_bytes);
     assert!(one.ahead_bytes > one.least_bytes);
-    assert!(report.to_string().contains("padding adds"), "{report}");
+    assert!(report.to_string().contains("added by padding"), "{report}");
 
     let inspection = inspect(&config.train.to_string(), &config.columns, 2).expect("a set");
     assert_eq!(inspection.rows, N_ROWS as u64);

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use understudy_pipelines::shard::{Kind, ShardSet};
+use understudy_pipelines::shard::{Dataset, Kind};
 
 /// Returns the devices of this build.
 pub(crate) fn devices() -> Vec<&'static str> {
@@ -98,7 +98,7 @@ impl Sandbox {
             .expect("a runtime");
         let (path, image) = runtime.block_on(async {
             let url = url.to_str().expect("UTF-8");
-            let set = ShardSet::open(url, &[Kind::Image], &BTreeMap::new())
+            let set = Dataset::open(url, &[Kind::Image], &BTreeMap::new())
                 .await
                 .expect("a set");
             let rows = set.read_group(0, 0).await.expect("rows");

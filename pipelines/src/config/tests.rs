@@ -1,7 +1,6 @@
 //! What a table `[data]` may say.
 
 use super::*;
-use crate::plan::Share;
 
 const REST: &str = r#"
 train = "train"

@@ -8,8 +8,6 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::plan::Share;
-
 /// What a run trains on: one set, or a mix of several.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -34,6 +32,15 @@ pub struct MixedSet {
     /// seconds or tokens, where a step is so many).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes: Option<f64>,
+}
+
+/// What a set has of a mix.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Share {
+    /// So much of the samples (of the cost, in a plan by cost), beside the weights of the others.
+    Weight(f64),
+    /// So many epochs of it, while the others have theirs.
+    Passes(f64),
 }
 
 impl TrainSets {

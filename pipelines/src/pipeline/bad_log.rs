@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::plan::Slot;
 use crate::quarantine::Quarantine;
-use crate::shard::Sets;
+use crate::shard::Mixture;
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
@@ -19,7 +19,7 @@ const BORNE_SAMPLES: u64 = 10;
 /// The rows without a sample whose turn has come, in the order of the batches.
 #[derive(Debug)]
 pub(crate) struct BadLog {
-    pub(crate) sets: Arc<Sets>,
+    pub(crate) sets: Arc<Mixture>,
     pub(crate) rows: BadRowList,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) max_bad_fraction: f64,
@@ -119,7 +119,7 @@ impl BadLog {
 
     /// Whether some set has no good row: a lane would look for one for ever.
     pub(crate) fn is_hopeless(&self, bad: &BTreeSet<u64>) -> bool {
-        let sets = || self.sets.set_rows().zip(&self.n_planned);
+        let sets = || self.sets.dataset_rows().zip(&self.n_planned);
         // The first look is quick, and enough as long as few rows are bad.
         sets().any(|(_, &n_planned)| n_planned <= bad.len() as u64)
             && sets().any(|(rows, &n_planned)| n_planned <= bad.range(rows).count() as u64)

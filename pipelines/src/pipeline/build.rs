@@ -15,17 +15,17 @@ use super::sample_kind::{Recipe, at_rate, kinds};
 use super::scheduler::{Order, Stream, Turns};
 use super::worker::{Outcome, Task, Work, start_pool};
 use super::{Options, Pipeline, io_error};
-use crate::budget::{DecodeShare, Needs, Shares, parse_bytes};
-use crate::config::{DataConfig, StepSize, TrainSets};
+use crate::budget::{DecodeShare, Needs, Shares};
+use crate::config::{DataConfig, StepSize, TrainSets, parse_bytes};
 use crate::plan::{Costs, Layout, Mix, Plan, PlanConfig, RankMemory};
 use crate::quarantine::Quarantine;
-use crate::shard::{Kind, Sets, ShardSet};
+use crate::shard::{Dataset, Kind, Mixture};
 use crate::stats::Recorder;
 use crate::{Error, Result};
 
 /// Sets, what becomes of their rows, and the threads that read them.
 pub(super) struct Opened {
-    pub(super) sets: Arc<Sets>,
+    pub(super) sets: Arc<Mixture>,
     pub(super) recipe: Recipe,
     pub(super) runtime: Runtime,
     /// Of one set its own, of a mix that of all its sets and shares.
@@ -44,11 +44,11 @@ impl Opened {
         let options = config.store_options().map_err(|e| Error::Config(vec![e]))?;
         let mut sets = Vec::new();
         for url in train.urls() {
-            let open = ShardSet::open_with(url, kinds, &config.columns, &options);
+            let open = Dataset::open_with(url, kinds, &config.columns, &options);
             sets.push(runtime.block_on(open)?);
         }
-        let fingerprints: Vec<u64> = sets.iter().map(ShardSet::fingerprint).collect();
-        let sets = Arc::new(Sets::new(sets)?);
+        let fingerprints: Vec<u64> = sets.iter().map(Dataset::fingerprint).collect();
+        let sets = Arc::new(Mixture::new(sets)?);
         let recipe = Recipe::of(config, &sets)?;
         Ok(Opened {
             sets,
@@ -72,7 +72,7 @@ impl Opened {
                 Some(costs)
             }
         };
-        let layout = Layout::joined(self.sets.sets().iter().map(Layout::of));
+        let layout = Layout::joined(self.sets.datasets().iter().map(Layout::of));
         let shares = config.train.shares();
         Plan::mixed(layout, PlanConfig::of(config, step), costs, &shares)
     }
@@ -102,7 +102,7 @@ impl Opened {
 }
 
 /// The most that a window of `n_chunks` of a set can take: each chunk may lie in a group of its own.
-pub(super) fn largest_groups_bytes(set: &ShardSet, n_chunks: usize) -> u64 {
+pub(super) fn largest_groups_bytes(set: &Dataset, n_chunks: usize) -> u64 {
     let groups = set.shards.iter().flat_map(|shard| &shard.groups);
     let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
     bytes.sort_unstable_by(|a, b| b.cmp(a));
@@ -132,7 +132,7 @@ pub(super) struct Pass {
 #[derive(Debug)]
 pub struct Planned {
     /// The sets.
-    pub sets: Arc<Sets>,
+    pub sets: Arc<Mixture>,
     /// The order of their samples.
     pub plan: Plan,
     /// As [`Pipeline::fingerprint`].
@@ -155,7 +155,7 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
     let plan = opened.plan(config, step)?;
     let fingerprint = opened.fingerprint;
     let sets = Arc::clone(&opened.sets);
-    let lane_bytes = sets.sets().iter();
+    let lane_bytes = sets.datasets().iter();
     let lane_bytes = lane_bytes
         .map(|set| largest_groups_bytes(set, config.window_chunks))
         .sum();
@@ -275,7 +275,7 @@ pub(super) fn check(config: &DataConfig, options: &Options) -> Result<()> {
 
 /// Divides the memory and starts the threads.
 pub(super) fn start(
-    (sets, fingerprint, runtime): (Arc<Sets>, u64, Runtime),
+    (sets, fingerprint, runtime): (Arc<Mixture>, u64, Runtime),
     pass: Pass,
     config: &DataConfig,
     options: &Options,
@@ -294,7 +294,7 @@ pub(super) fn start(
     } = pass;
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
     // A lane holds a window of each set.
-    let of_lane = sources.iter().take(mix.n_sets());
+    let of_lane = sources.iter().take(mix.n_datasets());
     let lane_bytes = of_lane.map(|source| source.largest_window_bytes).sum();
     let needs = needs(&collator, options, lane_bytes, lanes.len());
     let shares = Shares::divide(memory_bytes, &needs)?;

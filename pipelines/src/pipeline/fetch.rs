@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::{Event, panic_error};
 use crate::plan::Slot;
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 
 /// Reads of a disk under way at once.
@@ -357,7 +357,7 @@ impl Stream {
 
 /// Starts reads on the I/O threads; they end as [`Event::Group`].
 pub(crate) struct Reader {
-    pub(crate) sets: Arc<Sets>,
+    pub(crate) sets: Arc<Mixture>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) events: Sender<Event>,
     pub(crate) recorder: Arc<Recorder>,
@@ -366,12 +366,15 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(
-        sets: Arc<Sets>,
+        sets: Arc<Mixture>,
         runtime: tokio::runtime::Handle,
         events: Sender<Event>,
         recorder: Arc<Recorder>,
     ) -> Self {
-        let is_local = sets.sets().iter().all(|set| set.location.local.is_some());
+        let is_local = sets
+            .datasets()
+            .iter()
+            .all(|set| set.location.local.is_some());
         let max_reads = if is_local {
             MAX_LOCAL_READS
         } else {

@@ -11,7 +11,7 @@ use super::{Options, Pipeline};
 use crate::Result;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{Layout, Mix, Slot, file_order};
-use crate::shard::ShardSet;
+use crate::shard::Dataset;
 use crate::tokenize::Specials;
 
 /// A set that is open for a pass over all of it: what it holds can be asked before the pass starts.
@@ -49,8 +49,8 @@ impl WholeSet {
     }
 
     /// The set.
-    pub fn set(&self) -> &ShardSet {
-        &self.opened.sets.sets()[0]
+    pub fn set(&self) -> &Dataset {
+        &self.opened.sets.datasets()[0]
     }
 
     /// What the ids of texts mean; `None` for other media.
@@ -104,9 +104,9 @@ impl WholeSet {
         let Options { rank, world, .. } = options;
         let is_mine =
             move |slot: &Slot| slot.row >= first_row && slot.row as usize / batch % world == rank;
-        let windows = file_order(&Layout::of(&opened.sets.sets()[0]))
+        let windows = file_order(&Layout::of(&opened.sets.datasets()[0]))
             .map(move |window| window.slots.into_iter().filter(is_mine).collect());
-        let largest_window_bytes = largest_groups_bytes(&opened.sets.sets()[0], 1);
+        let largest_window_bytes = largest_groups_bytes(&opened.sets.datasets()[0], 1);
         let Opened {
             sets,
             recipe,

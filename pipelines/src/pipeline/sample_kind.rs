@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::config::{AudioConfig, DataConfig, ImageConfig, Modality, StepSize};
 use crate::mask::bert;
-use crate::shard::{Kind, Length, Sets, Vocabulary};
+use crate::shard::{Kind, Length, Mixture, Vocabulary};
 use crate::tokenize::{Specials, Tokenizer};
 use crate::{Error, Result};
 
@@ -39,8 +39,8 @@ pub(crate) fn kinds(modality: Modality) -> &'static [Kind] {
 
 impl Recipe {
     /// The recipe for the rows of open sets.
-    pub(crate) fn of(config: &DataConfig, sets: &Sets) -> Result<Self> {
-        let url = &sets.sets()[0].location.url;
+    pub(crate) fn of(config: &DataConfig, sets: &Mixture) -> Result<Self> {
+        let url = &sets.datasets()[0].location.url;
         let refuse = |problem: String| Err(Error::Config(vec![problem]));
         match (config.modality(), sets.tokenizer()) {
             (Some(Modality::Image(image)), _) => Ok(Self::Image(image.clone())),

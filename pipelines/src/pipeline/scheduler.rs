@@ -106,8 +106,8 @@ impl Turns {
             StepSize::Samples(share) => step * share as u64 + n_before as u64,
             StepSize::Cost(_) => step,
         };
-        let set = self.mix.set_of(self.lanes.start + lane_idx, unit);
-        lane_idx * self.mix.n_sets() + set
+        let set = self.mix.dataset_of(self.lanes.start + lane_idx, unit);
+        lane_idx * self.mix.n_datasets() + set
     }
 
     /// The stream whose turn it is.

@@ -18,7 +18,7 @@ use crate::budget::DecodeShare;
 use crate::config::{Limits, MaskConfig};
 use crate::plan::Slot;
 use crate::rng::SampleKey;
-use crate::shard::{Rows, Sets};
+use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
@@ -114,7 +114,7 @@ fn start(whole: usize, n: usize, place: u64) -> usize {
 
 /// What the pool needs to know to work on a row.
 pub(crate) struct Work {
-    pub(crate) sets: Arc<Sets>,
+    pub(crate) sets: Arc<Mixture>,
     pub(crate) recipe: Arc<Recipe>,
     pub(crate) mask: MaskConfig,
     pub(crate) seed: u64,

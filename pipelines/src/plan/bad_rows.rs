@@ -1,4 +1,4 @@
-//! The bad rows that were met before.
+//! Rows that earlier steps found to be bad.
 
 use std::ops::Range;
 

@@ -1,15 +1,15 @@
-//! Steps of equal cost: which rows of a window go together.
+//! Steps of equal cost: the rows of a window, grouped into micro-batches.
 //!
-//! A window's rows, sorted by length, are cut into *runs*, each one lane's share of one step. A run
-//! costs its number of samples times its longest, as the reference counts a batch, so what padding
-//! adds is paid for; and neighbours in length make that little.
+//! A window's rows, sorted by length, are cut into micro-batches, each one lane's share of one step.
+//! A micro-batch costs its number of samples times its longest, as the reference counts a batch, so
+//! padding counts; and neighbours in length need little of it.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::rng::Rng;
 
-/// What each row costs: frames at the recipe's rate, or tokens. 2 bytes per row; cheap to clone.
+/// Cost of each row: frames at the config's rate, or tokens. 2 bytes per row; cheap to clone.
 ///
 /// Where rows may cost more than 65,535, costs are rounded up to a multiple that 2 bytes can count:
 /// frames of 20 s at 16 kHz to 5, a third of a millisecond.
@@ -26,7 +26,7 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// The costs of all rows, set after set; rows of cost 0 are left out of the plan.
+    /// Takes the costs of all rows, dataset after dataset; rows of cost 0 are left out of the plan.
     pub fn new(rows: &[u32]) -> Self {
         let mut costs = Self::empty(rows.iter().copied().max().unwrap_or(0));
         for &cost in rows {
@@ -35,7 +35,7 @@ impl Costs {
         costs
     }
 
-    /// Of no rows yet, each of which costs `most` at most.
+    /// Starts without rows; each that is added costs at most `most`.
     pub fn empty(most: u32) -> Self {
         Self {
             rows: Arc::default(),
@@ -48,7 +48,7 @@ impl Costs {
         }
     }
 
-    /// Adds the next row, of no more than the most.
+    /// Adds the next row, which costs no more than `most` of [`Costs::empty`].
     pub fn push(&mut self, cost: u32) {
         Arc::make_mut(&mut self.rows).push(cost.div_ceil(self.unit) as u16);
         if cost > 0 {
@@ -63,44 +63,44 @@ impl Costs {
         }
     }
 
-    /// Rows that are in the plan.
+    /// Returns the number of rows in the plan.
     pub fn n_planned(&self) -> u64 {
         self.n_planned
     }
 
-    /// The least that a row in the plan costs; 0 if there is none.
+    /// Returns the least cost of a row in the plan; 0 if there is none.
     pub fn shortest(&self) -> u32 {
         self.shortest
     }
 
-    /// The most that a row costs.
+    /// Returns the highest cost of a row.
     pub fn longest(&self) -> u32 {
         self.longest
     }
 
-    /// What a row in the plan costs on average, at least 1.
+    /// Returns the average cost of a row in the plan, at least 1.
     pub fn mean(&self) -> u64 {
         self.sum.checked_div(self.n_planned).unwrap_or(1).max(1)
     }
 
-    /// Those of some rows that are in the plan.
+    /// Counts those of some rows that are in the plan.
     pub(super) fn n_planned_in(&self, rows: &Range<u64>) -> u64 {
         let rows = &self.rows[rows.start as usize..rows.end as usize];
         rows.iter().map(|&cost| u64::from(cost > 0)).sum()
     }
 
-    /// Whether some rows are all left out.
+    /// Whether all of some rows are left out.
     pub(super) fn leave_out(&self, rows: &Range<u64>) -> bool {
         let rows = &self.rows[rows.start as usize..rows.end as usize];
         rows.iter().all(|&cost| cost == 0)
     }
 
-    /// All rows, those left out included.
+    /// Returns the number of rows, those left out included.
     pub(super) fn len(&self) -> u64 {
         self.rows.len() as u64
     }
 
-    /// What a row costs; 0 if it is left out.
+    /// Returns the cost of a row; 0 if it is left out.
     pub fn of(&self, row: u64) -> u32 {
         self.cost(self.rows[row as usize])
     }
@@ -115,29 +115,29 @@ impl Costs {
     }
 }
 
-/// How many runs of at most `share` each the sorted `costs` make, at least.
-pub(super) fn n_runs(costs: &[u32], share: u64) -> usize {
+/// Returns the least number of micro-batches of at most `share` each that hold the sorted `costs`.
+pub(super) fn n_micro_batches(costs: &[u32], share: u64) -> usize {
     let mut n = 0;
     let mut rest = costs;
     while !rest.is_empty() {
-        rest = &rest[first_run(rest, share)..];
+        rest = &rest[first_micro_batch(rest, share)..];
         n += 1;
     }
     n
 }
 
-/// Where each run of the sorted `costs` ends: as few runs as `share` allows, none of them costing
-/// more than it must for that number.
-pub(super) fn run_ends(costs: &[u32], share: u64) -> Vec<usize> {
+/// Returns the end of each micro-batch of the sorted `costs`: as few as `share` allows, none of them
+/// costing more than it must for that number.
+pub(super) fn micro_batch_ends(costs: &[u32], share: u64) -> Vec<usize> {
     let Some(&longest) = costs.last() else {
         return Vec::new();
     };
-    let n = n_runs(costs, share);
-    // The least cap that gives no more runs evens them out.
+    let n = n_micro_batches(costs, share);
+    // The least cap that gives no more micro-batches evens them out.
     let (mut low, mut high) = (u64::from(longest), share);
     while low < high {
         let middle = low + (high - low) / 2;
-        if n_runs(costs, middle) <= n {
+        if n_micro_batches(costs, middle) <= n {
             high = middle;
         } else {
             low = middle + 1;
@@ -146,14 +146,14 @@ pub(super) fn run_ends(costs: &[u32], share: u64) -> Vec<usize> {
     let mut ends = Vec::with_capacity(n);
     let mut end = 0;
     while end < costs.len() {
-        end += first_run(&costs[end..], high);
+        end += first_micro_batch(&costs[end..], high);
         ends.push(end);
     }
     ends
 }
 
-/// Rows of the longest run from the front of the sorted `costs` that `share` allows; at least one.
-fn first_run(costs: &[u32], share: u64) -> usize {
+/// Returns the most rows from the front of the sorted `costs` that `share` allows; at least one.
+fn first_micro_batch(costs: &[u32], share: u64) -> usize {
     let fits = |n: usize| n as u64 * u64::from(costs[n - 1]) <= share;
     // Costs rise, so what n samples cost rises with n: double, then halve.
     let mut too_many = 2;
@@ -172,9 +172,14 @@ fn first_run(costs: &[u32], share: u64) -> usize {
     enough
 }
 
-/// The runs of a window in the order of its steps: `rows` in their shuffled order, those that are
-/// left out included.
-pub(super) fn runs(rows: &[u64], costs: &Costs, share: u64, rng: &mut Rng) -> Vec<Vec<u64>> {
+/// Returns the micro-batches of a window in the order of its steps. `rows` are in their shuffled
+/// order, those that are left out included.
+pub(super) fn micro_batches(
+    rows: &[u64],
+    costs: &Costs,
+    share: u64,
+    rng: &mut Rng,
+) -> Vec<Vec<u64>> {
     let mut rows: Vec<u64> = rows
         .iter()
         .copied()
@@ -183,12 +188,12 @@ pub(super) fn runs(rows: &[u64], costs: &Costs, share: u64, rng: &mut Rng) -> Ve
     rows.sort_by_key(|&row| costs.of(row)); // Stable: those of one length stay shuffled.
     let sorted: Vec<u32> = rows.iter().map(|&row| costs.of(row)).collect();
     let mut start = 0;
-    let mut runs: Vec<Vec<u64>> = run_ends(&sorted, share)
+    let mut micro_batches: Vec<Vec<u64>> = micro_batch_ends(&sorted, share)
         .into_iter()
         .map(|end| rows[std::mem::replace(&mut start, end)..end].to_vec())
         .collect();
-    rng.shuffle(&mut runs);
-    runs
+    rng.shuffle(&mut micro_batches);
+    micro_batches
 }
 
 #[cfg(test)]
@@ -199,12 +204,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_cover_all_rows_within_their_share_and_are_even(
+        fn micro_batches_cover_all_rows_within_their_share_and_are_even(
             mut costs in prop::collection::vec(1_u32..300, 0..200), share in 300_u64..3000,
         ) {
             costs.sort_unstable();
-            let ends = run_ends(&costs, share);
-            prop_assert_eq!(ends.len(), n_runs(&costs, share));
+            let ends = micro_batch_ends(&costs, share);
+            prop_assert_eq!(ends.len(), n_micro_batches(&costs, share));
             prop_assert_eq!(ends.last().copied().unwrap_or(0), costs.len());
             let mut start = 0;
             for &end in &ends {
@@ -213,12 +218,12 @@ mod tests {
                 prop_assert!(padded <= share, "{padded} of {share}");
                 start = end;
             }
-            // One run fewer is not possible: a run and the next row always exceed the share.
+            // One fewer is not possible: a micro-batch and the next row always exceed the share.
             let total: u64 = costs.iter().map(|&cost| u64::from(cost)).sum();
             prop_assert!(ends.len() as u64 >= total.div_ceil(share));
             let mut start = 0;
             for _ in 0..ends.len().saturating_sub(1) {
-                let n = first_run(&costs[start..], share);
+                let n = first_micro_batch(&costs[start..], share);
                 if let Some(&next) = costs.get(start + n) {
                     prop_assert!((n + 1) as u64 * u64::from(next) > share);
                 }
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn long_rows_are_counted_in_coarser_steps() {
+    fn long_rows_are_counted_in_coarser_units() {
         let costs = Costs::new(&[0, 1, 319_998, 320_000, 6]);
         let found: Vec<u32> = (0..5).map(|row| costs.of(row)).collect();
         assert_eq!(found, [0, 5, 320_000, 320_000, 10]);
@@ -242,11 +247,11 @@ mod tests {
     }
 
     #[test]
-    fn equal_lengths_make_equal_runs() {
-        // Ten samples, at most four a run: 4, 3, 3 and not 4, 4, 2.
-        let ends = run_ends(&[100; 10], 400);
+    fn equal_lengths_make_equal_micro_batches() {
+        // Ten samples, at most four each: 4, 3, 3 and not 4, 4, 2.
+        let ends = micro_batch_ends(&[100; 10], 400);
         assert_eq!(ends.len(), 3);
-        assert_eq!(run_ends(&[100; 9], 400), [3, 6, 9]);
-        assert_eq!(run_ends(&[], 400), [0; 0]);
+        assert_eq!(micro_batch_ends(&[100; 9], 400), [3, 6, 9]);
+        assert_eq!(micro_batch_ends(&[], 400), [0; 0]);
     }
 }

@@ -1,51 +1,54 @@
-//! The endless streams of windows of the lanes, from any step on.
+//! The endless windows of windows of the lanes, from any step on.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::permutation::{EpochOrder, runs_rng, window_order};
-use super::set::{SetOrder, Stand};
-use super::{BadRows, Plan, Slot, Window, WindowGroup, cost, layout};
+use super::bad_rows::BadRows;
+use super::build::Plan;
+use super::dataset::{DatasetOrder, LaneStart};
+use super::permutation::{EpochOrder, micro_batch_rng, window_order};
+use super::window::{Slot, Window, WindowGroup};
+use super::{cost, layout};
 use crate::config::StepSize;
 use crate::{Error, Result};
 
-/// The endless stream of windows that one lane takes of one set.
+/// An endless iterator over the windows that one lane takes from one dataset.
 ///
-/// The slots of its windows, one after another, are the lane's samples of that set from the step on
-/// that it was made for. In a plan by count, [`Plan::mix`] says which of the samples of a step are of
-/// this set; in one by cost each slot says which step it belongs to. Known bad rows are left out.
+/// The slots of its windows, one after another, are the lane's samples of that dataset, from the step
+/// on that it was made for. In a plan by count, [`Plan::mix`] says which samples of a step are from
+/// this dataset; in a plan by cost each slot names its step. Known bad rows are left out.
 /// Looking ahead is cheap: a window takes 48 bytes per slot and no I/O.
 #[derive(Debug)]
-pub struct LaneStream {
+pub struct LaneWindows {
     plan: Plan,
     lane: usize,
-    set: usize,
+    dataset: usize,
     bad: Arc<BadRows>,
     order: Arc<EpochOrder>,
-    /// The window of the lane's slice that comes next.
+    /// Next window of the lane's slice.
     window: usize,
-    /// What was taken of that window before: good rows, or runs in a plan by cost.
+    /// Good rows already taken from that window, or micro-batches in a plan by cost.
     taken: u64,
-    /// In a plan by cost, the first step that the next run may belong to.
+    /// In a plan by cost, the first step that the next micro-batch may belong to.
     next_step: u64,
 }
 
 impl Plan {
-    /// The streams of `lanes` from `step` on, where `bad` holds the bad rows that were met before:
-    /// lane by lane, and for each lane set by set.
+    /// Returns the windows of `lanes` from `step` on, where `bad` holds the bad rows that were met
+    /// before: lane by lane, and for each lane dataset by dataset.
     ///
-    /// Costs arithmetic and the order of one epoch of each set; with bad rows the orders of all
+    /// Takes arithmetic and the order of one epoch of each dataset; with bad rows the orders of all
     /// epochs before it (25 ms each for a million row groups), one at a time; by cost also the
-    /// sorted lengths of their rows. Nothing is read.
+    /// sorted lengths of their rows. Reads nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::NoGoodSample`] if every row of a set is bad.
-    pub fn lanes(&self, lanes: Range<usize>, step: u64, bad: &BadRows) -> Result<Vec<LaneStream>> {
+    /// [`Error::NoGoodSample`] if every row of a dataset is bad.
+    pub fn lanes(&self, lanes: Range<usize>, step: u64, bad: &BadRows) -> Result<Vec<LaneWindows>> {
         self.check_bad_rows(bad)?;
         let bad = Arc::new(bad.clone());
-        let stands = self.0.sets.iter().enumerate().map(|(index, set)| {
-            // What the lanes have had of this set.
+        let starts = self.0.datasets.iter().enumerate().map(|(index, dataset)| {
+            // Units that the lanes have taken from this dataset.
             let before = |n_units: u64| -> Vec<u64> {
                 let counts = lanes
                     .clone()
@@ -54,49 +57,49 @@ impl Plan {
             };
             match (self.lane_share(), self.costs()) {
                 (StepSize::Cost(share), Some(costs)) => {
-                    set.stands_by_cost(lanes.clone(), &before(step), costs, share)
+                    dataset.starts_by_cost(lanes.clone(), &before(step), costs, share)
                 }
-                _ => set.stands(lanes.clone(), &before(self.units(step)), &bad),
+                _ => dataset.starts(lanes.clone(), &before(self.units(step)), &bad),
             }
         });
-        let stands: Vec<Vec<Stand>> = stands.collect();
-        let mut streams = Vec::with_capacity(lanes.len() * self.0.sets.len());
+        let starts: Vec<Vec<LaneStart>> = starts.collect();
+        let mut windows = Vec::with_capacity(lanes.len() * self.0.datasets.len());
         for (lane_idx, lane) in lanes.enumerate() {
-            for (set, stands) in stands.iter().enumerate() {
-                let Stand {
+            for (dataset, starts) in starts.iter().enumerate() {
+                let LaneStart {
                     epoch,
                     window,
                     taken,
-                } = stands[lane_idx];
-                streams.push(LaneStream {
+                } = starts[lane_idx];
+                windows.push(LaneWindows {
                     plan: self.clone(),
                     lane,
-                    set,
+                    dataset,
                     bad: bad.clone(),
-                    order: self.0.sets[set].order(epoch),
+                    order: self.0.datasets[dataset].order(epoch),
                     window,
                     taken,
                     next_step: step,
                 });
             }
         }
-        Ok(streams)
+        Ok(windows)
     }
 
-    /// No set may be without a good row: the lanes would look for one for ever.
+    /// Rejects a dataset without a good row: its lanes would look for one for ever.
     fn check_bad_rows(&self, bad: &BadRows) -> Result<()> {
-        let n_sets = self.0.sets.len();
-        for (index, set) in self.0.sets.iter().enumerate() {
-            let known = bad.in_range(set.rows.clone());
+        let n_datasets = self.0.datasets.len();
+        for (index, dataset) in self.0.datasets.iter().enumerate() {
+            let known = bad.in_range(dataset.rows.clone());
             let n_bad = match self.costs() {
                 None => known.count() as u64,
                 Some(costs) => known.filter(|&row| costs.of(row) > 0).count() as u64,
             };
-            if n_bad == set.n_planned {
-                let last = match n_sets {
-                    1 => "every row of the set is known to be bad or too short".to_owned(),
+            if n_bad == dataset.n_planned {
+                let last = match n_datasets {
+                    1 => "every row of the dataset is known to be bad or too short".to_owned(),
                     _ => format!(
-                        "every row of set {} of the mix is known to be bad or too short",
+                        "every row of dataset {} of the mixture is known to be bad or too short",
                         index + 1
                     ),
                 };
@@ -107,30 +110,30 @@ impl Plan {
     }
 }
 
-impl LaneStream {
-    fn set(&self) -> &SetOrder {
-        &self.plan.0.sets[self.set]
+impl LaneWindows {
+    fn order_of_dataset(&self) -> &DatasetOrder {
+        &self.plan.0.datasets[self.dataset]
     }
 
-    /// The rows of the window that comes next, past those that are bad or taken, and their steps.
+    /// Returns the rows of the next window and their steps, without those that are bad or taken.
     fn rows(&mut self, slice: usize) -> Vec<(u64, u64)> {
         let plan = self.plan.clone();
-        let set = &plan.0.sets[self.set];
-        let (seed, epoch) = (set.seed, self.order.epoch);
-        let pieces = set.window_pieces(&self.order, slice, self.window);
-        let rows: Vec<u64> = pieces.flatten().collect();
+        let dataset = &plan.0.datasets[self.dataset];
+        let (seed, epoch) = (dataset.seed, self.order.epoch);
+        let chunks = dataset.chunks_of_window(&self.order, slice, self.window);
+        let rows: Vec<u64> = chunks.flatten().collect();
         let order = window_order(rows.len(), seed, epoch, slice, self.window);
         let shuffled = order.into_iter().map(|at| rows[at as usize]);
         let taken = self.taken as usize;
         match (plan.lane_share(), plan.costs()) {
             (StepSize::Cost(share), Some(costs)) => {
                 let shuffled: Vec<u64> = shuffled.collect();
-                let mut rng = runs_rng(seed, epoch, slice, self.window);
-                let runs = cost::runs(&shuffled, costs, share, &mut rng);
-                let left = runs.into_iter().skip(taken);
-                let with_steps = left.flat_map(|run| {
+                let mut rng = micro_batch_rng(seed, epoch, slice, self.window);
+                let micro_batches = cost::micro_batches(&shuffled, costs, share, &mut rng);
+                let left = micro_batches.into_iter().skip(taken);
+                let with_steps = left.flat_map(|micro_batch| {
                     let step = self.take_step();
-                    run.into_iter().map(move |row| (row, step))
+                    micro_batch.into_iter().map(move |row| (row, step))
                 });
                 let rows: Vec<(u64, u64)> = with_steps.collect();
                 let good = rows.into_iter().filter(|&(row, _)| !self.bad.contains(row));
@@ -144,20 +147,20 @@ impl LaneStream {
         }
     }
 
-    /// The next of the lane's steps that is of this set, in a plan by cost.
+    /// Takes the next of the lane's steps that is from this dataset, in a plan by cost.
     fn take_step(&mut self) -> u64 {
-        while self.plan.0.mix.set_of(self.lane, self.next_step) != self.set {
+        while self.plan.0.mix.dataset_of(self.lane, self.next_step) != self.dataset {
             self.next_step += 1;
         }
         self.next_step += 1;
         self.next_step - 1
     }
 
-    /// The slots of the window that comes next, and the groups that they lie in.
+    /// Returns the slots of the next window and the row groups that they need.
     fn slots(&mut self, slice: usize) -> (Vec<WindowGroup>, Vec<Slot>) {
         let rows = self.rows(slice);
         let (plan, epoch) = (&*self.plan.0, self.order.epoch);
-        // Groups stand in the order in which the slots need them.
+        // Groups come in the order in which the slots need them.
         let mut groups: Vec<WindowGroup> = Vec::new();
         let mut index = std::collections::HashMap::new();
         let slots = rows
@@ -192,15 +195,15 @@ impl LaneStream {
     }
 }
 
-impl Iterator for LaneStream {
+impl Iterator for LaneWindows {
     type Item = Window;
 
     fn next(&mut self) -> Option<Window> {
         loop {
             let epoch = self.order.epoch;
-            let slice = self.set().slice_of(self.lane, epoch);
-            if self.window == self.set().n_windows(&self.order, slice) {
-                self.order = self.set().order(epoch + 1);
+            let slice = self.order_of_dataset().slice_of(self.lane, epoch);
+            if self.window == self.order_of_dataset().n_windows(&self.order, slice) {
+                self.order = self.order_of_dataset().order(epoch + 1);
                 self.window = 0;
                 continue;
             }

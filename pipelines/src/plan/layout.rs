@@ -1,31 +1,35 @@
-//! Where each row of a set lies, and the chunks that an order is made of.
+//! The shard and row group of each row, and the chunks that an order permutes.
 
 use std::ops::Range;
 
-use super::Costs;
-use crate::shard::ShardSet;
+use super::cost::Costs;
+use crate::shard::Dataset;
 
-/// Fewer row groups per lane than this, and groups are cut into runs of rows.
+/// With fewer row groups per lane than this, groups are cut into several chunks.
 const MIN_CHUNKS_PER_LANE: u64 = 4;
 
-/// Which row lies where: all that a plan needs to know of its sets. 8 bytes per row group.
+/// The shard and row group of each row: all that a plan needs to know of its datasets. 8 bytes per
+/// row group.
 ///
-/// Rows, row groups and shards are numbered set after set.
+/// Rows, row groups and shards are numbered dataset after dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "what starts where")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "each field lists first rows or first groups"
+)]
 pub struct Layout {
     /// First row of each group, then the number of rows: `[n_groups + 1]`.
     group_starts: Vec<u64>,
     /// First group of each shard, then the number of groups: `[n_shards + 1]`.
     shard_starts: Vec<u64>,
-    /// First group of each set, then the number of groups: `[n_sets + 1]`.
-    set_starts: Vec<usize>,
+    /// First group of each dataset, then the number of groups: `[n_datasets + 1]`.
+    dataset_starts: Vec<usize>,
 }
 
-/// Where one row lies.
+/// Place of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Shard of the plan's sets.
+    /// Shard, among those of all datasets.
     pub shard: u32,
     /// Row group of the shard.
     pub group: u32,
@@ -34,7 +38,7 @@ pub struct Place {
 }
 
 impl Layout {
-    /// The layout of one set of shards with these rows per row group.
+    /// Lays out one dataset: for each shard the rows of its row groups.
     pub fn new<'a>(shards: impl IntoIterator<Item = &'a [u64]>) -> Self {
         let mut group_starts = vec![0];
         let mut shard_starts = vec![0];
@@ -46,23 +50,23 @@ impl Layout {
             }));
             shard_starts.push(group_starts.len() as u64 - 1);
         }
-        let set_starts = vec![0, group_starts.len() - 1];
+        let dataset_starts = vec![0, group_starts.len() - 1];
         Self {
             group_starts,
             shard_starts,
-            set_starts,
+            dataset_starts,
         }
     }
 
-    /// The layout of several sets together, one after another.
+    /// Joins the layouts of several datasets, one after another.
     ///
     /// # Panics
     ///
     /// If there are none.
-    pub fn joined(sets: impl IntoIterator<Item = Layout>) -> Self {
-        let mut sets = sets.into_iter();
-        let mut all = sets.next().expect("at least one set");
-        for set in sets {
+    pub fn joined(datasets: impl IntoIterator<Item = Layout>) -> Self {
+        let mut datasets = datasets.into_iter();
+        let mut all = datasets.next().expect("at least one dataset");
+        for dataset in datasets {
             let (rows, n_groups) = (all.rows(), all.n_groups());
             let moved = |starts: &[u64], by: u64| {
                 starts[1..]
@@ -70,18 +74,18 @@ impl Layout {
                     .map(move |at| at + by)
                     .collect::<Vec<_>>()
             };
-            all.group_starts.extend(moved(&set.group_starts, rows));
+            all.group_starts.extend(moved(&dataset.group_starts, rows));
             all.shard_starts
-                .extend(moved(&set.shard_starts, n_groups as u64));
-            all.set_starts
-                .extend(set.set_starts[1..].iter().map(|at| at + n_groups));
+                .extend(moved(&dataset.shard_starts, n_groups as u64));
+            all.dataset_starts
+                .extend(dataset.dataset_starts[1..].iter().map(|at| at + n_groups));
         }
         all
     }
 
-    /// The layout of an open set.
-    pub fn of(set: &ShardSet) -> Self {
-        let groups: Vec<Vec<u64>> = set
+    /// Lays out an open dataset.
+    pub fn of(dataset: &Dataset) -> Self {
+        let groups: Vec<Vec<u64>> = dataset
             .shards
             .iter()
             .map(|shard| shard.groups.iter().map(|g| g.rows).collect())
@@ -89,49 +93,50 @@ impl Layout {
         Self::new(groups.iter().map(Vec::as_slice))
     }
 
-    /// Rows of all sets.
+    /// Returns the rows of all datasets.
     pub fn rows(&self) -> u64 {
         self.group_starts[self.n_groups()]
     }
 
-    /// Sets.
-    pub fn n_sets(&self) -> usize {
-        self.set_starts.len() - 1
+    /// Returns the number of datasets.
+    pub fn n_datasets(&self) -> usize {
+        self.dataset_starts.len() - 1
     }
 
-    /// The rows of the `set`-th set.
-    pub fn set_rows(&self, set: usize) -> Range<u64> {
-        let groups = self.set_groups(set);
+    /// Returns the rows of a dataset, by its index.
+    pub fn dataset_rows(&self, dataset: usize) -> Range<u64> {
+        let groups = self.dataset_groups(dataset);
         self.group_starts[groups.start]..self.group_starts[groups.end]
     }
 
-    /// The row groups of the `set`-th set.
-    pub fn set_groups(&self, set: usize) -> Range<usize> {
-        self.set_starts[set]..self.set_starts[set + 1]
+    /// Returns the row groups of a dataset, by its index.
+    pub fn dataset_groups(&self, dataset: usize) -> Range<usize> {
+        self.dataset_starts[dataset]..self.dataset_starts[dataset + 1]
     }
 
-    /// Row groups of all sets, empty ones included.
+    /// Returns the number of row groups of all datasets, empty ones included.
     pub fn n_groups(&self) -> usize {
         self.group_starts.len() - 1
     }
 
-    /// Shards of all sets, empty ones included.
+    /// Returns the number of shards of all datasets, empty ones included.
     pub fn n_shards(&self) -> usize {
         self.shard_starts.len() - 1
     }
 
-    /// The rows of the `group`-th row group of all.
+    /// Returns the rows of a row group, by its number among those of all datasets.
     pub fn group_rows(&self, group: usize) -> Range<u64> {
         self.group_starts[group]..self.group_starts[group + 1]
     }
 
-    /// Number of the row group, among those of all sets, that holds `row`.
+    /// Returns the row group that holds `row`, by its number among those of all datasets.
     pub fn group_of(&self, row: u64) -> usize {
         // Empty groups start where the next one does: the last start is the group with the row.
         self.group_starts.partition_point(|&start| start <= row) - 1
     }
 
-    /// The shard that the `group`-th row group of all lies in, and its number there.
+    /// Returns the shard of a row group, given by its number among those of all datasets, and its
+    /// number in that shard.
     pub fn shard_of(&self, group: usize) -> (u32, u32) {
         let shard = self
             .shard_starts
@@ -143,48 +148,55 @@ impl Layout {
         )
     }
 
-    /// Where `row` lies; `row` is less than [`Layout::rows`].
+    /// Returns the place of `row`, which must be less than [`Layout::rows`].
     pub fn place(&self, row: u64) -> Place {
-        let group_of_set = self.group_of(row);
-        let (shard, group) = self.shard_of(group_of_set);
+        let group_idx = self.group_of(row);
+        let (shard, group) = self.shard_of(group_idx);
         Place {
             shard,
             group,
-            row_in_group: (row - self.group_starts[group_of_set]) as u32,
+            row_in_group: (row - self.group_starts[group_idx]) as u32,
         }
     }
 }
 
-/// The units that an epoch's order permutes: row groups of one set, or runs of their rows.
+/// The chunks that an epoch's order permutes: row groups of one dataset, or ranges of their rows.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    /// First row of each chunk, then the end of the set: `[n_chunks + 1]`.
+    /// First row of each chunk, then the end of the dataset: `[n_chunks + 1]`.
     starts: Vec<u64>,
-    /// What each row costs, and what each chunk does: `[n_chunks]`. Without them a row costs 1.
+    /// Costs of the rows, and of the chunks: `[n_chunks]`. Without them a row costs 1.
     costs: Option<(Costs, Vec<u64>)>,
 }
 
 impl Chunks {
-    /// The row groups of a set, or runs of their rows where there are fewer than four groups per
-    /// lane. No chunk is empty.
-    pub(super) fn new(layout: &Layout, set: usize, lanes: usize, costs: Option<&Costs>) -> Self {
+    /// Makes a chunk of each row group of a dataset, or several where there are fewer than four
+    /// groups per lane. No chunk is empty.
+    pub(super) fn new(
+        layout: &Layout,
+        dataset: usize,
+        lanes: usize,
+        costs: Option<&Costs>,
+    ) -> Self {
         let wanted = MIN_CHUNKS_PER_LANE * lanes as u64;
-        let set_rows = layout.set_rows(set);
-        let set_groups = layout.set_groups(set);
-        let n_set_groups = set_groups.len();
-        let groups = set_groups.map(|group| layout.group_rows(group));
+        let dataset_rows = layout.dataset_rows(dataset);
+        let dataset_groups = layout.dataset_groups(dataset);
+        let n_dataset_groups = dataset_groups.len();
+        let groups = dataset_groups.map(|group| layout.group_rows(group));
         let groups = groups.filter(|rows| !rows.is_empty());
         let longest = match groups.clone().count() as u64 {
-            n_groups if n_groups < wanted => ((set_rows.end - set_rows.start) / wanted).max(1),
+            n_groups if n_groups < wanted => {
+                ((dataset_rows.end - dataset_rows.start) / wanted).max(1)
+            }
             _ => u64::MAX,
         };
-        let mut starts = Vec::with_capacity(n_set_groups + 1);
+        let mut starts = Vec::with_capacity(n_dataset_groups + 1);
         for rows in groups {
             let n_rows = rows.end - rows.start;
-            let n_runs = n_rows.div_ceil(longest);
-            starts.extend((0..n_runs).map(|run| rows.start + part(run, n_rows, n_runs)));
+            let n_chunks = n_rows.div_ceil(longest);
+            starts.extend((0..n_chunks).map(|index| rows.start + part(index, n_rows, n_chunks)));
         }
-        starts.push(set_rows.end);
+        starts.push(dataset_rows.end);
         let costs = costs.map(|costs| {
             let chunks = starts.windows(2).map(|ends| costs.sum(ends[0]..ends[1]));
             let chunks = chunks.collect();
@@ -193,7 +205,7 @@ impl Chunks {
         Self { starts, costs }
     }
 
-    /// What all rows of a chunk cost: their number, in a plan by count.
+    /// Returns the cost of all rows of a chunk: their number, in a plan by count.
     pub(super) fn weight(&self, chunk: u32) -> u64 {
         match &self.costs {
             None => {
@@ -204,12 +216,12 @@ impl Chunks {
         }
     }
 
-    /// What all rows cost.
+    /// Returns the cost of all rows.
     pub(super) fn total_weight(&self) -> u64 {
         (0..self.len() as u32).map(|chunk| self.weight(chunk)).sum()
     }
 
-    /// How many rows of a chunk cost `weight` together: the least number that costs no less.
+    /// Returns the least number of first rows of a chunk that cost `weight` or more together.
     pub(super) fn rows_of_weight(&self, chunk: u32, weight: u64) -> u64 {
         let Some((costs, _)) = &self.costs else {
             return weight;
@@ -226,28 +238,29 @@ impl Chunks {
         self.rows(chunk).end - start
     }
 
-    /// Number of chunks.
+    /// Returns the number of chunks.
     pub(super) fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// The rows of one chunk.
+    /// Returns the rows of one chunk.
     pub(super) fn rows(&self, chunk: u32) -> Range<u64> {
         self.starts[chunk as usize]..self.starts[chunk as usize + 1]
     }
 
-    /// The chunk that holds `row`.
+    /// Returns the chunk that holds `row`.
     pub(super) fn of_row(&self, row: u64) -> u32 {
         (self.starts.partition_point(|&start| start <= row) - 1) as u32
     }
 }
 
-/// Where the `index`-th of `n_parts` nearly equal parts of `n` begins: `index · n / n_parts`, rounded down.
+/// Returns the start of the `index`-th of `n_parts` nearly equal parts of `n`: `index · n / n_parts`,
+/// rounded down.
 pub(super) fn part(index: u64, n: u64, n_parts: u64) -> u64 {
     (u128::from(index) * u128::from(n) / u128::from(n_parts)) as u64
 }
 
-/// Which of `n_parts` nearly equal parts of `n` holds `at`: the inverse of [`part`].
+/// Returns the index of the part that holds `at`: the inverse of [`part`].
 pub(super) fn part_of(at: u64, n: u64, n_parts: u64) -> usize {
     (((u128::from(at) + 1) * u128::from(n_parts) - 1) / u128::from(n)) as usize
 }
@@ -257,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_found_past_empty_groups_and_shards() {
+    fn rows_are_found_after_empty_groups_and_shards() {
         let layout = Layout::new([&[2, 0, 3][..], &[], &[0, 1]]);
         assert_eq!(
             (layout.rows(), layout.n_groups(), layout.n_shards()),
@@ -283,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_found_again() {
+    fn part_of_inverts_part() {
         for (n, n_parts) in [(10, 3), (3, 10), (7, 7), (1, 5)] {
             for at in 0..n {
                 let index = part_of(at, n, n_parts) as u64;
@@ -297,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_cut_only_when_there_are_few() {
+    fn groups_are_cut_only_with_fewer_than_four_per_lane() {
         let many = Layout::new([&[5, 0, 1, 2, 2, 9][..]]);
         let chunks = Chunks::new(&many, 0, 1, None);
         let all: Vec<_> = (0..chunks.len() as u32)

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::layout::{Chunks, part};
 use crate::rng::{Purpose, Rng, SampleKey};
 
-/// Streams of [`Purpose::Order`], kept apart by the generator's index.
+/// Indices that separate the streams of [`Purpose::Order`].
 const CHUNKS: u32 = 0;
 const WINDOWS: u32 = 1;
-const RUNS: u32 = 2;
+const MICRO_BATCHES: u32 = 2;
 
 /// The order of one epoch. 4 bytes per chunk.
 #[derive(Debug)]
@@ -16,80 +16,85 @@ pub(super) struct EpochOrder {
     pub(super) epoch: u64,
     /// The chunks as the epoch takes them.
     order: Vec<u32>,
-    /// Where each slice begins, then the end: `[n_slices + 1]`.
-    cuts: Vec<Cut>,
+    /// Start of each slice, then the end: `[n_slices + 1]`.
+    slice_starts: Vec<SliceStart>,
 }
 
-/// A place in an order: `rows` rows into the chunk at `position`.
+/// The start of a slice: `rows` rows into the `index`-th chunk of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
-    position: usize,
+struct SliceStart {
+    index: usize,
     rows: u64,
 }
 
 impl EpochOrder {
-    /// Permutes the chunks for `epoch` and cuts the rows into `n_slices` slices whose costs differ
-    /// by at most the costliest row: by one row, where rows are counted.
+    /// Permutes the chunks for `epoch` and cuts the rows into `n_slices` slices whose costs differ by
+    /// at most the costliest row: by one row, where rows are counted.
     pub(super) fn new(chunks: &Chunks, seed: u64, epoch: u64, n_slices: usize) -> Self {
         let order = permutation(chunks.len(), seed, epoch);
         let total: u64 = order.iter().map(|&chunk| chunks.weight(chunk)).sum();
-        let mut cuts = Vec::with_capacity(n_slices + 1);
+        let mut slice_starts = Vec::with_capacity(n_slices + 1);
         let mut next = 0;
         let mut passed = 0;
-        for (position, &chunk) in order.iter().enumerate() {
+        for (index, &chunk) in order.iter().enumerate() {
             let rows = chunks.rows(chunk);
             let end = passed + chunks.weight(chunk);
-            while cuts.len() < n_slices && next < end {
+            while slice_starts.len() < n_slices && next < end {
                 let rows_before = chunks.rows_of_weight(chunk, next - passed);
-                cuts.push(if rows_before == rows.end - rows.start {
-                    Cut {
-                        position: position + 1,
+                slice_starts.push(if rows_before == rows.end - rows.start {
+                    SliceStart {
+                        index: index + 1,
                         rows: 0,
                     }
                 } else {
-                    Cut {
-                        position,
+                    SliceStart {
+                        index,
                         rows: rows_before,
                     }
                 });
-                next = part(cuts.len() as u64, total, n_slices as u64);
+                next = part(slice_starts.len() as u64, total, n_slices as u64);
             }
             passed = end;
         }
-        cuts.push(Cut {
-            position: order.len(),
+        slice_starts.push(SliceStart {
+            index: order.len(),
             rows: 0,
         });
-        Self { epoch, order, cuts }
+        Self {
+            epoch,
+            order,
+            slice_starts,
+        }
     }
 
-    /// The chunks in this epoch's order.
+    /// Returns the chunks in this epoch's order.
     pub(super) fn chunks(&self) -> &[u32] {
         &self.order
     }
 
-    /// Pieces of a slice: whole chunks, but for the first and the last, which it may share.
-    pub(super) fn n_pieces(&self, slice: usize) -> usize {
-        let (from, to) = (self.cuts[slice], self.cuts[slice + 1]);
+    /// Returns the number of chunks that a slice has rows of; it may share the first and the last
+    /// with its neighbours.
+    pub(super) fn n_chunks(&self, slice: usize) -> usize {
+        let (from, to) = (self.slice_starts[slice], self.slice_starts[slice + 1]);
         if from == to {
             // Fewer rows than slices.
             0
         } else {
-            to.position + usize::from(to.rows > 0) - from.position
+            to.index + usize::from(to.rows > 0) - from.index
         }
     }
 
-    /// The rows of one piece of a slice.
-    pub(super) fn piece(&self, chunks: &Chunks, slice: usize, piece: usize) -> Range<u64> {
-        let (from, to) = (self.cuts[slice], self.cuts[slice + 1]);
-        let position = from.position + piece;
-        let rows = chunks.rows(self.order[position]);
-        let start = if piece == 0 {
+    /// Returns the rows that a slice has of its `nth` chunk.
+    pub(super) fn chunk_rows(&self, chunks: &Chunks, slice: usize, nth: usize) -> Range<u64> {
+        let (from, to) = (self.slice_starts[slice], self.slice_starts[slice + 1]);
+        let index = from.index + nth;
+        let rows = chunks.rows(self.order[index]);
+        let start = if nth == 0 {
             rows.start + from.rows
         } else {
             rows.start
         };
-        let end = if position == to.position {
+        let end = if index == to.index {
             rows.start + to.rows
         } else {
             rows.end
@@ -98,7 +103,7 @@ impl EpochOrder {
     }
 }
 
-/// A keyed permutation of `0..n`, one for each seed and epoch.
+/// Returns a permutation of `0..n`, one for each seed and epoch.
 fn permutation(n: usize, seed: u64, epoch: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     let key = SampleKey {
@@ -110,18 +115,18 @@ fn permutation(n: usize, seed: u64, epoch: u64) -> Vec<u32> {
     order
 }
 
-/// The generator that shuffles the runs of a window.
-pub(super) fn runs_rng(seed: u64, epoch: u64, slice: usize, window: usize) -> Rng {
+/// Returns the generator that shuffles the micro-batches of a window.
+pub(super) fn micro_batch_rng(seed: u64, epoch: u64, slice: usize, window: usize) -> Rng {
     let sample = (slice as u64) << 32 | window as u64;
     let key = SampleKey {
         seed,
         epoch,
         sample,
     };
-    Rng::for_sample(key, Purpose::Order, RUNS)
+    Rng::for_sample(key, Purpose::Order, MICRO_BATCHES)
 }
 
-/// The order in which the `n` pooled rows of a window are taken.
+/// Returns the order in which the `n` pooled rows of a window are taken.
 pub(super) fn window_order(
     n: usize,
     seed: u64,
@@ -153,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_a_bijection(n in 0_usize..3000, seed: u64, epoch: u64) {
+        fn permutation_is_a_bijection(n in 0_usize..3000, seed: u64, epoch: u64) {
             let mut order = permutation(n, seed, epoch);
             order.sort_unstable();
             prop_assert!(order.iter().copied().eq(0..n as u32));
@@ -170,8 +175,8 @@ mod tests {
             let mut seen = Vec::new();
             for slice in 0..lanes {
                 let before = seen.len() as u64;
-                for piece in 0..order.n_pieces(slice) {
-                    let rows = order.piece(&chunks, slice, piece);
+                for nth in 0..order.n_chunks(slice) {
+                    let rows = order.chunk_rows(&chunks, slice, nth);
                     prop_assert!(!rows.is_empty());
                     seen.extend(rows);
                 }

@@ -1,7 +1,7 @@
-//! What a plan costs and how well it shuffles, known before the run.
+//! The costs of a plan and the quality of its shuffle, known before the run.
 
 mod cost;
-mod set;
+mod dataset;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -11,35 +11,38 @@ use std::iter::Peekable;
 
 pub use self::cost::CostReport;
 use self::cost::{CostSums, LaneCost};
-pub use self::set::SetReport;
-use super::{BadRows, LaneStream, Plan, Slot, Window};
+pub use self::dataset::DatasetReport;
+use super::bad_rows::BadRows;
+use super::build::Plan;
+use super::lanes::LaneWindows;
+use super::window::{Slot, Window};
 use crate::Result;
 use crate::config::StepSize;
-use crate::shard::Sets;
+use crate::shard::Mixture;
 
 /// Samples that are drawn to measure the shuffle: enough for two digits.
 const DRAWN_SAMPLES: usize = 200_000;
 
-/// What a plan costs and how well it shuffles.
+/// The costs of a plan and the quality of its shuffle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The sets.
-    pub sets: Vec<SetReport>,
-    /// Lanes.
+    /// One report for each dataset, in the order of the config.
+    pub datasets: Vec<DatasetReport>,
+    /// Number of lanes.
     pub lanes: usize,
-    /// Samples per step, over all lanes; on average, where steps have a cost.
+    /// Samples per step, over all lanes; an average, in a plan by cost.
     pub batch: f64,
-    /// What steps by cost do with their share; `None` in a plan by count.
+    /// Use of the steps' cost; `None` in a plan by count.
     pub cost: Option<CostReport>,
-    /// Steps from the first on that the shuffle was measured over.
+    /// Number of first steps that the shuffle was measured over.
     pub drawn_steps: usize,
-    /// Probability that two samples in a row of one lane lie in the same shard.
+    /// Probability that two samples in a row of one lane are in the same shard.
     pub neighbour_shard_prob: f64,
-    /// Probability that two samples in a row of one lane lie in the same row group.
+    /// Probability that two samples in a row of one lane are in the same row group.
     pub neighbour_group_prob: f64,
-    /// Probability that two samples of a batch lie in the same shard.
+    /// Probability that two samples of a batch are in the same shard.
     pub batch_shard_prob: f64,
-    /// The same probability if rows were drawn from the whole sets at random.
+    /// The same probability if rows were drawn from all of the datasets at random.
     pub ideal_shard_prob: f64,
     /// Different shards in a batch, on average.
     pub shards_per_batch: f64,
@@ -52,33 +55,33 @@ pub struct Report {
 /// Memory that each of `world` ranks needs, as `data.memory` counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RankMemory {
-    /// Ranks; it divides the lanes.
+    /// Number of ranks; it divides the lanes.
     pub world: usize,
-    /// With less it is refused.
+    /// Least memory that a run starts with, in bytes.
     pub least_bytes: u64,
-    /// With as much, every lane's next window is fetched while the one before it is in use.
+    /// Memory, in bytes, with which every lane's next window is fetched while one is in use.
     pub ahead_bytes: u64,
 }
 
 impl Report {
-    /// Measures a plan of `sets`: costs over the first epoch of each, shuffling over its first steps.
+    /// Measures a plan of `mixture`: costs over the first epoch of each, shuffling over its first steps.
     ///
     /// # Errors
     ///
     /// Those of [`Plan::lanes`].
-    pub fn new(sets: &Sets, plan: &Plan, memory: Vec<RankMemory>) -> Result<Self> {
-        let each = sets.sets().iter().enumerate();
-        let reports: Vec<SetReport> = each
+    pub fn new(mixture: &Mixture, plan: &Plan, memory: Vec<RankMemory>) -> Result<Self> {
+        let each = mixture.datasets().iter().enumerate();
+        let reports: Vec<DatasetReport> = each
             .clone()
-            .map(|(index, set)| SetReport::new(set, plan, index))
+            .map(|(index, dataset)| DatasetReport::new(dataset, plan, index))
             .collect();
-        let ideal = each.flat_map(|(index, set)| {
+        let ideal = each.flat_map(|(index, dataset)| {
             let share = plan.mix().share(index);
-            let shards = set.shards.iter();
-            shards.map(move |shard| (share * shard.rows as f64 / set.rows as f64).powi(2))
+            let shards = dataset.shards.iter();
+            shards.map(move |shard| (share * shard.rows as f64 / dataset.rows as f64).powi(2))
         });
         let mut report = Self {
-            sets: reports,
+            datasets: reports,
             lanes: plan.config().lanes,
             batch: 0.0,
             cost: None,
@@ -95,39 +98,40 @@ impl Report {
         Ok(report)
     }
 
-    /// Rows of all sets.
+    /// Returns the rows of all datasets.
     pub fn rows(&self) -> u64 {
-        self.sets.iter().map(|set| set.rows).sum()
+        self.datasets.iter().map(|dataset| dataset.rows).sum()
     }
 
-    /// Bytes that are fetched for each sample.
+    /// Returns the bytes that are fetched for each sample.
     pub fn bytes_per_sample(&self) -> f64 {
-        let bytes = |set: &SetReport| set.epoch_bytes as f64 / set.steps_per_epoch;
-        self.sets.iter().map(bytes).sum::<f64>() / self.batch
+        let bytes = |dataset: &DatasetReport| dataset.epoch_bytes as f64 / dataset.steps_per_epoch;
+        self.datasets.iter().map(bytes).sum::<f64>() / self.batch
     }
 
-    /// Requests for each sample.
+    /// Returns the requests for each sample.
     pub fn requests_per_sample(&self) -> f64 {
-        let requests = |set: &SetReport| set.epoch_requests as f64 / set.steps_per_epoch;
-        self.sets.iter().map(requests).sum::<f64>() / self.batch
+        let requests =
+            |dataset: &DatasetReport| dataset.epoch_requests as f64 / dataset.steps_per_epoch;
+        self.datasets.iter().map(requests).sum::<f64>() / self.batch
     }
 
-    /// Bytes that a cache of all that is read takes.
+    /// Returns the bytes that a cache of all that is read takes.
     pub fn cache_bytes(&self) -> u64 {
-        self.sets.iter().map(|set| set.bytes).sum()
+        self.datasets.iter().map(|dataset| dataset.bytes).sum()
     }
 
     fn draw(&mut self, plan: &Plan) -> Result<()> {
-        let n_sets = self.sets.len();
-        let streams = plan.lanes(0..self.lanes, 0, &BadRows::default())?;
+        let n_datasets = self.datasets.len();
+        let lanes = plan.lanes(0..self.lanes, 0, &BadRows::default())?;
         let slots = |window: Window| window.slots;
-        let mut streams: Vec<_> = streams
+        let mut slots_of_lanes: Vec<_> = lanes
             .into_iter()
-            .map(|stream: LaneStream| stream.flat_map(slots).peekable())
+            .map(|windows: LaneWindows| windows.flat_map(slots).peekable())
             .collect();
         let mut last: Vec<Option<Slot>> = vec![None; self.lanes];
         let mut costs = CostSums::new(self.lanes);
-        let mut drawn_of_set = vec![0_u64; n_sets];
+        let mut drawn_of_dataset = vec![0_u64; n_datasets];
         let (mut pairs, mut same_shard, mut same_group) = (0_u64, 0_u64, 0_u64);
         let (mut n_drawn, mut n_steps) = (0, 0);
         let n_wanted = DRAWN_SAMPLES.min(plan.n_planned() as usize);
@@ -136,9 +140,13 @@ impl Report {
             let mut groups = BTreeSet::new();
             let mut step_costs = Vec::with_capacity(self.lanes);
             let n_before = n_drawn;
-            let lanes = streams.chunks_mut(n_sets).zip(&mut last).enumerate();
-            for (lane, (streams, last)) in lanes {
-                let slots = share_of_step(streams, plan, (lane, n_steps), &mut drawn_of_set);
+            let lanes = slots_of_lanes
+                .chunks_mut(n_datasets)
+                .zip(&mut last)
+                .enumerate();
+            for (lane, (of_datasets, last)) in lanes {
+                let slots =
+                    share_of_step(of_datasets, plan, (lane, n_steps), &mut drawn_of_dataset);
                 step_costs.extend(plan.costs().map(|costs| LaneCost::new(&slots, costs)));
                 n_drawn += slots.len();
                 for slot in slots {
@@ -173,13 +181,13 @@ impl Report {
         self.neighbour_group_prob = same_group as f64 / pairs.max(1) as f64;
         self.drawn_steps = n_steps as usize;
         self.batch = n_drawn as f64 / n_steps as f64;
-        for (index, set) in self.sets.iter_mut().enumerate() {
-            // By cost a set's runs are as long as its samples let them be: that is measured.
+        for (index, dataset) in self.datasets.iter_mut().enumerate() {
+            // By cost the samples of a step depend on their lengths: that is measured.
             let per_step = match plan.config().step {
-                StepSize::Samples(batch) => batch as f64 * set.share,
-                StepSize::Cost(_) => drawn_of_set[index].max(1) as f64 / n_steps as f64,
+                StepSize::Samples(batch) => batch as f64 * dataset.share,
+                StepSize::Cost(_) => drawn_of_dataset[index].max(1) as f64 / n_steps as f64,
             };
-            set.steps_per_epoch = plan.n_planned_of(index) as f64 / per_step;
+            dataset.steps_per_epoch = plan.n_planned_of(index) as f64 / per_step;
         }
         if let StepSize::Cost(lane_share) = plan.lane_share() {
             let left_out = self.rows() - plan.n_planned();
@@ -189,26 +197,26 @@ impl Report {
     }
 }
 
-/// The slots that a lane gives to a step, the next of its streams of each set.
+/// Takes the slots that a lane gives to a step from its windows of each dataset.
 fn share_of_step(
-    streams: &mut [Peekable<impl Iterator<Item = Slot>>],
+    of_datasets: &mut [Peekable<impl Iterator<Item = Slot>>],
     plan: &Plan,
     (lane, step): (usize, u64),
-    drawn_of_set: &mut [u64],
+    drawn_of_dataset: &mut [u64],
 ) -> Vec<Slot> {
     let mut slots = Vec::new();
     for unit in plan.units(step)..plan.units(step + 1) {
-        let set = plan.mix().set_of(lane, unit);
+        let dataset = plan.mix().dataset_of(lane, unit);
         let n_before = slots.len();
         match plan.lane_share() {
-            StepSize::Samples(_) => slots.extend(streams[set].next()),
+            StepSize::Samples(_) => slots.extend(of_datasets[dataset].next()),
             StepSize::Cost(_) => {
                 slots.extend(std::iter::from_fn(|| {
-                    streams[set].next_if(|slot| slot.step == step)
+                    of_datasets[dataset].next_if(|slot| slot.step == step)
                 }));
             }
         }
-        drawn_of_set[set] += (slots.len() - n_before) as u64;
+        drawn_of_dataset[dataset] += (slots.len() - n_before) as u64;
     }
     slots
 }

@@ -9,6 +9,8 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Error;
+use crate::config::{Share, StepSize};
 
 /// Rows per row group, per shard.
 fn layouts() -> impl Strategy<Value = Vec<Vec<u64>>> {
@@ -170,13 +172,13 @@ proptest! {
         shards in layouts(), seed: u64, lanes in 1_usize..9, epoch in 0_u64..1_000_000,
     ) {
         let plan = plan(&shards, seed, lanes, 1, 2);
-        let set = &plan.0.sets[0];
+        let dataset = &plan.0.datasets[0];
         let walked = |lane: usize| -> u64 {
             // Whole turns of the lanes are equal; what comes after them is counted.
             let turns = epoch / lanes as u64;
             let rest = turns * lanes as u64..epoch;
             turns * plan.layout().rows()
-                + rest.map(|epoch| set.slice_rows(set.slice_of(lane, epoch))).sum::<u64>()
+                + rest.map(|epoch| dataset.slice_rows(dataset.slice_of(lane, epoch))).sum::<u64>()
         };
         let all: Vec<u64> = (0..lanes).map(walked).collect();
         let spread = all.iter().max().expect("a lane") - all.iter().min().expect("a lane");
@@ -270,7 +272,7 @@ fn what_cannot_work_is_refused_all_at_once() {
         .expect_err("nothing good")
         .to_string();
     assert!(
-        error.contains("every row of the set is known to be bad"),
+        error.contains("every row of the dataset is known to be bad"),
         "{error}"
     );
 }

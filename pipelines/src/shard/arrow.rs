@@ -13,11 +13,12 @@ use arrow::ipc::{Block, MessageHeader, MetadataVersion, root_as_footer, root_as_
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use super::Group;
-use super::Vocabulary;
+use understudy_schemas::Vocabulary;
+
 use super::as_bytes;
 use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, MAX_GAP, Object, coalesce, n_requests};
+use super::files::Group;
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 

@@ -1,14 +1,15 @@
-//! The columns of a set: found by name, checked by type.
+//! The columns of a dataset: found by name, checked by type.
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Schema};
 
-use super::Vocabulary;
+use understudy_schemas::Vocabulary;
+
 use super::kind::{Kind, vocabulary_of};
 use crate::{Error, Result};
 
-/// What the set's columns are called.
+/// What the dataset's columns are called.
 #[derive(Debug, Clone)]
 pub(super) struct ColumnMap {
     pub(super) kind: Kind,
@@ -39,7 +40,7 @@ pub(super) struct Columns {
     rate: Option<usize>,
 }
 
-/// Everything in the user's map that no set of these kinds has a column for.
+/// Everything in the user's map that no dataset of these kinds has a column for.
 pub(super) fn check_names(map: &BTreeMap<String, String>, kinds: &[Kind]) -> Result<()> {
     let mut ours: Vec<&str> = Vec::new();
     for name in kinds.iter().flat_map(|kind| kind.columns()) {
@@ -77,7 +78,7 @@ impl ColumnMap {
         }
     }
 
-    /// Our names and the set's, for the fingerprint.
+    /// Our names and the dataset's, for the fingerprint.
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.names
             .iter()
@@ -96,12 +97,12 @@ impl ColumnMap {
         schema.index_of(&self.names[0].theirs).is_ok()
     }
 
-    /// The set's name of the column of labels.
+    /// The dataset's name of the column of labels.
     pub(super) fn label(&self) -> &str {
         self.theirs("label")
     }
 
-    /// The set's name of the column of lengths.
+    /// The dataset's name of the column of lengths.
     pub(super) fn length_column(&self) -> &str {
         self.theirs(match self.kind {
             Kind::Image => "image",
@@ -140,7 +141,7 @@ impl ColumnMap {
                     return Err(error(
                         name,
                         format!(
-                            "missing: this set holds `{other}`, for another kind of recipe; or map \
+                            "missing: this dataset holds `{other}`, for another kind of recipe; or map \
                              {ours} to one of its columns under [data.columns]"
                         ),
                     ));
@@ -206,7 +207,7 @@ impl ColumnMap {
 }
 
 impl ColumnMap {
-    /// What a set of tokens says of its vocabulary; `None` for other sets.
+    /// What a dataset of tokens says of its vocabulary; `None` for other datasets.
     pub(super) fn tokenizer(
         &self,
         schema: &Schema,
@@ -241,7 +242,7 @@ impl Columns {
         indices
     }
 
-    /// Where the length of a row and its rate stand, in a set that has lengths.
+    /// Where the length of a row and its rate stand, in a dataset that has lengths.
     pub(super) fn length_and_rate(self) -> Option<(usize, Option<usize>)> {
         Some((self.length?, self.rate))
     }

@@ -9,7 +9,6 @@ use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStore};
 
-use super::ShardFormat;
 use crate::store::{Key, Location};
 use crate::{Error, Result};
 
@@ -18,6 +17,15 @@ pub(super) const MAX_GAP: u64 = 1 << 20;
 /// Larger ranges are read in pieces at the same time: what breaks is repeated by the piece.
 pub(super) const MAX_PIECE: u64 = 16 << 20;
 const PIECES_AT_ONCE: usize = 4;
+
+/// How a shard is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardFormat {
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC, as a file or as a stream.
+    Arrow,
+}
 
 /// One file of a set, as it was listed.
 #[derive(Debug, Clone)]

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Vocabulary;
+use understudy_schemas::Vocabulary;
+
 use super::columns::ColumnMap;
-use super::fetch::{Object, twice};
-use super::{Group, Kind, ShardFormat, arrow, parquet};
+use super::fetch::{Object, ShardFormat, twice};
+use super::files::Group;
+use super::kind::Kind;
+use super::{arrow, parquet};
 use crate::{Error, Result};
 
+/// Footers read at a time.
+pub(super) const FOOTERS_AT_ONCE: usize = 16;
 /// Footers kept in memory; one that was let go is read again when its shard is.
 const KEPT_FOOTER_BYTES: usize = 64 << 20;
 

@@ -1,11 +1,11 @@
-//! What the rows of a set are.
+//! What the rows of a dataset are.
 
 use arrow::datatypes::Schema;
 use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 
 use crate::{Error, Result, SampleError};
 
-/// What the rows of a set are.
+/// What the rows of a dataset are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Encoded pictures.
@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order in which a set is tried for.
+    /// All of them, in the order in which a dataset is tried for.
     pub const ALL: [Kind; 4] = [Kind::Image, Kind::Audio, Kind::Tokens, Kind::Text];
 
     /// Our names of its columns; the first holds the media.
@@ -58,7 +58,7 @@ impl Kind {
 /// # Errors
 ///
 /// [`SampleError::Decode`] if there are not so many, or none, or one is not in the vocabulary.
-pub fn own_tokens(
+pub fn unpadded_tokens(
     vocabulary: &Vocabulary,
     block: &[u8],
     n_tokens: Option<i64>,
@@ -95,7 +95,7 @@ pub fn own_tokens(
     }
 }
 
-/// The vocabulary of a set whose blocks take `block_bytes`.
+/// The vocabulary of a dataset whose blocks take `block_bytes`.
 pub(super) fn vocabulary_of(schema: &Schema, shard: &str, block_bytes: i32) -> Result<Vocabulary> {
     let error = |reason: String| Error::Schema {
         shard: shard.to_owned(),
@@ -105,7 +105,7 @@ pub(super) fn vocabulary_of(schema: &Schema, shard: &str, block_bytes: i32) -> R
     let json = schema.metadata().get(TOKENIZER_KEY).ok_or_else(|| {
         error(format!(
             "the file's metadata has no `{TOKENIZER_KEY}`: nobody can tell what the ids mean; \
-             write the set with `shards write`"
+             write the dataset with `shards write`"
         ))
     })?;
     let info: Vocabulary = serde_json::from_str(json)

@@ -1,13 +1,13 @@
-//! How long each row of a set is, from its columns alone: no media are read.
+//! How long each row of a dataset is, from its columns alone: no media are read.
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use futures::{StreamExt, TryStreamExt};
 
+use super::dataset::Dataset;
 use super::fetch::twice;
-use super::footer::Footer;
-use super::{FOOTERS_AT_ONCE, ShardSet};
+use super::footer::{FOOTERS_AT_ONCE, Footer};
 use crate::{Error, Result};
 
 /// How long a row is.
@@ -15,22 +15,22 @@ use crate::{Error, Result};
 pub struct Length {
     /// Frames as they are stored, bytes of text, or tokens.
     pub n: u64,
-    /// Frames per second, where the set says.
+    /// Frames per second, where the dataset says.
     pub rate_hz: Option<u32>,
 }
 
-impl ShardSet {
-    /// Whether the set says how long its rows are.
+impl Dataset {
+    /// Whether the dataset says how long its rows are.
     pub fn has_lengths(&self) -> bool {
         self.has_lengths
     }
 
-    /// Hands the length of each row to `each`, in the order of the set. All footers are read, and
+    /// Hands the length of each row to `each`, in the order of the dataset. All footers are read, and
     /// the columns of lengths, some shards at a time.
     ///
     /// # Errors
     ///
-    /// [`Error::Schema`] in a set without lengths, or where one is null or less than 0.
+    /// [`Error::Schema`] in a dataset without lengths, or where one is null or less than 0.
     pub async fn read_lengths(&self, mut each: impl FnMut(Length)) -> Result<()> {
         let reads = (0..self.shards.len()).map(|shard| self.lengths_of(shard));
         let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
@@ -51,7 +51,7 @@ impl ShardSet {
         let footer = self.footer(&shard.object, shard_idx).await?;
         let Footer::Parquet(footer) = &*footer else {
             return Err(error(
-                "lengths are read from Parquet shards alone: write the set again with `shards \
+                "lengths are read from Parquet shards alone: write the dataset again with `shards \
                  write`, or give the size of a step as `batch`",
             ));
         };

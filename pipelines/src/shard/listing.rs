@@ -1,4 +1,4 @@
-//! Which files belong to a set: a manifest's, a folder's, a pattern's, or one.
+//! Which files belong to a dataset: a manifest's, a folder's, a pattern's, or one.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::fetch::{Object, version};
-use super::{MANIFEST_NAME, Manifest, ShardFormat, UNFINISHED_MARKER};
+use super::fetch::{Object, ShardFormat, version};
+use super::manifest::{MANIFEST_NAME, Manifest, UNFINISHED_MARKER};
 use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 
-/// The files of a set, sorted by path, and its manifest, whose shards are the same files.
+/// The files of a dataset, sorted by path, and its manifest, whose shards are the same files.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) location: Location,
@@ -61,7 +61,7 @@ async fn file_or_folder(location: Location) -> Result<Listing> {
 }
 
 async fn folder(location: Location) -> Result<Listing> {
-    let (objects, sets) = below(&location).await?;
+    let (objects, datasets) = below(&location).await?;
     let manifest_at = location.join(MANIFEST_NAME);
     let Some(manifest) = Manifest::read(&manifest_at).await? else {
         if objects.is_empty() {
@@ -72,8 +72,11 @@ async fn folder(location: Location) -> Result<Listing> {
             ));
         }
         refuse_unfinished(&location).await?;
-        if !sets.is_empty() {
-            let reason = format!("holds several sets: name one of {}", sets.join(", "));
+        if !datasets.is_empty() {
+            let reason = format!(
+                "holds several datasets: name one of {}",
+                datasets.join(", ")
+            );
             return Err(nothing(&location, &reason));
         }
         return Ok(Listing {
@@ -90,13 +93,13 @@ async fn folder(location: Location) -> Result<Listing> {
     let listed = manifest.shards.iter().map(|shard| {
         let Ok(at) = objects.binary_search_by(|object| object.path.cmp(&shard.path)) else {
             return Err(corrupt(format!(
-                "names `{}`, which is not there: copy it again, or write the set again",
+                "names `{}`, which is not there: copy it again, or write the dataset again",
                 shard.path
             )));
         };
         if objects[at].bytes != shard.bytes {
             return Err(corrupt(format!(
-                "says `{}` has {} bytes, the file has {}: copy it again, or write the set again",
+                "says `{}` has {} bytes, the file has {}: copy it again, or write the dataset again",
                 shard.path, shard.bytes, objects[at].bytes
             )));
         }
@@ -116,7 +119,7 @@ async fn by_manifest(location: Location) -> Result<Listing> {
     let Some(manifest) = Manifest::read(&manifest_at).await? else {
         let reason = format!(
             "there is no {MANIFEST_NAME}, and a web server does not say what a folder holds: name \
-             one file, or put the set there with its manifest"
+             one file, or put the dataset there with its manifest"
         );
         return Err(nothing(&location, &reason));
     };
@@ -162,7 +165,7 @@ async fn matching(location: Location, pattern: &str) -> Result<Listing> {
     })
 }
 
-/// Refuses a set without a manifest that `shards write` has begun.
+/// Refuses a dataset without a manifest that `shards write` has begun.
 async fn refuse_unfinished(location: &Location) -> Result<()> {
     if location.join(UNFINISHED_MARKER).read().await?.is_some() {
         let reason = "its writing is not finished: give the same `shards write` command again";
@@ -171,7 +174,7 @@ async fn refuse_unfinished(location: &Location) -> Result<()> {
     Ok(())
 }
 
-/// Every shard below a folder, sorted by path, and the folders below it that are sets of their
+/// Every shard below a folder, sorted by path, and the folders below it that are datasets of their
 /// own, finished or not.
 async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
     let found: Vec<ObjectMeta> = location
@@ -180,7 +183,7 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
         .try_collect()
         .await
         .map_err(|source| location.error(source))?;
-    let mut sets = BTreeSet::new();
+    let mut datasets = BTreeSet::new();
     let mut objects: Vec<Object> = found
         .into_iter()
         .filter_map(|meta| {
@@ -191,14 +194,14 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
                 .join("/");
             for mark in [MANIFEST_NAME, UNFINISHED_MARKER] {
                 let folder = path.strip_suffix(mark).and_then(|at| at.strip_suffix('/'));
-                sets.extend(folder.filter(|at| !is_hidden(at)).map(str::to_owned));
+                datasets.extend(folder.filter(|at| !is_hidden(at)).map(str::to_owned));
             }
             let format = format_of(&path).filter(|_| !is_hidden(&path))?;
             Some(object(location.join(&path), path, format, meta))
         })
         .collect();
     objects.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok((objects, sets.into_iter().collect()))
+    Ok((objects, datasets.into_iter().collect()))
 }
 
 /// Such as `._a.parquet`, which a Mac leaves beside `a.parquet`, or what lies in `.trash`.

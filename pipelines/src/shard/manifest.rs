@@ -1,4 +1,4 @@
-//! `manifest.json`: what a finished set of shards holds. It is written last, so a set with a
+//! `manifest.json`: what a finished dataset of shards holds. It is written last, so a dataset with a
 //! manifest is whole.
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub(crate) const UNFINISHED_MARKER: &str = ".write/job.json";
 const FORMAT: &str = "understudy-shards";
 const VERSION: u32 = 1;
 
-/// What a finished set of shards holds.
+/// What a finished dataset of shards holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Always `understudy-shards`.
@@ -150,7 +150,7 @@ impl Manifest {
             .try_fold(0, |n: u64, s| n.checked_add(s.rows));
         if in_shards != Some(manifest.rows) {
             return Err(corrupt(format!(
-                "the set has {} rows, but its shards have other rows together",
+                "the dataset has {} rows, but its shards have other rows together",
                 manifest.rows
             )));
         }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn error_of(manifest: &Manifest) -> String {
-        Manifest::from_json(&manifest.to_json(), "/set/manifest.json")
+        Manifest::from_json(&manifest.to_json(), "/dataset/manifest.json")
             .expect_err("not valid")
             .to_string()
     }
@@ -212,7 +212,8 @@ mod tests {
         let manifest = manifest();
         assert_eq!(manifest.rows, 12);
         assert_eq!(manifest.shards[0].path, "a.parquet");
-        let read = Manifest::from_json(&manifest.to_json(), "/set/manifest.json").expect("valid");
+        let read =
+            Manifest::from_json(&manifest.to_json(), "/dataset/manifest.json").expect("valid");
         assert_eq!(read, manifest);
     }
 
@@ -221,7 +222,7 @@ mod tests {
         let mut rows = manifest();
         rows.rows = 13;
         assert!(
-            error_of(&rows).contains("the set has 13 rows"),
+            error_of(&rows).contains("the dataset has 13 rows"),
             "{}",
             error_of(&rows)
         );
@@ -249,11 +250,11 @@ mod tests {
         let mut newer = manifest();
         newer.version = 2;
         assert!(error_of(&newer).contains("version 2"));
-        let text = Manifest::from_json(b"[1, 2]", "/set/manifest.json")
+        let text = Manifest::from_json(b"[1, 2]", "/dataset/manifest.json")
             .expect_err("not valid")
             .to_string();
         assert!(
-            text.starts_with("/set/manifest.json: damaged: not a manifest"),
+            text.starts_with("/dataset/manifest.json: damaged: not a manifest"),
             "{text}"
         );
     }

@@ -19,11 +19,12 @@ use parquet::file::metadata::{
 };
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::Group;
-use super::Vocabulary;
+use understudy_schemas::Vocabulary;
+
 use super::as_bytes;
 use super::columns::{ColumnMap, Columns};
 use super::fetch::{Fetched, MAX_GAP, Object, coalesce, n_requests};
+use super::files::Group;
 use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 

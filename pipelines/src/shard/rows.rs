@@ -1,4 +1,4 @@
-//! Rows of a set, as they were read.
+//! Rows of a dataset, as they were read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::SampleError;
 /// Memory of a row beside its media, at most: views, label, hash and a path.
 pub(super) const ROW_BYTES: u64 = 256;
 
-/// The mapped columns of some rows of a set, without a copy of the media where the file allows it.
+/// The mapped columns of some rows of a dataset, without a copy of the media where the file allows it.
 #[derive(Debug, Clone)]
 pub struct Rows {
     media: Media,
@@ -80,13 +80,13 @@ impl Rows {
         self.second.as_ref()?.bytes(row)
     }
 
-    /// Tokens of a block without its padding, where the set says.
+    /// Tokens of a block without its padding, where the dataset says.
     pub fn n_tokens(&self, row: usize) -> Option<i64> {
         let lengths = self.n_tokens.as_ref()?;
         lengths.is_valid(row).then(|| lengths.value(row))
     }
 
-    /// Checks a row's bytes and its label against what the writer saw, where the set says.
+    /// Checks a row's bytes and its label against what the writer saw, where the dataset says.
     ///
     /// # Errors
     ///
@@ -119,17 +119,17 @@ impl Rows {
         Ok(bytes)
     }
 
-    /// XXH3-64 of the media as the writer saw them, where the set says; of a pair's texts one
+    /// XXH3-64 of the media as the writer saw them, where the dataset says; of a pair's texts one
     /// behind the other.
     pub fn xxh3(&self, row: usize) -> Option<u64> {
         value(self.hashes.as_ref(), row)
     }
 
-    /// The label's number; `None` in a set without labels.
+    /// The label's number; `None` in a dataset without labels.
     ///
     /// # Errors
     ///
-    /// [`SampleError::Label`] for a label that is null or none of the set's classes.
+    /// [`SampleError::Label`] for a label that is null or none of the dataset's classes.
     pub fn label(&self, row: usize) -> Result<Option<i64>, SampleError> {
         let null = || SampleError::Label("is null".into());
         match &self.labels {
@@ -143,7 +143,7 @@ impl Rows {
                     Some(classes) if !(0..classes.names.len() as i64).contains(&number) => {
                         let n = classes.names.len();
                         Err(SampleError::Label(format!(
-                            "{number} is not in the set's {n} classes"
+                            "{number} is not in the dataset's {n} classes"
                         )))
                     }
                     _ => Ok(Some(number)),
@@ -160,10 +160,10 @@ impl Rows {
                 match (number, classes) {
                     (Some(&number), _) => Ok(Some(number)),
                     (None, Some(_)) => Err(SampleError::Label(format!(
-                        "`{name}` is not one of the set's classes"
+                        "`{name}` is not one of the dataset's classes"
                     ))),
                     (None, None) => Err(SampleError::Label(format!(
-                        "`{name}` has no number: the set has no list of class names"
+                        "`{name}` has no number: the dataset has no list of class names"
                     ))),
                 }
             }
@@ -179,7 +179,7 @@ impl Rows {
         }
     }
 
-    /// The path that the media came from, where the set says.
+    /// The path that the media came from, where the dataset says.
     pub fn path(&self, row: usize) -> Option<&str> {
         let paths = self.paths.as_ref()?;
         paths.is_valid(row).then(|| paths.value(row))
@@ -229,7 +229,7 @@ impl Rows {
             .label_xxh3
             .map(|at| batch.column(at).as_primitive::<UInt64Type>());
         let labels = columns.label.map(|at| batch.column(at));
-        // A set that was written without labels has the column all the same.
+        // A dataset that was written without labels has the column all the same.
         let is_empty =
             |labels: &&ArrayRef| classes.is_none() && labels.null_count() == labels.len();
         let labels = labels.filter(|labels| !is_empty(labels));

@@ -1,9 +1,9 @@
 //! Sets as people have them, and as they should not be.
 
 mod kinds;
+mod listing;
 mod read;
 mod refuse;
-mod set;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,18 +22,19 @@ use ::parquet::basic::Compression;
 use ::parquet::file::properties::WriterProperties;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::footer::Footer;
 use super::*;
-use crate::SampleError;
+use crate::{Result, SampleError};
 
 const ROWS: usize = 10;
 const MAP: [(&str, &str); 0] = [];
 
-fn open(path: &Path, map: &[(&str, &str)]) -> Result<ShardSet> {
+fn open(path: &Path, map: &[(&str, &str)]) -> Result<Dataset> {
     let map: BTreeMap<String, String> = map
         .iter()
         .map(|&(ours, theirs)| (ours.to_owned(), theirs.to_owned()))
         .collect();
-    block_on(ShardSet::open(
+    block_on(Dataset::open(
         path.to_str().expect("UTF-8"),
         &[Kind::Image],
         &map,
@@ -149,20 +150,20 @@ fn write_arrow(
     }
 }
 
-fn read_all(set: &ShardSet) -> Vec<Rows> {
+fn read_all(dataset: &Dataset) -> Vec<Rows> {
     let groups = |shard: &Shard| shard.groups.len();
-    let all = set
+    let all = dataset
         .shards
         .iter()
         .enumerate()
         .flat_map(|(at, s)| (0..groups(s)).map(move |g| (at, g)));
-    all.map(|(shard, group)| block_on(set.read_group(shard, group)).expect("readable"))
+    all.map(|(shard, group)| block_on(dataset.read_group(shard, group)).expect("readable"))
         .collect()
 }
 
 /// Every picture is there, in groups of four rows.
-fn assert_pictures(set: &ShardSet) -> Vec<Rows> {
-    let groups = read_all(set);
+fn assert_pictures(dataset: &Dataset) -> Vec<Rows> {
+    let groups = read_all(dataset);
     assert_eq!(groups.iter().map(Rows::len).collect::<Vec<_>>(), [4, 4, 2]);
     for row in 0..ROWS {
         assert_eq!(
@@ -174,15 +175,15 @@ fn assert_pictures(set: &ShardSet) -> Vec<Rows> {
     groups
 }
 
-/// A manifest of the set in a folder, as the writer makes it.
+/// A manifest of the dataset in a folder, as the writer makes it.
 fn write_manifest(folder: &Path, change: impl FnOnce(&mut Manifest)) {
     write_manifest_of(folder, &[Kind::Image], change);
 }
 
 fn write_manifest_of(folder: &Path, kinds: &[Kind], change: impl FnOnce(&mut Manifest)) {
     let url = folder.to_str().expect("UTF-8");
-    let set = block_on(ShardSet::open(url, kinds, &BTreeMap::new())).expect("a set");
-    let shards = set.shards.iter().map(|shard| ManifestShard {
+    let dataset = block_on(Dataset::open(url, kinds, &BTreeMap::new())).expect("a dataset");
+    let shards = dataset.shards.iter().map(|shard| ManifestShard {
         path: shard.path.clone(),
         rows: shard.rows,
         bytes: shard.object.bytes,
@@ -196,7 +197,7 @@ fn write_manifest_of(folder: &Path, kinds: &[Kind], change: impl FnOnce(&mut Man
             })
             .collect(),
     });
-    let mut manifest = Manifest::new("image", 1, set.classes.clone(), shards.collect());
+    let mut manifest = Manifest::new("image", 1, dataset.classes.clone(), shards.collect());
     change(&mut manifest);
     std::fs::write(folder.join(MANIFEST_NAME), manifest.to_json()).expect("written");
 }

@@ -21,7 +21,7 @@ use understudy_schemas::FEATURES;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::batch::{Key, SampleId};
-use crate::shard::{Manifest, ShardSet};
+use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::write::job::{End, refuse_nesting};
 use crate::write::shards::bad_samples::{BadSamples, QUARANTINE_NAME, read_if_there};
@@ -110,7 +110,7 @@ impl FeatureDataset {
     ///
     /// [`Error::Config`] where the folder lies in the source, holds other shards, or was begun with
     /// other settings, which are named; [`Error::Busy`] where another process writes it.
-    pub fn open(options: &FeatureOptions, source: &ShardSet) -> Result<Self> {
+    pub fn open(options: &FeatureOptions, source: &Dataset) -> Result<Self> {
         let url = options.source.trim_start_matches("file://");
         let to = Folder::open(&options.to, &StoreOptions::default())?;
         refuse_nesting(&to, &[PathBuf::from(url)])?;
@@ -356,7 +356,7 @@ struct QuarantineLine {
 }
 
 /// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
-fn keep_bad_rows(notes: &Journal, source: &ShardSet, next_row: u64) -> Result<Vec<u64>> {
+fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
     let path = notes.quarantine_path();
     let Some(text) = read_if_there(path)? else {
         return Ok(Vec::new());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::CacheConfig;
-use understudy_pipelines::shard::{Kind, ShardSet};
+use understudy_pipelines::shard::{Dataset, Kind};
 use understudy_pipelines::store::{CacheOptions, StoreOptions};
 
 use crate::fault_lab::{LONGEST_SILENCE, Lab, every, patient};
@@ -39,7 +39,7 @@ fn read_all(url: &str, cache: &Path) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let set = ShardSet::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
+        let set = Dataset::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
         let set = set.expect("a set");
         let mut n_rows = 0;
         for group in 0..set.shards[0].groups.len() {

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use understudy::embed::{Embed, embed};
 use understudy::exit_code::INTERRUPTED;
-use understudy_pipelines::budget::parse_bytes;
+use understudy_pipelines::config::parse_bytes;
 use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
 use understudy_pipelines::write::QUARANTINE_NAME;

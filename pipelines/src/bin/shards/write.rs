@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use understudy_pipelines::Error;
-use understudy_pipelines::budget::parse_bytes;
+use understudy_pipelines::config::parse_bytes;
 use understudy_pipelines::write::QUARANTINE_NAME;
 use understudy_pipelines::write::{
     AudioOptions, BlockBoundary, Check, Encode, EncodeOptions, End, ImageOptions, Progress,

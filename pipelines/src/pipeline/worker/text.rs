@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Beside, Sample, SampleMedia, Task, Window, Work};
 use crate::rng::{Purpose, Rng};
-use crate::shard::{Vocabulary, own_tokens};
+use crate::shard::{Vocabulary, unpadded_tokens};
 use crate::tokenize::Tokenizer;
 use crate::{Result, SampleError, decode};
 
@@ -129,7 +129,7 @@ impl Work {
         let (bytes, beside) = self.check(task)?;
         let n_tokens = task.rows.n_tokens(task.slot.row_in_group as usize);
         Ok(Sample {
-            media: SampleMedia::Tokens(own_tokens(info, bytes, n_tokens)?),
+            media: SampleMedia::Tokens(unpadded_tokens(info, bytes, n_tokens)?),
             masks: Vec::new(),
             beside,
         })

@@ -1,24 +1,25 @@
-//! How well steps by cost use what they are given.
+//! The use of steps in a plan by cost.
 
-use crate::plan::{Costs, Slot};
+use crate::plan::cost::Costs;
+use crate::plan::window::Slot;
 
-/// How well steps by cost use what they are given, measured over the same steps as the shuffle.
+/// The use of steps in a plan by cost, measured over the same steps as the shuffle.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CostReport {
-    /// What a lane may take of each step: frames or tokens.
+    /// Most frames or tokens that a micro-batch may take, padding included.
     pub lane_share: u64,
     /// Rows that are too short to be planned.
     pub left_out: u64,
-    /// What a lane takes of a step, padding included, as a share of what it may: on average.
+    /// Average cost of a micro-batch, padding included, as a share of [`lane_share`](Self::lane_share).
     pub used_share: f64,
-    /// What padding (or the crop to the shortest) adds to what the samples cost, as a share.
+    /// Cost that padding (or the crop to the shortest) adds, as a share of the samples' own cost.
     pub padding_share: f64,
-    /// For each number of ranks that divides the lanes, from two on: what ranks take of a step on
-    /// average, as a share of what the largest of them takes. They wait for each other for the rest.
+    /// For each number of ranks that divides the lanes, from two on: the mean cost of a rank's share of
+    /// a step, as a share of the largest rank's. For the rest of a step ranks wait for each other.
     pub balance: Vec<(usize, f64)>,
 }
 
-/// What one lane takes of one step, without and with padding.
+/// The cost of one micro-batch, without and with padding.
 pub(super) struct LaneCost {
     plain: u64,
     padded: u64,
@@ -34,11 +35,11 @@ impl LaneCost {
     }
 }
 
-/// Sums over the steps of a plan by cost.
+/// Costs summed over the steps of a plan by cost.
 pub(super) struct CostSums {
     plain: u64,
     padded: u64,
-    /// By number of ranks: the largest rank's cost of each step, times that number.
+    /// By number of ranks: the largest rank's cost of each step, times that number, summed.
     largest: Vec<(usize, u64)>,
     n_lane_steps: u64,
 }

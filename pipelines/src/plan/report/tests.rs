@@ -1,4 +1,4 @@
-//! Reports of small sets.
+//! Reports of small datasets.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::*;
 use crate::plan::{Layout, PlanConfig};
-use crate::shard::{Kind, ShardSet};
+use crate::shard::{Dataset, Kind};
 
 /// The report on shards of a hundred pictures of 100 bytes, in row groups of ten.
 fn report(n_shards: usize, lanes: usize, window_chunks: usize) -> Report {
@@ -32,37 +32,46 @@ fn report(n_shards: usize, lanes: usize, window_chunks: usize) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let set = runtime
-        .block_on(ShardSet::open(url, &[Kind::Image], &[].into()))
-        .expect("a set");
+    let dataset = runtime
+        .block_on(Dataset::open(url, &[Kind::Image], &[].into()))
+        .expect("a dataset");
     let config = PlanConfig {
         seed: 1,
         lanes,
         step: StepSize::Samples(8 * lanes),
         window_chunks,
     };
-    let plan = Plan::new(Layout::of(&set), config, None).expect("a plan");
-    Report::new(&set.into(), &plan, Vec::new()).expect("a report")
+    let plan = Plan::new(Layout::of(&dataset), config, None).expect("a plan");
+    Report::new(&dataset.into(), &plan, Vec::new()).expect("a report")
 }
 
 #[test]
 fn whole_groups_are_read_once_and_cut_ones_again() {
     let whole = report(8, 2, 4);
-    let set = &whole.sets[0];
-    assert_eq!((set.rows, set.groups, set.chunks), (800, 80, 80));
-    assert!(!set.cuts_groups());
-    assert!(set.bytes > 80_000 && whole.cache_bytes() == set.bytes);
+    let dataset = &whole.datasets[0];
+    assert_eq!(
+        (dataset.rows, dataset.groups, dataset.chunks),
+        (800, 80, 80)
+    );
+    assert!(!dataset.cuts_groups());
+    assert!(dataset.bytes > 80_000 && whole.cache_bytes() == dataset.bytes);
     // 80 groups in two slices of equal rows: none is cut.
-    assert_eq!((set.epoch_requests, set.epoch_bytes), (80, set.bytes));
+    assert_eq!(
+        (dataset.epoch_requests, dataset.epoch_bytes),
+        (80, dataset.bytes)
+    );
     assert!(whole.bytes_per_sample() > 100.0 && whole.bytes_per_sample() < 200.0);
     assert!((whole.requests_per_sample() - 0.1).abs() < 1e-9);
-    assert!(set.windows_bytes > 2 * 4 * 1000 && set.windows_bytes < 2 * 4 * 10_000);
+    assert!(dataset.windows_bytes > 2 * 4 * 1000 && dataset.windows_bytes < 2 * 4 * 10_000);
     // 10 groups over 8 lanes: runs of rows, read by every lane that has one.
     let cut = report(1, 8, 4);
-    assert!(cut.sets[0].cuts_groups() && cut.sets[0].chunks >= 32);
-    let extra = cut.sets[0].extra_share();
+    assert!(cut.datasets[0].cuts_groups() && cut.datasets[0].chunks >= 32);
+    let extra = cut.datasets[0].extra_share();
     assert!(extra > 0.5, "{extra}");
-    assert!(cut.to_string().contains("runs of row groups"), "{cut}");
+    assert!(
+        cut.to_string().contains("More chunks than row groups"),
+        "{cut}"
+    );
 }
 
 #[test]
@@ -84,7 +93,7 @@ fn wider_windows_shuffle_better_and_cost_memory() {
         wide.neighbour_shard_prob
     );
     assert!(wide.shards_per_batch > narrow.shards_per_batch + 1.0);
-    assert!(wide.sets[0].windows_bytes > 10 * narrow.sets[0].windows_bytes);
+    assert!(wide.datasets[0].windows_bytes > 10 * narrow.datasets[0].windows_bytes);
     assert!((wide.ideal_shard_prob - 1.0 / 8.0).abs() < 1e-9);
-    assert!((wide.sets[0].steps_per_epoch - 100.0).abs() < 1e-9);
+    assert!((wide.datasets[0].steps_per_epoch - 100.0).abs() < 1e-9);
 }

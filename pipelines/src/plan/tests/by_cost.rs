@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A set whose rows cost between 1 and 60, some of them too short to be planned.
+/// A dataset whose rows cost between 1 and 60, some of them too short to be planned.
 fn by_cost(shards: &[Vec<u64>], seed: u64, lanes: usize, share: u64, window: usize) -> Plan {
     let layout = Layout::new(shards.iter().map(Vec::as_slice));
     let cost = |row: u64| match row.wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed) >> 58 {

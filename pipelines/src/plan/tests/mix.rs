@@ -1,8 +1,8 @@
-//! What every mix must keep, for any sets, shares, lanes and bad rows, by count and by cost.
+//! What every mix must keep, for any datasets, shares, lanes and bad rows, by count and by cost.
 
 use super::*;
 
-/// Layouts of one to three sets, and their weights.
+/// Layouts of one to three datasets, and their weights.
 fn sets() -> impl Strategy<Value = Vec<(Vec<Vec<u64>>, f64)>> {
     let weight = prop_oneof![Just(1.0), 0.05_f64..20.0];
     prop::collection::vec((layouts(), weight), 1..4)
@@ -10,16 +10,16 @@ fn sets() -> impl Strategy<Value = Vec<(Vec<Vec<u64>>, f64)>> {
 
 /// A plan of steps of four samples a lane, or of so much cost that a lane takes a few; rows cost
 /// between 1 and 60, and one in sixteen is too short.
-fn mixed(sets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) -> Plan {
-    let layouts = sets
+fn mixed(datasets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) -> Plan {
+    let layouts = datasets
         .iter()
         .map(|(shards, _)| Layout::new(shards.iter().map(Vec::as_slice)));
     let layout = Layout::joined(layouts);
-    let first_rows: Vec<u64> = (0..sets.len())
-        .map(|set| layout.set_rows(set).start)
+    let first_rows: Vec<u64> = (0..datasets.len())
+        .map(|dataset| layout.dataset_rows(dataset).start)
         .collect();
     let cost = |row: u64| match row.wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed) >> 58 {
-        // No set is left out as a whole.
+        // No dataset is left out as a whole.
         short @ 0..4 => u32::from(first_rows.contains(&row)) * (1 + short as u32),
         cost => cost as u32,
     };
@@ -35,7 +35,7 @@ fn mixed(sets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) 
         step,
         window_chunks: 3,
     };
-    let shares: Vec<Share> = sets
+    let shares: Vec<Share> = datasets
         .iter()
         .map(|(_, weight)| Share::Weight(*weight))
         .collect();
@@ -51,7 +51,7 @@ fn steps_of(
     known: &BadRows,
     bad: &BadRows,
 ) -> Vec<Vec<Vec<(u64, u64)>>> {
-    let n_sets = plan.mix().n_sets();
+    let n_datasets = plan.mix().n_datasets();
     let n_lanes = plan.config().lanes / world;
     let streams = (0..world).flat_map(|rank| {
         let lanes = plan.lanes(rank * n_lanes..(rank + 1) * n_lanes, steps.start, known);
@@ -65,7 +65,8 @@ fn steps_of(
     let lane_step = |step: u64, lane: usize, streams: &mut [std::iter::Peekable<_>]| {
         let units = plan.units(step)..plan.units(step + 1);
         let taken = units.flat_map(|unit| {
-            let stream: &mut std::iter::Peekable<_> = &mut streams[plan.mix().set_of(lane, unit)];
+            let stream: &mut std::iter::Peekable<_> =
+                &mut streams[plan.mix().dataset_of(lane, unit)];
             let slots: Vec<Slot> = match plan.lane_share() {
                 StepSize::Samples(_) => stream.next().into_iter().collect(),
                 StepSize::Cost(_) => {
@@ -78,7 +79,7 @@ fn steps_of(
     };
     steps
         .map(|step| {
-            let lanes = slots.chunks_mut(n_sets).enumerate();
+            let lanes = slots.chunks_mut(n_datasets).enumerate();
             lanes
                 .map(|(lane, streams)| lane_step(step, lane, streams))
                 .collect()
@@ -86,11 +87,12 @@ fn steps_of(
         .collect()
 }
 
-fn set_of(plan: &Plan, row: u64) -> usize {
+fn dataset_of(plan: &Plan, row: u64) -> usize {
     let layout = plan.layout();
-    let mut sets = 0..layout.n_sets();
-    sets.find(|&set| layout.set_rows(set).contains(&row))
-        .expect("a row of some set")
+    let mut datasets = 0..layout.n_datasets();
+    datasets
+        .find(|&dataset| layout.dataset_rows(dataset).contains(&row))
+        .expect("a row of some dataset")
 }
 
 fn all_planned(plan: &Plan) -> Vec<u64> {
@@ -106,13 +108,13 @@ proptest! {
 
     #[test]
     fn every_row_comes_once_in_every_epoch_of_its_set(
-        sets in sets(), seed: u64, lanes in 1_usize..6, by_cost: bool,
+        datasets in sets(), seed: u64, lanes in 1_usize..6, by_cost: bool,
     ) {
-        let plan = mixed(&sets, seed, lanes, by_cost);
+        let plan = mixed(&datasets, seed, lanes, by_cost);
         let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let streams = plan.lanes(0..lanes, 0, &BadRows::default()).expect("good rows");
         for (index, stream) in streams.into_iter().enumerate() {
-            let rows = plan.layout().set_rows(index % sets.len());
+            let rows = plan.layout().dataset_rows(index % datasets.len());
             for window in stream.take_while(|window| window.epoch < 2) {
                 for slot in &window.slots {
                     prop_assert!(rows.contains(&slot.row));
@@ -137,10 +139,10 @@ proptest! {
 
     #[test]
     fn a_step_is_the_same_for_any_number_of_ranks(
-        sets in sets(), seed: u64, world in 1_usize..17, lanes_per_rank in 1_usize..4,
+        datasets in sets(), seed: u64, world in 1_usize..17, lanes_per_rank in 1_usize..4,
         step in 0_u64..60, by_cost: bool,
     ) {
-        let plan = mixed(&sets, seed, world * lanes_per_rank, by_cost);
+        let plan = mixed(&datasets, seed, world * lanes_per_rank, by_cost);
         let none = BadRows::default();
         let one = steps_of(&plan, 1, step..step + 3, &none, &none);
         prop_assert_eq!(steps_of(&plan, world, step..step + 3, &none, &none), one);
@@ -148,18 +150,18 @@ proptest! {
 
     #[test]
     fn a_step_is_found_as_it_is_walked_to(
-        sets in sets(), seed: u64, lanes in 1_usize..5, by_cost: bool,
+        datasets in sets(), seed: u64, lanes in 1_usize..5, by_cost: bool,
         step in 0_u64..40, again in 0_u64..20,
         bad in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
-        let plan = mixed(&sets, seed, lanes, by_cost);
+        let plan = mixed(&datasets, seed, lanes, by_cost);
         let rows = plan.layout().rows();
         let bad: BadRows = bad.iter().map(|row| row.index(rows as usize) as u64).collect();
-        let n_good = |set: usize| {
-            let rows = plan.layout().set_rows(set);
+        let n_good = |dataset: usize| {
+            let rows = plan.layout().dataset_rows(dataset);
             all_planned(&plan).into_iter().filter(|row| rows.contains(row) && !bad.contains(*row)).count()
         };
-        prop_assume!((0..sets.len()).all(|set| n_good(set) > 0));
+        prop_assume!((0..datasets.len()).all(|dataset| n_good(dataset) > 0));
         let none = BadRows::default();
         let unbroken = steps_of(&plan, 1, 0..step + again + 8, &none, &bad);
         for stop in [step, step + again] {
@@ -174,23 +176,23 @@ proptest! {
 
     #[test]
     fn every_lane_has_its_share_of_each_set(
-        sets in sets(), seed: u64, lanes in 1_usize..9, n_steps in 1_u64..60, by_cost: bool,
+        datasets in sets(), seed: u64, lanes in 1_usize..9, n_steps in 1_u64..60, by_cost: bool,
     ) {
-        let plan = mixed(&sets, seed, lanes, by_cost);
+        let plan = mixed(&datasets, seed, lanes, by_cost);
         let none = BadRows::default();
         let steps = steps_of(&plan, 1, 0..n_steps, &none, &none);
         let n_units = plan.units(n_steps) as f64;
-        let allowed = f64::from(sets.len().next_power_of_two().trailing_zeros()) + 1e-3;
+        let allowed = f64::from(datasets.len().next_power_of_two().trailing_zeros()) + 1e-3;
         for lane in 0..lanes {
-            for set in 0..sets.len() {
+            for dataset in 0..datasets.len() {
                 let of_lane = steps.iter().map(|lanes| &lanes[lane]);
                 let n = if by_cost {
-                    // Each step of a lane is of one set, and never empty.
-                    of_lane.filter(|rows| rows.iter().all(|&(_, row)| set_of(&plan, row) == set)).count()
+                    // Each step of a lane is of one dataset, and never empty.
+                    of_lane.filter(|rows| rows.iter().all(|&(_, row)| dataset_of(&plan, row) == dataset)).count()
                 } else {
-                    of_lane.flatten().filter(|&&(_, row)| set_of(&plan, row) == set).count()
+                    of_lane.flatten().filter(|&&(_, row)| dataset_of(&plan, row) == dataset).count()
                 };
-                let wanted = plan.mix().share(set) * n_units;
+                let wanted = plan.mix().share(dataset) * n_units;
                 prop_assert!((n as f64 - wanted).abs() <= allowed, "{n} of {wanted}");
             }
         }
@@ -209,16 +211,16 @@ proptest! {
 fn met_before(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
     let none = BadRows::default();
     let taken = steps_of(plan, 1, 0..step, &none, bad);
-    let n_sets = plan.mix().n_sets();
+    let n_datasets = plan.mix().n_datasets();
     let lanes = plan.config().lanes;
     let streams = plan.lanes(0..lanes, 0, &none).expect("good rows");
     let mut met = Vec::new();
     for (index, stream) in streams.into_iter().enumerate() {
-        let (lane, set) = (index / n_sets, index % n_sets);
+        let (lane, dataset) = (index / n_datasets, index % n_datasets);
         // All that comes before the last good row taken of this stream.
         let of_lane = taken.iter().flat_map(|lanes| &lanes[lane]);
         let mut left = of_lane
-            .filter(|&&(_, row)| set_of(plan, row) == set)
+            .filter(|&&(_, row)| dataset_of(plan, row) == dataset)
             .count();
         let mut slots = stream.flat_map(|window| window.slots);
         while left > 0 {
@@ -265,13 +267,13 @@ fn passes_are_epochs_of_each_set() {
 
 #[test]
 fn sets_of_one_shape_are_not_shuffled_alike() {
-    let sets = vec![(vec![vec![5; 40]], 1.0); 2];
-    let plan = mixed(&sets, 1, 1, false);
+    let datasets = vec![(vec![vec![5; 40]], 1.0); 2];
+    let plan = mixed(&datasets, 1, 1, false);
     let none = BadRows::default();
     let steps = steps_of(&plan, 1, 0..50, &none, &none);
-    let rows = |set: usize| -> Vec<u64> {
+    let rows = |dataset: usize| -> Vec<u64> {
         let rows = steps.iter().flatten().flatten().map(|&(_, row)| row);
-        rows.filter(|&row| set_of(&plan, row) == set)
+        rows.filter(|&row| dataset_of(&plan, row) == dataset)
             .map(|row| row % 200)
             .collect()
     };
@@ -280,15 +282,15 @@ fn sets_of_one_shape_are_not_shuffled_alike() {
 
 #[test]
 fn a_set_without_a_good_row_is_refused() {
-    let sets = vec![(vec![vec![3]], 1.0), (vec![vec![2]], 1.0)];
-    let plan = mixed(&sets, 1, 1, false);
+    let datasets = vec![(vec![vec![3]], 1.0), (vec![vec![2]], 1.0)];
+    let plan = mixed(&datasets, 1, 1, false);
     let bad: BadRows = [3, 4].into_iter().collect();
     let error = plan
         .lanes(0..1, 0, &bad)
         .expect_err("nothing good")
         .to_string();
     assert!(
-        error.contains("every row of set 2 of the mix is known to be bad"),
+        error.contains("every row of dataset 2 of the mix is known to be bad"),
         "{error}"
     );
 }

@@ -4,12 +4,12 @@ use ::arrow::array::{FixedSizeBinaryArray, Int32Array};
 
 use super::*;
 
-fn open_as(path: &Path, kinds: &[Kind], map: &[(&str, &str)]) -> Result<ShardSet> {
+fn open_as(path: &Path, kinds: &[Kind], map: &[(&str, &str)]) -> Result<Dataset> {
     let map: BTreeMap<String, String> = map
         .iter()
         .map(|&(ours, theirs)| (ours.to_owned(), theirs.to_owned()))
         .collect();
-    block_on(ShardSet::open(path.to_str().expect("UTF-8"), kinds, &map))
+    block_on(Dataset::open(path.to_str().expect("UTF-8"), kinds, &map))
 }
 
 fn numbers(values: &[i32]) -> ArrayRef {
@@ -49,15 +49,16 @@ fn the_first_kind_whose_media_are_there_is_taken() {
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a text"; 4]));
     let both = batch(vec![("audio", image_struct(0..4)), ("text", texts)]);
     write_parquet(&path, &both, Compression::SNAPPY);
-    let kind =
-        |kinds: &[Kind], map: &[(&str, &str)]| open_as(&path, kinds, map).map(|set| set.kind);
-    assert_eq!(kind(&Kind::ALL, &MAP).expect("a set"), Kind::Audio);
+    let kind = |kinds: &[Kind], map: &[(&str, &str)]| {
+        open_as(&path, kinds, map).map(|dataset| dataset.kind)
+    };
+    assert_eq!(kind(&Kind::ALL, &MAP).expect("a dataset"), Kind::Audio);
     assert_eq!(
-        kind(&[Kind::Tokens, Kind::Text], &MAP).expect("a set"),
+        kind(&[Kind::Tokens, Kind::Text], &MAP).expect("a dataset"),
         Kind::Text
     );
     assert_eq!(
-        kind(&Kind::ALL, &[("image", "audio")]).expect("a set"),
+        kind(&Kind::ALL, &[("image", "audio")]).expect("a dataset"),
         Kind::Image
     );
     let text = kind(&[Kind::Image, Kind::Tokens], &MAP)
@@ -68,12 +69,12 @@ fn the_first_kind_whose_media_are_there_is_taken() {
         "{text}"
     );
     let text = kind(&[Kind::Image], &[]).expect_err("sounds").to_string();
-    assert!(text.contains("this set holds `audio`"), "{text}");
+    assert!(text.contains("this dataset holds `audio`"), "{text}");
     let text = kind(&[Kind::Audio], &[("text", "text")])
         .expect_err("other")
         .to_string();
     assert!(text.contains("there are audio, label"), "{text}");
-    let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a set")).remove(0);
+    let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a dataset")).remove(0);
     assert_eq!(
         (rows.bytes(1), rows.path(1)),
         (picture(1).as_deref(), Some("1.jpg"))
@@ -105,7 +106,7 @@ fn strings_of_every_type_are_read_as_their_bytes() {
         write_parquet(&parquet, &rows, Compression::UNCOMPRESSED);
         write_arrow(&arrow, &rows, false, None);
         for path in [parquet, arrow] {
-            let rows = read_all(&open_as(&path, &[Kind::Text], &MAP).expect("a set")).remove(0);
+            let rows = read_all(&open_as(&path, &[Kind::Text], &MAP).expect("a dataset")).remove(0);
             let bytes: Vec<_> = (0..4).map(|row| rows.bytes(row)).collect();
             let expected = [Some("one".as_bytes()), None, Some("zwölf".as_bytes()), None];
             assert_eq!(bytes, expected, "{data_type}");
@@ -138,7 +139,7 @@ fn a_text_that_is_no_text_is_the_fault_of_its_own_row() {
                 file[at + 4] ^= 0x80;
             }
             std::fs::write(&path, file).expect("written");
-            let rows = read_all(&open_as(&path, &[Kind::Text], &MAP).expect("a set")).remove(0);
+            let rows = read_all(&open_as(&path, &[Kind::Text], &MAP).expect("a dataset")).remove(0);
             assert_eq!(rows.bytes(0), Some(&b"the first"[..]), "{data_type}");
             assert_eq!(rows.bytes(1), Some(&b"the \xf3econd"[..]), "{data_type}");
         }
@@ -155,7 +156,7 @@ fn a_path_that_is_no_text_is_left_out() {
     let at = file.windows(5).position(|part| part == b"1.jpg");
     file[at.expect("a path")] ^= 0x80;
     std::fs::write(&path, file).expect("written");
-    let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a set")).remove(0);
+    let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a dataset")).remove(0);
     assert_eq!((rows.path(0), rows.path(1)), (Some("0.jpg"), None));
     assert_eq!(rows.bytes(1), picture(1).as_deref());
 }
@@ -170,19 +171,22 @@ fn blocks_of_tokens_are_read_with_their_vocabulary() {
     write_parquet(&parquet, &tokens(), Compression::UNCOMPRESSED);
     write_arrow(&arrow, &tokens(), true, None);
     for path in [parquet, arrow] {
-        let set = open_as(&path, &Kind::ALL, &MAP).expect("a set");
-        assert_eq!(set.kind, Kind::Tokens);
-        let info = set.tokenizer.as_ref().expect("a vocabulary");
+        let dataset = open_as(&path, &Kind::ALL, &MAP).expect("a dataset");
+        assert_eq!(dataset.kind, Kind::Tokens);
+        let info = dataset.tokenizer.as_ref().expect("a vocabulary");
         assert_eq!((info.mask, info.block_tokens), (19, 2));
-        let groups = read_all(&set);
+        let groups = read_all(&dataset);
         let bytes = groups[1].bytes(1).expect("a block");
-        assert_eq!(own_tokens(info, bytes, groups[1].n_tokens(1)), Ok(vec![5]));
-        assert_eq!(own_tokens(info, bytes, None), Ok(vec![5]));
+        assert_eq!(
+            unpadded_tokens(info, bytes, groups[1].n_tokens(1)),
+            Ok(vec![5])
+        );
+        assert_eq!(unpadded_tokens(info, bytes, None), Ok(vec![5]));
         for n in [0, -1, 3] {
-            assert!(own_tokens(info, bytes, Some(n)).is_err(), "{n} tokens");
+            assert!(unpadded_tokens(info, bytes, Some(n)).is_err(), "{n} tokens");
         }
         // Held in full: fixed-size binary is copied out of its pages.
-        for (group, rows) in set.shards[0].groups.iter().zip(&groups) {
+        for (group, rows) in dataset.shards[0].groups.iter().zip(&groups) {
             assert!(
                 rows.memory() <= group.memory,
                 "{} > {}",
@@ -209,10 +213,10 @@ fn lengths_are_read_without_media() {
         write_parquet(&folder.path().join(name), &rows, Compression::SNAPPY);
     }
     let costs = |path: &Path, map: &[(&str, &str)]| {
-        let set = open_as(path, &[Kind::Audio], map)?;
+        let dataset = open_as(path, &[Kind::Audio], map)?;
         let mut costs = Vec::new();
-        let read =
-            set.read_lengths(|length| costs.push((length.n as u32) * length.rate_hz.unwrap_or(1)));
+        let read = dataset
+            .read_lengths(|length| costs.push((length.n as u32) * length.rate_hz.unwrap_or(1)));
         block_on(read).map(|()| costs)
     };
     let expected: Vec<u32> = n_frames.iter().map(|&n| n as u32 * 8000).collect();

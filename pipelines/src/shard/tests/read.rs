@@ -13,10 +13,13 @@ fn our_own_parquet_is_read_without_a_copy() {
         &with_classes(&our_batch(), r#"["cat", "dog"]"#),
         Compression::UNCOMPRESSED,
     );
-    let set = open(folder.path(), &MAP).expect("a set");
-    assert_eq!((set.rows, set.shards[0].groups.len()), (10, 3));
-    assert_eq!(set.classes, Some(vec!["cat".to_owned(), "dog".to_owned()]));
-    let groups = assert_pictures(&set);
+    let dataset = open(folder.path(), &MAP).expect("a dataset");
+    assert_eq!((dataset.rows, dataset.shards[0].groups.len()), (10, 3));
+    assert_eq!(
+        dataset.classes,
+        Some(vec!["cat".to_owned(), "dog".to_owned()])
+    );
+    let groups = assert_pictures(&dataset);
     for row in 0..ROWS {
         let group = &groups[row / 4];
         assert_eq!(
@@ -27,7 +30,7 @@ fn our_own_parquet_is_read_without_a_copy() {
         assert_eq!(group.path(row % 4), Some(format!("{row}.jpg").as_str()));
     }
     // A copy of the media would double it.
-    let (held, listed) = (groups[1].memory(), &set.shards[0].groups[1]);
+    let (held, listed) = (groups[1].memory(), &dataset.shards[0].groups[1]);
     assert!(
         (4 * 1000..2 * 4 * 1000).contains(&held),
         "{held} bytes for 4 pictures of 1 kB"
@@ -49,9 +52,9 @@ fn other_codecs_and_types_are_read() {
         Compression::LZ4_RAW,
     ] {
         write_parquet(&path, &our_batch(), compression);
-        let set = open(&path, &MAP).expect("a set");
-        let groups = assert_pictures(&set);
-        assert!(groups[0].memory() <= set.shards[0].groups[0].memory);
+        let dataset = open(&path, &MAP).expect("a dataset");
+        let groups = assert_pictures(&dataset);
+        assert!(groups[0].memory() <= dataset.shards[0].groups[0].memory);
     }
     for data_type in [
         DataType::Binary,
@@ -61,13 +64,13 @@ fn other_codecs_and_types_are_read() {
         let image = cast(&pictures(0..ROWS), &data_type).expect("a binary type");
         let batch = batch(vec![("image", image)]);
         write_parquet(&path, &batch, Compression::UNCOMPRESSED);
-        let groups = assert_pictures(&open(&path, &MAP).expect("a set"));
+        let groups = assert_pictures(&open(&path, &MAP).expect("a dataset"));
         assert_eq!(groups[0].label(0), Ok(None));
         assert_eq!((groups[0].xxh3(0), groups[0].path(0)), (None, None));
         for stream in [false, true] {
             let path = folder.path().join("a.arrow");
             write_arrow(&path, &batch, stream, None);
-            assert_pictures(&open(&path, &MAP).expect("a set"));
+            assert_pictures(&open(&path, &MAP).expect("a dataset"));
         }
     }
 }
@@ -84,9 +87,9 @@ fn arrow_files_and_streams_are_read() {
             Some(CompressionType::ZSTD),
         ] {
             write_arrow(&path, &batch, stream, compression);
-            let set = open(&path, &MAP).expect("a set");
-            assert_eq!(set.classes.as_ref().map(Vec::len), Some(2));
-            let groups = assert_pictures(&set);
+            let dataset = open(&path, &MAP).expect("a dataset");
+            assert_eq!(dataset.classes.as_ref().map(Vec::len), Some(2));
+            let groups = assert_pictures(&dataset);
             assert_eq!(groups[2].label(1), Ok(Some(1)));
             assert_eq!(groups[2].path(1), Some("9.jpg"));
             if compression.is_none() {
@@ -123,7 +126,7 @@ fn dictionaries_are_read_also_where_a_stream_replaces_them() {
         writer.write(part).expect("written");
     }
     writer.finish().expect("finished");
-    let groups = read_all(&open(&path, &MAP).expect("a set"));
+    let groups = read_all(&open(&path, &MAP).expect("a dataset"));
     let labels: Vec<_> = groups
         .iter()
         .flat_map(|g| (0..4).map(|row| g.label(row)))
@@ -139,7 +142,7 @@ fn dictionaries_are_read_also_where_a_stream_replaces_them() {
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("written");
     writer.close().expect("closed");
-    let group = read_all(&open(&path, &MAP).expect("a set")).remove(0);
+    let group = read_all(&open(&path, &MAP).expect("a dataset")).remove(0);
     assert_eq!(
         (0..4).map(|row| group.label(row)).collect::<Vec<_>>(),
         [2, 2, 0, 2].map(|n| Ok(Some(n)))
@@ -163,7 +166,7 @@ fn labels_of_any_width_become_numbers_and_bad_ones_are_the_samples_fault() {
             &batch(vec![("image", pictures(0..ROWS)), ("y", label)]),
             Compression::SNAPPY,
         );
-        let group = read_all(&open(&path, &[("label", "y")]).expect("a set")).remove(0);
+        let group = read_all(&open(&path, &[("label", "y")]).expect("a dataset")).remove(0);
         assert_eq!(group.label(1), Ok(Some(1)));
     }
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(2), Some(-1), None]));
@@ -173,11 +176,14 @@ fn labels_of_any_width_become_numbers_and_bad_ones_are_the_samples_fault() {
         &with_classes(&labelled, r#"["cat", "dog"]"#),
         Compression::SNAPPY,
     );
-    let group = read_all(&open(&path, &MAP).expect("a set")).remove(0);
+    let group = read_all(&open(&path, &MAP).expect("a dataset")).remove(0);
     let label = |text: &str| Err(SampleError::Label(text.to_owned()));
     assert_eq!(group.label(0), Ok(Some(0)));
-    assert_eq!(group.label(1), label("2 is not in the set's 2 classes"));
-    assert_eq!(group.label(2), label("-1 is not in the set's 2 classes"));
+    assert_eq!(group.label(1), label("2 is not in the dataset's 2 classes"));
+    assert_eq!(
+        group.label(2),
+        label("-1 is not in the dataset's 2 classes")
+    );
     assert_eq!(group.label(3), label("is null"));
 
     let names: ArrayRef = Arc::new(StringArray::from(vec!["dog", "cow"]));
@@ -187,17 +193,17 @@ fn labels_of_any_width_become_numbers_and_bad_ones_are_the_samples_fault() {
         &with_classes(&named, r#"["cat", "dog"]"#),
         Compression::SNAPPY,
     );
-    let group = read_all(&open(&path, &MAP).expect("a set")).remove(0);
+    let group = read_all(&open(&path, &MAP).expect("a dataset")).remove(0);
     assert_eq!(group.label(0), Ok(Some(1)));
     assert_eq!(
         group.label(1),
-        label("`cow` is not one of the set's classes")
+        label("`cow` is not one of the dataset's classes")
     );
     write_parquet(&path, &named, Compression::SNAPPY);
-    let group = read_all(&open(&path, &MAP).expect("a set")).remove(0);
+    let group = read_all(&open(&path, &MAP).expect("a dataset")).remove(0);
     assert_eq!(
         group.label(0),
-        label("`dog` has no number: the set has no list of class names")
+        label("`dog` has no number: the dataset has no list of class names")
     );
 }
 
@@ -219,13 +225,13 @@ fn only_the_mapped_columns_are_fetched() {
         ("label", labels(0..4)),
     ]);
     write_parquet(&path, &wide, Compression::UNCOMPRESSED);
-    let set = open(&path, &MAP).expect("a set");
-    let group = &set.shards[0].groups[0];
+    let dataset = open(&path, &MAP).expect("a dataset");
+    let group = &dataset.shards[0].groups[0];
     assert!(
         group.bytes > 8 << 20 && group.fetch_bytes < 10_000,
         "{group:?}"
     );
-    let rows = read_all(&set).remove(0);
+    let rows = read_all(&dataset).remove(0);
     assert!(
         rows.memory() <= group.memory && group.memory < 20_000,
         "{}",
@@ -254,10 +260,10 @@ fn what_is_read_between_columns_and_what_compressed_batches_become_is_counted() 
         ("label", labels(0..4)),
     ]);
     write_parquet(&path, &wide, Compression::UNCOMPRESSED);
-    let set = open(&path, &MAP).expect("a set");
-    let group = &set.shards[0].groups[0];
+    let dataset = open(&path, &MAP).expect("a dataset");
+    let group = &dataset.shards[0].groups[0];
     assert!(group.fetch_bytes > 4 << 16, "{group:?}");
-    assert!(read_all(&set)[0].memory() <= group.memory);
+    assert!(read_all(&dataset)[0].memory() <= group.memory);
 
     let flat = BinaryArray::from_iter_values((0..4).map(|_| vec![7; 1 << 20]));
     let flat = batch(vec![("image", Arc::new(flat) as ArrayRef)]);
@@ -265,11 +271,11 @@ fn what_is_read_between_columns_and_what_compressed_batches_become_is_counted() 
     for compression in [CompressionType::ZSTD, CompressionType::LZ4_FRAME] {
         for stream in [false, true] {
             write_arrow(&path, &flat, stream, Some(compression));
-            let set = open(&path, &MAP).expect("a set");
-            let group = &set.shards[0].groups[0];
+            let dataset = open(&path, &MAP).expect("a dataset");
+            let group = &dataset.shards[0].groups[0];
             assert!(group.fetch_bytes < 1 << 20, "{group:?}");
             assert!(group.memory > 4 << 20, "{group:?}");
-            assert!(read_all(&set)[0].memory() <= group.memory);
+            assert!(read_all(&dataset)[0].memory() <= group.memory);
         }
     }
 }
@@ -298,7 +304,7 @@ fn a_label_that_is_not_the_one_written_is_a_fault_of_its_row() {
             ("label_xxh3", Arc::new(of_labels.clone())),
         ]);
         write_parquet(&path, &rows, Compression::UNCOMPRESSED);
-        let groups = read_all(&open(&path, &MAP).expect("a set"));
+        let groups = read_all(&open(&path, &MAP).expect("a dataset"));
         for row in (0..ROWS).filter(|&row| picture(row).is_some()) {
             let is_wrong = matches!(
                 groups[row / 4].checked(row % 4),
@@ -314,6 +320,6 @@ fn a_label_that_is_not_the_one_written_is_a_fault_of_its_row() {
     labels[7] = None;
     check(labels.into(), &[2, 5, 7]);
     // Another column in the label's place has no hash of its own.
-    let named = open(&path, &[("label", "bytes_xxh3")]).expect("a set");
+    let named = open(&path, &[("label", "bytes_xxh3")]).expect("a dataset");
     assert!(read_all(&named)[0].checked(2).is_ok());
 }

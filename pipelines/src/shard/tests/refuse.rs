@@ -46,8 +46,8 @@ fn a_shard_that_its_manifest_misdescribes_is_found_when_it_is_read() {
     write_manifest(folder.path(), |manifest| {
         manifest.shards[1].row_groups[2].bytes -= 1;
     });
-    let set = open(folder.path(), &MAP).expect("its first shard agrees");
-    let text = block_on(set.read_group(1, 0))
+    let dataset = open(folder.path(), &MAP).expect("its first shard agrees");
+    let text = block_on(dataset.read_group(1, 0))
         .expect_err("disagrees")
         .to_string();
     assert!(
@@ -83,7 +83,7 @@ fn what_is_not_there_is_named() {
     );
     let text = error(folder.path(), &MAP);
     assert!(text.contains("without a single row"), "{text}");
-    let text = error(&PathBuf::from("ftp://host/set"), &MAP);
+    let text = error(&PathBuf::from("ftp://host/dataset"), &MAP);
     assert!(text.contains("`ftp` is not supported"), "{text}");
 }
 
@@ -110,16 +110,16 @@ fn damaged_files_are_named() {
     let at = flipped.len() - 200;
     flipped[at..at + 50].fill(0xff);
     check("a.parquet", &flipped, "its footer cannot be read");
-    // Whatever one byte of a footer becomes: an error, or a set that can be read or not.
+    // Whatever one byte of a footer becomes: an error, or a dataset that can be read or not.
     for at in parquet.len() - 600..parquet.len() - 8 {
         for value in [0x01, 0x7f, 0xff] {
             let mut damaged = parquet.clone();
             damaged[at] ^= value;
             let path = folder.path().join("a.parquet");
             std::fs::write(&path, damaged).expect("written");
-            if let Ok(set) = open(&path, &MAP) {
-                for group in 0..set.shards[0].groups.len() {
-                    let _read = block_on(set.read_group(0, group));
+            if let Ok(dataset) = open(&path, &MAP) {
+                for group in 0..dataset.shards[0].groups.len() {
+                    let _read = block_on(dataset.read_group(0, group));
                 }
             }
             std::fs::remove_file(&path).expect("removed");
@@ -143,14 +143,14 @@ fn damaged_files_are_named() {
 fn a_folder_of_sets_and_a_set_that_is_being_written_are_refused() {
     let folder = folder();
     for name in ["train", "val"] {
-        let set = folder.path().join(name);
-        std::fs::create_dir(&set).expect("a folder");
+        let dataset = folder.path().join(name);
+        std::fs::create_dir(&dataset).expect("a folder");
         write_parquet(
-            &set.join("a.parquet"),
+            &dataset.join("a.parquet"),
             &our_batch(),
             Compression::UNCOMPRESSED,
         );
-        write_manifest(&set, |_| ());
+        write_manifest(&dataset, |_| ());
     }
     let text = error(folder.path(), &MAP);
     assert!(text.contains("name one of train, val"), "{text}");
@@ -176,15 +176,15 @@ fn a_damaged_page_is_the_shards_error_and_never_a_panic() {
         let mut bytes = std::fs::read(&path).expect("readable");
         bytes[4..60].fill(0xff);
         std::fs::write(&path, bytes).expect("written");
-        let set = open(&path, &MAP).expect("its footer is whole");
-        let text = block_on(set.read_group(0, 0))
+        let dataset = open(&path, &MAP).expect("its footer is whole");
+        let text = block_on(dataset.read_group(0, 0))
             .expect_err("damaged")
             .to_string();
         assert!(
             text.contains("a.parquet") && text.contains("row group 0"),
             "{text}"
         );
-        assert_eq!(block_on(set.read_group(0, 1)).expect("whole").len(), 4);
+        assert_eq!(block_on(dataset.read_group(0, 1)).expect("whole").len(), 4);
     }
 }
 
@@ -193,13 +193,16 @@ fn a_file_that_changes_while_it_is_open_is_noticed() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
-    let set = open(&path, &MAP).expect("a set");
+    let dataset = open(&path, &MAP).expect("a dataset");
     std::fs::remove_file(&path).expect("removed");
     write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
-    let text = block_on(set.read_group(0, 0))
+    let text = block_on(dataset.read_group(0, 0))
         .expect_err("another file")
         .to_string();
-    assert!(text.contains("changed since the set was opened"), "{text}");
+    assert!(
+        text.contains("changed since the dataset was opened"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -213,7 +216,7 @@ fn columns_that_cannot_serve_are_named() {
         text.contains("column `image`: missing; the file has img, label"),
         "{text}"
     );
-    assert_pictures(&open(&path, &[("image", "img")]).expect("a set"));
+    assert_pictures(&open(&path, &[("image", "img")]).expect("a dataset"));
     let text = error(&path, &[("image", "label")]);
     assert!(
         text.contains("column `label`: is Int64, not binary"),

@@ -1,4 +1,4 @@
-//! Which files make a set, and what identifies it.
+//! Which files make a dataset, and what identifies it.
 
 use super::*;
 
@@ -15,13 +15,14 @@ fn shards_are_sorted_and_a_pattern_chooses() {
         write_parquet(&folder.path().join(name), &our_batch(), Compression::SNAPPY);
     }
     std::fs::write(folder.path().join("README.md"), "not a shard").expect("written");
-    let paths = |set: &ShardSet| {
-        set.shards
+    let paths = |dataset: &Dataset| {
+        dataset
+            .shards
             .iter()
             .map(|s| s.path.clone())
             .collect::<Vec<_>>()
     };
-    let all = open(folder.path(), &MAP).expect("a set");
+    let all = open(folder.path(), &MAP).expect("a dataset");
     assert_eq!(
         paths(&all),
         [
@@ -35,7 +36,7 @@ fn shards_are_sorted_and_a_pattern_chooses() {
         all.shards.iter().map(|s| s.first_row).collect::<Vec<_>>(),
         [0, 10, 20, 30]
     );
-    let train = open(&folder.path().join("train-*.parquet"), &MAP).expect("a set");
+    let train = open(&folder.path().join("train-*.parquet"), &MAP).expect("a dataset");
     assert_eq!(paths(&train), ["train-0.parquet", "train-1.parquet"]);
     let text = error(&folder.path().join("val-*"), &MAP);
     assert!(text.contains("matches `val-*`"), "{text}");
@@ -49,7 +50,7 @@ fn what_others_leave_beside_shards_is_left_aside() {
         &our_batch(),
         Compression::SNAPPY,
     );
-    let alone = open(folder.path(), &MAP).expect("a set");
+    let alone = open(folder.path(), &MAP).expect("a dataset");
     std::fs::write(folder.path().join("._a.parquet"), "a Mac's").expect("written");
     std::fs::create_dir(folder.path().join(".trash")).expect("a folder");
     std::fs::write(folder.path().join(".trash/b.parquet"), "gone").expect("written");
@@ -57,7 +58,7 @@ fn what_others_leave_beside_shards_is_left_aside() {
     let manifest = folder.path().join(MANIFEST_NAME);
     for foreign in [r#"{"files": []}"#, "[]"] {
         std::fs::write(&manifest, foreign).expect("written");
-        let beside = open(folder.path(), &MAP).expect("a set");
+        let beside = open(folder.path(), &MAP).expect("a dataset");
         assert_eq!(beside.shards.len(), 1);
         assert_eq!(beside.fingerprint(), alone.fingerprint());
     }
@@ -75,9 +76,9 @@ fn the_name_of_a_link_says_what_it_leads_to() {
     write_parquet(&blob, &our_batch(), Compression::SNAPPY);
     let link = folder.path().join("train.parquet");
     std::os::unix::fs::symlink(&blob, &link).expect("a link");
-    let set = open(&link, &MAP).expect("a set");
+    let dataset = open(&link, &MAP).expect("a dataset");
     assert_eq!(
-        (set.rows, set.shards[0].path.as_str()),
+        (dataset.rows, dataset.shards[0].path.as_str()),
         (10, "train.parquet")
     );
 }
@@ -92,18 +93,18 @@ fn the_fingerprint_is_that_of_the_rows_wherever_they_lie() {
         &our_batch(),
         Compression::SNAPPY,
     );
-    let fingerprint = |path: &Path| open(path, &MAP).expect("a set").fingerprint();
+    let fingerprint = |path: &Path| open(path, &MAP).expect("a dataset").fingerprint();
     let first = fingerprint(folder.path());
     copy(folder.path(), elsewhere.path());
     assert_eq!(fingerprint(elsewhere.path()), first, "a copy");
     write_manifest(elsewhere.path(), |_| ());
-    let listed = open(elsewhere.path(), &MAP).expect("a set");
+    let listed = open(elsewhere.path(), &MAP).expect("a dataset");
     assert_eq!(listed.fingerprint(), first, "from a manifest");
     assert_eq!(read_all(&listed).len(), 6);
-    let named = open(folder.path(), &[("image", "image")]).expect("a set");
+    let named = open(folder.path(), &[("image", "image")]).expect("a dataset");
     assert_eq!(named.fingerprint(), first, "the same columns by name");
 
-    let mut regrouped = open(folder.path(), &MAP).expect("a set");
+    let mut regrouped = open(folder.path(), &MAP).expect("a dataset");
     regrouped.shards[0].groups[0].rows -= 1;
     regrouped.shards[0].groups[1].rows += 1;
     assert_ne!(
@@ -111,7 +112,7 @@ fn the_fingerprint_is_that_of_the_rows_wherever_they_lie() {
         first,
         "a row in another group of the same size"
     );
-    let mapped = open(folder.path(), &[("label", "bytes_xxh3")]).expect("a set");
+    let mapped = open(folder.path(), &[("label", "bytes_xxh3")]).expect("a dataset");
     assert_ne!(mapped.fingerprint(), first, "other columns");
     write_parquet(&path, &our_batch().slice(0, 9), Compression::UNCOMPRESSED);
     assert_ne!(fingerprint(folder.path()), first, "a row less");
@@ -137,18 +138,19 @@ fn footers_that_were_let_go_are_read_again() {
             Compression::UNCOMPRESSED,
         );
     }
-    let set = open(folder.path(), &MAP).expect("a set");
-    let mut footers = set.footers.lock().expect("not poisoned");
+    let dataset = open(folder.path(), &MAP).expect("a dataset");
+    let mut footers = dataset.footers.lock().expect("not poisoned");
     let size = footers.bytes / 3;
     footers.limit = 2 * size;
     footers.get(0);
-    let again = block_on(Footer::read(&set.shards[1].object, &set.columns)).expect("a footer");
+    let again =
+        block_on(Footer::read(&dataset.shards[1].object, &dataset.columns)).expect("a footer");
     footers.keep(1, Arc::new(again));
     // Shard 2 was used longest ago.
     assert_eq!(footers.kept.keys().copied().collect::<Vec<_>>(), [0, 1]);
     assert_eq!(footers.bytes, 2 * size);
     drop(footers);
-    assert_eq!(read_all(&set).len(), 9);
+    assert_eq!(read_all(&dataset).len(), 9);
 }
 
 fn copy(from: &Path, to: &Path) {

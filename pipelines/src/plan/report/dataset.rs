@@ -1,54 +1,54 @@
-//! What one set of a plan gives, and what reading it takes.
+//! One dataset of a plan: its share of the samples, and the reads of its first epoch.
 
 use std::collections::BTreeSet;
 
-use crate::plan::Plan;
-use crate::shard::{Group, ShardSet};
+use crate::plan::build::Plan;
+use crate::shard::{Dataset, Group};
 
-/// What one set of a plan gives, and what reading it takes.
+/// One dataset of a plan: its share of the samples, and the reads of its first epoch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SetReport {
-    /// Where it lies.
+pub struct DatasetReport {
+    /// Path or URL.
     pub url: String,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Row groups.
+    /// Number of row groups.
     pub groups: usize,
-    /// Chunks that an epoch permutes.
+    /// Number of chunks that an epoch permutes.
     pub chunks: usize,
-    /// Its share of the samples; in a plan by cost, of the lanes' shares of the steps.
+    /// Share of the samples that come from it; in a plan by cost, of the micro-batches.
     pub share: f64,
-    /// Steps that an epoch of it takes.
+    /// Steps of the run during one epoch of it.
     pub steps_per_epoch: f64,
-    /// Bytes that one pass over it needs: what a cache of all that is read takes.
+    /// Bytes that one pass over it reads; a cache of all that is read takes as many.
     pub bytes: u64,
     /// Bytes that its first epoch fetches, without a cache.
     pub epoch_bytes: u64,
     /// Requests that its first epoch makes for them.
     pub epoch_requests: u64,
-    /// Memory of one window of each lane, at most.
+    /// Memory, in bytes, of the largest windows of all lanes together.
     pub windows_bytes: u64,
 }
 
-impl SetReport {
-    /// Counts what the first epoch of the `index`-th set reads.
-    pub(super) fn new(set: &ShardSet, plan: &Plan, index: usize) -> Self {
-        let shards = set.shards.iter();
+impl DatasetReport {
+    /// Counts the bytes and requests of the first epoch of the `index`-th dataset.
+    pub(super) fn new(dataset: &Dataset, plan: &Plan, index: usize) -> Self {
+        let shards = dataset.shards.iter();
         let groups: Vec<Group> = shards
             .flat_map(|shard| shard.groups.iter().copied())
             .collect();
         let (layout, lanes) = (plan.layout(), plan.config().lanes);
-        let first_group = layout.set_groups(index).start;
-        let set_order = &plan.0.sets[index];
-        let order = set_order.order(0);
+        let first_group = layout.dataset_groups(index).start;
+        let dataset_order = &plan.0.datasets[index];
+        let order = dataset_order.order(0);
         let (mut epoch_bytes, mut epoch_requests, mut windows_bytes) = (0, 0, 0);
         for slice in 0..lanes {
             let mut largest = 0;
-            for window in 0..set_order.n_windows(&order, slice) {
-                let pieces = set_order.window_pieces(&order, slice, window);
-                let read: BTreeSet<usize> = pieces
+            for window in 0..dataset_order.n_windows(&order, slice) {
+                let ranges = dataset_order.chunks_of_window(&order, slice, window);
+                let read: BTreeSet<usize> = ranges
                     .map(|rows| layout.group_of(rows.start) - first_group)
                     .collect();
                 let read = || read.iter().map(|&group| groups[group]);
@@ -59,11 +59,11 @@ impl SetReport {
             windows_bytes += largest;
         }
         Self {
-            url: set.location.url.clone(),
-            rows: set.rows,
-            shards: set.shards.len(),
+            url: dataset.location.url.clone(),
+            rows: dataset.rows,
+            shards: dataset.shards.len(),
             groups: groups.len(),
-            chunks: set_order.chunks.len(),
+            chunks: dataset_order.chunks.len(),
             share: plan.mix().share(index),
             steps_per_epoch: 0.0, // Needs the size of a step, which may have to be measured.
             bytes: groups.iter().map(|group| group.fetch_bytes).sum(),
@@ -73,12 +73,13 @@ impl SetReport {
         }
     }
 
-    /// Whether chunks are runs of row groups, because there are fewer than four groups per lane.
+    /// Whether row groups are cut into several chunks, because there are fewer than four per lane.
     pub fn cuts_groups(&self) -> bool {
         self.chunks > self.groups
     }
 
-    /// Bytes beyond one pass over the set, as a share of it: of row groups that several lanes read.
+    /// Returns the bytes beyond one pass over the dataset, as a share of that pass: they come from row
+    /// groups that several lanes read.
     pub fn extra_share(&self) -> f64 {
         self.epoch_bytes as f64 / self.bytes as f64 - 1.0
     }
