@@ -26,7 +26,7 @@ pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str
     {
         tracing::warn!(
             "vocabulary files differ from those of training: {url} (SHA-256 {found}, in training \
-             {trained})\nhint: the result is only valid if both hold the same tokens in the same order"
+             {trained}); the result is valid only if both hold the same tokens in the same order"
         );
     }
 }

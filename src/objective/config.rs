@@ -191,10 +191,10 @@ impl ModelConfig {
             )];
         };
         let with_key = |table: &str, problems: Vec<String>| {
-            let place = format!("model.{method}{table}");
+            let table = format!("model.{method}{table}");
             problems
                 .into_iter()
-                .map(move |problem| format!("{place}: {problem}"))
+                .map(move |problem| format!("{table}: {problem}"))
                 .collect::<Vec<_>>()
         };
         let mut problems = with_key(&format!(".{}", encoder.table()), encoder.problems());
