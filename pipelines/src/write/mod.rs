@@ -223,17 +223,17 @@ fn open_tokenizer(
         ]));
     }
     let tokenizer = Tokenizer::open(&options.tokenizer)?;
-    let specials = tokenizer.specials();
+    let special = tokenizer.special_tokens();
     let name = options.tokenizer.file_name().unwrap_or_default();
     let vocabulary = Vocabulary {
         name: name.to_string_lossy().into_owned(),
-        vocab_size: specials.vocab_size,
-        bos: specials.bos,
-        eos: specials.eos,
-        pad: specials.pad,
-        unk: specials.unk,
-        mask: specials.mask,
-        width_bytes: if specials.vocab_size <= 1 << 16 { 2 } else { 4 },
+        vocab_size: special.vocab_size,
+        bos: special.bos,
+        eos: special.eos,
+        pad: special.pad,
+        unk: special.unk,
+        mask: special.mask,
+        width_bytes: if special.vocab_size <= 1 << 16 { 2 } else { 4 },
         block_tokens: options.block_tokens,
         sha256: tokenizer.sha256().to_owned(),
     };
