@@ -21,10 +21,11 @@ use understudy_schemas::FEATURES;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::batch::{Key, SampleId};
+use crate::quarantine::QUARANTINE_NAME;
 use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::write::job::{End, refuse_nesting};
-use crate::write::shards::bad_samples::{BadSamples, QUARANTINE_NAME, read_if_there};
+use crate::write::shards::bad_samples::{BadSamples, read_if_there};
 use crate::write::shards::journal::{EarlierRun, Journal, JournalEntry, ResumeSettings};
 use crate::write::shards::parquet_writer::ShardWriter;
 use crate::{Error, Result};

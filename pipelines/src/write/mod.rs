@@ -43,7 +43,6 @@ pub use self::options::{
 };
 use self::sample::Survey;
 use self::shards::bad_samples::BadSamples;
-pub use self::shards::bad_samples::QUARANTINE_NAME;
 use self::shards::dataset_writer::DatasetWriter;
 use self::shards::journal::{EarlierRun, Journal};
 use self::source::SampleSource;

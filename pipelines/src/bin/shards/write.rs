@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use understudy_pipelines::Error;
 use understudy_pipelines::config::parse_bytes;
-use understudy_pipelines::write::QUARANTINE_NAME;
+use understudy_pipelines::quarantine::QUARANTINE_NAME;
 use understudy_pipelines::write::{
     AudioOptions, BlockBoundary, Check, Encode, EncodeOptions, End, ImageOptions, Progress,
     TokenOptions, WriteOptions, WriteReport, write,

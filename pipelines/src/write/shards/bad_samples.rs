@@ -9,9 +9,6 @@ use serde_json::Value;
 use crate::write::sample::BadSample;
 use crate::{Error, Result};
 
-/// The file of bad samples, beside the shards.
-pub const QUARANTINE_NAME: &str = "quarantine.jsonl";
-
 /// The file of bad samples while a set is written.
 #[derive(Debug)]
 pub(crate) struct BadSamples {

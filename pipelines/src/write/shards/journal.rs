@@ -22,9 +22,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::quarantine::QUARANTINE_NAME;
 use crate::shard::{MANIFEST_NAME, Manifest, ManifestShard};
 use crate::store::{Folder, Lease, Scratch};
-use crate::write::shards::bad_samples::{BadSamples, QUARANTINE_NAME, read_if_there};
+use crate::write::shards::bad_samples::{BadSamples, read_if_there};
 use crate::{Error, Result};
 
 /// The folder of notes, beside the shards.
