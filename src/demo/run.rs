@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptions, write};
+use understudy_pipelines::write::{
+    Check, Encode, EncodeOptions, ImageOptions, WriteOptions, write,
+};
 
 use crate::config::{ConfigError, Overrides, RunConfig};
 use crate::evaluate::{self, Row, Table};
@@ -156,7 +158,7 @@ pub fn write_dataset(
         to: utf8(dataset)?,
         columns: std::collections::BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Image(ImageRecipe {
+        encode: EncodeOptions::Image(ImageOptions {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,

@@ -1,7 +1,7 @@
 //! `understudy embed`: writes an encoder's features of every sample of a dataset as shards.
 //!
 //! The pipeline reads uncropped samples in the order of the dataset's files, the encoder computes
-//! their features, and a [`FeatureSet`] writes these with the keys of their rows. A command that was
+//! their features, and a [`FeatureDataset`] writes these with the keys of their rows. A command that was
 //! stopped or killed resumes after its last complete shard, with the same batches as an
 //! uninterrupted one.
 
@@ -14,7 +14,7 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, WholeSet};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
-    FeatureOptions, FeatureReport, FeatureRows, FeatureSet, files_xxh3,
+    FeatureDataset, FeatureOptions, FeatureReport, FeatureRows, files_xxh3,
 };
 
 use self::progress::Progress;
@@ -116,9 +116,9 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
     let trained = pretrained.vocabulary_sha256.as_deref();
     model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
-    let mut features = match FeatureSet::open(&feature_options, source.set())? {
-        FeatureSet::Finished(report) => return Ok(report),
-        FeatureSet::Begun(features) => features,
+    let mut features = match FeatureDataset::open(&feature_options, source.set())? {
+        FeatureDataset::Finished(report) => return Ok(report),
+        FeatureDataset::Unfinished(features) => features,
     };
     let encoder = pretrained.encoder(device)?;
 

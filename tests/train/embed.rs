@@ -16,7 +16,7 @@ use understudy::config::Overrides;
 use understudy::model::{Encoder, EncoderInput, View};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::shard::Manifest;
-use understudy_pipelines::write::{self, Check, Encode, ImageRecipe, Recipe, WriteOptions};
+use understudy_pipelines::write::{self, Check, Encode, EncodeOptions, ImageOptions, WriteOptions};
 
 use crate::support::{DEVICE, Outcome, Sandbox};
 
@@ -357,7 +357,7 @@ fn rows_without_labels_are_embedded_and_not_evaluated() {
         to: set.display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Image(ImageRecipe {
+        encode: EncodeOptions::Image(ImageOptions {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,

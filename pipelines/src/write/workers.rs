@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Sender, bounded};
 use rayon::prelude::*;
 
-use super::labels::Labels;
-use super::recipe::Recipe;
-use super::row::{BadSample, Product, prepare};
-use super::source::{Body, RawSample, Source};
 use crate::tokenize::Tokenizer;
+use crate::write::classes::LabelMap;
+use crate::write::encode::{Encoded, encode};
+use crate::write::options::EncodeOptions;
+use crate::write::sample::{BadSample, Body, RawSample};
+use crate::write::source::SampleSource;
 use crate::{Error, Result};
 
 /// A block is closed at so many samples …
@@ -22,23 +23,23 @@ const BLOCK_SAMPLES: usize = 256;
 const BLOCK_BYTES: u64 = 16 << 20;
 
 /// What became of the samples of one block, in order.
-pub(crate) type Outcomes = Vec<Result<Product, BadSample>>;
+pub(crate) type Outcomes = Vec<Result<Encoded, BadSample>>;
 
 /// Everything that turns samples into rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Work<'a> {
-    pub(crate) sources: &'a [Source],
+pub(crate) struct EncodeTask<'a> {
+    pub(crate) sources: &'a [SampleSource],
     /// Samples that are in finished shards already.
     pub(crate) skip: u64,
-    pub(crate) recipe: &'a Recipe,
-    pub(crate) labels: &'a Labels,
+    pub(crate) options: &'a EncodeOptions,
+    pub(crate) labels: &'a LabelMap,
     pub(crate) tokenizer: Option<&'a Tokenizer>,
 }
 
 /// Runs the sources through `pool` and gives each block to `each`, in order. Ends early, with
-/// `Break`, once `stop` is set.
+/// `BlockBoundary`, once `stop` is set.
 pub(crate) fn stream(
-    work: Work,
+    work: EncodeTask,
     pool: &rayon::ThreadPool,
     stop: &AtomicBool,
     mut each: impl FnMut(Outcomes) -> Result<()>,
@@ -66,14 +67,14 @@ pub(crate) fn stream(
     })
 }
 
-fn check(block: Vec<RawSample>, work: Work) -> Result<Outcomes> {
+fn check(block: Vec<RawSample>, work: EncodeTask) -> Result<Outcomes> {
     block
         .into_par_iter()
-        .map(|sample| prepare(sample, work.recipe, work.labels, work.tokenizer))
+        .map(|sample| encode(sample, work.options, work.labels, work.tokenizer))
         .collect()
 }
 
-fn read_blocks(work: Work, blocks: &Sender<Result<Vec<RawSample>>>) {
+fn read_blocks(work: EncodeTask, blocks: &Sender<Result<Vec<RawSample>>>) {
     let mut block = Vec::new();
     let mut bytes = 0;
     let mut skip = work.skip;

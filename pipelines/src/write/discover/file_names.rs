@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::recipe::Modality;
+use crate::write::options::Modality;
 
 /// How names of recordings end.
 pub(crate) const RECORDINGS: [&str; 10] = [

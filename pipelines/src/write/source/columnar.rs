@@ -15,11 +15,10 @@ use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::cells::{ColumnFacts, ColumnLabels, Media};
-use super::discover::ColumnMap;
-use super::manifest::{SPEAKER, TRANSCRIPT};
-use super::recipe::Modality;
-use super::source::{RawSample, Sink, Survey};
+use crate::write::options::Modality;
+use crate::write::sample::{ColumnMap, RawSample, Sink, Survey};
+use crate::write::source::audio_manifest::{SPEAKER, TRANSCRIPT};
+use crate::write::source::columnar_cells::{ColumnFacts, ColumnLabels, MediaColumn};
 use crate::{Error, Result};
 
 /// Rows read at a time: media are large, and all of a batch's are held.
@@ -31,15 +30,15 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
 #[derive(Debug)]
 pub(crate) struct Columnar {
     pub(super) path: PathBuf,
-    format: Format,
+    format: ColumnarFormat,
     modality: Modality,
     /// The column of media.
     media: Wanted,
     label: Wanted,
     /// Of recordings the transcript, of texts the second one.
-    words: Wanted,
+    transcript_or_text_b: Wanted,
     /// Of recordings the speaker, of texts the score.
-    extra: Wanted,
+    speaker_or_score: Wanted,
 }
 
 /// A column that may be there: its possible names, best first, and whether the user named it.
@@ -66,7 +65,7 @@ impl Wanted {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Format {
+enum ColumnarFormat {
     Parquet,
     ArrowFile,
     ArrowStream,
@@ -74,7 +73,7 @@ enum Format {
 
 /// What the survey must read of each row.
 #[derive(Clone, Copy, PartialEq)]
-enum Columns {
+enum Projection {
     Label,
     All,
 }
@@ -88,16 +87,16 @@ impl Columnar {
         columns: &ColumnMap,
     ) -> Option<Self> {
         let format = if head.starts_with(b"PAR1") {
-            Format::Parquet
+            ColumnarFormat::Parquet
         } else if head.starts_with(b"ARROW1") {
-            Format::ArrowFile
+            ColumnarFormat::ArrowFile
         } else if head.starts_with(&[0xff; 4]) {
-            Format::ArrowStream
+            ColumnarFormat::ArrowStream
         } else {
             return None;
         };
         let wanted = |ours, others: &[&str]| Wanted::new(ours, others, columns);
-        let (media, words, extra) = match modality {
+        let (media, transcript_or_text_b, speaker_or_score) = match modality {
             Modality::Image => (
                 wanted("image", &["image"]),
                 wanted("", &[]),
@@ -120,8 +119,8 @@ impl Columnar {
             modality,
             media,
             label: wanted("label", &["label"]),
-            words,
-            extra,
+            transcript_or_text_b,
+            speaker_or_score,
         })
     }
 
@@ -133,7 +132,7 @@ impl Columnar {
             .len();
         let name = self.path.file_name().unwrap_or_default();
         survey.hash_file(name, bytes);
-        let (schema, batches) = self.batches(Columns::Label, 0)?;
+        let (schema, batches) = self.batches(Projection::Label, 0)?;
         self.check_media(&schema)?;
         let names = self.class_names(&schema);
         if let Some(names) = &names {
@@ -154,10 +153,10 @@ impl Columnar {
     }
 
     pub(crate) fn read(&self, skip: u64, sink: Sink) -> Result<ControlFlow<(), u64>> {
-        let (schema, batches) = self.batches(Columns::All, skip)?;
+        let (schema, batches) = self.batches(Projection::All, skip)?;
         let names = self.class_names(&schema);
         // Parquet has skipped already; Arrow's batches are stepped over here.
-        let mut row_in_file = if matches!(self.format, Format::Parquet) {
+        let mut row_in_file = if matches!(self.format, ColumnarFormat::Parquet) {
             let rows = self.n_rows()?;
             if rows <= skip {
                 return Ok(ControlFlow::Continue(skip - rows));
@@ -174,7 +173,7 @@ impl Columnar {
                 continue;
             }
             let labels = self.labels(&batch, names.as_deref())?;
-            let media = Media::of(&batch, self.media_index(&batch.schema())?);
+            let media = MediaColumn::of(&batch, self.media_index(&batch.schema())?);
             let facts = self.facts(&batch)?;
             for row in 0..batch.num_rows() {
                 if row_in_file >= skip {
@@ -207,13 +206,13 @@ impl Columnar {
 
     /// The whole file's schema, and its rows with the columns that are wanted; Parquet starts
     /// after `skip` rows, Arrow at the first.
-    fn batches(&self, columns: Columns, skip: u64) -> Result<(SchemaRef, Batches)> {
+    fn batches(&self, columns: Projection, skip: u64) -> Result<(SchemaRef, Batches)> {
         let project = |schema: &Schema| -> Result<Vec<usize>> {
             let mut wanted: Vec<usize> = self.index(&self.label, schema)?.into_iter().collect();
-            if columns == Columns::All {
+            if columns == Projection::All {
                 wanted.push(self.media_index(schema)?);
-                wanted.extend(self.index(&self.words, schema)?);
-                wanted.extend(self.index(&self.extra, schema)?);
+                wanted.extend(self.index(&self.transcript_or_text_b, schema)?);
+                wanted.extend(self.index(&self.speaker_or_score, schema)?);
             }
             wanted.sort_unstable();
             wanted.dedup();
@@ -222,11 +221,11 @@ impl Columnar {
         let open = || File::open(&self.path).map_err(|source| self.io(source));
         let damaged = |e: ArrowError| self.damaged(&e);
         match self.format {
-            Format::Parquet => {
+            ColumnarFormat::Parquet => {
                 let builder = self.parquet()?;
                 let schema = builder.schema().clone();
                 let mask = ProjectionMask::roots(builder.parquet_schema(), project(&schema)?);
-                let rows = if columns == Columns::All {
+                let rows = if columns == Projection::All {
                     BATCH_ROWS
                 } else {
                     8192
@@ -238,7 +237,7 @@ impl Columnar {
                     .map_err(|e| self.damaged(&e))?;
                 Ok((schema, Box::new(reader)))
             }
-            Format::ArrowFile => {
+            ColumnarFormat::ArrowFile => {
                 let schema = FileReader::try_new_buffered(open()?, None)
                     .map_err(damaged)?
                     .schema();
@@ -246,7 +245,7 @@ impl Columnar {
                 let reader = FileReader::try_new(BufReader::new(open()?), Some(wanted));
                 Ok((schema, Box::new(reader.map_err(damaged)?)))
             }
-            Format::ArrowStream => {
+            ColumnarFormat::ArrowStream => {
                 let schema = StreamReader::try_new_buffered(open()?, None)
                     .map_err(damaged)?
                     .schema();
@@ -348,12 +347,12 @@ impl Columnar {
         Ok(match self.modality {
             Modality::Image => ColumnFacts::None,
             Modality::Audio => ColumnFacts::Speech {
-                transcript: column(&self.words, DataType::Utf8)?,
-                speaker: column(&self.extra, DataType::Utf8)?,
+                transcript: column(&self.transcript_or_text_b, DataType::Utf8)?,
+                speaker: column(&self.speaker_or_score, DataType::Utf8)?,
             },
             Modality::Text => ColumnFacts::Text {
-                second: column(&self.words, DataType::Utf8)?,
-                score: column(&self.extra, DataType::Float32)?,
+                second: column(&self.transcript_or_text_b, DataType::Utf8)?,
+                score: column(&self.speaker_or_score, DataType::Float32)?,
             },
         })
     }

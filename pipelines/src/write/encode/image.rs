@@ -3,23 +3,23 @@
 use image::codecs::jpeg::JpegEncoder;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::recipe::{Check, Encode, ImageRecipe};
-use super::row::Row;
 use crate::SampleError;
 use crate::config::{Filter, Limits};
 use crate::decode::{DecodedImage, decode_image, read_header};
 use crate::transform::resize;
+use crate::write::encode::row::Row;
+use crate::write::options::{Check, Encode, ImageOptions};
 
 /// Makes the row of an encoded picture. Its name stays, which tells it from others of its folder, even
 /// where the bytes become a JPEG: what they are is told by themselves.
-pub(crate) fn picture_row(
+pub(crate) fn image_row(
     bytes: Vec<u8>,
     path: Option<String>,
     label: Option<i64>,
-    recipe: &ImageRecipe,
+    options: &ImageOptions,
     limits: &Limits,
 ) -> Result<Row, SampleError> {
-    let (bytes, width, height) = prepare(bytes, recipe, limits)?;
+    let (bytes, width, height) = prepare(bytes, options, limits)?;
     let xxh3 = xxh3_64(&bytes);
     Ok(Row::Image {
         bytes,
@@ -34,14 +34,14 @@ pub(crate) fn picture_row(
 /// The bytes to store, width and height.
 fn prepare(
     bytes: Vec<u8>,
-    recipe: &ImageRecipe,
+    options: &ImageOptions,
     limits: &Limits,
 ) -> Result<(Vec<u8>, u32, u32), SampleError> {
     let header = read_header(&bytes, limits)?;
     let short = header.width.min(header.height);
-    let target = recipe.resize_short.filter(|&target| target < short);
-    if target.is_none() && recipe.encode == Encode::Keep {
-        if recipe.check == Check::Header {
+    let target = options.resize_short.filter(|&target| target < short);
+    if target.is_none() && options.encode == Encode::Keep {
+        if options.check == Check::Header {
             return Ok((bytes, header.width, header.height));
         }
         let picture = decode_image(&bytes, limits)?;
@@ -52,7 +52,7 @@ fn prepare(
         let (width, height) = short_side_to(target, picture.width, picture.height);
         picture = resize(&picture, width, height, Filter::Bicubic);
     }
-    let jpeg = encode_jpeg(&picture, recipe.quality)?;
+    let jpeg = encode_jpeg(&picture, options.quality)?;
     Ok((jpeg, picture.width, picture.height))
 }
 

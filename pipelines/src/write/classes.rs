@@ -1,4 +1,4 @@
-//! Labels become numbers: one list of class names for all sets of a run, or another set's list.
+//! LabelMap become numbers: one list of class names for all sets of a run, or another set's list.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -129,13 +129,13 @@ impl SeenLabels {
 
 /// How a source's labels become the numbers of the column `label`.
 #[derive(Debug)]
-pub(crate) struct Labels {
+pub(crate) struct LabelMap {
     /// The class names, if there are any.
     pub(crate) classes: Option<Vec<String>>,
     index: HashMap<String, i64>,
 }
 
-impl Labels {
+impl LabelMap {
     /// Settles the list: `given` by `--labels`, or what the source needs. A class of the source
     /// that is not in the given list is an error here, before anything is written.
     pub(crate) fn settle(seen: SeenLabels, given: Option<(String, Vec<String>)>) -> Result<Self> {
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_a_list_keeps_its_order() {
-        let labels = Labels::settle(seen(&["dog", "cat"]), None).unwrap();
+        let labels = LabelMap::settle(seen(&["dog", "cat"]), None).unwrap();
         assert_eq!(labels.classes, Some(names(&["cat", "dog"])));
         assert_eq!(labels.resolve(&RawLabel::Name("dog".into())), Ok(Some(1)));
 
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn labels_out_of_range_are_told_from_missing_ones() {
-        let labels = Labels::new(Some(names(&["a", "b"])));
+        let labels = LabelMap::new(Some(names(&["a", "b"])));
         assert_eq!(labels.resolve(&RawLabel::Index(1)), Ok(Some(1)));
         assert_eq!(labels.resolve(&RawLabel::Index(-1)), Ok(None));
         assert_eq!(labels.resolve(&RawLabel::None), Ok(None));
@@ -283,17 +283,17 @@ mod tests {
             assert!(labels.resolve(&bad).is_err(), "{bad:?}");
         }
         assert_eq!(
-            Labels::new(None).resolve(&RawLabel::Index(999)),
+            LabelMap::new(None).resolve(&RawLabel::Index(999)),
             Ok(Some(999))
         );
-        assert!(Labels::new(None).resolve(&RawLabel::Index(-2)).is_err());
+        assert!(LabelMap::new(None).resolve(&RawLabel::Index(-2)).is_err());
     }
 
     #[test]
     fn a_class_that_the_given_list_lacks_stops_the_run() {
         let given = names(&["a", "b"]);
-        assert!(Labels::settle(seen(&["b"]), Some(("x".to_owned(), given.clone()))).is_ok());
-        let error = Labels::settle(seen(&["b", "c"]), Some(("x".to_owned(), given)))
+        assert!(LabelMap::settle(seen(&["b"]), Some(("x".to_owned(), given.clone()))).is_ok());
+        let error = LabelMap::settle(seen(&["b", "c"]), Some(("x".to_owned(), given)))
             .unwrap_err()
             .to_string();
         assert!(error.contains("`c`"), "{error}");

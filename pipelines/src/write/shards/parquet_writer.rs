@@ -14,9 +14,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::columns::Columns;
-use super::row::Row;
 use crate::shard::{ManifestGroup, ManifestShard};
+use crate::write::encode::row::Row;
+use crate::write::shards::column_builders::ColumnBuilders;
 use crate::{Error, Result};
 
 /// A group is closed before a row would take it over this; only a single larger sample does.
@@ -27,7 +27,7 @@ pub(crate) struct ShardWriter {
     path: PathBuf,
     arrow: ArrowWriter<HashingFile>,
     schema: SchemaRef,
-    group: Group,
+    group: OpenGroup,
     group_bytes: u64,
 }
 
@@ -55,7 +55,7 @@ impl ShardWriter {
             path: path.to_owned(),
             arrow,
             schema: schema.clone(),
-            group: Group::default(),
+            group: OpenGroup::default(),
             group_bytes,
         })
     }
@@ -134,18 +134,18 @@ impl ShardWriter {
 
 /// The rows of the group that is being filled.
 #[derive(Default)]
-struct Group {
+struct OpenGroup {
     rows: usize,
     bytes: u64,
-    columns: Option<Columns>,
+    columns: Option<ColumnBuilders>,
 }
 
-impl Group {
+impl OpenGroup {
     fn push(&mut self, row: &Row) {
         self.rows += 1;
         self.bytes += row.n_bytes();
         self.columns
-            .get_or_insert_with(|| Columns::for_rows_like(row))
+            .get_or_insert_with(|| ColumnBuilders::for_rows_like(row))
             .push(row);
     }
 }

@@ -4,9 +4,9 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Int64Type};
 
-use super::labels::RawLabel;
-use super::source::{Body, Facts};
 use crate::SampleError;
+use crate::write::classes::RawLabel;
+use crate::write::sample::{Body, Facts};
 
 /// The labels of one batch.
 pub(super) enum ColumnLabels {
@@ -79,20 +79,20 @@ impl ColumnFacts {
                     .as_ref()
                     .filter(|score| score.is_valid(row))
                     .map(|score| score.as_primitive::<Float32Type>().value(row)),
-                goes_on: false,
+                continues: false,
             },
         }
     }
 }
 
 /// The media of one batch.
-pub(super) struct Media {
+pub(super) struct MediaColumn {
     bytes: ArrayRef,
     row: ArrayRef,
     path: Option<ArrayRef>,
 }
 
-impl Media {
+impl MediaColumn {
     /// `index` is the media's column, whose type was checked.
     pub(super) fn of(batch: &RecordBatch, index: usize) -> Self {
         let column = batch.column(index).clone();

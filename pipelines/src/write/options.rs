@@ -8,20 +8,20 @@ use understudy_schemas::{AUDIO, IMAGE, Schema, TEXT, TOKENS};
 /// What becomes of each sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Recipe {
+pub enum EncodeOptions {
     /// One picture per row.
-    Image(ImageRecipe),
+    Image(ImageOptions),
     /// One recording per row.
-    Audio(AudioRecipe),
+    Audio(AudioOptions),
     /// One document, sentence or pair of sentences per row.
     Text,
     /// Documents as tokens, packed into blocks of one size.
-    Tokens(TokenRecipe),
+    Tokens(TokenOptions),
 }
 
 /// What becomes of each picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecipe {
+pub struct ImageOptions {
     /// Larger pictures are made so many pixels at the short side (and stored as JPEG).
     pub resize_short: Option<u32>,
     /// Quality of the JPEGs that are encoded anew, 1–100.
@@ -34,21 +34,21 @@ pub struct ImageRecipe {
 
 /// What becomes of each recording.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AudioRecipe {
+pub struct AudioOptions {
     /// How recordings are tested.
     pub check: Check,
 }
 
 /// How documents become blocks of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRecipe {
+pub struct TokenOptions {
     /// Folder or file of the vocabulary. A run that goes on may find the same one elsewhere.
     #[serde(skip)]
     pub tokenizer: PathBuf,
     /// Tokens of a block, `<s>` included.
     pub block_tokens: u32,
     /// Where blocks end.
-    pub break_at: Break,
+    pub break_at: BlockBoundary,
 }
 
 /// Which pictures are encoded anew.
@@ -74,7 +74,7 @@ pub enum Check {
 /// Where blocks of tokens end, by fairseq's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Break {
+pub enum BlockBoundary {
     /// `complete_doc`: a block holds whole lines of one document (data2vec 1.0).
     Document,
     /// `none`: one stream, cut wherever a block is full (data2vec 2.0).
@@ -89,7 +89,7 @@ pub(crate) enum Modality {
     Text,
 }
 
-impl Recipe {
+impl EncodeOptions {
     /// Our names of columns that `--columns` may map to a source's; the first is the media.
     pub fn columns(&self) -> &'static [&'static str] {
         match self {

@@ -5,29 +5,28 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::names::{ends_in, is_compressed, is_hidden, is_note, name_of};
-use super::resume::JOB_PATH;
-use crate::shard::MANIFEST_NAME;
+use crate::shard::{MANIFEST_NAME, UNFINISHED_MARKER};
+use crate::write::discover::file_names::{ends_in, is_compressed, is_hidden, is_note, name_of};
 use crate::{Error, Result};
 
 /// Ends of names of files that hold many samples.
-pub(super) const SHARDS: [&str; 5] = [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"];
+pub(crate) const SHARDS: [&str; 5] = [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"];
 
 /// The files of a folder.
 #[derive(Default)]
-pub(super) struct Sorted {
+pub(crate) struct Sorted {
     /// Those that are read.
-    pub(super) read: Vec<PathBuf>,
+    pub(crate) read: Vec<PathBuf>,
     /// Those that would be, were they not compressed.
     compressed: Vec<PathBuf>,
     /// The others.
-    pub(super) ignored: usize,
+    pub(crate) ignored: usize,
 }
 
 impl Sorted {
     /// Adds a file, which is read if its name has one of these ends. A compressed one is left out
     /// with good reason where it lies decompressed beside.
-    pub(super) fn add(&mut self, file: PathBuf, ends: &[&str]) {
+    pub(crate) fn add(&mut self, file: PathBuf, ends: &[&str]) {
         let is_read = |file: &Path| {
             ends_in(file, ends)
                 && !is_note(file)
@@ -44,7 +43,7 @@ impl Sorted {
     }
 
     /// Data of the right kind are never left out in silence.
-    pub(super) fn refuse_compressed(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn refuse_compressed(&self, folder: &Path) -> Result<()> {
         let names: Vec<_> = self.compressed.iter().take(3).map(|f| name_of(f)).collect();
         if names.is_empty() {
             return Ok(());
@@ -66,7 +65,7 @@ impl Sorted {
 
 /// Shards beside folders of other files, a downloaded archive beside what came out of it say:
 /// either could be meant.
-pub(super) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
+pub(crate) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
     let Some(shard) = shards.first() else {
         return Ok(());
     };
@@ -90,8 +89,8 @@ pub(super) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf
 
 /// Folders and files of a folder, sorted, without hidden ones. Refuses a set whose writing is not
 /// finished, as readers do: nothing tells that the rest is missing.
-pub(super) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    if path.join(JOB_PATH).exists() && !path.join(MANIFEST_NAME).exists() {
+pub(crate) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    if path.join(UNFINISHED_MARKER).exists() && !path.join(MANIFEST_NAME).exists() {
         return Err(Error::Source {
             path: path.to_owned(),
             reason: "a set whose writing is not finished: give the `shards write` command that \
@@ -124,10 +123,10 @@ pub(super) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
 
 /// A file below a root: its name relative to the root with `/`, its path, and its size. A link that
 /// leads nowhere or in a circle has no size.
-pub(super) type Found = (String, PathBuf, Option<u64>);
+pub(crate) type Found = (String, PathBuf, Option<u64>);
 
 /// The files below a root, sorted within each folder.
-pub(super) fn walk(root: &Path) -> impl Iterator<Item = Result<Found>> + use<> {
+pub(crate) fn walk(root: &Path) -> impl Iterator<Item = Result<Found>> + use<> {
     let not_hidden =
         |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
     let root = root.to_owned();
@@ -171,7 +170,7 @@ fn leads_nowhere(path: &Path) -> bool {
 }
 
 /// Why a file that was found or listed has no size.
-pub(super) fn why_no_file(path: &Path) -> String {
+pub(crate) fn why_no_file(path: &Path) -> String {
     match fs::metadata(path) {
         Ok(_) => "a link to a folder above it".to_owned(),
         Err(error) if path.is_symlink() => format!("a link that cannot be followed: {error}"),

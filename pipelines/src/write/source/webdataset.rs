@@ -14,12 +14,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tar::{Archive, Entries};
 
-use super::discover::ColumnMap;
-use super::labels::RawLabel;
-use super::manifest::{SPEAKER, TRANSCRIPT};
-use super::recipe::Modality;
-use super::source::{Body, Facts, RawSample, Sink, Survey};
 use crate::config::Limits;
+use crate::write::classes::RawLabel;
+use crate::write::options::Modality;
+use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
+use crate::write::source::audio_manifest::{SPEAKER, TRANSCRIPT};
 use crate::{Error, Result, SampleError};
 
 const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
@@ -45,7 +44,7 @@ pub(crate) struct Tar {
 
 /// What has been read of one key.
 #[derive(Default)]
-struct Group {
+struct TarSample {
     key: String,
     media: Option<(String, Body)>,
     labels: BTreeMap<usize, RawLabel>,
@@ -128,7 +127,7 @@ impl Tar {
         })
     }
 
-    fn sample(&self, group: Group) -> RawSample {
+    fn sample(&self, group: TarSample) -> RawSample {
         let label = group.label();
         let facts = match self.modality {
             Modality::Audio => Facts::Speech {
@@ -163,7 +162,7 @@ impl Tar {
     fn groups(
         &self,
         skip: u64,
-        each: &mut dyn FnMut(Group) -> ControlFlow<()>,
+        each: &mut dyn FnMut(TarSample) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let file = File::open(&self.path).map_err(|source| self.io(source))?;
         let length = file.metadata().map_err(|source| self.io(source))?.len();
@@ -185,9 +184,9 @@ impl Tar {
         entries: Entries<'_, R>,
         length: u64,
         skip: u64,
-        each: &mut dyn FnMut(Group) -> ControlFlow<()>,
+        each: &mut dyn FnMut(TarSample) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let mut group = Group::default();
+        let mut group = TarSample::default();
         let mut n_groups = 0;
         for entry in entries {
             let mut entry = entry.map_err(|e| self.damaged(&e))?;
@@ -242,7 +241,7 @@ impl Tar {
         &self,
         entry: &mut tar::Entry<'_, R>,
         extension: &str,
-        group: &mut Group,
+        group: &mut TarSample,
     ) -> Result<()> {
         let rank = |names: &[String]| names.iter().position(|e| e == extension);
         let (label, transcript) = (rank(&self.labels), rank(&self.transcripts));
@@ -347,7 +346,7 @@ impl Tar {
     }
 }
 
-impl Group {
+impl TarSample {
     fn label(&self) -> RawLabel {
         let mut labels = self
             .labels

@@ -1,4 +1,4 @@
-//! Files in folders, or files that a list names. The order in which they are written is random:
+//! FileList in folders, or files that a list names. The order in which they are written is random:
 //! reading them in another order costs nothing, and sorted by class or speaker they would make row
 //! groups of one kind, which training then has to mix. It is keyed by a fixed seed, so the same
 //! files always come in the same order.
@@ -11,13 +11,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
-use super::folder::{walk, why_no_file};
-use super::labels::RawLabel;
-use super::names::{RECORDINGS, ends_in, is_hidden};
-use super::recipe::Modality;
-use super::source::{Body, Facts, RawSample, Sink, Survey};
-use super::speech::{self, Transcripts};
 use crate::rng::{Purpose, Rng};
+use crate::write::classes::RawLabel;
+use crate::write::discover::directory::{walk, why_no_file};
+use crate::write::discover::file_names::{RECORDINGS, ends_in, is_hidden};
+use crate::write::options::Modality;
+use crate::write::sample::{Body, Facts, RawSample, Sink, Survey};
+use crate::write::source::speech_corpora::{Transcripts, UtteranceList};
 use crate::{Error, Result, SampleError};
 
 /// Seed of the order in which files are written: part of what makes a set the same set.
@@ -25,7 +25,7 @@ pub(crate) const ORDER_SEED: u64 = 0x5eed_0f54_a4d5;
 
 /// The files of one folder or list.
 #[derive(Debug, Default)]
-pub(crate) struct Files {
+pub(crate) struct FileList {
     /// From where names count.
     pub(super) root: PathBuf,
     /// Names relative to the root, one after another.
@@ -54,7 +54,7 @@ struct Entry {
     offset: Option<u64>,
 }
 
-impl Files {
+impl FileList {
     /// The files below `root`.
     pub(crate) fn folder(root: &Path, modality: Modality) -> Result<Self> {
         let mut this = Self {
@@ -80,7 +80,7 @@ impl Files {
     }
 
     /// The recordings of a list.
-    pub(crate) fn listed(list: speech::List) -> Self {
+    pub(crate) fn listed(list: UtteranceList) -> Self {
         let mut this = Self {
             root: list.root,
             ..Self::default()

@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use super::Part;
-use super::folder::walk;
-use super::names::modality_of;
-use super::recipe::{Modality, Recipe};
-use super::resume::{BadSamples, Notes, QUARANTINE_NAME};
+use crate::quarantine::QUARANTINE_NAME;
+use crate::write::discover::directory::walk;
+use crate::write::discover::file_names::modality_of;
+use crate::write::job::DatasetJob;
+use crate::write::options::{EncodeOptions, Modality};
+use crate::write::shards::bad_samples::BadSamples;
+use crate::write::shards::journal::Journal;
 use crate::{Error, Result};
 
 /// A source in which nothing is of the kind that is written.
-pub(super) fn no_samples(path: &Path, recipe: &Recipe) -> Error {
+pub(crate) fn no_samples(path: &Path, options: &EncodeOptions) -> Error {
     let others = walk(path)
         .flatten()
-        .map(|(_, path, _)| schema_suggestion(&path, recipe))
+        .map(|(_, path, _)| schema_suggestion(&path, options))
         .find(|suggestion| !suggestion.is_empty());
     Error::Source {
         path: path.to_owned(),
@@ -25,7 +27,11 @@ pub(super) fn no_samples(path: &Path, recipe: &Recipe) -> Error {
 }
 
 /// A set of which every sample is bad.
-pub(super) fn no_good_sample(part: &Part, notes: &Notes, recipe: &Recipe) -> Result<Error> {
+pub(crate) fn no_good_sample(
+    part: &DatasetJob,
+    notes: &Journal,
+    options: &EncodeOptions,
+) -> Result<Error> {
     let (place, reason) = BadSamples::first(notes.quarantine_path())?.unwrap_or_default();
     Ok(Error::Source {
         path: part.sources[0].path().to_owned(),
@@ -33,16 +39,16 @@ pub(super) fn no_good_sample(part: &Part, notes: &Notes, recipe: &Recipe) -> Res
             "none of its {} samples is good; the first is {place}: {reason}; {} lists all{}",
             part.survey.samples,
             notes.set().url_of(QUARANTINE_NAME),
-            schema_suggestion(Path::new(&place), recipe)
+            schema_suggestion(Path::new(&place), options)
         ),
     })
 }
 
 /// What to try where a file's name tells of another schema than the one that is written.
-fn schema_suggestion(path: &Path, recipe: &Recipe) -> &'static str {
+fn schema_suggestion(path: &Path, options: &EncodeOptions) -> &'static str {
     match modality_of(path) {
-        Some(Modality::Image) if recipe.modality() != Modality::Image => "; try --schema image",
-        Some(Modality::Audio) if recipe.modality() != Modality::Audio => "; try --schema audio",
+        Some(Modality::Image) if options.modality() != Modality::Image => "; try --schema image",
+        Some(Modality::Audio) if options.modality() != Modality::Audio => "; try --schema audio",
         _ => "",
     }
 }

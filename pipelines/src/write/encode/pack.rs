@@ -3,16 +3,16 @@
 //! A line is its tokens and `</s>`; a block is `<s>` and up to `block_tokens` − 1 tokens after it,
 //! filled up with `<pad>`. Where blocks end:
 //!
-//! - [`Break::Document`] (`complete_doc`): a block holds whole lines of one document. A line that is
+//! - [`BlockBoundary::Document`] (`complete_doc`): a block holds whole lines of one document. A line that is
 //!   longer than a block is cut (fairseq would leave it out).
-//! - [`Break::None`] (`none`): everything is one stream, with one more `</s>` after each document,
+//! - [`BlockBoundary::None`] (`none`): everything is one stream, with one more `</s>` after each document,
 //!   cut wherever a block is full. Only the set's last block is padded.
 
 use understudy_schemas::Vocabulary;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::recipe::Break;
-use super::row::Row;
+use crate::write::encode::row::Row;
+use crate::write::options::BlockBoundary;
 
 /// A document, or a part of one, as tokens without specials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,21 +20,21 @@ pub(crate) struct Document {
     /// Its lines, none empty.
     pub(crate) lines: Vec<Vec<u32>>,
     /// Whether the next sample continues it.
-    pub(crate) goes_on: bool,
+    pub(crate) continues: bool,
 }
 
 /// The block that is being filled.
 #[derive(Debug, Clone)]
 pub(crate) struct Packer {
     vocabulary: Vocabulary,
-    break_at: Break,
+    break_at: BlockBoundary,
     /// Tokens after `<s>` that no full block holds yet: all the state there is.
     pub(crate) carry: Vec<u32>,
 }
 
 impl Packer {
     /// Goes on with the tokens that earlier documents left.
-    pub(crate) fn new(vocabulary: Vocabulary, break_at: Break, carry: Vec<u32>) -> Self {
+    pub(crate) fn new(vocabulary: Vocabulary, break_at: BlockBoundary, carry: Vec<u32>) -> Self {
         Self {
             vocabulary,
             break_at,
@@ -47,7 +47,9 @@ impl Packer {
         let mut rows = Vec::new();
         for line in &document.lines {
             let length = line.len() + 1;
-            if self.break_at == Break::Document && self.carry.len() + length > self.capacity() {
+            if self.break_at == BlockBoundary::Document
+                && self.carry.len() + length > self.capacity()
+            {
                 rows.extend(self.flush());
             }
             self.carry.extend_from_slice(line);
@@ -55,9 +57,9 @@ impl Packer {
             self.cut(&mut rows);
         }
         match self.break_at {
-            _ if document.goes_on => {}
-            Break::Document => rows.extend(self.flush()),
-            Break::None => {
+            _ if document.continues => {}
+            BlockBoundary::Document => rows.extend(self.flush()),
+            BlockBoundary::None => {
                 self.carry.push(self.vocabulary.eos);
                 self.cut(&mut rows);
             }
@@ -108,7 +110,7 @@ impl Packer {
 mod tests {
     use super::*;
 
-    fn packer(break_at: Break, block_tokens: u32) -> Packer {
+    fn packer(break_at: BlockBoundary, block_tokens: u32) -> Packer {
         let vocabulary = Vocabulary {
             name: String::new(),
             vocab_size: 100,
@@ -127,7 +129,7 @@ mod tests {
     fn document(lines: &[&[u32]]) -> Document {
         Document {
             lines: lines.iter().map(|line| line.to_vec()).collect(),
-            goes_on: false,
+            continues: false,
         }
     }
 
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn blocks_of_documents_hold_whole_lines() {
-        let mut packer = packer(Break::Document, 6);
+        let mut packer = packer(BlockBoundary::Document, 6);
         let rows = packer.add(&document(&[&[10, 11], &[12], &[13]]));
         assert_eq!(
             tokens(&rows),
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn a_document_in_parts_is_one_document() {
         let whole = document(&[&[10, 11], &[12], &[13, 14, 15], &[16]]);
-        for break_at in [Break::Document, Break::None] {
+        for break_at in [BlockBoundary::Document, BlockBoundary::None] {
             let mut one = packer(break_at, 6);
             let mut expected = one.add(&whole);
             expected.extend(one.flush());
@@ -181,11 +183,11 @@ mod tests {
             let (first, second) = whole.lines.split_at(2);
             let mut rows = other.add(&Document {
                 lines: first.to_vec(),
-                goes_on: true,
+                continues: true,
             });
             rows.extend(other.add(&Document {
                 lines: second.to_vec(),
-                goes_on: false,
+                continues: false,
             }));
             rows.extend(other.flush());
             assert_eq!(rows, expected);
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_cut_wherever_a_block_is_full() {
-        let mut packer = packer(Break::None, 6);
+        let mut packer = packer(BlockBoundary::None, 6);
         let mut rows = packer.add(&document(&[&[10, 11], &[12]]));
         rows.extend(packer.add(&document(&[&[13, 14, 15, 16, 17, 18, 19]])));
         rows.extend(packer.flush());

@@ -2,25 +2,25 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::recipe::{AudioRecipe, Check};
-use super::row::Row;
-use super::source::Facts;
 use crate::SampleError;
 use crate::config::Limits;
 use crate::decode::{decode_audio, read_audio_header};
+use crate::write::encode::row::Row;
+use crate::write::options::{AudioOptions, Check};
+use crate::write::sample::Facts;
 
-/// Makes the row of an encoded recording. Frames are counted by decoding where the recipe asks for
+/// Makes the row of an encoded recording. Frames are counted by decoding where the options asks for
 /// it or where the header does not tell their number.
-pub(crate) fn recording_row(
+pub(crate) fn audio_row(
     bytes: Vec<u8>,
     path: Option<String>,
     label: Option<i64>,
     facts: Facts,
-    recipe: &AudioRecipe,
+    options: &AudioOptions,
     limits: &Limits,
 ) -> Result<Row, SampleError> {
     let header = read_audio_header(&bytes, limits)?;
-    let counted = header.n_frames.filter(|_| recipe.check == Check::Header);
+    let counted = header.n_frames.filter(|_| options.check == Check::Header);
     let (sample_rate_hz, n_frames) = if let Some(n_frames) = counted {
         (header.sample_rate_hz, n_frames)
     } else {

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::discover::ColumnMap;
-use super::labels::RawLabel;
-use super::names::ends_in;
-use super::source::{Body, Facts, RawSample, Sink, Survey};
 use crate::config::Limits;
+use crate::write::classes::RawLabel;
+use crate::write::discover::file_names::ends_in;
+use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
 use crate::{Error, Result, SampleError};
 
 /// A document of running text that grows over this is handed on in parts, cut between lines, so that
@@ -22,18 +21,18 @@ const PART_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct TextFile {
     pub(super) path: PathBuf,
-    format: Format,
+    format: TextFormat,
 }
 
 #[derive(Debug)]
-enum Format {
+enum TextFormat {
     Plain,
-    JsonLines(Keys),
+    JsonLines(JsonKeys),
 }
 
 /// The source's names of our columns; an empty one leaves the column out.
 #[derive(Debug)]
-struct Keys {
+struct JsonKeys {
     text: String,
     text_b: String,
     label: String,
@@ -45,14 +44,14 @@ impl TextFile {
     pub(crate) fn open(path: &Path, columns: &ColumnMap) -> Self {
         let key = |ours: &str| columns.get(ours).map_or(ours, String::as_str).to_owned();
         let format = if ends_in(path, &[".jsonl", ".ndjson", ".json"]) {
-            Format::JsonLines(Keys {
+            TextFormat::JsonLines(JsonKeys {
                 text: key("text"),
                 text_b: key("text_b"),
                 label: key("label"),
                 score: key("score"),
             })
         } else {
-            Format::Plain
+            TextFormat::Plain
         };
         Self {
             path: path.to_owned(),
@@ -65,7 +64,7 @@ impl TextFile {
         let mut lines = Lines::open(&self.path)?;
         let name = self.path.file_name().unwrap_or_default();
         survey.hash_file(name, lines.file_bytes);
-        if let Format::JsonLines(keys) = &self.format {
+        if let TextFormat::JsonLines(keys) = &self.format {
             self.check_first(keys)?;
         }
         let _ = self.samples(&mut lines, &mut |sample| {
@@ -94,8 +93,8 @@ impl TextFile {
 
     fn samples(&self, lines: &mut Lines, sink: Sink) -> Result<ControlFlow<()>> {
         match &self.format {
-            Format::Plain => self.documents(lines, sink),
-            Format::JsonLines(keys) => self.objects(keys, lines, sink),
+            TextFormat::Plain => self.documents(lines, sink),
+            TextFormat::JsonLines(keys) => self.objects(keys, lines, sink),
         }
     }
 
@@ -145,7 +144,7 @@ impl TextFile {
         Ok(sink(self.sample(1, Body::Bad(SampleError::Empty), false)))
     }
 
-    fn objects(&self, keys: &Keys, lines: &mut Lines, sink: Sink) -> Result<ControlFlow<()>> {
+    fn objects(&self, keys: &JsonKeys, lines: &mut Lines, sink: Sink) -> Result<ControlFlow<()>> {
         loop {
             let number = lines.number + 1;
             let line = match lines.next(&self.path)? {
@@ -168,7 +167,7 @@ impl TextFile {
         }
     }
 
-    fn sample(&self, line: u64, body: Body, goes_on: bool) -> RawSample {
+    fn sample(&self, line: u64, body: Body, continues: bool) -> RawSample {
         RawSample {
             place: format!("{}:{line}", self.path.display()),
             path: None,
@@ -177,13 +176,13 @@ impl TextFile {
             facts: Facts::Text {
                 second: None,
                 score: None,
-                goes_on,
+                continues,
             },
         }
     }
 
     /// A wrong name of the text's key is said at once, not once per line.
-    fn check_first(&self, keys: &Keys) -> Result<()> {
+    fn check_first(&self, keys: &JsonKeys) -> Result<()> {
         let mut lines = Lines::open(&self.path)?;
         let Line::Text(line) = lines.next(&self.path)? else {
             return Ok(());
@@ -206,7 +205,7 @@ impl TextFile {
     }
 }
 
-impl Keys {
+impl JsonKeys {
     fn read(&self, line: &[u8]) -> Result<(String, RawLabel, Facts), SampleError> {
         let decode = |reason: String| SampleError::Decode(reason);
         let mut object: Map<String, Value> =
@@ -231,7 +230,7 @@ impl Keys {
         let facts = Facts::Text {
             second,
             score,
-            goes_on: false,
+            continues: false,
         };
         Ok((first, label, facts))
     }

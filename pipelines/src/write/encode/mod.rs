@@ -1,105 +1,45 @@
 //! One sample becomes what is stored of it: read, checked, hashed; or why it cannot.
 
+mod audio;
+mod image;
+pub(crate) mod pack;
+pub(crate) mod row;
+mod text;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::labels::Labels;
-use super::pack::Document;
-use super::picture::picture_row;
-use super::recipe::Recipe;
-use super::recording::recording_row;
-use super::source::{Body, Facts, RawSample};
-use super::text::{document, text_row};
+use self::audio::audio_row;
+use self::image::image_row;
+use self::pack::Document;
+use self::row::Row;
+use self::text::{document, text_row};
 use crate::config::Limits;
 use crate::tokenize::Tokenizer;
+use crate::write::classes::LabelMap;
+use crate::write::options::EncodeOptions;
+use crate::write::sample::{BadSample, Body, Facts, RawSample};
 use crate::{Error, Result, SampleError};
-
-/// One row of a shard.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Row {
-    /// A row of `schemas/image.toml`.
-    Image {
-        bytes: Vec<u8>,
-        path: Option<String>,
-        width: u32,
-        height: u32,
-        label: Option<i64>,
-        xxh3: u64,
-    },
-    /// A row of `schemas/audio.toml`.
-    Audio {
-        bytes: Vec<u8>,
-        path: Option<String>,
-        sample_rate_hz: u32,
-        n_frames: u64,
-        transcript: Option<String>,
-        speaker: Option<String>,
-        label: Option<i64>,
-        xxh3: u64,
-    },
-    /// A row of `schemas/text.toml`.
-    Text {
-        text: String,
-        text_b: Option<String>,
-        label: Option<i64>,
-        score: Option<f32>,
-        xxh3: u64,
-    },
-    /// A row of `schemas/tokens.toml`.
-    Tokens {
-        bytes: Vec<u8>,
-        n_tokens: u32,
-        xxh3: u64,
-    },
-}
-
-impl Row {
-    /// Bytes of media.
-    pub(crate) fn n_bytes(&self) -> u64 {
-        let n = match self {
-            Self::Image { bytes, .. } | Self::Audio { bytes, .. } | Self::Tokens { bytes, .. } => {
-                bytes.len()
-            }
-            Self::Text { text, text_b, .. } => text.len() + text_b.as_ref().map_or(0, String::len),
-        };
-        n as u64
-    }
-
-    /// Tokens of a block, without padding.
-    pub(crate) fn n_tokens(&self) -> Option<u64> {
-        match self {
-            Self::Tokens { n_tokens, .. } => Some(u64::from(*n_tokens)),
-            Self::Image { .. } | Self::Audio { .. } | Self::Text { .. } => None,
-        }
-    }
-}
 
 /// What a good sample gives.
 #[derive(Debug)]
-pub(crate) enum Product {
+pub(crate) enum Encoded {
     /// A row.
     Row(Row),
     /// Tokens for the blocks.
     Document(Document),
 }
 
-/// A sample that cannot be stored.
-#[derive(Debug)]
-pub(crate) struct BadSample {
-    pub(crate) place: String,
-    pub(crate) reason: SampleError,
-}
-
 /// Makes what is stored of a sample. The outer error stops the run (a disk that fails is not the
 /// fault of the sample's bytes), the inner one puts the sample into quarantine. With a `tokenizer`,
 /// which token sets have, the sample becomes tokens.
-pub(crate) fn prepare(
+pub(crate) fn encode(
     sample: RawSample,
-    recipe: &Recipe,
-    labels: &Labels,
+    options: &EncodeOptions,
+    labels: &LabelMap,
     tokenizer: Option<&Tokenizer>,
-) -> Result<Result<Product, BadSample>> {
+) -> Result<Result<Encoded, BadSample>> {
     let limits = Limits::default();
     let RawSample {
         place,
@@ -128,16 +68,22 @@ pub(crate) fn prepare(
             return Err(SampleError::Empty);
         }
         if let Some(tokenizer) = tokenizer {
-            let goes_on = matches!(facts, Facts::Text { goes_on: true, .. });
-            return document(bytes, goes_on, tokenizer).map(Product::Document);
+            let continues = matches!(
+                facts,
+                Facts::Text {
+                    continues: true,
+                    ..
+                }
+            );
+            return document(bytes, continues, tokenizer).map(Encoded::Document);
         }
         let label = labels.resolve(&label)?;
-        let row = match recipe {
-            Recipe::Image(recipe) => picture_row(bytes, path, label, recipe, &limits),
-            Recipe::Audio(recipe) => recording_row(bytes, path, label, facts, recipe, &limits),
-            Recipe::Text | Recipe::Tokens(_) => text_row(bytes, label, facts),
+        let row = match options {
+            EncodeOptions::Image(options) => image_row(bytes, path, label, options, &limits),
+            EncodeOptions::Audio(options) => audio_row(bytes, path, label, facts, options, &limits),
+            EncodeOptions::Text | EncodeOptions::Tokens(_) => text_row(bytes, label, facts),
         };
-        row.map(Product::Row)
+        row.map(Encoded::Row)
     });
     Ok(product.map_err(|reason| BadSample { place, reason }))
 }

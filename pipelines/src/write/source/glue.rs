@@ -7,10 +7,9 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::discover::ColumnMap;
-use super::labels::{RawLabel, SeenLabels};
-use super::source::{Body, Facts, RawSample, Sink, Survey};
-use super::text_file::{Line, Lines};
+use crate::write::classes::{RawLabel, SeenLabels};
+use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
+use crate::write::source::text::{Line, Lines};
 use crate::{Error, Result, SampleError};
 
 /// First sentence and second, best first.
@@ -27,14 +26,14 @@ const MNLI: [&str; 3] = ["entailment", "neutral", "contradiction"];
 
 /// One table.
 #[derive(Debug)]
-pub(crate) struct Tsv {
+pub(crate) struct GlueTable {
     pub(super) path: PathBuf,
-    layout: Layout,
+    layout: TableLayout,
 }
 
 /// Which field holds what, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+struct TableLayout {
     n_fields: usize,
     has_names: bool,
     text: usize,
@@ -44,7 +43,7 @@ struct Layout {
     is_mnli: bool,
 }
 
-impl Tsv {
+impl GlueTable {
     /// Tells the layout by the first line.
     pub(crate) fn open(path: &Path, columns: &ColumnMap) -> Result<Self> {
         let mut lines = Lines::open(path)?;
@@ -53,7 +52,7 @@ impl Tsv {
             Line::TooLong(_) | Line::End => String::new(),
         };
         let fields: Vec<_> = first.split('\t').collect();
-        let layout = Layout::of_names(&fields, columns).map_err(|column| Error::Schema {
+        let layout = TableLayout::of_names(&fields, columns).map_err(|column| Error::Schema {
             shard: path.display().to_string(),
             reason: format!(
                 "not among the names in the first line ({}); name it with --columns text=…",
@@ -135,7 +134,7 @@ impl Tsv {
     }
 }
 
-impl Layout {
+impl TableLayout {
     /// The layout that these names have, or the name that is missing.
     fn of_names(names: &[&str], columns: &ColumnMap) -> Result<Self, String> {
         let find = |name: &str| names.iter().position(|n| *n == name);
@@ -216,7 +215,7 @@ impl Layout {
         let facts = Facts::Text {
             second: self.text_b.map(|at| fields[at].to_vec()),
             score,
-            goes_on: false,
+            continues: false,
         };
         Ok((fields[self.text].to_vec(), label, facts))
     }
@@ -226,9 +225,9 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn layout(header: &str) -> Layout {
+    fn layout(header: &str) -> TableLayout {
         let names: Vec<_> = header.split('\t').collect();
-        Layout::of_names(&names, &ColumnMap::new()).unwrap()
+        TableLayout::of_names(&names, &ColumnMap::new()).unwrap()
     }
 
     /// The headers of the tasks as GLUE publishes them: text, second text, label, score.
@@ -271,7 +270,7 @@ mod tests {
             assert_eq!(parts(header), expected, "{header}");
         }
         assert!(!layout("gj04\t1\t\tOne more.").has_names);
-        assert!(Layout::of_names(&["a", "b"], &ColumnMap::new()).is_err());
+        assert!(TableLayout::of_names(&["a", "b"], &ColumnMap::new()).is_err());
     }
 
     #[test]

@@ -8,17 +8,17 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::row::Row;
 use crate::shard::hash_of_label;
+use crate::write::encode::row::Row;
 
 /// The columns of a row group, in the order of the schema's TOML file.
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, for a row group of megabytes"
 )]
-pub(crate) enum Columns {
+pub(crate) enum ColumnBuilders {
     Image {
-        media: Media,
+        media: MediaBuilder,
         width: Int32Builder,
         height: Int32Builder,
         label: Int64Builder,
@@ -26,7 +26,7 @@ pub(crate) enum Columns {
         label_xxh3: UInt64Builder,
     },
     Audio {
-        media: Media,
+        media: MediaBuilder,
         sample_rate_hz: Int32Builder,
         n_frames: Int64Builder,
         transcript: StringBuilder,
@@ -53,17 +53,17 @@ pub(crate) enum Columns {
 
 /// Hugging Face's struct of bytes and path.
 #[derive(Default)]
-pub(crate) struct Media {
+pub(crate) struct MediaBuilder {
     bytes: BinaryBuilder,
     path: StringBuilder,
 }
 
-impl Columns {
+impl ColumnBuilders {
     /// Empty columns for rows of this one's kind.
     pub(crate) fn for_rows_like(row: &Row) -> Self {
         match row {
             Row::Image { .. } => Self::Image {
-                media: Media::default(),
+                media: MediaBuilder::default(),
                 width: Int32Builder::new(),
                 height: Int32Builder::new(),
                 label: Int64Builder::new(),
@@ -71,7 +71,7 @@ impl Columns {
                 label_xxh3: UInt64Builder::new(),
             },
             Row::Audio { .. } => Self::Audio {
-                media: Media::default(),
+                media: MediaBuilder::default(),
                 sample_rate_hz: Int32Builder::new(),
                 n_frames: Int64Builder::new(),
                 transcript: StringBuilder::new(),
@@ -200,7 +200,7 @@ impl Columns {
                 n_tokens.append_value(*row_tokens as i32);
                 xxh3.append_value(*row_xxh3);
             }
-            _ => unreachable!("a recipe makes rows of one kind"),
+            _ => unreachable!("a options makes rows of one kind"),
         }
     }
 
@@ -273,7 +273,7 @@ impl Columns {
     }
 }
 
-impl Media {
+impl MediaBuilder {
     fn push(&mut self, bytes: &[u8], path: Option<&str>) {
         self.bytes.append_value(bytes);
         self.path.append_option(path);

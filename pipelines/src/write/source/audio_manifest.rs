@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::discover::ColumnMap;
-use super::labels::RawLabel;
-use super::names::ends_in;
-use super::source::Facts;
-use super::speech::{List, Utterance, lines, read_text, speaker_of};
+use crate::write::classes::RawLabel;
+use crate::write::discover::file_names::ends_in;
+use crate::write::sample::{ColumnMap, Facts};
+use crate::write::source::speech_corpora::{
+    Utterance, UtteranceList, lines, read_text, speaker_of,
+};
 use crate::{Error, Result};
 
 /// Names of manifests, first come, first taken.
@@ -31,7 +32,7 @@ const SPLIT: [&str; 1] = ["split"];
 
 /// A table with a line of names (`.tsv`, `.csv`) or one JSON object per line. Names of files count
 /// from its folder.
-pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
+pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<UtteranceList> {
     let text = read_text(path)?;
     let rows = if ends_in(path, &[".jsonl"]) {
         json_rows(path, &text)?
@@ -74,7 +75,7 @@ pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<List> {
         utterances.push((get("split", &SPLIT), utterance));
     }
     let root = path.parent().unwrap_or(Path::new("")).to_owned();
-    List::new(path, root, utterances)
+    UtteranceList::new(path, root, utterances)
 }
 
 type ManifestRow = HashMap<String, String>;

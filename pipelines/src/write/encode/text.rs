@@ -2,11 +2,11 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::pack::Document;
-use super::row::Row;
-use super::source::Facts;
 use crate::SampleError;
 use crate::tokenize::Tokenizer;
+use crate::write::encode::pack::Document;
+use crate::write::encode::row::Row;
+use crate::write::sample::Facts;
 
 /// Makes the row of a text or a pair of texts. The second of a pair may be empty, the first not.
 pub(crate) fn text_row(
@@ -36,10 +36,10 @@ pub(crate) fn text_row(
 }
 
 /// The tokens of a document, line by line without the blank ones, as fairseq's
-/// `multiprocessing_bpe_encoder` makes them. `goes_on`: the next sample continues this document.
+/// `multiprocessing_bpe_encoder` makes them. `continues`: the next sample continues this document.
 pub(crate) fn document(
     bytes: Vec<u8>,
-    goes_on: bool,
+    continues: bool,
     tokenizer: &Tokenizer,
 ) -> Result<Document, SampleError> {
     let text = utf8(bytes)?;
@@ -56,7 +56,7 @@ pub(crate) fn document(
     if lines.is_empty() {
         return Err(SampleError::Empty);
     }
-    Ok(Document { lines, goes_on })
+    Ok(Document { lines, continues })
 }
 
 fn utf8(bytes: Vec<u8>) -> Result<String, SampleError> {
@@ -74,7 +74,7 @@ mod tests {
         Facts::Text {
             second: Some(second.to_vec()),
             score: Some(2.5),
-            goes_on: false,
+            continues: false,
         }
     }
 

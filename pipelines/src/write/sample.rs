@@ -1,18 +1,18 @@
-//! One piece of what people have, and the samples in it.
+//! The ground of `write`: one sample on its way from a source to a shard, and the summary of a
+//! source before any sample is read.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::columnar::Columnar;
-use super::files::Files;
-use super::labels::{RawLabel, SeenLabels};
-use super::text_file::TextFile;
-use super::tsv::Tsv;
-use super::webdataset::Tar;
-use crate::{Result, SampleError};
+use crate::SampleError;
+use crate::write::classes::{RawLabel, SeenLabels};
+
+/// Our names of columns → the source's.
+pub(crate) type ColumnMap = BTreeMap<String, String>;
 
 /// One sample as its source has it.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) enum Facts {
         second: Option<Vec<u8>>,
         score: Option<f32>,
         /// Whether the next sample is the same document's next part.
-        goes_on: bool,
+        continues: bool,
     },
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Survey {
     pub(crate) ignored: u64,
     /// Folders of files alone, which have neither labels nor transcripts.
     pub(crate) bare_folders: u64,
-    /// Labels met.
+    /// LabelMap met.
     pub(crate) labels: SeenLabels,
     /// Names and sizes so far: a changed source gives another number.
     pub(crate) hash: Xxh3,
@@ -90,54 +90,9 @@ impl Survey {
     }
 }
 
-/// One piece of a set's source.
+/// A sample that cannot be stored.
 #[derive(Debug)]
-pub(crate) enum Source {
-    /// A folder of files, or a list of files.
-    Files(Files),
-    /// A WebDataset tar.
-    Tar(Tar),
-    /// A Parquet or Arrow IPC file.
-    Columnar(Columnar),
-    /// A file of running text, or of one JSON object per line.
-    Text(TextFile),
-    /// A table of sentences.
-    Tsv(Tsv),
-}
-
-impl Source {
-    /// The file, or the folder of files.
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::Files(files) => &files.root,
-            Self::Tar(tar) => &tar.path,
-            Self::Columnar(file) => &file.path,
-            Self::Text(file) => &file.path,
-            Self::Tsv(file) => &file.path,
-        }
-    }
-
-    /// Adds what this source holds to `survey`, without reading pictures or recordings.
-    pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
-        match self {
-            Self::Files(files) => files.survey(survey),
-            Self::Tar(tar) => tar.survey(survey)?,
-            Self::Columnar(file) => file.survey(survey)?,
-            Self::Text(file) => file.survey(survey)?,
-            Self::Tsv(file) => file.survey(survey)?,
-        }
-        Ok(())
-    }
-
-    /// Gives the samples to `sink` in their fixed order, after the first `skip`; returns how many
-    /// of `skip` are still to be skipped in the next source.
-    pub(crate) fn read(&self, skip: u64, sink: Sink) -> Result<ControlFlow<(), u64>> {
-        match self {
-            Self::Files(files) => Ok(files.read(skip, sink)),
-            Self::Tar(tar) => tar.read(skip, sink),
-            Self::Columnar(file) => file.read(skip, sink),
-            Self::Text(file) => file.read(skip, sink),
-            Self::Tsv(file) => file.read(skip, sink),
-        }
-    }
+pub(crate) struct BadSample {
+    pub(crate) place: String,
+    pub(crate) reason: SampleError,
 }

@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::folder::list;
-use super::names::{are_parts, ends_in, first_word_split, name_of, split_of, split_of_text};
-use super::recipe::Modality;
+use crate::write::discover::directory::list;
+use crate::write::discover::file_names::{
+    are_parts, ends_in, first_word_split, name_of, split_of, split_of_text,
+};
+use crate::write::options::Modality;
 use crate::{Error, Result};
 
 /// What the names of some folders or files tell.
-pub(super) enum Parts<'a> {
+pub(super) enum SplitNames<'a> {
     /// Each names its part.
     All(Vec<&'static str>),
     /// Some do, of so many different parts; one that does and one that does not.
@@ -23,7 +25,7 @@ pub(super) enum Parts<'a> {
     None,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> SplitNames<'a> {
     pub(super) fn of(paths: &'a [PathBuf], split: impl Fn(&Path) -> Option<&'static str>) -> Self {
         let splits: Vec<_> = paths.iter().map(|path| split(path)).collect();
         let named = paths.iter().zip(&splits).find(|(_, split)| split.is_some());
@@ -51,15 +53,15 @@ pub(super) fn parts_of_sources(
         Modality::Text => split_of_text(path),
         Modality::Image | Modality::Audio => first_word_split(path),
     };
-    match Parts::of(paths, split) {
+    match SplitNames::of(paths, split) {
         _ if modality == Modality::Text
             && paths.iter().all(|p| p.is_file())
             && !are_parts(paths) =>
         {
             Ok(None)
         }
-        Parts::All(names) if n_different(&names) > 1 => Ok(Some(names)),
-        Parts::Some {
+        SplitNames::All(names) if n_different(&names) > 1 => Ok(Some(names)),
+        SplitNames::Some {
             n_parts: 2..,
             named,
             other,

@@ -3,24 +3,26 @@
 
 use arrow::datatypes::SchemaRef;
 
-use super::labels::Labels;
-use super::pack::Packer;
-use super::recipe::Recipe;
-use super::resume::{BadSamples, Note, Notes};
-use super::row::{Product, Row};
-use super::stream::Outcomes;
-use super::writer::ShardWriter;
-use super::{Part, Progress, WriteOptions};
 use crate::Result;
 use crate::shard::Manifest;
+use crate::write::classes::LabelMap;
+use crate::write::encode::Encoded;
+use crate::write::encode::pack::Packer;
+use crate::write::encode::row::Row;
+use crate::write::job::{DatasetJob, Progress, WriteOptions};
+use crate::write::options::EncodeOptions;
+use crate::write::shards::bad_samples::BadSamples;
+use crate::write::shards::journal::{Journal, JournalEntry};
+use crate::write::shards::parquet_writer::ShardWriter;
+use crate::write::workers::Outcomes;
 
 /// The shards of one set as they grow.
-pub(super) struct SetWriter<'a> {
-    part: &'a Part,
-    notes: &'a Notes,
+pub(crate) struct DatasetWriter<'a> {
+    part: &'a DatasetJob,
+    notes: &'a Journal,
     options: &'a WriteOptions,
     schema: SchemaRef,
-    finished: Vec<Note>,
+    finished: Vec<JournalEntry>,
     open: Option<ShardWriter>,
     /// Of token sets: tokens of the open shard's blocks, without padding.
     tokens: Option<u64>,
@@ -28,19 +30,19 @@ pub(super) struct SetWriter<'a> {
     packer: Option<Packer>,
     /// Rows of the next sample that a finished shard has already.
     skip_rows: usize,
-    pub(super) bad: BadSamples,
+    pub(crate) bad: BadSamples,
     /// Samples of the source consumed so far.
-    pub(super) next_sample: u64,
+    pub(crate) next_sample: u64,
 }
 
-impl<'a> SetWriter<'a> {
-    pub(super) fn resume(
-        part: &'a Part,
-        notes: &'a Notes,
+impl<'a> DatasetWriter<'a> {
+    pub(crate) fn resume(
+        part: &'a DatasetJob,
+        notes: &'a Journal,
         options: &'a WriteOptions,
         schema: SchemaRef,
         mut packer: Option<Packer>,
-        finished: Vec<Note>,
+        finished: Vec<JournalEntry>,
     ) -> Result<Self> {
         let last = finished.last();
         let (bytes, count) = last.map_or((0, 0), |note| (note.quarantine_bytes, note.quarantined));
@@ -65,15 +67,15 @@ impl<'a> SetWriter<'a> {
         })
     }
 
-    pub(super) fn add(&mut self, outcomes: Outcomes) -> Result<()> {
+    pub(crate) fn add(&mut self, outcomes: Outcomes) -> Result<()> {
         for outcome in outcomes {
             match outcome {
-                Ok(Product::Row(row)) => {
+                Ok(Encoded::Row(row)) => {
                     self.make_room(&row, &[], 0)?;
                     self.next_sample += 1;
                     self.push(&row, &[], 0)?;
                 }
-                Ok(Product::Document(document)) => {
+                Ok(Encoded::Document(document)) => {
                     let packer = self.packer.as_mut().expect("there for token sets");
                     let before = packer.carry.clone();
                     let rows = packer.add(&document);
@@ -118,7 +120,7 @@ impl<'a> SetWriter<'a> {
             empty => {
                 let name = self.part.shard_name(self.finished.len());
                 let path = self.notes.temporary(&name);
-                let media = self.options.recipe.schema().columns.iter();
+                let media = self.options.encode.schema().columns.iter();
                 let media: Vec<_> = media.filter(|c| c.media).map(|c| c.name.as_str()).collect();
                 let group_bytes = self.options.row_group_bytes;
                 empty.insert(ShardWriter::create(
@@ -137,7 +139,7 @@ impl<'a> SetWriter<'a> {
     }
 
     /// Ends the set's last block and shard.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         if let Some(packer) = &mut self.packer {
             let before = packer.carry.clone();
             if let Some(last) = packer.flush() {
@@ -163,7 +165,7 @@ impl<'a> SetWriter<'a> {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let note = Note {
+        let note = JournalEntry {
             next_sample: self.next_sample,
             quarantined: self.bad.count,
             quarantine_bytes: self.bad.bytes,
@@ -177,20 +179,20 @@ impl<'a> SetWriter<'a> {
         Ok(())
     }
 
-    pub(super) fn manifest(&self, labels: &Labels) -> Manifest {
+    pub(crate) fn manifest(&self, labels: &LabelMap) -> Manifest {
         let shards = self
             .finished
             .iter()
             .map(|note| note.shard.clone())
             .collect();
-        let schema = self.options.recipe.schema();
+        let schema = self.options.encode.schema();
         let classes = labels.classes.clone();
         Manifest::new(&schema.name, schema.version, classes, shards)
     }
 
     /// Share of the finished shards' tokens that are no padding.
-    pub(super) fn fill(&self) -> Option<f64> {
-        let Recipe::Tokens(recipe) = &self.options.recipe else {
+    pub(crate) fn fill(&self) -> Option<f64> {
+        let EncodeOptions::Tokens(token_options) = &self.options.encode else {
             return None;
         };
         let rows: u64 = self.finished.iter().map(|note| note.shard.rows).sum();
@@ -199,11 +201,11 @@ impl<'a> SetWriter<'a> {
             .iter()
             .map(|note| note.tokens)
             .sum::<Option<_>>()?;
-        let all = rows * u64::from(recipe.block_tokens);
+        let all = rows * u64::from(token_options.block_tokens);
         (all > 0).then(|| tokens as f64 / all as f64)
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         Progress {
             set: self.notes.set().url(),
             done: self.next_sample,

@@ -1,33 +1,38 @@
 //! Which of the named paths hold what, and which of them are `train` and `val`.
 
+pub(crate) mod directory;
+pub(crate) mod file_names;
+mod splits;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::columnar::Columnar;
-use super::files::{Files, ORDER_SEED};
-use super::folder::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
-use super::manifest;
-use super::names::{are_parts, ends_in, first_word_split, is_compressed, split_of, split_of_text};
-use super::parts::{
-    Parts, half_split, holder_of_parts, n_different, parts_of_sources, split_of_folder,
-};
-use super::recipe::Modality;
-use super::source::Source;
-use super::speech;
-use super::text_file::TextFile;
-use super::tsv::Tsv;
-use super::webdataset::Tar;
 use crate::rng::{Purpose, Rng};
+use crate::write::discover::directory::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
+use crate::write::discover::file_names::{
+    are_parts, ends_in, first_word_split, is_compressed, split_of, split_of_text,
+};
+use crate::write::discover::splits::{
+    SplitNames, half_split, holder_of_parts, n_different, parts_of_sources, split_of_folder,
+};
+use crate::write::options::Modality;
+use crate::write::sample::ColumnMap;
+use crate::write::source::SampleSource;
+
+use crate::write::source::audio_manifest::{MANIFESTS, read_manifest};
+use crate::write::source::columnar::Columnar;
+use crate::write::source::files::{FileList, ORDER_SEED};
+use crate::write::source::glue::GlueTable;
+use crate::write::source::speech_corpora::{UtteranceList, read_fairseq};
+use crate::write::source::text::TextFile;
+use crate::write::source::webdataset::Tar;
 use crate::{Error, Result};
 
 /// A source per set: the key is `train`, `val`, `test`, or none where the source has no parts.
-pub(crate) type Sets = BTreeMap<Option<&'static str>, Vec<Source>>;
-
-/// Our names of columns → the source's.
-pub(crate) type ColumnMap = BTreeMap<String, String>;
+pub(crate) type SourcesBySplit = BTreeMap<Option<&'static str>, Vec<SampleSource>>;
 
 const COLUMNAR: [&str; 2] = [".parquet", ".arrow"];
 /// Lists of recordings.
@@ -39,14 +44,14 @@ pub(crate) fn discover(
     paths: &[PathBuf],
     modality: Modality,
     columns: &ColumnMap,
-) -> Result<(Sets, u64)> {
-    let look = Look {
+) -> Result<(SourcesBySplit, u64)> {
+    let look = SourceScanner {
         modality,
         columns,
         ignored: Cell::new(0),
     };
     let parts = parts_of_sources(paths, modality)?;
-    let mut sets = Sets::new();
+    let mut sets = SourcesBySplit::new();
     for (i, path) in paths.iter().enumerate() {
         for (set, sources) in look.path(path)? {
             let set = set.or_else(|| Some(parts.as_ref()?[i]));
@@ -64,15 +69,15 @@ pub(crate) fn discover(
 }
 
 /// What is looked for.
-struct Look<'a> {
+struct SourceScanner<'a> {
     modality: Modality,
     columns: &'a ColumnMap,
-    /// Files that are left out, so far.
+    /// FileList that are left out, so far.
     ignored: Cell<u64>,
 }
 
-impl Look<'_> {
-    fn path(&self, path: &Path) -> Result<Sets> {
+impl SourceScanner<'_> {
+    fn path(&self, path: &Path) -> Result<SourcesBySplit> {
         let error = |reason: &str| Error::Source {
             path: path.to_owned(),
             reason: reason.to_owned(),
@@ -85,7 +90,7 @@ impl Look<'_> {
                 return self.list_of_recordings(path);
             }
             let sources = self.file(path)?.ok_or_else(|| error(self.expected()))?;
-            return Ok(Sets::from([(None, sources)]));
+            return Ok(SourcesBySplit::from([(None, sources)]));
         }
         let (folders, files) = list(path)?;
         if folders.is_empty() && files.is_empty() {
@@ -96,18 +101,18 @@ impl Look<'_> {
         {
             return Ok(sets);
         }
-        match Parts::of(&folders, |folder| split_of_folder(folder, self.modality)) {
-            Parts::All(names) => {
+        match SplitNames::of(&folders, |folder| split_of_folder(folder, self.modality)) {
+            SplitNames::All(names) => {
                 self.ignore(files.len());
-                let mut sets = Sets::new();
+                let mut sets = SourcesBySplit::new();
                 for (folder, name) in folders.iter().zip(names) {
                     let sources = self.folder(folder)?.into_values().flatten();
                     sets.entry(Some(name)).or_default().extend(sources);
                 }
                 Ok(sets)
             }
-            Parts::Some { named, other, .. } => Err(half_split(path, named, other)),
-            Parts::None => self.parts_further_down(path, &folders, &files),
+            SplitNames::Some { named, other, .. } => Err(half_split(path, named, other)),
+            SplitNames::None => self.parts_further_down(path, &folders, &files),
         }
     }
 
@@ -118,7 +123,7 @@ impl Look<'_> {
         path: &Path,
         folders: &[PathBuf],
         files: &[PathBuf],
-    ) -> Result<Sets> {
+    ) -> Result<SourcesBySplit> {
         let is_read = |file: &PathBuf| match self.modality {
             Modality::Text => ends_in(file, &TEXTS) || ends_in(file, &COLUMNAR),
             Modality::Image | Modality::Audio => ends_in(file, &SHARDS),
@@ -162,18 +167,22 @@ impl Look<'_> {
     }
 
     /// Recordings by a list: fairseq's `{split}.tsv`, or a manifest.
-    fn listed_recordings(&self, folder: &Path, files: &[PathBuf]) -> Result<Option<Sets>> {
-        let mut sets = Sets::new();
+    fn listed_recordings(
+        &self,
+        folder: &Path,
+        files: &[PathBuf],
+    ) -> Result<Option<SourcesBySplit>> {
+        let mut sets = SourcesBySplit::new();
         for file in files.iter().filter(|f| ends_in(f, &[".tsv"])) {
-            if let Some(list) = speech::read_fairseq(file)? {
-                let list = Source::Files(Files::listed(list));
+            if let Some(list) = read_fairseq(file)? {
+                let list = SampleSource::Files(FileList::listed(list));
                 sets.entry(first_word_split(file)).or_default().push(list);
             }
         }
         if !sets.is_empty() {
             return Ok(Some(sets));
         }
-        let Some(manifest) = manifest::MANIFESTS
+        let Some(manifest) = MANIFESTS
             .iter()
             .map(|name| folder.join(name))
             .find(|f| f.is_file())
@@ -184,27 +193,27 @@ impl Look<'_> {
     }
 
     /// The sets of a list that is named itself: one of fairseq's, or those of a manifest.
-    fn list_of_recordings(&self, path: &Path) -> Result<Sets> {
+    fn list_of_recordings(&self, path: &Path) -> Result<SourcesBySplit> {
         if ends_in(path, &[".tsv"])
-            && let Some(list) = speech::read_fairseq(path)?
+            && let Some(list) = read_fairseq(path)?
         {
-            let list = Source::Files(Files::listed(list));
-            return Ok(Sets::from([(None, vec![list])]));
+            let list = SampleSource::Files(FileList::listed(list));
+            return Ok(SourcesBySplit::from([(None, vec![list])]));
         }
         self.manifest(path)
     }
 
     /// The sets of a manifest: by its column `split`, or by the first folder of each name.
-    fn manifest(&self, path: &Path) -> Result<Sets> {
-        let list = manifest::read_manifest(path, self.columns)?;
-        let mut by_split: BTreeMap<Option<&'static str>, speech::List> = BTreeMap::new();
+    fn manifest(&self, path: &Path) -> Result<SourcesBySplit> {
+        let list = read_manifest(path, self.columns)?;
+        let mut by_split: BTreeMap<Option<&'static str>, UtteranceList> = BTreeMap::new();
         for (split, utterance) in list.utterances {
             let folder = utterance.name.split('/').next().unwrap_or_default();
             let split = match &split {
                 Some(split) => split_of(split),
                 None => split_of(folder),
             };
-            let part = by_split.entry(split).or_insert_with(|| speech::List {
+            let part = by_split.entry(split).or_insert_with(|| UtteranceList {
                 root: list.root.clone(),
                 utterances: Vec::new(),
             });
@@ -212,12 +221,12 @@ impl Look<'_> {
         }
         let sets = by_split.into_iter();
         Ok(sets
-            .map(|(split, list)| (split, vec![Source::Files(Files::listed(list))]))
+            .map(|(split, list)| (split, vec![SampleSource::Files(FileList::listed(list))]))
             .collect())
     }
 
     /// A folder of shards (here or one level down, as on Hugging Face), of texts, or of media.
-    fn folder(&self, path: &Path) -> Result<Sets> {
+    fn folder(&self, path: &Path) -> Result<SourcesBySplit> {
         if self.modality == Modality::Text {
             return self.text_folder(path);
         }
@@ -236,11 +245,11 @@ impl Look<'_> {
         files.sort();
         refuse_mixture(path, &folders, &files)?;
         if files.is_empty() {
-            let folder = Source::Files(Files::folder(path, self.modality)?);
-            return Ok(Sets::from([(None, vec![folder])]));
+            let folder = SampleSource::Files(FileList::folder(path, self.modality)?);
+            return Ok(SourcesBySplit::from([(None, vec![folder])]));
         }
         self.ignore(sorted.ignored);
-        let mut sets = Sets::new();
+        let mut sets = SourcesBySplit::new();
         for file in files {
             let sources = self.file(&file)?.ok_or_else(|| Error::Source {
                 path: file.clone(),
@@ -255,7 +264,7 @@ impl Look<'_> {
     }
 
     /// All files of texts below a folder: a set for each part if each names its own.
-    fn text_folder(&self, root: &Path) -> Result<Sets> {
+    fn text_folder(&self, root: &Path) -> Result<SourcesBySplit> {
         let ends = [&TEXTS[..], &COLUMNAR].concat();
         let mut sorted = Sorted::default();
         for file in walk(root) {
@@ -278,9 +287,11 @@ impl Look<'_> {
                 reason: format!("no texts in it: none of {}", ends.join(" ")),
             });
         }
-        let splits = match Parts::of(&files, split_of_text) {
-            Parts::All(splits) if n_different(&splits) == 1 || are_parts(&files) => Some(splits),
-            Parts::Some { named, other, .. } if are_parts(&files) => {
+        let splits = match SplitNames::of(&files, split_of_text) {
+            SplitNames::All(splits) if n_different(&splits) == 1 || are_parts(&files) => {
+                Some(splits)
+            }
+            SplitNames::Some { named, other, .. } if are_parts(&files) => {
                 return Err(half_split(root, named, other));
             }
             _ => None,
@@ -288,7 +299,7 @@ impl Look<'_> {
         // Authors or chapters in alphabetical order would make row groups of one kind.
         let mut order: Vec<_> = (0..files.len()).collect();
         Rng::for_name(ORDER_SEED, Purpose::Order, "texts").shuffle(&mut order);
-        let mut sets = Sets::new();
+        let mut sets = SourcesBySplit::new();
         for i in order {
             let split = splits.as_ref().map(|splits| splits[i]);
             let sources = self.file(&files[i])?.ok_or_else(|| Error::Source {
@@ -302,7 +313,7 @@ impl Look<'_> {
 
     /// Tells a file's kind by its first bytes, and texts by their names; `None` where it is none
     /// that holds such samples.
-    fn file(&self, path: &Path) -> Result<Option<Vec<Source>>> {
+    fn file(&self, path: &Path) -> Result<Option<Vec<SampleSource>>> {
         let io = |source| Error::Io {
             path: path.to_owned(),
             source,
@@ -314,17 +325,22 @@ impl Look<'_> {
             .read_to_end(&mut head)
             .map_err(io)?;
         if let Some(file) = Columnar::open(path, &head, self.modality, self.columns) {
-            return Ok(Some(vec![Source::Columnar(file)]));
+            return Ok(Some(vec![SampleSource::Columnar(file)]));
         }
         let tar = Tar::open(path, &head, self.modality, self.columns);
         Ok(match (self.modality, tar) {
-            (Modality::Image | Modality::Audio, Some(tar)) => Some(vec![Source::Tar(tar)]),
+            (Modality::Image | Modality::Audio, Some(tar)) => Some(vec![SampleSource::Tar(tar)]),
             (Modality::Text, Some(_)) | (Modality::Image | Modality::Audio, None) => None,
             (Modality::Text, None) if is_compressed(path) => None,
             (Modality::Text, None) if ends_in(path, &[".tsv"]) => {
-                Some(vec![Source::Tsv(Tsv::open(path, self.columns)?)])
+                Some(vec![SampleSource::GlueTable(GlueTable::open(
+                    path,
+                    self.columns,
+                )?)])
             }
-            (Modality::Text, None) => Some(vec![Source::Text(TextFile::open(path, self.columns))]),
+            (Modality::Text, None) => {
+                Some(vec![SampleSource::Text(TextFile::open(path, self.columns))])
+            }
         })
     }
 }

@@ -15,59 +15,31 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use understudy_schemas::Vocabulary;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::recipe::Recipe;
-use super::row::BadSample;
+use crate::quarantine::QUARANTINE_NAME;
 use crate::shard::{MANIFEST_NAME, Manifest, ManifestShard};
 use crate::store::{Folder, Lease, Scratch};
+use crate::write::shards::bad_samples::{BadSamples, read_if_there};
 use crate::{Error, Result};
 
-/// The file of bad samples, beside the shards.
-pub const QUARANTINE_NAME: &str = "quarantine.jsonl";
-/// There from the start of the writing on: with it and without a manifest a set is unfinished.
-pub(crate) const JOB_PATH: &str = ".write/job.json";
 /// The folder of notes, beside the shards.
 const NOTES_FOLDER: &str = ".write";
 
 /// What must be the same for a run to go on where another stopped.
-pub(crate) trait Settings: Serialize + DeserializeOwned {
+pub(crate) trait ResumeSettings: Serialize + DeserializeOwned {
     /// Those in which `self`, an earlier run's, and `now` differ, by name.
     fn differences(&self, now: &Self) -> Vec<String>;
 }
 
-/// The settings of a corpus that becomes shards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Job {
-    pub(crate) schema: String,
-    pub(crate) schema_version: u32,
-    /// Fingerprint of the source's names and sizes.
-    pub(crate) source_xxh3: String,
-    pub(crate) samples: u64,
-    pub(crate) classes: Option<Vec<String>>,
-    pub(crate) recipe: Recipe,
-    /// Of token sets.
-    pub(crate) vocabulary: Option<Vocabulary>,
-    /// Our names of columns → the source's.
-    pub(crate) columns: BTreeMap<String, String>,
-    /// Seed of the order in which files are written.
-    pub(crate) order_seed: u64,
-    pub(crate) shard_bytes: u64,
-    pub(crate) row_group_bytes: u64,
-}
-
 /// The note of one finished shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Note {
+pub(crate) struct JournalEntry {
     /// Samples of the source that this shard and those before it consumed, good and bad.
     pub(crate) next_sample: u64,
     /// Bad samples among them.
@@ -88,7 +60,7 @@ pub(crate) struct Note {
 
 /// The folder of a set and the notes in it, for one writer.
 #[derive(Debug)]
-pub(crate) struct Notes {
+pub(crate) struct Journal {
     set: Folder,
     folder: Folder,
     /// Where files are until they are complete: with the notes, or on this machine.
@@ -102,14 +74,14 @@ pub(crate) struct Notes {
 }
 
 /// How far a set is.
-pub(crate) enum State {
+pub(crate) enum EarlierRun {
     /// Its manifest is written.
     Finished(Manifest),
     /// These shards are finished, perhaps none.
-    Begun(Vec<Note>),
+    Unfinished(Vec<JournalEntry>),
 }
 
-impl Notes {
+impl Journal {
     /// Begins to write the set, for this process alone. Refuses a folder with shards that no run of
     /// ours has noted.
     pub(crate) fn open(set: &Folder) -> Result<Self> {
@@ -164,11 +136,11 @@ impl Notes {
     }
 
     /// Finds how far an earlier run came, and notes the job if there was none, or none with shards.
-    pub(crate) fn begin<J: Settings>(
+    pub(crate) fn begin<J: ResumeSettings>(
         &self,
         job: &J,
         shard_name: impl Fn(usize) -> String,
-    ) -> Result<State> {
+    ) -> Result<EarlierRun> {
         if let Some(text) = self.folder.read("job.json")? {
             let earlier: J = parse(&self.folder.url_of("job.json"), &text)?;
             let differences = earlier.differences(job);
@@ -200,7 +172,7 @@ impl Notes {
                 // A writer may be killed while it removes them.
                 let notes = notes_of(&whole).filter(|note| noted.contains(note));
                 self.folder.remove(&notes.collect::<Vec<_>>())?;
-                return Ok(State::Finished(whole));
+                return Ok(EarlierRun::Finished(whole));
             };
             tracing::warn!(
                 "{} is not as it was written: the set is written again",
@@ -211,7 +183,7 @@ impl Notes {
         let quarantine = fs::metadata(&self.quarantine).map_or(0, |file| file.len());
         let mut finished = Vec::new();
         for (name, text) in notes.iter().zip(self.folder.read_all(&notes)?) {
-            let note: Note = parse(&self.folder.url_of(name), &text.unwrap_or_default())?;
+            let note: JournalEntry = parse(&self.folder.url_of(name), &text.unwrap_or_default())?;
             if !is_whole(&note.shard) || note.quarantine_bytes > quarantine {
                 tracing::warn!(
                     "{} or {QUARANTINE_NAME} is not as it was written: it and the shards after it \
@@ -224,11 +196,11 @@ impl Notes {
         }
         // A note of a later shard would be believed once the shards before it are there again.
         self.folder.remove(&notes[finished.len()..])?;
-        Ok(State::Begun(finished))
+        Ok(EarlierRun::Unfinished(finished))
     }
 
     /// Gives a complete shard its name and notes it.
-    pub(crate) fn commit(&self, note: &Note) -> Result<()> {
+    pub(crate) fn commit(&self, note: &JournalEntry) -> Result<()> {
         let name = &note.shard.path;
         self.lease.check()?;
         self.send_quarantine()?;
@@ -279,142 +251,12 @@ fn notes_of(manifest: &Manifest) -> impl Iterator<Item = String> {
     manifest.shards.iter().map(|shard| note_name(&shard.path))
 }
 
-/// The file of bad samples while a set is written.
-#[derive(Debug)]
-pub(crate) struct BadSamples {
-    path: PathBuf,
-    file: Option<File>,
-    pub(crate) bytes: u64,
-    pub(crate) count: u64,
-}
-
-impl BadSamples {
-    /// Goes on after the bad samples that finished shards have noted; later lines are cut off, as
-    /// their samples are read again.
-    pub(crate) fn resume(path: PathBuf, bytes: u64, count: u64) -> Result<Self> {
-        let mut this = Self {
-            path,
-            file: None,
-            bytes,
-            count,
-        };
-        if this.path.exists() {
-            let file = File::options()
-                .append(true)
-                .open(&this.path)
-                .map_err(|e| this.io(e))?;
-            file.set_len(bytes).map_err(|e| this.io(e))?;
-            this.file = Some(file);
-        }
-        Ok(this)
-    }
-
-    pub(crate) fn add(&mut self, bad: &BadSample) -> Result<()> {
-        let entry = serde_json::json!({ "sample": bad.place, "reason": bad.reason.to_string() });
-        let line = format!("{entry}\n");
-        let file = match &mut self.file {
-            Some(file) => file,
-            empty => {
-                let file = File::options().create(true).append(true).open(&self.path);
-                let path = &self.path;
-                empty.insert(file.map_err(|source| Error::Io {
-                    path: path.clone(),
-                    source,
-                })?)
-            }
-        };
-        file.write_all(line.as_bytes())
-            .map_err(|source| Error::Io {
-                path: self.path.clone(),
-                source,
-            })?;
-        self.bytes += line.len() as u64;
-        self.count += 1;
-        Ok(())
-    }
-
-    /// Place and reason of the first.
-    pub(crate) fn first(path: &Path) -> Result<Option<(String, String)>> {
-        let text = read_if_there(path)?.unwrap_or_default();
-        let Some(line) = text.split(|byte| *byte == b'\n').find(|l| !l.is_empty()) else {
-            return Ok(None);
-        };
-        let line: Value = parse(&path.display().to_string(), line)?;
-        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-        Ok(Some((field("sample"), field("reason"))))
-    }
-
-    /// Lines of the file of a finished set.
-    pub(crate) fn count(path: &Path) -> Result<u64> {
-        let text = read_if_there(path)?.unwrap_or_default();
-        Ok(text.split_inclusive(|byte| *byte == b'\n').count() as u64)
-    }
-
-    /// Removes a file that an earlier run left and that has no line any more.
-    pub(crate) fn finish(self) -> Result<()> {
-        match &self.file {
-            Some(_) if self.bytes == 0 => fs::remove_file(&self.path).map_err(|e| self.io(e)),
-            _ => Ok(()),
-        }
-    }
-
-    fn io(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            path: self.path.clone(),
-            source,
-        }
-    }
-}
-
-impl Settings for Job {
-    fn differences(&self, now: &Self) -> Vec<String> {
-        let (a, b) = (self, now);
-        let all = [
-            (
-                "schema",
-                a.schema != b.schema || a.schema_version != b.schema_version,
-            ),
-            (
-                "source (its files' names or sizes changed)",
-                a.source_xxh3 != b.source_xxh3,
-            ),
-            ("list of classes", a.classes != b.classes),
-            (
-                "--tokenizer",
-                a.vocabulary.as_ref().map(|v| &v.sha256)
-                    != b.vocabulary.as_ref().map(|v| &v.sha256),
-            ),
-            ("--columns", a.columns != b.columns),
-            ("version of this program", a.order_seed != b.order_seed),
-            ("--shard-bytes", a.shard_bytes != b.shard_bytes),
-            ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
-        ];
-        let differing = all.into_iter().filter(|(_, differs)| *differs);
-        differing
-            .map(|(name, _)| name)
-            .chain(a.recipe.differences(&b.recipe))
-            .map(str::to_owned)
-            .collect()
-    }
-}
-
 fn holds_shards(set: &Folder) -> Result<bool> {
     let is_of_set = |name: &str| {
         let end = name.rsplit_once('.').map_or("", |(_, end)| end);
         name == MANIFEST_NAME || end == "parquet" || end == "arrow"
     };
     Ok(set.files()?.iter().any(|(name, _)| is_of_set(name)))
-}
-
-pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(url: &str, json: &[u8]) -> Result<T> {

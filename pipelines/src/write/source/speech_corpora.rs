@@ -1,24 +1,24 @@
 //! What people write beside recordings: LibriSpeech's `*.trans.txt`, and fairseq's `.tsv` with `.ltr`
-//! or `.wrd`. Of [manifests](super::manifest) too the result is a [`List`].
+//! or `.wrd`. Of [manifests](super::audio_manifest) too the result is a [`UtteranceList`].
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::labels::RawLabel;
-use super::source::Facts;
+use crate::write::classes::RawLabel;
+use crate::write::sample::Facts;
 use crate::{Error, Result};
 
 /// Recordings that a list names.
 #[derive(Debug)]
-pub(crate) struct List {
+pub(crate) struct UtteranceList {
     /// The folder from which names count.
     pub(crate) root: PathBuf,
     /// Each with the split that the list gives it.
     pub(crate) utterances: Vec<(Option<String>, Utterance)>,
 }
 
-impl List {
+impl UtteranceList {
     /// The list that the file `path` holds; one without recordings is refused by its own name.
     pub(super) fn new(
         path: &Path,
@@ -89,7 +89,7 @@ fn stem(name: &str) -> &str {
 /// A list of fairseq's: a line with the root, then `path<TAB>frames` per recording, where a path may
 /// be `file.zip:offset:length`. `None` where it is another kind of table. Words come from the `.wrd`
 /// beside it, or else from the `.ltr`; their lines go with the list's.
-pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
+pub(crate) fn read_fairseq(path: &Path) -> Result<Option<UtteranceList>> {
     let text = read_text(path)?;
     let mut lines = lines(&text).into_iter();
     let root = match lines.next() {
@@ -154,7 +154,7 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<List>> {
             }
         }
     }
-    List::new(path, root, utterances).map(Some)
+    UtteranceList::new(path, root, utterances).map(Some)
 }
 
 /// `a.zip:120:4000` → (`a.zip`, offset and length).
