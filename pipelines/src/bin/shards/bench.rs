@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use understudy_pipelines::config::Overrides;
 use understudy_pipelines::pipeline::Options;
 use understudy_pipelines::{DataConfig, bench};
 
 /// Read training batches as fast as possible; report the throughput of each stage and what limits it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Config file, of which the table `[data]` is read.
+    /// A config; its table `[data]` is read, and the trainer's tables are ignored.
     config: PathBuf,
-    /// Change a value of the config, such as `data.train=URL`; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Seconds to read for.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 #[expect(clippy::print_stdout, reason = "the binary's own voice")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let config = DataConfig::read(&args.config, &args.set)?;
+    let config = DataConfig::read(&args.config, &args.overrides)?;
     let mut options = Options::default();
     options.threads = args.threads.unwrap_or(options.threads);
     let report = bench::run(&config, &options, Duration::from_secs(args.seconds))?;
