@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Row, config, options, picture, rows, write_set};
+use support::{Row, config, jpeg, options, rows, write_set};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::{DataConfig, Error};
 
@@ -53,7 +53,7 @@ fn windows_that_cannot_fit_are_refused() {
 fn a_picture_that_cannot_fit_ends_the_run_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(60);
-    rows[20] = Row::new(picture(1, 3000, 2000), 0);
+    rows[20] = Row::new(jpeg(1, 3000, 2000), 0);
     write_set(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
     config.memory = "24MiB".into();

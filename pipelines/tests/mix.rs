@@ -5,10 +5,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use support::mixes::{
-    BAD_PICTURES, BAD_RECORDINGS, N_PICTURES, N_RECORDINGS, pictures, recordings, weighted,
+use support::datasets::{check_stream, token_rows, write_shard};
+use support::mixtures::{
+    BAD_IMAGES, BAD_UTTERANCES, N_IMAGES, N_UTTERANCES, audio, images, weighted,
 };
-use support::sets::{check_stream, token_rows, write_shard};
 use support::{Row, config, options, rows, train, write_set};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
@@ -45,12 +45,12 @@ fn assert_whole_epochs(
 #[test]
 fn pictures_come_once_in_every_epoch_of_their_set() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = pictures(folder.path(), 4);
+    let config = images(folder.path(), 4);
     // 60 steps of six samples of the one and two of the other: three epochs of 118, two of 48.
     let batches = check_stream(&config, 60);
-    let [n_first, n_second] = N_PICTURES.map(|n| n as u64);
-    assert_whole_epochs(&batches, 0..n_first, 2, &BAD_PICTURES);
-    assert_whole_epochs(&batches, n_first..n_first + n_second, 2, &BAD_PICTURES);
+    let [n_first, n_second] = N_IMAGES.map(|n| n as u64);
+    assert_whole_epochs(&batches, 0..n_first, 2, &BAD_IMAGES);
+    assert_whole_epochs(&batches, n_first..n_first + n_second, 2, &BAD_IMAGES);
     // Each step has its share: six and two, or one more or less.
     for step in batches.chunks(4) {
         let samples = step.iter().flat_map(|batch| &batch.samples);
@@ -71,13 +71,13 @@ fn pictures_come_once_in_every_epoch_of_their_set() {
 #[test]
 fn recordings_come_once_in_every_epoch_of_their_set() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = recordings(folder.path(), 4);
+    let config = audio(folder.path(), 4);
     let batches = check_stream(&config, 80);
-    let n_first = N_RECORDINGS[0] as u64;
+    let n_first = N_UTTERANCES[0] as u64;
     let length = |row: u64| 300 + (row - if row < n_first { 0 } else { n_first }) * 733 % 2000;
-    let n_all = n_first + N_RECORDINGS[1] as u64;
+    let n_all = n_first + N_UTTERANCES[1] as u64;
     let out: Vec<u64> = (0..n_all)
-        .filter(|&row| length(row) < 400 || BAD_RECORDINGS.contains(&row))
+        .filter(|&row| length(row) < 400 || BAD_UTTERANCES.contains(&row))
         .collect();
     assert_whole_epochs(&batches, 0..n_first, 2, &out);
     assert_whole_epochs(&batches, n_first..n_all, 2, &out);
@@ -101,7 +101,7 @@ fn recordings_come_once_in_every_epoch_of_their_set() {
 #[test]
 fn bad_rows_are_told_with_their_set() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = pictures(folder.path(), 4);
+    let config = images(folder.path(), 4);
     let quarantine = folder.path().join("bad.jsonl");
     let options = Options {
         quarantine: Some(quarantine.clone()),
@@ -111,7 +111,7 @@ fn bad_rows_are_told_with_their_set() {
     for _ in 0..40 {
         pipeline.next().expect("endless").expect("a batch");
     }
-    assert_eq!(pipeline.bad_rows(), BAD_PICTURES);
+    assert_eq!(pipeline.bad_rows(), BAD_IMAGES);
     assert_eq!(pipeline.rows(), 170);
     let text = std::fs::read_to_string(&quarantine).expect("a file");
     let mut told: Vec<(String, String, u64)> = text
@@ -146,13 +146,13 @@ fn bad_rows_are_told_with_their_set() {
 #[test]
 fn a_set_of_bad_rows_alone_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut by_count = pictures(folder.path(), 4);
+    let mut by_count = images(folder.path(), 4);
     let rows: Vec<Row> = (0..12).map(|i| Row::new(vec![i; 100], 0)).collect();
     write_set(&folder.path().join("bad"), &rows, 4, 3);
     by_count.train = with(&by_count.train, folder.path());
     let sounds = tempfile::tempdir().expect("a folder");
-    let mut by_cost = recordings(sounds.path(), 4);
-    let noise = support::sets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
+    let mut by_cost = audio(sounds.path(), 4);
+    let noise = support::datasets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
     write_shard(&sounds.path().join("bad/0.parquet"), &noise, 4);
     by_cost.train = with(&by_cost.train, sounds.path());
     let alone = DataConfig {
@@ -161,7 +161,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
     };
     for mut config in [by_count, by_cost, alone] {
         config.max_bad_fraction = 1.0;
-        let options = support::sets::by_lanes(&config, 0, 1, 2);
+        let options = support::datasets::by_lanes(&config, 0, 1, 2);
         let pipeline = Pipeline::train(&config, &options).expect("a pipeline");
         let error = pipeline
             .take(10_000)
@@ -185,7 +185,7 @@ fn with(train: &TrainSets, folder: &Path) -> TrainSets {
 #[test]
 fn the_fingerprint_covers_sets_and_shares() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = pictures(folder.path(), 4);
+    let config = images(folder.path(), 4);
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name).display().to_string());
     let fingerprint = |train: TrainSets| {
         let config = DataConfig {
@@ -214,7 +214,7 @@ fn the_fingerprint_covers_sets_and_shares() {
     }
     // A copy elsewhere has the same.
     let copy = tempfile::tempdir().expect("a folder");
-    let copied = pictures(copy.path(), 4);
+    let copied = images(copy.path(), 4);
     assert_eq!(fingerprint(copied.train), first);
 }
 
@@ -257,7 +257,7 @@ fn sets_that_do_not_mix_are_refused_by_name() {
 #[test]
 fn a_report_tells_each_set() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = pictures(folder.path(), 4);
+    let config = images(folder.path(), 4);
     let planned = pipeline::plan(&config).expect("a plan");
     let report = Report::new(&planned.sets, &planned.plan, planned.memory).expect("a report");
     let [a, b] = &report.datasets[..] else {
