@@ -259,7 +259,7 @@ fn a_report_tells_each_set() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = images(folder.path(), 4);
     let planned = pipeline::plan(&config).expect("a plan");
-    let report = Report::new(&planned.sets, &planned.plan, planned.memory).expect("a report");
+    let report = Report::new(&planned.mixture, &planned.plan, planned.memory).expect("a report");
     let [a, b] = &report.datasets[..] else {
         panic!("{report}");
     };
