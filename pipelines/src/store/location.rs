@@ -1,5 +1,6 @@
 //! A folder or an object in a store, named by a path or URL.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,11 +11,12 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::cache::Cache;
 use super::open::{local_path, open, real_path};
 use super::options::StoreOptions;
+use super::redact::Public;
 use super::traffic::{Traffic, TrafficCounts};
 use crate::{Error, Result};
 
 /// A folder or an object in a store.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Location {
     /// Client of the store.
     pub store: Arc<dyn ObjectStore>,
@@ -30,6 +32,13 @@ pub struct Location {
     pub lists: bool,
     /// Local cache of its ranges.
     pub(crate) cache: Option<Arc<Cache>>,
+}
+
+/// Written by hand: a client of a store has keys and tokens.
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Location").field(&Public(&self.url)).finish()
+    }
 }
 
 impl Location {

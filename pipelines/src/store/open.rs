@@ -15,6 +15,7 @@ use super::aws_profile::Profile;
 use super::http::Connector;
 use super::hub::Hub;
 use super::options::StoreOptions;
+use super::redact::public_part;
 use super::retry::RetryingStore;
 use super::traffic::Traffic;
 use crate::{Error, Result};
@@ -35,16 +36,9 @@ pub(super) struct Opened {
 
 /// Opens the store of a remote URL. Nothing is sent yet.
 pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Result<Opened> {
-    // A query may be a signature, and the user before a host may have a password.
-    let shown = url_text.split(['?', '#']).next().unwrap_or_default();
-    let has_password = shown.split("://").nth(1).is_some_and(|rest| {
-        scheme != "hf"
-            && rest
-                .split('/')
-                .next()
-                .is_some_and(|host| host.contains('@'))
-    });
-    let shown = if has_password { scheme } else { shown };
+    let shown = public_part(url_text);
+    let unsigned = url_text.split(['?', '#']).next().unwrap_or_default();
+    let has_password = shown != unsigned;
     let fault = |reason: String| Error::Config(vec![format!("{shown}: {reason}")]);
     if has_password {
         return Err(fault(
