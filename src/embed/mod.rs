@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
-use understudy_pipelines::pipeline::{Options, WholeSet};
+use understudy_pipelines::pipeline::{OnePass, Options};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
     FeatureDataset, FeatureOptions, FeatureReport, FeatureRows, files_xxh3,
@@ -20,6 +20,7 @@ use understudy_pipelines::write::features::{
 use self::progress::Progress;
 use crate::checkpoint::layout::{STUDENT, TEACHER};
 use crate::checkpoint::pretrained::{Pretrained, PretrainedError, Weights};
+use crate::config::Overrides;
 use crate::evaluate::features::batch_size;
 use crate::exit_code::{ExitCode, FAILED, USAGE};
 use crate::model::{
@@ -44,7 +45,7 @@ pub struct Embed {
     /// Whether to write a vector per position instead of the mean over positions.
     pub frames: bool,
     /// Overrides of the model's config, `key=value`.
-    pub set: Vec<String>,
+    pub overrides: Overrides,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
 }
@@ -95,7 +96,7 @@ impl ExitCode for EmbedError {
 /// [`End::Interrupted`](understudy_pipelines::write::End).
 pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
     let signals = Signals::watch();
-    let mut pretrained = Pretrained::open(&options.model, options.weights, &options.set)?;
+    let mut pretrained = Pretrained::open(&options.model, options.weights, &options.overrides)?;
     pretrained.config.threads.resolve();
     let config = &pretrained.config;
     crate::device::set_compute_threads(&config.threads);
@@ -109,13 +110,13 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
         });
     }
 
-    let source = WholeSet::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
-    let n_rows = source.set().rows;
+    let source = OnePass::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
+    let n_rows = source.dataset().rows;
     model::check_vocabulary(config.model.encoder(), &options.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();
     model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
-    let mut features = match FeatureDataset::open(&feature_options, source.set())? {
+    let mut features = match FeatureDataset::open(&feature_options, source.dataset())? {
         FeatureDataset::Finished(report) => return Ok(report),
         FeatureDataset::Unfinished(features) => features,
     };
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn padding_does_not_change_features() {
         let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-audio.toml");
-        let config = RunConfig::load(recipe.as_ref(), &[]).expect("a recipe");
+        let config = RunConfig::load(recipe.as_ref(), &Overrides::default()).expect("a recipe");
         let device = Device::flex();
         let model = Data2Vec::initialised(config.model.clone(), 1, &device);
         let encoder = model.student.valid().encoder;
@@ -256,7 +257,7 @@ mod tests {
             weights: None,
             layer: None,
             frames,
-            set: Vec::new(),
+            overrides: Overrides::default(),
             shard_bytes: 1,
         };
         let frames = vectors(&encoder, config, &media, &options(true));

@@ -12,6 +12,7 @@ use arrow::datatypes::{Float32Type, Int64Type, UInt64Type};
 use burn::tensor::Tensor;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use understudy::checkpoint::pretrained::Pretrained;
+use understudy::config::Overrides;
 use understudy::model::{Encoder, EncoderInput, View};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::shard::Manifest;
@@ -109,7 +110,12 @@ fn expected(
     encode: impl Fn(&Encoder, &Pretrained, &EncoderInput) -> Vec<f32>,
 ) -> (Vec<f32>, Vec<i64>) {
     let device = understudy::device::open(DEVICE).expect("a device");
-    let model = Pretrained::open(&sandbox.run("run").as_path().into(), None, &[]).expect("a run");
+    let model = Pretrained::open(
+        &sandbox.run("run").as_path().into(),
+        None,
+        &Overrides::default(),
+    )
+    .expect("a run");
     let encoder = model.encoder(&device).expect("an encoder");
     let data = &model.config.data;
     let pass =

@@ -1,4 +1,5 @@
 //! Writes a dataset of features: the vectors of an encoder, with the keys of the rows they come from.
+//!
 //! Rows are in the order of the source, and a shard ends at the end of a batch. So the next run needs
 //! only the number of the source's row after a shard's last one, see `write::shards::journal`. The pass
 //! over the source lists bad samples in the quarantine file before their neighbours are written: a
@@ -20,7 +21,7 @@ use understudy_schemas::FEATURES;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::batch::{Key, SampleId};
-use crate::quarantine::QUARANTINE_NAME;
+use crate::quarantine::{BadRowLine, QUARANTINE_NAME};
 use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::write::job::{End, refuse_nesting};
@@ -348,13 +349,6 @@ impl ResumeSettings for FeatureJob {
     }
 }
 
-/// A line of the quarantine file, as the pipeline writes it.
-#[derive(Deserialize)]
-struct QuarantineLine {
-    shard: String,
-    row: u64,
-}
-
 /// Returns the bad rows before `next_row`, and drops all other lines of the quarantine file.
 fn retain_bad_rows(journal: &Journal, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
     let path = journal.quarantine_path();
@@ -362,7 +356,7 @@ fn retain_bad_rows(journal: &Journal, source: &Dataset, next_row: u64) -> Result
         return Ok(Vec::new());
     };
     let row_of = |line: &str| {
-        let line: QuarantineLine = serde_json::from_str(line).ok()?;
+        let line: BadRowLine = serde_json::from_str(line).ok()?;
         let shard = source
             .shards
             .iter()

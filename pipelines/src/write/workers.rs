@@ -1,4 +1,5 @@
 //! Reads samples, encodes them on all threads, and returns the results in the source's order.
+//!
 //! Samples are sent in blocks through channels of one block each. At most five blocks are in memory at
 //! any time, whatever the size of the corpus.
 

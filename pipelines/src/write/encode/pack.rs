@@ -1,4 +1,5 @@
 //! Packs documents into blocks of one size, as fairseq's `TokenBlockDataset` does.
+//!
 //! A line is its tokens and `</s>`. A block is `<s>` and up to `block_tokens` − 1 tokens, padded with
 //! `<pad>`. Block boundaries:
 //!

@@ -1,8 +1,10 @@
 //! The journal of a dataset that is being written, from which a killed run resumes.
+//!
 //! The order of a source is fixed, and the rows of a shard depend only on that order and the settings.
 //! So an entry per complete shard is enough: the number of samples that it and the shards before it
 //! have consumed, and for token datasets the tokens left over for the next block. Everything after the
 //! last entry is written again. The journal is in the dataset's folder under `.write`:
+//!
 //! - `job.json`: the settings and the source's fingerprint; once there is a shard, a run with other
 //!   settings is refused.
 //! - `lease.json`: the process that writes.

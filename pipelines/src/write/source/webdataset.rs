@@ -1,4 +1,5 @@
 //! WebDataset tars: the members that share a key are one sample, `0001.jpg` with `0001.cls`.
+//!
 //! The key is the name up to the first dot of the file name. The image is the first member that is one
 //! by name or content, the audio the first that is one by name. The label is `cls`, or else `label`,
 //! `cls` or `class` of the `json`, or else, for images, `txt`. For audio, `txt` is the transcript, or
