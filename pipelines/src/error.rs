@@ -29,7 +29,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// There is nothing to read where a data set should be.
-    #[error("{url}: no shards here ({reason})")]
+    #[error("{url}: no shards here: {reason}")]
     NoShards {
         /// The folder or file that was named.
         url: String,

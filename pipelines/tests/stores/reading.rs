@@ -190,7 +190,7 @@ fn an_object_that_is_replaced_is_noticed() {
             panic!("{:?}", reading.outcome);
         };
         assert!(
-            error.contains("changed since the set was opened"),
+            error.contains("changed since the dataset was opened"),
             "{error}"
         );
         assert!(error.contains("train-00002.parquet"), "{error}");
