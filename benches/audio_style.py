@@ -49,7 +49,7 @@ def training_wave(data, to_hz):
 
 def sound(binary, paths, to_hz, rounds):
     files = [path.read_bytes() for path in paths]
-    first = ours(binary, "sound", to_hz, *paths)
+    first = ours(binary, "audio", to_hz, *paths)
     decoded = [decode(data) for data in files]
     digest = hashlib.sha256(b"".join(frames.tobytes() for frames, _ in decoded)).hexdigest()
     assert digest == first["decoded_sha256"], "the decoded frames differ"
@@ -62,7 +62,7 @@ def sound(binary, paths, to_hz, rounds):
     for _ in range(rounds):
         theirs["decode"].append(cpu_secs(lambda: [decode(data) for data in files]))
         theirs["all"].append(cpu_secs(lambda: [training_wave(data, to_hz) for data in files]))
-        runs.append(ours(binary, "sound", to_hz, *paths))
+        runs.append(ours(binary, "audio", to_hz, *paths))
     seconds = first["seconds"]
     return {
         "seconds_of_sound": round(seconds, 1),

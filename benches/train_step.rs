@@ -43,7 +43,7 @@ fn load(recipe: &str) -> RunConfig {
     config
 }
 
-/// Weights by seed, random pictures, the recipe's own masks and noise.
+/// Writes weights drawn by seed, random images, and the masks and noise of the recipe.
 fn prepare(recipe: &str, folder: &Path) {
     let config = load(recipe);
     let device = device::open("cpu").expect("the CPU");
@@ -52,7 +52,7 @@ fn prepare(recipe: &str, folder: &Path) {
         config.data.batch.expect("a batch by count") / config.train.micro_batches,
         config.data.mask,
     );
-    let side = config.model.image_size().expect("a recipe for pictures");
+    let side = config.model.image_size().expect("a recipe for images");
     let n = mask.n_patches().expect("masks of patches");
     let m = mask.n_masks();
     let mut rows = vec![0; b * m * n];

@@ -358,13 +358,11 @@ impl RunConfig {
         };
         let mask = &self.data.mask;
         let for_v1 = match mask {
-            MaskConfig::BeitBlock { .. }
-            | MaskConfig::Spans { .. }
-            | MaskConfig::TokenSpans { .. }
-            | MaskConfig::Bert { .. } => true,
-            MaskConfig::InverseBlock { .. }
-            | MaskConfig::Blocks { .. }
-            | MaskConfig::Tokens { .. } => false,
+            MaskConfig::BeitBlock(_)
+            | MaskConfig::Spans(_)
+            | MaskConfig::TokenSpans(_)
+            | MaskConfig::Bert(_) => true,
+            MaskConfig::InverseBlock(_) | MaskConfig::Blocks(_) | MaskConfig::Tokens(_) => false,
         };
         if is_v1 != for_v1 {
             problems.push(format!(

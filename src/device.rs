@@ -1,4 +1,4 @@
-//! `--device`: the machine that tensors live on.
+//! `--device`: the device that tensors are on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(feature = "libtorch")]
@@ -8,35 +8,37 @@ use burn::tensor::Device;
 
 use crate::config::Threads;
 
-/// Why a device cannot be had.
+/// A device that cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// Not one of the names.
-    #[error("--device {0}: not known; it is auto, cpu, cuda, cuda:N or flex")]
+    /// An unknown name.
+    #[error("unknown device: --device {0}\nhint: use auto, cpu, cuda, cuda:N or flex")]
     Unknown(String),
-    /// This build has flex alone.
+    /// A device of libtorch in a build that has only flex.
     #[error(
-        "--device {0}: this build is without libtorch; use flex, or build with the feature `libtorch`"
+        "unsupported device, this build has no libtorch: --device {0}\n\
+         hint: use flex, or build with the feature `libtorch`"
     )]
     NoLibtorch(String),
-    /// libtorch sees no GPU.
+    /// libtorch found no GPU.
     #[error(
-        "--device {0}: libtorch finds no CUDA device; `understudy doctor` shows which libtorch was \
-         loaded (for a CUDA build put its lib folder first in LD_LIBRARY_PATH)"
+        "no CUDA device found: --device {0}\n\
+         hint: `understudy doctor` shows which libtorch is loaded; for a CUDA build put its lib folder \
+         first in LD_LIBRARY_PATH"
     )]
     NoCuda(String),
-    /// There are fewer GPUs.
-    #[error("--device {name}: there are {count} CUDA devices, counted from 0")]
+    /// An index beyond the last GPU.
+    #[error("CUDA device not found: --device {name}\nhint: there are {count}, numbered from 0")]
     NoSuchCuda {
-        /// What was asked for.
+        /// The name.
         name: String,
-        /// How many there are.
+        /// Number of CUDA devices.
         count: usize,
     },
 }
 
-/// What a name asks for.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Auto,
@@ -46,7 +48,7 @@ enum Choice {
 }
 
 /// Opens the device called `name`: `cpu` (libtorch), `cuda` or `cuda:N`, `flex`, or `auto` for the
-/// first of `cuda`, `cpu` and `flex` that is there.
+/// first available of `cuda`, `cpu` and `flex`.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
     let choice = parse(name).ok_or_else(|| DeviceError::Unknown(name.to_owned()))?;
     match choice {
@@ -73,7 +75,7 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
             tracing::warn!("{problem}");
         }
     });
-    // Asked before any CUDA device is touched: libtorch's own answer would be an abort.
+    // Checked before any CUDA device is used: libtorch would abort the process.
     let count = crate::libtorch::cuda_devices();
     match choice {
         Choice::Auto if count > 0 => Ok(crate::libtorch::cuda(0)),
@@ -95,22 +97,23 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
     }
 }
 
-/// What `compute` gives, or the words of its panic: in this way a device says that it failed.
-pub(crate) fn caught<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
+/// Runs `compute` and returns its result, or the message of its panic: libtorch reports a failed
+/// device by a panic.
+pub(crate) fn catch_panic<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message
             .or(panic.downcast_ref::<&str>().copied())
-            .unwrap_or("it panicked");
-        // Frames of libtorch's C++ follow, which stand in the panic's own message.
-        let (words, _) = words
+            .unwrap_or("panic without a message");
+        // Without libtorch's C++ backtrace, which the default panic hook has already printed.
+        let (message, _) = message
             .split_once("\\nException raised from")
-            .unwrap_or((words, ""));
-        words.to_owned()
+            .unwrap_or((message, ""));
+        message.to_owned()
     })
 }
 
-/// Gives the model's arithmetic `threads.compute` threads, on libtorch and on flex.
+/// Sets the number of threads of the model's arithmetic to `threads.compute`, on libtorch and flex.
 pub fn set_compute_threads(threads: &Threads) {
     let Some(n) = threads.compute else { return };
     #[cfg(feature = "libtorch")]
@@ -120,7 +123,7 @@ pub fn set_compute_threads(threads: &Threads) {
         .num_threads(n)
         .build_global()
     {
-        tracing::debug!("threads of flex stay as they are: {error}");
+        tracing::debug!("cannot change the threads of flex: {error}");
     }
 }
 
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parsed() {
+    fn device_names_are_parsed_and_others_rejected() {
         assert_eq!(parse("auto"), Some(Choice::Auto));
         assert_eq!(parse("cuda"), Some(Choice::Cuda(0)));
         assert_eq!(parse("cuda:3"), Some(Choice::Cuda(3)));
@@ -143,32 +146,33 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_panic_are_caught_without_frames() {
-        assert_eq!(caught(|| 1), Ok(1));
-        let reason = caught(|| panic!("Torch(\"out of memory\\nException raised from here\")"));
+    fn catch_panic_returns_the_message_without_backtrace() {
+        assert_eq!(catch_panic(|| 1), Ok(1));
+        let reason =
+            catch_panic(|| panic!("Torch(\"out of memory\\nException raised from here\")"));
         assert_eq!(reason, Err::<(), _>("Torch(\"out of memory".to_owned()));
-        assert_eq!(caught(|| panic!("oh")), Err::<(), _>("oh".to_owned()));
+        assert_eq!(catch_panic(|| panic!("oh")), Err::<(), _>("oh".to_owned()));
     }
 
     #[test]
-    fn flex_is_always_there() {
+    fn flex_is_always_available() {
         assert_eq!(open("flex"), Ok(Device::flex()));
     }
 
     #[cfg(feature = "libtorch")]
     #[test]
-    fn a_cuda_device_that_is_not_there_is_our_error() {
+    fn missing_cuda_device_is_an_error_not_an_abort() {
         let count = crate::libtorch::cuda_devices();
         let name = format!("cuda:{count}");
         let error = open(&name)
             .expect_err("one more than there are")
             .to_string();
-        let words = if count == 0 {
-            "finds no CUDA device"
+        let expected = if count == 0 {
+            "no CUDA device found"
         } else {
-            "counted from 0"
+            "numbered from 0"
         };
-        assert!(error.contains(&name) && error.contains(words), "{error}");
+        assert!(error.contains(&name) && error.contains(expected), "{error}");
         assert!(open("auto").is_ok());
         assert_eq!(open("cpu"), Ok(crate::libtorch::cpu()));
     }

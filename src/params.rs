@@ -258,21 +258,21 @@ mod tests {
     use super::*;
     use crate::model::{LayerNorm, Linear};
 
-    /// Stands for a choice of models: its variants leave no trace in names.
+    /// A module with variants, which do not appear in names.
     #[derive(Module, Debug)]
     enum Choice {
-        Parts(Parts),
+        Tiny(Tiny),
     }
 
     #[derive(Module, Debug)]
-    struct Parts {
+    struct Tiny {
         maps: Vec<Linear>,
         norm: Option<LayerNorm>,
     }
 
     fn choice() -> Choice {
         let device = Device::flex().autodiff();
-        Choice::Parts(Parts {
+        Choice::Tiny(Tiny {
             maps: vec![Linear::without_bias(2, 3, &device)],
             norm: Some(LayerNorm::new(3, 1e-5, &device)),
         })
@@ -308,15 +308,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_loaded_is_collected_and_trains() {
+    fn loaded_parameters_are_collected_and_require_gradients() {
         let loaded = load(choice(), tensors()).unwrap();
         assert_eq!(collect(&loaded), tensors());
-        let Choice::Parts(parts) = loaded;
-        assert!(parts.maps[0].weight.is_require_grad());
+        let Choice::Tiny(tiny) = loaded;
+        assert!(tiny.maps[0].weight.is_require_grad());
     }
 
     #[test]
-    fn other_names_and_shapes_are_refused() {
+    fn load_rejects_other_names_shapes_and_types() {
         let failure = |change: fn(&mut BTreeMap<String, TensorData>)| {
             let mut tensors = tensors();
             change(&mut tensors);

@@ -22,8 +22,8 @@ fn recipes() -> Vec<PathBuf> {
     recipes
 }
 
-/// Millions of parameters of the encoder and of what stands behind it, as counted from the
-/// published sizes (1.0 L: 24 × (12 D² + 14 D) + patches, tokens, norm and positions).
+/// Millions of parameters of the encoder and of its head or decoder, computed from the published
+/// sizes (1.0 L: 24 × (12 D² + 14 D) + patches, tokens, norm and positions).
 const PUBLISHED: [(&str, f64, f64); 14] = [
     ("data2vec1-audio-audioset", 93.2, 0.6),
     ("data2vec1-audio-base", 93.2, 0.6),

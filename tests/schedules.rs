@@ -8,10 +8,10 @@ use understudy::optim::{EmaSchedule, LrSchedule};
 fn number(value: &Value) -> f64 {
     value
         .as_f64()
-        .unwrap_or_else(|| panic!("{value} is no number"))
+        .unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// The schedule of one golden entry as a function of the step.
+/// Returns the schedule of a golden entry as a function of the step.
 fn ours(entry: &Value) -> Box<dyn Fn(u64) -> f64> {
     let parameter = |name: &str| number(&entry["parameters"][name]);
     let count = |name: &str| parameter(name) as u64;
@@ -83,7 +83,7 @@ fn schedules_equal_the_references() {
     let mut n_checked = 0;
     for (name, entry) in &entries {
         let ours = ours(entry);
-        // The cosine begins a new period at its end, where no update runs any more.
+        // The reference's cosine starts a new period at its end, after the last update.
         let last = match entry["kind"].as_str() {
             Some("cosine") => entry["parameters"]["max_update"].as_u64(),
             _ => None,

@@ -1,17 +1,17 @@
-//! Sound decoded and resampled, text tokenised, in one thread, for `benches/audio_style.py` to
+//! Decodes and resamples audio and tokenises text in one thread, for `benches/audio_style.py` to
 //! compare with Python's libraries.
 //!
-//! `media sound TO_HZ FILES…` or `media text VOCABULARY FILES…`: prints what the work gives and its
-//! CPU-seconds as JSON. Files are read before the clock starts; a first pass warms up.
+//! `media audio TO_HZ FILES…` or `media text VOCABULARY FILES…`: prints a digest of the results and
+//! the CPU-seconds as JSON. Files are read before the clock starts; a first pass warms up.
 #![expect(clippy::print_stdout, reason = "the result")]
 
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use understudy_pipelines::config::Limits;
 use understudy_pipelines::decode::decode_audio;
+use understudy_pipelines::limits::Limits;
 use understudy_pipelines::tokenize::Tokenizer;
-use understudy_pipelines::transform::wave::{normalise, resample};
+use understudy_pipelines::transform::waveform::{normalise, resample};
 
 fn main() {
     let args: Vec<String> = std::env::args()
@@ -19,30 +19,35 @@ fn main() {
         .filter(|arg| arg != "--bench")
         .collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["sound", to_hz, ref files @ ..] => sound(to_hz.parse().expect("a rate"), files),
+        ["audio", to_hz, ref files @ ..] => audio(to_hz.parse().expect("a rate"), files),
         ["text", vocabulary, ref files @ ..] => text(Path::new(vocabulary), files),
-        _ => println!("usage: media sound TO_HZ FILES… | media text VOCABULARY FILES…"),
+        _ => println!("usage: media audio TO_HZ FILES… | media text VOCABULARY FILES…"),
     }
 }
 
-fn sound(to_hz: u32, files: &[&str]) {
+/// Decodes, resamples and normalises every file.
+fn audio(to_hz: u32, files: &[&str]) {
     let files: Vec<Vec<u8>> = files
         .iter()
         .map(|file| std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}")))
         .collect();
     let decode = |bytes: &[u8]| {
-        let wave = decode_audio(bytes, &Limits::default(), None);
-        wave.unwrap_or_else(|error| panic!("{error}"))
+        let waveform = decode_audio(bytes, &Limits::default(), None);
+        waveform.unwrap_or_else(|error| panic!("{error}"))
     };
     let (mut decoded, mut resampled) = (Sha256::new(), Vec::new());
     let mut seconds = 0.0;
     for file in &files {
-        let wave = decode(file);
-        seconds += wave.frames.len() as f64 / f64::from(wave.sample_rate_hz);
-        for frame in &wave.frames {
+        let waveform = decode(file);
+        seconds += waveform.frames.len() as f64 / f64::from(waveform.sample_rate_hz);
+        for frame in &waveform.frames {
             decoded.update(frame.to_le_bytes());
         }
-        resampled.extend(resample(wave, to_hz).iter().map(|&frame| f64::from(frame)));
+        resampled.extend(
+            resample(waveform, to_hz)
+                .iter()
+                .map(|&frame| f64::from(frame)),
+        );
     }
     let decode_secs = cpu_secs(|| {
         for file in &files {
@@ -68,7 +73,7 @@ fn sound(to_hz: u32, files: &[&str]) {
     println!("{report}");
 }
 
-/// One line is one text.
+/// Tokenises every line as one text.
 fn text(vocabulary: &Path, files: &[&str]) {
     let tokenizer = Tokenizer::open(vocabulary).unwrap_or_else(|error| panic!("{error}"));
     let texts: Vec<String> = files
@@ -101,7 +106,7 @@ fn text(vocabulary: &Path, files: &[&str]) {
     println!("{report}");
 }
 
-/// CPU time of this thread in `work`.
+/// Measures the CPU seconds of this thread in `work`.
 fn cpu_secs(work: impl FnOnce()) -> f64 {
     let now = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -1,7 +1,6 @@
 //! The table `[data]` of a recipe: where samples come from and what becomes of them.
 
 mod assign;
-mod mask;
 mod media;
 mod train;
 mod units;
@@ -13,10 +12,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::assign::assign;
-pub use self::mask::MaskConfig;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
 pub use self::train::{MixedSet, Share, TrainSets};
 pub use self::units::parse_bytes;
+pub use crate::limits::Limits;
+pub use crate::mask::MaskConfig;
 use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 
@@ -341,30 +341,6 @@ impl Modality<'_> {
             Self::Image(_) => "pictures",
             Self::Audio(_) => "audio",
             Self::Text(_) => "text",
-        }
-    }
-}
-
-/// What one sample may cost before it is called bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Encoded bytes.
-    pub bytes: u64,
-    /// Pixels of the decoded picture, before any resize.
-    pub pixels: u64,
-    /// Seconds of sound, of the whole file even where only a clip is decoded.
-    pub seconds: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // A 64-megapixel picture takes 200 MB decoded, an hour of mono audio at 16 kHz 230 MB:
-        // larger ones are faults more often than data.
-        Self {
-            bytes: 64 << 20,
-            pixels: 64_000_000,
-            seconds: 3600,
         }
     }
 }

@@ -105,6 +105,7 @@ pub mod config;
 pub mod decode;
 pub mod error;
 pub mod inspect;
+pub mod limits;
 pub mod mask;
 pub mod pipeline;
 pub mod plan;

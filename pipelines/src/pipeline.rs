@@ -44,7 +44,7 @@ use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
 use crate::shard::{Mixture, Rows};
 use crate::stats::{Recorder, Stats};
-use crate::tokenize::Specials;
+use crate::tokenize::SpecialTokens;
 use crate::{Error, Result};
 
 /// What a run adds to its recipe.
@@ -97,7 +97,7 @@ impl Default for Options {
 pub struct Pipeline {
     sets: Arc<Mixture>,
     fingerprint: u64,
-    specials: Option<Specials>,
+    specials: Option<SpecialTokens>,
     vocabulary_sha256: Option<String>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
@@ -256,7 +256,7 @@ impl Pipeline {
 
     /// What the ids of texts mean, as a set of tokens or the vocabulary of the recipe says; `None`
     /// for other media.
-    pub fn specials(&self) -> Option<Specials> {
+    pub fn specials(&self) -> Option<SpecialTokens> {
         self.specials
     }
 

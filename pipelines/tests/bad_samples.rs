@@ -198,7 +198,7 @@ fn too_many_bad_samples_stop_the_run() {
                 failed: 11, last, ..
             } => {
                 assert!(
-                    last.contains("train-0000") && last.contains("not a picture"),
+                    last.contains("train-0000") && last.contains("unrecognized image format"),
                     "{last}"
                 );
             }

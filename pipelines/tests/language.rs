@@ -16,23 +16,24 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::config::{MaskConfig, TextConfig};
 use understudy_pipelines::inspect::inspect;
+use understudy_pipelines::mask::{Bert, TokenSpans, Tokens};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 const BLOCK: usize = 16;
 const MASK: u32 = 299;
-const BERT: MaskConfig = MaskConfig::Bert {
+const BERT: MaskConfig = MaskConfig::Bert(Bert {
     prob: 0.3,
     mask: 0.8,
     random: 0.1,
-};
-const SPANS: MaskConfig = MaskConfig::TokenSpans {
+});
+const SPANS: MaskConfig = MaskConfig::TokenSpans(TokenSpans {
     prob: 0.35,
     length: 4,
-};
-const TOKENS: MaskConfig = MaskConfig::Tokens {
+});
+const TOKENS: MaskConfig = MaskConfig::Tokens(Tokens {
     n_masks: 3,
     prob: 0.48,
-};
+});
 
 fn config(folder: &Path, mask: MaskConfig) -> DataConfig {
     DataConfig {

@@ -11,6 +11,7 @@ use support::{Row, config, options, write_set};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, Limits, MaskConfig};
 use understudy_pipelines::decode::read_audio_header;
+use understudy_pipelines::mask::{Blocks, InverseBlock};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 /// Names the set to the process that reads it: the test starts itself a second time, as the peak
@@ -108,13 +109,13 @@ fn read_photos(set: &Path) {
     image.eval_resize = 256;
     config.batch = Some(32);
     config.memory = "96MiB".into();
-    config.mask = MaskConfig::InverseBlock {
+    config.mask = MaskConfig::InverseBlock(InverseBlock {
         grid: 14,
         n_masks: 16,
         mask_prob: 0.8,
         mask_prob_adjust: 0.07,
         block: 3,
-    };
+    });
     let options = Options {
         threads: 4,
         ..options(0, 1)
@@ -137,12 +138,12 @@ fn read_recordings(set: &Path) {
         hop_frames: 320,
     });
     config.memory = "64MiB".into();
-    config.mask = MaskConfig::Blocks {
+    config.mask = MaskConfig::Blocks(Blocks {
         n_masks: 8,
         prob: 0.5,
         prob_adjust: 0.05,
         block: 5,
-    };
+    });
     let options = Options {
         parts_per_step: 2,
         threads: 4,

@@ -12,6 +12,7 @@ use support::sets::{check_stream, token_rows, write_shard};
 use support::{Row, config, options, rows, train, write_set};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
+use understudy_pipelines::mask::TokenSpans;
 use understudy_pipelines::pipeline::{self, Options, Pipeline};
 use understudy_pipelines::plan::Report;
 use understudy_pipelines::{DataConfig, Error};
@@ -234,10 +235,10 @@ fn sets_that_do_not_mix_are_refused_by_name() {
                 max_tokens: 32,
                 tokenizer: None,
             }),
-            mask: MaskConfig::TokenSpans {
+            mask: MaskConfig::TokenSpans(TokenSpans {
                 prob: 0.35,
                 length: 4,
-            },
+            }),
             train: weighted(&others.map(|name| (place(name), 1.0))),
             ..config(folder.path())
         };

@@ -13,6 +13,7 @@ use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::bench;
 use understudy_pipelines::config::{AudioConfig, MaskConfig};
 use understudy_pipelines::inspect::inspect;
+use understudy_pipelines::mask::{Blocks, Spans};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::plan::Report;
 use understudy_pipelines::verify::verify;
@@ -61,10 +62,10 @@ fn config(folder: &Path) -> DataConfig {
             window_frames: 40,
             hop_frames: 32,
         }),
-        mask: MaskConfig::Spans {
+        mask: MaskConfig::Spans(Spans {
             prob: 0.65,
             length: 5,
-        },
+        }),
         ..pictures(folder)
     }
 }
@@ -160,12 +161,12 @@ fn steps_by_seconds_hold_every_recording_once_and_cost_no_more_than_they_may() {
 #[test]
 fn masks_of_version_2_keep_one_count_and_differ() {
     let (_folder, mut config) = set();
-    config.mask = MaskConfig::Blocks {
+    config.mask = MaskConfig::Blocks(Blocks {
         n_masks: 3,
         prob: 0.5,
         prob_adjust: 0.05,
         block: 5,
-    };
+    });
     for batch in check_stream(&config, 9) {
         assert_eq!(batch.masks.len(), batch.n_samples * 3 * batch.n_positions);
         let rows: BTreeSet<&[u8]> = batch.masks.chunks(batch.n_positions).collect();

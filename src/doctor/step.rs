@@ -1,5 +1,5 @@
-//! The work that every device is tried with: one training step of a small encoder of speech, with
-//! convolutions, norms, attention and the gradients of all of them.
+//! The test of a device: one training step of a small audio encoder, with convolutions, norms,
+//! attention and the gradients of all of them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,23 +12,24 @@ use crate::model::EncoderInput;
 use crate::objective::{Data2Vec, Inputs};
 use crate::optim::Gradients;
 
-const RECIPE: &str = include_str!("../../configs/tiny-audio.toml");
+const CONFIG: &str = include_str!("../../configs/tiny-audio.toml");
 const N_SAMPLES: usize = 2;
 const N_MASKS: usize = 4;
 const N_POSITIONS: usize = 16;
 
-/// What a step gives: the loss, and the norm of the gradients.
-pub(super) type Found = [f32; 2];
+/// The results of a step: the loss and the norm of the gradients.
+pub(super) type StepValues = [f32; 2];
 
-/// A step and its time on `device`, or why it gives none. A step before warms up.
-pub(super) fn take(device: &Device) -> Result<(Found, Duration), String> {
-    let config = RunConfig::parse(Path::new("configs/tiny-audio.toml"), RECIPE, &[]);
+/// Computes a step on `device` after a warm-up step. Returns its results and time, or the reason for
+/// a failure.
+pub(super) fn run(device: &Device) -> Result<(StepValues, Duration), String> {
+    let config = RunConfig::parse(Path::new("configs/tiny-audio.toml"), CONFIG, &[]);
     let config = config.map_err(|error| error.to_string())?;
-    let audio = config.data.audio.as_ref().expect("a recipe for audio");
+    let audio = config.data.audio.as_ref().expect("a config for audio");
     let n_frames = audio.window_frames + audio.hop_frames * (N_POSITIONS - 1);
     let embed_dim = config.model.encoder().embed_dim();
-    // A device that is broken says so by a panic; the other devices still get their turn.
-    device::caught(|| {
+    // A broken device panics; the other devices are still tested.
+    device::catch_panic(|| {
         let objective = Data2Vec::initialised(config.model.clone(), 1, device);
         step(&objective, n_frames, embed_dim, device);
         let start = Instant::now();
@@ -37,18 +38,18 @@ pub(super) fn take(device: &Device) -> Result<(Found, Duration), String> {
     })
 }
 
-/// One step on the same waveforms, masks and noise everywhere.
-fn step(objective: &Data2Vec, n_frames: usize, embed_dim: usize, device: &Device) -> Found {
+/// Computes one step, with the same waveforms, masks and noise on every device.
+fn step(objective: &Data2Vec, n_frames: usize, embed_dim: usize, device: &Device) -> StepValues {
     let values = |n: usize, m: usize| {
         let values = (0..n * m).map(|i| (i as f32 * 12.9898).sin()).collect();
         Tensor::<2>::from_data(TensorData::new::<f32, _>(values, [n, m]), device)
     };
-    // Every row hides one of two positions.
+    // Every row masks one of two positions.
     let masks: Vec<u8> = (0..N_SAMPLES * N_MASKS * N_POSITIONS)
-        .map(|place| (place % 2) as u8)
+        .map(|position| (position % 2) as u8)
         .collect();
     let masks = objective.masks(&masks, N_MASKS, N_POSITIONS, device);
-    let masks = masks.expect("rows that hide equally many positions");
+    let masks = masks.expect("rows with equally many masked positions");
     let output = objective.forward(Inputs {
         input: EncoderInput::Waveforms {
             waveforms: values(N_SAMPLES, n_frames),
@@ -63,18 +64,16 @@ fn step(objective: &Data2Vec, n_frames: usize, embed_dim: usize, device: &Device
     [output.regression_sum, gradients.norm()].map(Tensor::into_scalar)
 }
 
-/// Whether a step gave what flex makes of it, but for rounding.
-pub(super) fn compare(found: Found, flex: Found) -> Result<(), String> {
+/// Checks that a step gave the same results as on flex, except for rounding.
+pub(super) fn compare(found: StepValues, flex: StepValues) -> Result<(), String> {
     for (name, found, flex) in [
         ("loss", found[0], flex[0]),
-        ("norm of the gradients", found[1], flex[1]),
+        ("gradient norm", found[1], flex[1]),
     ] {
-        // A NaN is not near either.
+        // False for NaN.
         let is_near = (found - flex).abs() <= 1e-3 * flex.abs();
         if !is_near {
-            return Err(format!(
-                "computes wrongly: the {name} is {found}, on flex {flex}"
-            ));
+            return Err(format!("wrong result: {name} is {found}, on flex {flex}"));
         }
     }
     Ok(())
@@ -85,10 +84,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_numbers_are_told_and_rounding_is_not() {
+    fn compare_rejects_other_values_but_not_rounding() {
         assert_eq!(compare([1.0, 2.0], [1.0005, 2.001]), Ok(()));
         let wrong = compare([1.0, 2.1], [1.0, 2.0]).expect_err("five per cent");
-        assert!(wrong.contains("gradients is 2.1, on flex 2"), "{wrong}");
+        assert!(wrong.contains("gradient norm is 2.1, on flex 2"), "{wrong}");
         assert!(compare([f32::NAN, 2.0], [1.0, 2.0]).is_err());
     }
 }

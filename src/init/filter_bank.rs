@@ -1,15 +1,16 @@
-//! An extractor that starts as a filter bank instead of at random: `filter_bank` in the encoder of
-//! audio.
+//! A feature extractor initialised as a filter bank instead of at random: `filter_bank` of the audio
+//! encoder.
 //!
-//! The published start needs hundreds of hours of speech to become one. With an hour and minutes,
-//! what the targets are made of in the meantime loses most of a wave's spectrum.
+//! From the published initialisation the extractor needs hundreds of hours of speech to become a
+//! filter bank. With an hour of speech and minutes of training, the targets computed in the meantime
+//! lose most of the spectrum.
 
 use std::f64::consts::{PI, TAU};
 
 use understudy_pipelines::rng::Rng;
 
-/// Windowed cosines (the first half of the channels) and sines (the second) at frequencies evenly
-/// spaced up to half the rate, `[channels, 1, kernel]`: a short-time Fourier transform.
+/// Returns a short-time Fourier transform, `[channels, 1, kernel]`: windowed cosines (the first half
+/// of the channels) and sines (the second), at frequencies evenly spaced up to half the sample rate.
 pub(super) fn fourier(shape: &[usize]) -> Vec<f32> {
     let (n_channels, kernel) = (shape[0], shape[2]);
     let n_frequencies = n_channels / 2;
@@ -22,15 +23,15 @@ pub(super) fn fourier(shape: &[usize]) -> Vec<f32> {
             weight * (TAU * (frequency * (tap as f64 - centre) + shift)).sin()
         });
         let taps: Vec<f64> = taps.collect();
-        // As strong as a random filter with the standard deviation of the published start.
+        // The same energy as a random filter with the published standard deviation.
         let norm = (taps.iter().map(|tap| tap * tap).sum::<f64>() / 2.0).sqrt();
         taps.into_iter().map(move |tap| (tap / norm) as f32)
     };
     (0..n_channels).flat_map(filter).collect()
 }
 
-/// Low-pass filters `[channels, inputs, kernel]`: every output is a random mixture of the inputs,
-/// N(0, `std`²), the same at each tap but for the window.
+/// Returns low-pass filters, `[channels, inputs, kernel]`: every output is a random mixture of the
+/// inputs, N(0, `std`²), equal at each tap except for the window.
 pub(super) fn low_pass(shape: &[usize], std: f64, rng: &mut Rng) -> Vec<f32> {
     let window = window(shape[2]);
     let mut values = Vec::with_capacity(shape.iter().product());
@@ -41,7 +42,7 @@ pub(super) fn low_pass(shape: &[usize], std: f64, rng: &mut Rng) -> Vec<f32> {
     values
 }
 
-/// Hann's, without its zeros at the ends.
+/// Returns Hann's window without the zeros at its ends.
 fn window(kernel: usize) -> Vec<f64> {
     let phase = |tap: usize| PI * (tap + 1) as f64 / (kernel + 1) as f64;
     (0..kernel).map(|tap| phase(tap).sin().powi(2)).collect()
@@ -53,20 +54,20 @@ mod tests {
 
     use super::*;
 
-    /// The strength with which `filter` lets a frequency (in periods per tap) pass.
+    /// Returns the gain of `filter` at a frequency in periods per tap.
     fn gain(filter: &[f32], frequency: f64) -> f64 {
-        let sum = |wave: fn(f64) -> f64| {
+        let sum = |phase: fn(f64) -> f64| {
             let products = filter
                 .iter()
                 .enumerate()
-                .map(|(tap, &weight)| f64::from(weight) * wave(TAU * frequency * tap as f64));
+                .map(|(tap, &weight)| f64::from(weight) * phase(TAU * frequency * tap as f64));
             products.sum::<f64>()
         };
         sum(f64::cos).hypot(sum(f64::sin))
     }
 
     #[test]
-    fn each_filter_of_the_first_is_strongest_at_its_own_frequency() {
+    fn fourier_filters_peak_at_their_own_frequency() {
         let (n_channels, kernel) = (32, 64);
         let filters = fourier(&[n_channels, 1, kernel]);
         for (channel, filter) in filters.chunks(kernel).enumerate() {
@@ -83,7 +84,7 @@ mod tests {
             let energy: f32 = filter.iter().map(|tap| tap * tap).sum();
             assert!((energy - 2.0).abs() < 1e-5, "{energy}");
         }
-        // Cosine and sine of one frequency see different phases.
+        // Cosine and sine of one frequency are orthogonal.
         let product: f32 = (0..kernel)
             .map(|tap| filters[tap] * filters[16 * kernel + tap])
             .sum();
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_others_keep_slow_changes_and_mix_at_random() {
+    fn low_pass_filters_keep_low_frequencies_and_mix_at_random() {
         let mut rng = Rng::for_name(1, Purpose::Init, "a.name");
         let filters = low_pass(&[50, 40, 8], 0.5, &mut rng);
         for filter in filters.chunks(8) {

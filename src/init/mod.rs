@@ -1,7 +1,7 @@
-//! Initial values: one rule per parameter name, drawn on the host.
+//! Initial values, drawn on the host by one rule per parameter name.
 //!
-//! Each parameter has its own stream of the counter-based generator, keyed by seed and name: the
-//! values are the same on every device and whatever else a model has.
+//! Each parameter has its own stream of the counter-based generator, keyed by seed and name: its
+//! values are the same on every device and do not depend on other parameters.
 
 mod filter_bank;
 mod rule;
@@ -17,12 +17,12 @@ use crate::objective::data2vec::network::Network;
 use crate::params::NamePath;
 use rule::draw;
 
-/// Writes a student's initial values, as the reference draws them but for a `filter_bank`.
+/// Writes a student's initial values, with the reference's distributions except for `filter_bank`.
 pub fn network(network: Network, config: &ModelConfig, seed: u64) -> Network {
     initialise(network, seed, |name| rules::of(name, config))
 }
 
-/// Writes `rule(name)`'s values into every float parameter.
+/// Writes values drawn by `rule(name)` into every float parameter.
 pub fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str) -> Rule) -> M {
     module.map(&mut Initialiser {
         path: NamePath::default(),
@@ -65,7 +65,7 @@ mod tests {
     use crate::params;
 
     #[test]
-    fn values_depend_on_seed_and_name_alone() {
+    fn initial_values_depend_only_on_seed_and_name() {
         let student = |seed, device: &Device| {
             params::collect(&network(Network::student(&tiny2(), device), &tiny2(), seed))
         };

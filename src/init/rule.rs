@@ -4,7 +4,7 @@ use understudy_pipelines::rng::{Purpose, Rng};
 
 use super::filter_bank;
 
-/// How a parameter starts.
+/// The distribution of a parameter's initial values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
     /// The same value everywhere.
@@ -14,14 +14,14 @@ pub enum Rule {
         /// Standard deviation.
         std: f64,
     },
-    /// N(0, `std`²) without what lies beyond one standard deviation, times `scale`.
+    /// N(0, `std`²) truncated to one standard deviation, times `scale`.
     TruncNormal {
         /// Standard deviation before the truncation.
         std: f64,
         /// Factor.
         scale: f64,
     },
-    /// N(0, `std`²), but zeros in one row of a table.
+    /// N(0, `std`²), with zeros in one row of a table.
     Table {
         /// Standard deviation.
         std: f64,
@@ -35,16 +35,16 @@ pub enum Rule {
     },
     /// Uniform from 0 to 1.
     Unit,
-    /// A convolution over a wave that begins as a short-time Fourier transform.
+    /// A short-time Fourier transform, for a convolution over a waveform.
     Fourier,
-    /// A convolution that begins as low-pass filters of random mixtures.
+    /// Low-pass filters of random mixtures of the inputs, for a convolution.
     LowPass {
         /// Standard deviation of the mixtures.
         std: f64,
     },
 }
 
-/// The values of one parameter, row-major.
+/// Draws the values of one parameter, row-major.
 pub(super) fn draw(rule: Rule, shape: &[usize], seed: u64, name: &str) -> Vec<f32> {
     let mut rng = Rng::for_name(seed, Purpose::Init, name);
     let n: usize = shape.iter().product();
@@ -60,8 +60,8 @@ pub(super) fn draw(rule: Rule, shape: &[usize], seed: u64, name: &str) -> Vec<f3
         Rule::Unit => each(&|rng| rng.range(0.0, 1.0)),
         Rule::Table { std, zero_row } => {
             let width = shape.last().copied().unwrap_or(1);
-            let value = |place: usize| {
-                if place / width == zero_row {
+            let value = |i: usize| {
+                if i / width == zero_row {
                     0.0
                 } else {
                     (rng.normal() * std) as f32
@@ -74,7 +74,7 @@ pub(super) fn draw(rule: Rule, shape: &[usize], seed: u64, name: &str) -> Vec<f3
     }
 }
 
-/// A standard normal number in [−1, 1].
+/// Draws a standard normal number truncated to [−1, 1].
 fn within_one(rng: &mut Rng) -> f64 {
     loop {
         let value = rng.normal();
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_follow_their_rule() {
+    fn draws_have_the_moments_of_their_rule() {
         let moments = |rule| {
             let values = draw(rule, &[40, 1000], 1, "a.name");
             let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / 40_000.0;
@@ -120,6 +120,6 @@ mod tests {
         };
         let values = draw(rule, &[3, 2], 1, "a.table");
         assert_eq!(values[2..4], [0.0; 2]);
-        assert!([0, 1, 4, 5].iter().all(|&place| values[place] != 0.0));
+        assert!([0, 1, 4, 5].iter().all(|&i| values[i] != 0.0));
     }
 }

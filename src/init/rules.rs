@@ -1,13 +1,13 @@
-//! Which rule a parameter has in the reference, by its name.
+//! The reference's rule of each parameter, by name.
 
 use super::rule::Rule;
 use crate::model::{AudioConfig, BeitConfig, EncoderConfig, TextConfig, VitConfig};
 use crate::objective::config::{Data2Vec2Config, ModelConfig};
 
-/// Of linear maps, embeddings and tokens.
+/// Standard deviation of linear maps, embeddings and tokens.
 const STD: f64 = 0.02;
 
-/// The rule of the parameter `name` of a student.
+/// Returns the rule of the parameter `name` of a student.
 pub(super) fn of(name: &str, config: &ModelConfig) -> Rule {
     if let (ModelConfig::Data2vec2(config2), Some(name)) = (config, name.strip_prefix("decoder.")) {
         return decoder(name, config2, config.encoder());
@@ -20,7 +20,7 @@ pub(super) fn of(name: &str, config: &ModelConfig) -> Rule {
     }
 }
 
-/// BEiT's, for the encoder and head of 1.0's images.
+/// Returns BEiT's rule, for the encoder and head of 1.0 on images.
 fn beit(name: &str, config: &BeitConfig) -> Rule {
     let last = name.rsplit('.').next().unwrap_or(name);
     if last == "gamma_1" || last == "gamma_2" {
@@ -32,7 +32,7 @@ fn beit(name: &str, config: &BeitConfig) -> Rule {
     if last.ends_with("bias") || last == "relative_position_bias_table" {
         return Rule::Constant(0.0);
     }
-    // The outputs of deeper blocks' branches start smaller: 1 / √(2·block), blocks from 1.
+    // The output layers of deeper blocks' branches start smaller: 1 / √(2·block), counted from 1.
     let block = name
         .strip_prefix("encoder.blocks.")
         .filter(|_| name.ends_with("attn.proj.weight") || name.ends_with("mlp.fc2.weight"))
@@ -41,7 +41,7 @@ fn beit(name: &str, config: &BeitConfig) -> Rule {
     Rule::TruncNormal { std: STD, scale }
 }
 
-/// fairseq's, for the encoder of 2.0's images.
+/// Returns fairseq's rule, for the encoder of 2.0 on images.
 fn vit(name: &str, config: &VitConfig) -> Rule {
     let patch_values = 3 * config.patch_size.pow(2);
     match name {
@@ -55,12 +55,12 @@ fn vit(name: &str, config: &VitConfig) -> Rule {
     }
 }
 
-/// fairseq's, for the encoder of audio and the head of 1.0; ours for a `filter_bank`.
+/// Returns fairseq's rule, for the audio encoder and the head of 1.0; ours with `filter_bank`.
 fn audio(name: &str, config: &AudioConfig) -> Rule {
     if let Some(layer) = name.strip_prefix("encoder.local.layers.")
         && let Some((layer_idx, "conv.weight")) = layer.split_once('.')
     {
-        // Kaiming's normal values for a ReLU.
+        // Kaiming's normal initialisation for ReLU.
         let layer_idx = layer_idx.parse::<usize>().unwrap_or(0);
         let n_in = if layer_idx == 0 { 1 } else { config.conv_dim };
         let kernel = config
@@ -86,7 +86,7 @@ fn audio(name: &str, config: &AudioConfig) -> Rule {
     }
 }
 
-/// fairseq's, for the encoder of text and the head of 1.0.
+/// Returns fairseq's rule, for the text encoder and the head of 1.0.
 fn text(name: &str, config: &TextConfig) -> Rule {
     match name {
         "encoder.alibi_scale" => Rule::Constant(1.0),
@@ -98,7 +98,7 @@ fn text(name: &str, config: &TextConfig) -> Rule {
     }
 }
 
-/// fairseq's, for the decoder of 2.0; `name` without its prefix.
+/// Returns fairseq's rule, for the decoder of 2.0; `name` is without its prefix.
 fn decoder(name: &str, config: &Data2Vec2Config, encoder: EncoderConfig<'_>) -> Rule {
     let decoder = &config.decoder;
     let n_dims = match encoder {
@@ -106,7 +106,7 @@ fn decoder(name: &str, config: &Data2Vec2Config, encoder: EncoderConfig<'_>) -> 
         EncoderConfig::Audio(_) | EncoderConfig::Text(_) => 1,
     };
     let Some(layer) = name.strip_prefix("blocks.") else {
-        // The code resets the maps of images and audio to PyTorch's default, not those of text.
+        // fairseq resets the projection of images and audio to PyTorch's default, but not that of text.
         return match encoder {
             EncoderConfig::Text(_) => transformer(name),
             _ => pytorch_default(decoder.dim),
@@ -120,7 +120,7 @@ fn decoder(name: &str, config: &Data2Vec2Config, encoder: EncoderConfig<'_>) -> 
     pytorch_default(n_in / decoder.groups * decoder.kernel.pow(n_dims))
 }
 
-/// Norms, linear maps and blocks of a transformer in fairseq.
+/// Returns fairseq's rule for norms, linear maps and blocks of a transformer.
 fn transformer(name: &str) -> Rule {
     if is_norm_gain(name) {
         Rule::Constant(1.0)
@@ -131,14 +131,14 @@ fn transformer(name: &str) -> Rule {
     }
 }
 
-/// `PyTorch`'s default for weight and bias of linear maps and convolutions.
+/// Returns PyTorch's default for weight and bias of linear maps and convolutions.
 fn pytorch_default(n_inputs: usize) -> Rule {
     Rule::Uniform {
         bound: (n_inputs as f64).sqrt().recip(),
     }
 }
 
-/// `norm.weight`, `norm1.weight` and `norm2.weight` of any part.
+/// Returns whether `name` ends in `norm.weight`, `norm1.weight` or `norm2.weight`.
 fn is_norm_gain(name: &str) -> bool {
     let mut parts = name.rsplit('.');
     parts.next() == Some("weight") && parts.next().is_some_and(|part| part.starts_with("norm"))
@@ -166,7 +166,7 @@ mod tests {
     const ZERO: Rule = Rule::Constant(0.0);
     const ONE: Rule = Rule::Constant(1.0);
 
-    /// PyTorch's default by inputs.
+    /// PyTorch's default for `n` inputs.
     fn inputs(n: f64) -> Rule {
         Rule::Uniform {
             bound: (1.0 / n).sqrt(),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_1_0_images_are_beits() {
+    fn rules_of_1_0_images_match_beit() {
         let truncated = |scale| Rule::TruncNormal { std: 0.02, scale };
         let expected = [
             ("encoder.cls_token", truncated(1.0)),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_2_0_images_are_fairseqs() {
+    fn rules_of_2_0_images_match_fairseq() {
         let expected = [
             ("encoder.cls_token", Rule::Normal { std: 1.0 }),
             (
@@ -221,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_audio_are_fairseqs() {
+    fn rules_of_audio_match_fairseq() {
         let [_, _, audio1, audio2, _, _] = all();
-        // A kernel of 10 on the wave, then 8 channels and a kernel of 2; 16 channels in 4 groups
+        // A kernel of 10 on the waveform, then 8 channels and a kernel of 2; 16 channels in 4 groups
         // and a kernel of 5.
         let both = [
             (
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_text_are_fairseqs() {
+    fn rules_of_text_match_fairseq() {
         let [_, _, _, _, text1, text2] = all();
         let table = Rule::Table {
             std: 0.02,

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use understudy_pipelines::config::MaskConfig;
 
 use super::error::ImportError;
 use super::pickle;
@@ -29,7 +28,7 @@ pub(super) fn fitted(model: ModelConfig) -> Result<RunConfig, ImportError> {
             image.eval_resize = (image.eval_resize * size).div_ceil(image.size);
             image.size = size;
             let grid = config.model.grid().expect("images have a grid");
-            fit_mask(&mut data.mask, grid);
+            data.mask.fit_grid(grid);
         }
         EncoderConfig::Audio(encoder) => {
             let audio = data.audio.as_mut().expect("a recipe for audio");
@@ -87,27 +86,6 @@ pub(super) fn with_encoder(encoder: EncoderConfig<'_>) -> ModelConfig {
     }
     model.targets.top_k = model.targets.top_k.min(encoder.depth());
     ModelConfig::Data2vec1(model)
-}
-
-/// Scales a mask to another grid.
-fn fit_mask(mask: &mut MaskConfig, to: usize) {
-    match mask {
-        MaskConfig::BeitBlock {
-            grid,
-            n_masked,
-            min_area,
-            ..
-        } => {
-            *n_masked = (*n_masked * to * to / (*grid * *grid)).max(1);
-            *min_area = (*min_area).min(*n_masked);
-            *grid = to;
-        }
-        MaskConfig::InverseBlock { grid, block, .. } => {
-            *block = (*block * to / *grid).max(1);
-            *grid = to;
-        }
-        _ => {}
-    }
 }
 
 /// Keys of a Hugging Face folder's `preprocessor_config.json` that we use.

@@ -1,4 +1,4 @@
-//! All that knows libtorch by name; the rest of the trainer speaks burn.
+//! The only module that uses libtorch directly; the rest of the trainer uses burn.
 #![expect(
     unsafe_code,
     reason = "C functions of libtorch and the C library are looked up at run time"
@@ -11,29 +11,29 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 
-/// The CPU, computed on by libtorch.
+/// Returns libtorch's CPU device.
 #[expect(
     deprecated,
-    reason = "the last burn with libtorch says so; see Cargo.toml"
+    reason = "deprecated in the last burn with libtorch; see Cargo.toml"
 )]
 pub fn cpu() -> Device {
     keep_memory();
     Device::libtorch()
 }
 
-/// Has the C library keep the memory that tensors give back: by itself it returns every large block
-/// to the system, and a tenth of a training step goes into new pages and their zeros.
+/// Makes the C library keep freed memory. By default it returns every large block to the system, and
+/// a tenth of a training step is spent on new pages and clearing them.
 fn keep_memory() {
     type SetOption = unsafe extern "C" fn(c_int, c_int) -> c_int;
-    // As in glibc's malloc.h; elsewhere nothing is done.
+    // The constants of glibc's malloc.h; other C libraries are left as they are.
     const TRIM_THRESHOLD: c_int = -1;
     const MMAP_THRESHOLD: c_int = -3;
     if let Some(function) = symbol(c"mallopt") {
-        // SAFETY: glibc and all that have a function of this name declare it as
-        // `int mallopt(int param, int value)`; options that it does not know it refuses.
+        // SAFETY: glibc and all C libraries with a function of this name declare it as
+        // `int mallopt(int param, int value)`; it rejects unknown options.
         let set = unsafe { std::mem::transmute::<*mut c_void, SetOption>(function) };
-        // SAFETY: any value is allowed; the largest that glibc takes for what is still mapped by
-        // itself is 32 MiB.
+        // SAFETY: any value is allowed; 32 MiB is the largest threshold that glibc accepts for
+        // blocks that are mapped individually.
         unsafe {
             set(MMAP_THRESHOLD, 32 << 20);
             set(TRIM_THRESHOLD, c_int::MAX);
@@ -41,15 +41,14 @@ fn keep_memory() {
     }
 }
 
-/// CUDA device number `index`, of which there must be more than that ([`cuda_devices`]): libtorch
-/// aborts on others.
+/// Returns CUDA device `index`, which must be less than [`cuda_devices`]: libtorch aborts on others.
 #[expect(
     deprecated,
-    reason = "the last burn with libtorch says so; see Cargo.toml"
+    reason = "deprecated in the last burn with libtorch; see Cargo.toml"
 )]
 pub fn cuda(index: usize) -> Device {
     if !keep_float32() {
-        tracing::warn!("this libtorch has no switch for TF32: convolutions may compute in it");
+        tracing::warn!("cannot disable TF32 in this libtorch: convolutions may compute in TF32");
     }
     Device::libtorch_cuda(index)
 }
@@ -65,12 +64,12 @@ const CUDA: c_int = 1;
 const CONVOLUTION: c_int = 1;
 const IEEE: c_int = 1;
 
-/// Has convolutions on CUDA compute in float32 as matrix products do: cuDNN's default in libtorch is
-/// TF32, which has 10 bits of mantissa. Whether this libtorch has the switch.
+/// Makes convolutions on CUDA compute in float32, as matrix products do: cuDNN's default in libtorch
+/// is TF32, with 10 bits of mantissa. Returns whether this libtorch has the switch.
 fn keep_float32() -> bool {
     type GlobalContext = unsafe extern "C" fn() -> *mut c_void;
     type SetPrecision = unsafe extern "C" fn(*mut c_void, c_int, c_int, c_int);
-    // Neither tch nor libtorch's C functions have it; C++ names say what a function takes.
+    // Neither tch nor libtorch's C functions have it. The mangled C++ names fix the argument types.
     let (Some(context), Some(set)) = (symbol(CONTEXT), symbol(SET_PRECISION)) else {
         return false;
     };
@@ -86,7 +85,7 @@ fn keep_float32() -> bool {
     true
 }
 
-/// The CPU and all CUDA devices, with the names that `--device` knows them by.
+/// Returns the CPU and all CUDA devices, with their `--device` names.
 pub fn devices() -> Vec<(String, Device)> {
     let cuda = (0..cuda_devices()).map(|index| (format!("cuda:{index}"), cuda(index)));
     std::iter::once(("cpu".to_owned(), cpu()))
@@ -94,7 +93,7 @@ pub fn devices() -> Vec<(String, Device)> {
         .collect()
 }
 
-/// How many CUDA devices there are; 0 on the CPU build of libtorch.
+/// Returns the number of CUDA devices; 0 with the CPU build of libtorch.
 pub fn cuda_devices() -> usize {
     if tch::Cuda::is_available() {
         usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
@@ -103,18 +102,18 @@ pub fn cuda_devices() -> usize {
     }
 }
 
-/// Threads that one operation on the CPU is spread over.
+/// Returns the number of threads of one operation on the CPU.
 pub fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
-/// Sets the threads that one operation on the CPU is spread over.
+/// Sets the number of threads of one operation on the CPU.
 pub fn set_threads(n: usize) {
     tch::set_num_threads(i32::try_from(n).unwrap_or(i32::MAX));
 }
 
-/// The version of the libtorch that was loaded, which may be another than at build time: `2.11.0`.
-/// None where it is too old to tell.
+/// Returns the version of the loaded libtorch, for example `2.11.0`. It may differ from that of the
+/// build. None if it is older than 2.9, which has no function for it.
 pub fn version() -> Option<String> {
     type AbiVersion = unsafe extern "C" fn() -> u64;
     let function = symbol(c"aoti_torch_abi_version")?;
@@ -125,30 +124,30 @@ pub fn version() -> Option<String> {
     Some(format!("{major}.{minor}.{patch}"))
 }
 
-/// The libtorch that set-up fetches: C++ of this binary is compiled against its headers.
-const MADE_FOR: &str = "2.11";
+/// The version of libtorch that set-up fetches and whose headers this binary is compiled with.
+const BUILT_FOR: &str = "2.11";
 
-/// What is wrong with the version of the libtorch that was loaded, if anything, and what to do.
+/// Returns a message if the loaded libtorch has another version than this binary was built for.
 pub fn version_problem() -> Option<String> {
-    misfit(version().as_deref())
+    version_mismatch(version().as_deref())
 }
 
-fn misfit(loaded: Option<&str>) -> Option<String> {
-    let is_made_for = |version: &str| {
-        let rest = version.strip_prefix(MADE_FOR);
+fn version_mismatch(loaded: Option<&str>) -> Option<String> {
+    let is_built_for = |version: &str| {
+        let rest = version.strip_prefix(BUILT_FOR);
         rest.is_some_and(|rest| rest.starts_with('.'))
     };
-    if loaded.is_some_and(is_made_for) {
+    if loaded.is_some_and(is_built_for) {
         return None;
     }
     Some(format!(
-        "libtorch {} was loaded, and this program is made for {MADE_FOR}: it may compute wrongly or \
-         crash; put the lib folder of a libtorch {MADE_FOR} first in LD_LIBRARY_PATH",
+        "libtorch {} is loaded, but this program was built for {BUILT_FOR}: results may be wrong, or \
+         it may crash; put the lib folder of libtorch {BUILT_FOR} first in LD_LIBRARY_PATH",
         loaded.unwrap_or("older than 2.9")
     ))
 }
 
-/// Where a shared library of this process, such as `libtorch_cpu.so`, was loaded from.
+/// Returns the path of a shared library of this process, such as `libtorch_cpu.so`.
 pub fn library_path(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let mut paths = maps
@@ -157,8 +156,8 @@ pub fn library_path(name: &str) -> Option<PathBuf> {
     paths.find(|path| path.file_name().is_some_and(|file| file == name))
 }
 
-/// Looks a function up among the loaded libraries: linking to it by name would keep the binary
-/// from starting with a libtorch that does not have it.
+/// Looks up a function in the loaded libraries. If it were linked by name, the binary could not start
+/// with a libtorch that does not have it.
 fn symbol(name: &CStr) -> Option<*mut c_void> {
     unsafe extern "C" {
         fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
@@ -173,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loaded_libtorch_tells_its_version_and_place() {
-        let version = version().expect("2.9 and newer tell it");
-        let parts: Vec<u32> = version
+    fn version_and_path_of_the_loaded_libtorch_are_found() {
+        let version = version().expect("2.9 and newer have it");
+        let numbers: Vec<u32> = version
             .split('.')
-            .map(|part| part.parse().expect("a number"))
+            .map(|number| number.parse().expect("a number"))
             .collect();
         assert!(
-            parts.len() == 3 && parts[0] == 2 && parts[1] >= 9,
+            numbers.len() == 3 && numbers[0] == 2 && numbers[1] >= 9,
             "{version}"
         );
         let path = library_path("libtorch_cpu.so").expect("it is loaded");
@@ -189,17 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn another_libtorch_is_told_with_both_versions() {
+    fn version_problem_names_both_versions() {
         assert_eq!(version_problem(), None);
-        assert_eq!(misfit(Some("2.11.1")), None);
+        assert_eq!(version_mismatch(Some("2.11.1")), None);
         for other in ["2.1.0", "2.10.0", "2.110.0", "3.0.0"] {
-            let problem = misfit(Some(other)).expect("another version");
+            let problem = version_mismatch(Some(other)).expect("another version");
             assert!(
-                problem.contains(other) && problem.contains("made for 2.11:"),
+                problem.contains(other) && problem.contains("built for 2.11:"),
                 "{problem}"
             );
         }
-        assert!(misfit(None).is_some_and(|problem| problem.contains("older than 2.9")));
+        assert!(version_mismatch(None).is_some_and(|problem| problem.contains("older than 2.9")));
     }
 
     #[test]
@@ -215,7 +214,7 @@ mod tests {
             precision(context(), CUDA, CONVOLUTION)
         };
         if cuda_devices() == 0 {
-            // Nothing has opened one: libtorch's own choice, TF32.
+            // No device has been opened: libtorch's default, TF32.
             assert_eq!(precision(), 2);
         }
         assert!(keep_float32());
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbol_that_is_nowhere_is_none() {
+    fn unknown_symbol_is_none() {
         assert!(symbol(c"aoti_torch_abi_version").is_some());
         assert!(symbol(c"understudy_has_no_such_function").is_none());
     }

@@ -1,12 +1,12 @@
-//! Chains of operations that libtorch differentiates itself, each one operation to burn.
+//! Chains of operations that libtorch differentiates itself; each is one operation for burn.
 //!
-//! burn takes norms, softmax and the gradients of convolutions apart into many passes over memory;
-//! libtorch has one kernel for each, but tch does not offer the backward ones. libtorch's own
-//! autograd calls them: it records the chain in the forward pass and is asked for the gradients of
-//! its inputs in the backward pass.
+//! burn computes norms, softmax and the gradients of convolutions in many passes over memory.
+//! libtorch has one kernel for each, but tch does not expose the backward kernels. libtorch's autograd
+//! calls them: it records the chain in the forward pass and computes the gradients of its inputs in
+//! the backward pass.
 #![expect(
     deprecated,
-    reason = "the last burn with libtorch says so; see Cargo.toml"
+    reason = "deprecated in the last burn with libtorch; see Cargo.toml"
 )]
 
 use burn::backend::Autodiff;
@@ -20,7 +20,7 @@ use burn_tch::{LibTorch, TchTensor};
 
 type Tracked = FloatTensor<Autodiff<LibTorch>>;
 
-/// The normalised `x`, `[..., D]`; none where `x` does not live on libtorch.
+/// Normalises `x`, `[..., D]`. Returns none if `x` is not on libtorch.
 pub(crate) fn layer_norm<const R: usize>(
     x: &Tensor<R>,
     gain: &Tensor<1>,
@@ -33,13 +33,13 @@ pub(crate) fn layer_norm<const R: usize>(
     }))
 }
 
-/// A convolution over a sequence or a square grid, a norm over its channels and GELU; none where `x`
-/// does not live on libtorch.
+/// Applies a convolution over a sequence or a square grid, a norm over its channels and GELU. Returns
+/// none if `x` is not on libtorch.
 ///
 /// # Shapes
 ///
-/// - x: `[B, T, in]`, T the places of a grid row by row; output: `[B, T', out]`
-/// - weight: `[out, in / groups, kernel]` or, of a grid, `[out, in / groups, kernel, kernel]`
+/// - x: `[B, T, in]`, T the cells of a grid in row-major order; output: `[B, T', out]`
+/// - weight: `[out, in / groups, kernel]` or, for a grid, `[out, in / groups, kernel, kernel]`
 /// - gain and bias of the norm: `[out]`
 pub(crate) fn conv_norm_gelu<const W: usize>(
     x: &Tensor<3>,
@@ -53,7 +53,7 @@ pub(crate) fn conv_norm_gelu<const W: usize>(
         let y = match x.size()[..] {
             [b, n, n_in] if W == 4 => {
                 let grid = n.isqrt();
-                // Channels last are libtorch's own `channels_last`: nothing is copied.
+                // Channels last is libtorch's `channels_last`: nothing is copied.
                 let x = x.reshape([b, grid, grid, n_in]).permute([0, 3, 1, 2]);
                 let y = x.conv2d(weight, bias, stride, padding, 1, groups);
                 y.permute([0, 2, 3, 1]).flatten(1, 2)
@@ -79,7 +79,7 @@ pub(crate) fn conv_norm_gelu<const W: usize>(
     })
 }
 
-/// softmax(q·kᵀ / √d + bias)·v; none where `q` does not live on libtorch.
+/// Computes softmax(q·kᵀ / √d + bias)·v. Returns none if `q` is not on libtorch.
 ///
 /// # Shapes
 ///
@@ -108,7 +108,7 @@ enum Input {
     Autodiff(Tracked),
 }
 
-/// `tensor`, if it lives on libtorch.
+/// Returns `tensor` as an input if it is on libtorch.
 fn input<const D: usize>(tensor: &Tensor<D>) -> Option<Input> {
     let tensor = tensor.clone();
     if tensor.is_autodiff() {
@@ -120,8 +120,8 @@ fn input<const D: usize>(tensor: &Tensor<D>) -> Option<Input> {
     }
 }
 
-/// What `chain` makes of `inputs`: on the plain device if all of them are, else on the autodiff
-/// device.
+/// Applies `chain` to `inputs`. The result is on the plain device if all inputs are, else on the
+/// autodiff device.
 fn apply<const N: usize, const R: usize>(
     inputs: [Input; N],
     chain: impl Fn([&tch::Tensor; N]) -> tch::Tensor,
@@ -175,14 +175,14 @@ fn apply<const N: usize, const R: usize>(
 #[derive(Debug)]
 struct Chain;
 
-/// What libtorch recorded.
+/// The graph that libtorch recorded.
 #[derive(Debug, Clone)]
 struct Graph<const N: usize> {
-    /// The inputs as libtorch's autograd knows them.
+    /// The inputs, as leaves of libtorch's autograd.
     leaves: [TchTensor; N],
-    /// The output, by which it finds the way back.
+    /// The output, from which libtorch runs the backward pass.
     tracked: TchTensor,
-    /// burn computes in place in what nobody else holds; libtorch may have kept these.
+    /// Keeps these tensors shared, so that burn does not overwrite values that libtorch has saved.
     _untouched: ([TchTensor; N], TchTensor),
 }
 
@@ -197,7 +197,7 @@ impl<const N: usize> Backward<LibTorch, N> for Chain {
     ) {
         let grad = grads.consume::<LibTorch>(&ops.node).tensor;
         let graph = ops.state;
-        // tch starts from ones: the sum of the products has the gradients asked for.
+        // tch starts from ones: the gradient of the sum of products is the required one.
         let root = (&graph.tracked.tensor * grad).sum(None);
         let parents = ops.parents.iter().zip(&graph.leaves);
         let wanted: Vec<_> = parents

@@ -27,9 +27,10 @@ impl Check {
         });
     }
 
-    pub(crate) fn divides(&mut self, (key, part): (&str, usize), (of, whole): (&str, usize)) {
-        self.require(part > 0 && whole > 0 && whole.is_multiple_of(part), || {
-            format!("{key} {part} does not divide {of} {whole}")
-        });
+    pub(crate) fn divides(&mut self, (key, divisor): (&str, usize), (of, number): (&str, usize)) {
+        self.require(
+            divisor > 0 && number > 0 && number.is_multiple_of(divisor),
+            || format!("{key} {divisor} does not divide {of} {number}"),
+        );
     }
 }

@@ -94,18 +94,18 @@ impl Masks {
         let mut ids_masked = Vec::with_capacity(n_masked);
         let mut ids_masked_rows = Vec::with_capacity(n_masked);
         let mut ids_restore = Vec::with_capacity(len);
-        for (place, &value) in masks.iter().enumerate() {
-            let (row, position) = (place / n_positions, place % n_positions);
+        for (i, &value) in masks.iter().enumerate() {
+            let (row, position) = (i / n_positions, i % n_positions);
             let of_samples = (row / n_masks * n_positions + position) as i64;
             if value == 0 {
                 ids_restore.push(ids_keep_rows.len() as i64);
                 ids_keep.push(of_samples);
-                ids_keep_rows.push(place as i64);
+                ids_keep_rows.push(i as i64);
                 kept_positions.push(position as f32);
             } else {
                 ids_restore.push((n_kept + ids_masked_rows.len()) as i64);
                 ids_masked.push(of_samples);
-                ids_masked_rows.push(place as i64);
+                ids_masked_rows.push(i as i64);
             }
         }
         let equal_rows = masks

@@ -1,6 +1,6 @@
 //! Checks that the texts of a dataset were tokenized for the vocabulary of a model.
 
-use understudy_pipelines::tokenize::Specials;
+use understudy_pipelines::tokenize::SpecialTokens;
 
 use super::encoders::config::EncoderConfig;
 
@@ -26,7 +26,7 @@ pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str
     {
         tracing::warn!(
             "vocabulary files differ from those of training: {url} (SHA-256 {found}, in training \
-             {trained})\nhint: the result is only valid if both hold the same tokens in the same order"
+             {trained}); the result is valid only if both hold the same tokens in the same order"
         );
     }
 }
@@ -35,7 +35,7 @@ pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str
 pub fn check_vocabulary(
     model: EncoderConfig<'_>,
     url: &str,
-    specials: Option<Specials>,
+    specials: Option<SpecialTokens>,
 ) -> Result<(), VocabularyError> {
     let (EncoderConfig::Text(text), Some(specials)) = (model, specials) else {
         return Ok(());

@@ -68,9 +68,9 @@ pub struct Data2Vec2Config {
     pub loss_beta: f64,
     /// Standard deviation of the noise that fills the decoder's masked positions; 0.01 in the code.
     pub noise_std: f64,
-    /// Whether a teacher of audio or text has its own average of the layers that give local features
-    /// (convolutions over the waveform, embedding) instead of using its student's, as the published
-    /// configs do. A teacher of images always has its own.
+    /// Whether a teacher of audio or text averages the layers that give local features (convolutions
+    /// over the waveform, embedding) instead of using its student's. False in the published configs.
+    /// A teacher of images always averages them.
     #[serde(default)]
     pub ema_local: bool,
     /// Weight of the class token's loss, 0 for none; 0.01 in the code. Only for images.
@@ -191,10 +191,10 @@ impl ModelConfig {
             )];
         };
         let with_key = |table: &str, problems: Vec<String>| {
-            let place = format!("model.{method}{table}");
+            let table = format!("model.{method}{table}");
             problems
                 .into_iter()
-                .map(move |problem| format!("{place}: {problem}"))
+                .map(move |problem| format!("{table}: {problem}"))
                 .collect::<Vec<_>>()
         };
         let mut problems = with_key(&format!(".{}", encoder.table()), encoder.problems());

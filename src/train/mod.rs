@@ -94,8 +94,9 @@ pub fn train(
                 tracing::warn!("saving a checkpoint before exiting: {error}");
                 upload(&mut log, &run, trainer.steps_done());
                 // A device that failed may fail again.
-                let last =
-                    device::caught(|| save_last(&trainer, &run, &config, &mut progress, saved));
+                let last = device::catch_panic(|| {
+                    save_last(&trainer, &run, &config, &mut progress, saved)
+                });
                 let done = trainer.steps_done();
                 match last.unwrap_or_else(|reason| Err(TrainError::of_device(done, reason))) {
                     Ok(()) => {}
@@ -176,7 +177,7 @@ fn step(
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
         progress.record(batch.n_samples, wait);
         // The last step's weights are not touched here: they can still be saved.
-        match device::caught(|| trainer.accumulate(batch)) {
+        match device::catch_panic(|| trainer.accumulate(batch)) {
             Ok(accumulated) => accumulated?,
             Err(reason) => {
                 trainer.drop_sums();

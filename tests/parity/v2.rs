@@ -63,12 +63,12 @@ fn model(config: &Value, modality: &str, io: &Goldens) -> ModelConfig {
     assert_eq!(
         is_set(config, "ema_encoder_only"),
         modality == "text",
-        "the teacher of text is blocks alone"
+        "the teacher of text has only blocks"
     );
     assert_eq!(
         is_set(encoder, "ema_local_encoder"),
         modality == "image",
-        "the teacher of images alone has its own local encoder"
+        "only the teacher of images has its own local encoder"
     );
     let [each, average] = norms(config);
     let cls_loss_weight = number(config, "cls_loss");

@@ -1,9 +1,9 @@
-//! Sound: FLAC, WAV, MP3, Ogg (Vorbis, FLAC), M4A and AAC become one channel of floats.
+//! Audio: FLAC, WAV, MP3, Ogg (Vorbis, FLAC, Opus), M4A and AAC become one channel of floats.
 //!
-//! The content decides what a file is, names and content types are not asked. What a damaged file
-//! costs is decided here: one that ends early, whose samples are not those that were encoded (FLAC
-//! says so itself) or not finite numbers (WAV can hold them) is a bad sample, never a shorter or a
-//! silent one. Silence as such is sound like any other.
+//! The content decides the format; names and content types are ignored. A damaged file is a bad
+//! sample, never a shorter or a silent one: a truncated file, samples that differ from the encoded
+//! ones (FLAC has an MD5), samples that are not finite numbers (WAV can hold them). Silence is valid
+//! audio.
 
 mod container;
 mod opus;
@@ -12,56 +12,43 @@ use std::ops::Range;
 
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
-use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::packet::Packet;
 
-use self::container::{Container, Kind};
+pub use self::container::AudioHeader;
+use self::container::{Container, Kind, sample_error};
 use self::opus::Opus;
-use super::image::{contained, within};
-use crate::config::Limits;
+use super::header::{contained, within};
 use crate::error::SampleError;
+use crate::limits::Limits;
 
-/// What a file says of itself before it is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AudioHeader {
-    /// As stored.
-    pub sample_rate_hz: u32,
-    /// As stored; decoding averages them.
-    pub n_channels: u16,
-    /// Frames (samples per channel) that decoding gives, without the encoder's padding; `None` for
-    /// the rare M4A file whose clock does not count them.
-    pub n_frames: Option<u64>,
-    /// Most memory that decoding all of it will hold at once, the wave included, the file not.
-    pub decode_bytes: u64,
-}
-
-/// A decoded sound: the mean of its channels, at the rate it is stored in.
+/// Decoded audio: the mean of its channels, at the sample rate of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wave {
+pub struct Waveform {
     /// Frames per second, at least 1.
     pub sample_rate_hz: u32,
-    /// Finite, mostly within ±1.
+    /// Samples of the one channel, finite, mostly within ±1.
     pub frames: Vec<f32>,
 }
 
 /// Reads rate, channels and length, and checks them against `limits`, without decoding.
 ///
-/// MP3 and bare AAC do not say their length reliably: the headers of all their packets are read.
+/// MP3 and bare AAC do not store their length reliably, so the headers of all their packets are
+/// read.
 pub fn read_audio_header(bytes: &[u8], limits: &Limits) -> Result<AudioHeader, SampleError> {
     contained(|| Ok(Container::open(bytes, limits)?.header))
 }
 
 /// Decodes the frames of `clip`, or all of them, within `limits`.
 ///
-/// What lies before a clip is stepped over packet by packet and not decoded, but for a quarter of a
-/// second that lossy codecs lean on; what lies behind is not read. A clip is equal to the same range
-/// of the whole wave, exactly for FLAC and WAV and within 1e-3 otherwise (AAC that fills bands with
-/// noise aside). One that ends behind the last frame is an error.
+/// Packets before a clip are skipped and not decoded, except the last quarter of a second, on which
+/// lossy codecs depend; packets behind it are not read. A clip equals the same range of the full
+/// waveform: exactly for FLAC and WAV, within 1e-3 for the others (except AAC that fills bands with
+/// noise). A clip that ends behind the last frame is an error.
 pub fn decode_audio(
     bytes: &[u8],
     limits: &Limits,
     clip: Option<Range<u64>>,
-) -> Result<Wave, SampleError> {
+) -> Result<Waveform, SampleError> {
     contained(|| {
         let container = Container::open(bytes, limits)?;
         let whole = clip.is_none();
@@ -69,10 +56,10 @@ pub fn decode_audio(
         let wanted = clip.unwrap_or(0..end);
         if wanted.is_empty() || wanted.end > end {
             return Err(SampleError::Decode(format!(
-                "there are no frames {wanted:?} in a file of {end}"
+                "frames {wanted:?} are outside the file, which has {end}"
             )));
         }
-        // A header cannot make us reserve more than 64 frames per byte, which only silence holds.
+        // A header cannot make us reserve more than 64 frames per byte, which only silence reaches.
         let most = (64 * bytes.len() as u64).min(container.header.decode_bytes / 4);
         let frames = Vec::with_capacity((wanted.end - wanted.start).min(most) as usize);
         let lead = container.lead;
@@ -80,22 +67,23 @@ pub fn decode_audio(
         let mut decoding = Decoding::start(container, wanted, frames)?;
         while decoding.step(limits)? {}
         let (rate, frames) = decoding.finish(whole)?;
-        Ok(Wave {
+        Ok(Waveform {
             sample_rate_hz: rate,
             frames,
         })
     })
 }
 
-/// A file on its way to becoming a wave.
+/// The state of decoding one file, packet by packet.
 struct Decoding<'a> {
     container: Container<'a>,
     decoder: Box<dyn AudioDecoder>,
-    /// Places, as below: counted from the first decoded frame, those before the sound included.
+    /// Frames to decode. Positions here and below count from the first decoded frame, including the
+    /// encoder's lead-in.
     wanted: Range<u64>,
-    /// Packets that end before this place are not decoded.
+    /// Packets that end before this position are not decoded.
     from: u64,
-    /// The place of the next decoded frame.
+    /// Position of the next decoded frame.
     at: u64,
     frames: Vec<f32>,
     /// One packet's frames, channels interleaved.
@@ -115,7 +103,7 @@ impl<'a> Decoding<'a> {
             _ => symphonia::default::get_codecs().make_audio_decoder(&container.params, &options),
         };
         let decoder = decoder.map_err(|error| sample_error(&error))?;
-        // What a codec remembers of the frames before: it is decoded and thrown away.
+        // Lossy codecs depend on the frames before: these are decoded and thrown away.
         let run_up = match container.kind {
             Kind::Flac | Kind::Wav => 0,
             _ => u64::from(container.header.sample_rate_hz / 4),
@@ -136,7 +124,7 @@ impl<'a> Decoding<'a> {
         })
     }
 
-    /// Decodes one packet; false at the end of the file or of what is wanted.
+    /// Decodes one packet; returns false at the end of the file or of the wanted frames.
     fn step(&mut self, limits: &Limits) -> Result<bool, SampleError> {
         let packet = self.container.reader.next_packet();
         let Some(packet) = packet.map_err(|error| sample_error(&error))? else {
@@ -145,7 +133,7 @@ impl<'a> Decoding<'a> {
         if packet.track_id != self.container.track {
             return Ok(true);
         }
-        let at = self.place(&packet)?;
+        let at = self.position(&packet)?;
         if self.from > 0 && at + packet.dur.get() <= self.from {
             self.at = at + packet.dur.get();
             return Ok(true);
@@ -153,7 +141,7 @@ impl<'a> Decoding<'a> {
         let rate = self.container.header.sample_rate_hz;
         let decoded = match self.decoder.decode(&packet) {
             Ok(decoded) => decoded,
-            // The first packets of the run-up lean on ones that were not decoded.
+            // The first packets of the run-up depend on packets that were not decoded.
             Err(_) if self.from > 0 && at < self.wanted.start => return Ok(true),
             Err(error) => return Err(sample_error(&error)),
         };
@@ -186,22 +174,24 @@ impl<'a> Decoding<'a> {
         Ok(end < self.wanted.end)
     }
 
-    /// Where the frames of `packet` belong.
-    fn place(&self, packet: &Packet) -> Result<u64, SampleError> {
+    /// Returns the position of the first frame of `packet`.
+    fn position(&self, packet: &Packet) -> Result<u64, SampleError> {
         let Container { start_ts, kind, .. } = self.container;
         let stated = packet.pts.get() - start_ts + packet.trim_start.get() as i64;
         let stated = u64::try_from(stated).unwrap_or(0);
-        // The reader steps over packets that are damaged; only the places of the others tell.
+        // The reader skips damaged packets: a gap in the positions shows them.
         if kind == Kind::Flac && stated != self.at {
             return Err(SampleError::Decode(format!(
-                "the frames {} to {stated} are damaged",
+                "frames {} to {stated} are damaged",
                 self.at
             )));
         }
-        // A codec gives less than a packet's duration for the first that it sees.
+        // A codec returns less than a packet's duration for the first packet that it decodes.
         Ok(if self.from > 0 { stated } else { self.at })
     }
 
+    /// Checks the decoded frames; returns the sample rate and the frames. `whole`: the clip is the
+    /// entire file.
     fn finish(mut self, whole: bool) -> Result<(u32, Vec<f32>), SampleError> {
         let (found, wanted) = (self.frames.len() as u64, self.wanted);
         let expected = wanted.end - wanted.start;
@@ -210,12 +200,12 @@ impl<'a> Decoding<'a> {
         }
         if found != expected && (!whole || self.container.header.n_frames.is_some()) {
             return Err(SampleError::Decode(format!(
-                "{expected} frames were expected, the file has {found} of them"
+                "truncated: {found} of {expected} frames"
             )));
         }
         if whole && self.decoder.finalize().verify_ok == Some(false) {
             return Err(SampleError::Decode(
-                "the samples are not those that were encoded: their MD5 differs".to_owned(),
+                "MD5 mismatch: the decoded samples differ from the encoded ones".to_owned(),
             ));
         }
         if let Some(at) = self.frames.iter().position(|frame| !frame.is_finite()) {
@@ -225,18 +215,5 @@ impl<'a> Decoding<'a> {
             )));
         }
         Ok((self.container.header.sample_rate_hz, self.frames))
-    }
-}
-
-fn sample_error(error: &SymphoniaError) -> SampleError {
-    match error {
-        SymphoniaError::Unsupported(what) => SampleError::Unsupported((*what).to_owned()),
-        SymphoniaError::ResetRequired => {
-            SampleError::Unsupported("several streams one after another".to_owned())
-        }
-        SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            SampleError::Decode("the file ends early".to_owned())
-        }
-        error => SampleError::Decode(error.to_string()),
     }
 }

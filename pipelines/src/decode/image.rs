@@ -1,45 +1,32 @@
-//! Pictures: JPEG, PNG, WebP, GIF, BMP and TIFF become RGB.
+//! Images: JPEG, PNG, WebP, GIF, BMP and TIFF become RGB.
 //!
-//! Colours come out as Pillow's `ImageOps.exif_transpose(picture).convert("RGB")` gives them: grey
-//! is repeated, palettes are looked up, alpha is dropped (not blended), CMYK is multiplied out, an
-//! animation gives its first frame. The one difference: 16-bit values are divided by 257 and
-//! rounded, where Pillow cuts off the low byte of RGB and clips grey to white.
+//! Colours equal those of Pillow's `ImageOps.exif_transpose(image).convert("RGB")`: grey is
+//! repeated, palettes are looked up, alpha is dropped (not blended), CMYK is multiplied out, an
+//! animation gives its first frame. One difference: 16-bit values are divided by 257 and rounded,
+//! where Pillow cuts off the low byte of RGB and clips grey to white.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
+use super::header::{Header, check_size, contained, unrecognized, upright_size, within};
 use super::jpeg;
-use crate::config::Limits;
 use crate::error::SampleError;
+use crate::limits::Limits;
 
-/// A decoded picture.
+/// A decoded image: RGB8 pixels, upright.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// In pixels, at least 1.
+pub struct DecodedImage {
+    /// Width in pixels, at least 1.
     pub width: u32,
-    /// In pixels, at least 1.
+    /// Height in pixels, at least 1.
     pub height: u32,
     /// RGB8, rows top to bottom: `[height, width, 3]`.
     pub pixels: Vec<u8>,
 }
 
-/// What a file says of itself before it is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// By its first bytes: names and content types are not asked.
-    pub format: ImageFormat,
-    /// Of the picture that decoding gives: upright, by the file's EXIF orientation.
-    pub width: u32,
-    /// Of the picture that decoding gives.
-    pub height: u32,
-    /// Most memory that decoding will hold at once, the picture included, the file not.
-    pub decode_bytes: u64,
-}
-
-/// Reads size and kind, and checks them against `limits`, without decoding any pixel.
+/// Reads format and size, and checks them against `limits`, without decoding any pixel.
 pub fn read_header(bytes: &[u8], limits: &Limits) -> Result<Header, SampleError> {
     contained(|| match format_of(bytes, limits)? {
         ImageFormat::Jpeg => Ok(jpeg::read_header(bytes, limits)?.header()),
@@ -47,8 +34,8 @@ pub fn read_header(bytes: &[u8], limits: &Limits) -> Result<Header, SampleError>
     })
 }
 
-/// Decodes a picture within `limits` and turns it upright.
-pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<Picture, SampleError> {
+/// Decodes an image within `limits` and turns it upright.
+pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<DecodedImage, SampleError> {
     contained(|| match format_of(bytes, limits)? {
         ImageFormat::Jpeg => {
             let header = jpeg::read_header(bytes, limits)?;
@@ -59,50 +46,30 @@ pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<Picture, SampleErro
         format => {
             let (mut decoder, _) = open(bytes, format, limits)?;
             let orientation = decoder.orientation().map_err(sample_error)?;
-            let picture = DynamicImage::from_decoder(decoder).map_err(sample_error)?;
-            let (width, height) = (picture.width(), picture.height());
-            upright(width, height, picture.into_rgb8().into_raw(), orientation)
+            let image = DynamicImage::from_decoder(decoder).map_err(sample_error)?;
+            let (width, height) = (image.width(), image.height());
+            upright(width, height, image.into_rgb8().into_raw(), orientation)
         }
     })
 }
 
-/// Runs a decoder as if it could panic: a bug that one file in a million meets costs that file.
-pub(super) fn contained<T>(
-    decode: impl FnOnce() -> Result<T, SampleError>,
-) -> Result<T, SampleError> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-        let words = words.unwrap_or("no reason given");
-        Err(SampleError::Decode(format!(
-            "the decoder panicked: {words}"
-        )))
-    })
-}
-
+/// Detects the format from the first bytes, after the check of the encoded size.
 fn format_of(bytes: &[u8], limits: &Limits) -> Result<ImageFormat, SampleError> {
     if bytes.is_empty() {
         return Err(SampleError::Empty);
     }
     within("bytes", bytes.len() as u64, limits.bytes)?;
-    image::guess_format(bytes).map_err(|_| {
-        let start: Vec<String> = bytes
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        SampleError::Unsupported(format!("not a picture: it begins {}", start.join(" ")))
-    })
+    image::guess_format(bytes).map_err(|_| unrecognized("image", bytes))
 }
 
-/// A decoder that has read its header, for all formats but JPEG.
+/// Opens a decoder that has read its header, for all formats but JPEG.
 fn open<'a>(
     bytes: &'a [u8],
     format: ImageFormat,
     limits: &Limits,
 ) -> Result<(impl ImageDecoder + use<'a>, Header), SampleError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // Against files that ask for memory in other ways than by their size, such as metadata that
+    // For files that ask for memory in other ways than by their size, such as metadata that
     // unpacks to gigabytes. No pixel takes more than 16 bytes.
     let mut decoder_limits = image::Limits::no_limits();
     decoder_limits.max_alloc = Some(limits.pixels.saturating_mul(16).saturating_add(64 << 20));
@@ -110,8 +77,8 @@ fn open<'a>(
     let mut decoder = reader.into_decoder().map_err(sample_error)?;
     let (width, height) = decoder.dimensions();
     let n_pixels = check_size(width, height, limits)?;
-    // Next to the pixels as stored: those converted to RGB, which turning upright replaces, and
-    // for WebP its planes and for GIF the palette's indices.
+    // The pixels as stored; those converted to RGB, which turning upright replaces; and the planes
+    // of WebP or the palette indices of GIF.
     let decode_bytes = decoder.total_bytes() + (3 + 4) * n_pixels;
     let orientation = decoder.orientation().map_err(sample_error)?;
     let (width, height) = upright_size(width, height, orientation);
@@ -126,44 +93,15 @@ fn open<'a>(
     ))
 }
 
-/// The number of pixels, if it is above 0 and within the limit.
-pub(super) fn check_size(width: u32, height: u32, limits: &Limits) -> Result<u64, SampleError> {
-    let n_pixels = u64::from(width) * u64::from(height);
-    if n_pixels == 0 {
-        return Err(SampleError::Decode(format!(
-            "a picture of {width} × {height} pixels"
-        )));
-    }
-    within("pixels", n_pixels, limits.pixels)?;
-    Ok(n_pixels)
-}
-
-pub(super) fn within(what: &'static str, found: u64, limit: u64) -> Result<(), SampleError> {
-    if found > limit {
-        return Err(SampleError::Limit { what, found, limit });
-    }
-    Ok(())
-}
-
-/// Width and height once `orientation` is undone.
-pub(super) fn upright_size(width: u32, height: u32, orientation: Orientation) -> (u32, u32) {
-    match orientation {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (height, width),
-        _ => (width, height),
-    }
-}
-
+/// Undoes `orientation` of RGB8 pixels.
 fn upright(
     width: u32,
     height: u32,
     pixels: Vec<u8>,
     orientation: Orientation,
-) -> Result<Picture, SampleError> {
+) -> Result<DecodedImage, SampleError> {
     if orientation == Orientation::NoTransforms {
-        return Ok(Picture {
+        return Ok(DecodedImage {
             width,
             height,
             pixels,
@@ -174,7 +112,7 @@ fn upright(
     let mut turned = DynamicImage::ImageRgb8(turned);
     turned.apply_orientation(orientation);
     let (width, height) = (turned.width(), turned.height());
-    Ok(Picture {
+    Ok(DecodedImage {
         width,
         height,
         pixels: turned.into_rgb8().into_raw(),
@@ -185,17 +123,5 @@ fn sample_error(error: ImageError) -> SampleError {
     match error {
         ImageError::Unsupported(error) => SampleError::Unsupported(error.to_string()),
         error => SampleError::Decode(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_of_a_decoder_is_a_bad_sample() {
-        let result = contained::<Picture>(|| panic!("index {} out of range", 7));
-        let reason = "the decoder panicked: index 7 out of range".to_owned();
-        assert_eq!(result, Err(SampleError::Decode(reason)));
     }
 }

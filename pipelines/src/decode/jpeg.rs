@@ -1,7 +1,7 @@
-//! JPEG: most of the world's pictures, so it has a way of its own.
+//! JPEG, the most common format, on a path of its own.
 //!
-//! The decoder is zune-jpeg, called directly: it writes RGB into our buffer, where going through
-//! `image` would copy the file and read its headers three times.
+//! The decoder is zune-jpeg, called directly: it writes RGB into our buffer. Through `image` it
+//! would copy the file and read its headers three times.
 
 use image::ImageFormat;
 use image::metadata::Orientation;
@@ -10,16 +10,16 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::image::{Header, check_size, upright_size};
-use crate::config::Limits;
+use super::header::{Header, check_size, upright_size};
 use crate::error::SampleError;
+use crate::limits::Limits;
 
-/// What the segments before the first scan say.
+/// Size, orientation and memory, read from the segments before the first scan.
 pub(super) struct JpegHeader {
     frame: Frame,
     pub(super) orientation: Orientation,
     decode_bytes: u64,
-    /// Where the first scan begins.
+    /// Byte offset of the first scan.
     scan: usize,
 }
 
@@ -33,6 +33,7 @@ struct Frame {
 }
 
 impl JpegHeader {
+    /// Converts to the header that all formats share.
     pub(super) fn header(&self) -> Header {
         let (width, height) = self.coded_size();
         let (width, height) = upright_size(width, height, self.orientation);
@@ -45,7 +46,7 @@ impl JpegHeader {
         }
     }
 
-    /// Width and height as coded, before the picture is turned upright.
+    /// Returns width and height as coded, before the image is turned upright.
     pub(super) fn coded_size(&self) -> (u32, u32) {
         (self.frame.width.into(), self.frame.height.into())
     }
@@ -53,9 +54,9 @@ impl JpegHeader {
 
 /// Decodes the pixels to RGB8, `[height, width, 3]` as coded.
 pub(super) fn decode(bytes: &[u8], header: &JpegHeader) -> Result<Vec<u8>, SampleError> {
-    // The decoder fills what a cut-off file lacks with grey. Within entropy-coded data the end
-    // marker cannot occur, so its absence behind the first scan tells (an EXIF thumbnail before it
-    // has an end of its own).
+    // The decoder fills the missing rows of a truncated file with grey. Entropy-coded data cannot
+    // contain the end marker, so a file without one behind the first scan is truncated (an EXIF
+    // thumbnail before the scan has an end marker of its own).
     if !bytes[header.scan..]
         .windows(2)
         .rev()
@@ -77,7 +78,7 @@ pub(super) fn decode(bytes: &[u8], header: &JpegHeader) -> Result<Vec<u8>, Sampl
     Ok(pixels)
 }
 
-/// Walks the segments up to the first scan.
+/// Reads the segments up to the first scan and checks the size against `limits`.
 pub(super) fn read_header(bytes: &[u8], limits: &Limits) -> Result<JpegHeader, SampleError> {
     let mut frame = None;
     let mut orientation = None;
@@ -94,10 +95,8 @@ pub(super) fn read_header(bytes: &[u8], limits: &Limits) -> Result<JpegHeader, S
                 orientation = orientation.or_else(|| exif.and_then(Orientation::from_exif_chunk));
             }
             0xDA => {
-                let frame = frame.ok_or_else(|| damaged("a scan before the frame header"))?;
-                let n_components = *body
-                    .first()
-                    .ok_or_else(|| damaged("an empty scan header"))?;
+                let frame = frame.ok_or_else(|| damaged("scan before the frame header"))?;
+                let n_components = *body.first().ok_or_else(|| damaged("empty scan header"))?;
                 let orientation = orientation.unwrap_or(Orientation::NoTransforms);
                 let n_pixels = check_size(frame.width.into(), frame.height.into(), limits)?;
                 let in_one_scan = !frame.progressive && n_components == frame.n_components;
@@ -109,14 +108,15 @@ pub(super) fn read_header(bytes: &[u8], limits: &Limits) -> Result<JpegHeader, S
                     scan: segments.at,
                 });
             }
-            0xD9 => return Err(damaged("it ends before the first scan")),
+            0xD9 => return Err(damaged("end marker before the first scan")),
             _ => {}
         }
     }
 }
 
-/// The picture; a row of blocks and the tables; then either the coefficients of all components,
-/// where several scans make the picture, or the copy that is turned upright.
+/// Estimates the peak memory in bytes: the image, a row of blocks, the tables, and the larger of two
+/// things that are not held together: the coefficients of all components (if the image has several
+/// scans), and the copy that is turned upright.
 fn peak_memory(frame: Frame, n_pixels: u64, in_one_scan: bool, orientation: Orientation) -> u64 {
     let row_of_blocks = 400 * u64::from(frame.width) + (128 << 10);
     let coefficients = if in_one_scan {
@@ -134,11 +134,11 @@ fn peak_memory(frame: Frame, n_pixels: u64, in_one_scan: bool, orientation: Orie
 
 fn read_frame(marker: u8, body: &[u8]) -> Result<Frame, SampleError> {
     let [precision, h1, h0, w1, w0, n_components, ..] = *body else {
-        return Err(damaged("a short frame header"));
+        return Err(damaged("short frame header"));
     };
     if precision != 8 || !(0xC0..=0xC2).contains(&marker) {
         let what = format!(
-            "JPEG with {precision} bits, coding process {}",
+            "JPEG with {precision} bits per value, coding process {}",
             marker - 0xC0
         );
         return Err(SampleError::Unsupported(what));
@@ -151,14 +151,14 @@ fn read_frame(marker: u8, body: &[u8]) -> Result<Frame, SampleError> {
     })
 }
 
-/// The segments of a JPEG file.
+/// An iterator over the segments of a JPEG file.
 struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Segments<'a> {
-    /// The next segment's marker and body; stray bytes before it are passed over.
+    /// Returns the next segment's marker and body; skips stray bytes before it.
     fn next(&mut self) -> Result<(u8, &'a [u8]), SampleError> {
         let cut_off = || damaged("truncated before the first scan");
         loop {

@@ -1,12 +1,13 @@
-//! Bytes become text.
+//! UTF-8 text.
 
 use crate::SampleError;
 
-/// The text that the bytes are.
+/// Borrows the bytes as text.
 ///
 /// # Errors
 ///
-/// [`SampleError::Decode`] for what is no UTF-8.
+/// [`SampleError::Decode`] if the bytes are not valid UTF-8.
 pub fn text(bytes: &[u8]) -> Result<&str, SampleError> {
-    std::str::from_utf8(bytes).map_err(|error| SampleError::Decode(format!("no UTF-8: {error}")))
+    std::str::from_utf8(bytes)
+        .map_err(|error| SampleError::Decode(format!("invalid UTF-8: {error}")))
 }

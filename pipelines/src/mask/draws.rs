@@ -1,8 +1,8 @@
-//! What the samplers draw: distinct positions, and single positions turned over.
+//! Random choices that the strategies share: distinct positions, and single positions flipped.
 
 use crate::rng::Rng;
 
-/// `n` distinct numbers below `below`, in random order; all of them where `n` is larger.
+/// Draws `n` distinct numbers below `below`, in random order; all of them if `n` is larger.
 pub(super) fn distinct(n: usize, below: usize, rng: &mut Rng) -> Vec<usize> {
     let n = n.min(below);
     let mut numbers: Vec<usize> = (0..below).collect();
@@ -13,8 +13,8 @@ pub(super) fn distinct(n: usize, below: usize, rng: &mut Rng) -> Vec<usize> {
     numbers
 }
 
-/// Turns `n` random positions that are `from` into the other kind; `mask` has as many.
-pub(super) fn turn_random(mask: &mut [u8], from: u8, n: usize, rng: &mut Rng) {
+/// Flips `n` random positions whose value is `from`; the mask must have that many.
+pub(super) fn flip_random(mask: &mut [u8], from: u8, n: usize, rng: &mut Rng) {
     let mut candidates: Vec<usize> = (0..mask.len())
         .filter(|&position| mask[position] == from)
         .collect();
@@ -24,12 +24,13 @@ pub(super) fn turn_random(mask: &mut [u8], from: u8, n: usize, rng: &mut Rng) {
     }
 }
 
-/// A whole number of mean `mean`: its floor, or one more with the probability of what is left.
+/// Rounds to an integer whose mean is `mean`: the floor, or one more with the probability of the
+/// remainder.
 pub(super) fn rounded_at_random(mean: f64, rng: &mut Rng) -> usize {
     (mean + rng.uniform()) as usize
 }
 
-/// The positions that are masked.
+/// Counts the masked positions.
 pub(super) fn n_masked(mask: &[u8]) -> usize {
     mask.iter().map(|&masked| usize::from(masked)).sum()
 }

@@ -1,18 +1,52 @@
-//! Spans of frames, as wav2vec 2.0 and data2vec 1.0 mask speech (and, while fine-tuning, channels).
+//! Spans of positions, as wav2vec 2.0 and data2vec 1.0 mask audio (and, in fine-tuning, channels).
 
-use super::draws::{distinct, n_masked, rounded_at_random, turn_random};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check::{self, failed};
+use super::draws::{distinct, flip_random, n_masked, rounded_at_random};
 use crate::rng::{Purpose, Rng, SampleKey};
 
-/// The random streams that equalising takes, apart from those of the masks themselves.
+/// Spans that a mask has at least.
+const MIN_SPANS: usize = 1;
+
+/// Random streams of [`equalise`], separate from those of the masks themselves.
 const EQUALISE: u32 = 1 << 31;
 
-/// Masks about `prob · P / length` spans of `length` frames, which may overlap, and at least
-/// `min_spans`; `mask` is `[P]`, 1 = masked, P the frames that the sample has (no padding).
+/// The table `[data.mask.spans]`: spans of positions are masked, as many in every mask of a
+/// micro-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline, description = "")]
+pub struct Spans {
+    /// Share of positions that spans would mask if none overlapped.
+    pub prob: f64,
+    /// Positions of a span.
+    pub length: usize,
+}
+
+impl Spans {
+    /// Returns the invalid keys, as `key: problem`.
+    pub(super) fn check(&self) -> Vec<String> {
+        failed([
+            check::share("prob", self.prob),
+            (self.length > 0, "length: must be at least 1".to_owned()),
+        ])
+    }
+
+    /// Masks at least one span; `mask` is `[P]`, 1 = masked. See [`draw_spans`].
+    pub fn draw(&self, rng: &mut Rng, mask: &mut [u8]) {
+        draw_spans(self.prob, self.length, MIN_SPANS, rng, mask);
+    }
+}
+
+/// Masks about `prob · P / length` spans of `length` positions, which may overlap, and at least
+/// `min_spans`; `mask` is `[P]`, 1 = masked, P the positions that the sample has (no padding).
 ///
-/// Spans begin at distinct frames before `P - length`, so the last frame is never masked; in a
-/// sample with room for fewer starts than spans they are cut off at its end. At least one frame
-/// stays visible. The reference raises an error for a mask with no span, here it is left empty.
-pub fn draw(prob: f64, length: usize, min_spans: usize, rng: &mut Rng, mask: &mut [u8]) {
+/// Spans start at distinct positions before `P - length`, so the last position is never masked; in a
+/// sample with fewer possible starts than spans, spans are cut off at its end. At least one position
+/// stays visible. The reference raises an error for a mask without spans; here it is left empty.
+pub fn draw_spans(prob: f64, length: usize, min_spans: usize, rng: &mut Rng, mask: &mut [u8]) {
     mask.fill(0);
     let n_positions = mask.len();
     let mean = prob * n_positions as f64 / length as f64;
@@ -26,12 +60,13 @@ pub fn draw(prob: f64, length: usize, min_spans: usize, rng: &mut Rng, mask: &mu
     }
 }
 
-/// Unmasks random frames until all masks of a batch have as many as the one with the fewest.
+/// Unmasks random positions until every mask of a batch has as many as the one with the fewest.
 ///
-/// `masks` is `[B, M, n_positions]`, `keys` are the B samples'. What a sample loses depends on its
-/// own key and on the batch's smallest count, on nothing else of the batch.
+/// `masks` is `[B, M, n_positions]`, `keys` is `[B]`. The change of a sample's masks depends on its
+/// own key and on the smallest count of the batch, on nothing else of the batch.
 ///
 /// # Panics
+///
 /// If `masks` does not divide into that shape.
 pub fn equalise(masks: &mut [u8], n_positions: usize, keys: &[SampleKey]) {
     if masks.is_empty() {
@@ -45,7 +80,7 @@ pub fn equalise(masks: &mut [u8], n_positions: usize, keys: &[SampleKey]) {
         let stream = EQUALISE | (row % n_masks) as u32;
         let mut rng = Rng::for_sample(keys[row / n_masks], Purpose::Mask, stream);
         let n_masked = n_masked(mask);
-        turn_random(mask, 1, n_masked - fewest, &mut rng);
+        flip_random(mask, 1, n_masked - fewest, &mut rng);
     }
 }
 
@@ -64,35 +99,35 @@ mod tests {
     fn drawn(n_positions: usize, sample: u64) -> Vec<u8> {
         let mut mask = vec![2; n_positions];
         let mut rng = Rng::for_sample(key(sample), Purpose::Mask, 0);
-        draw(0.65, 10, 1, &mut rng, &mut mask);
+        draw_spans(0.65, 10, 1, &mut rng, &mut mask);
         mask
     }
 
     #[test]
-    fn short_samples_keep_a_visible_frame() {
+    fn short_samples_keep_a_visible_position() {
         for n_positions in 0..40 {
             for sample in 0..200 {
                 let n_masked = n_masked(&drawn(n_positions, sample));
                 let allowed = usize::from(n_positions > 1)..n_positions.max(1);
                 assert!(
                     allowed.contains(&n_masked),
-                    "{n_masked} of {n_positions} frames"
+                    "{n_masked} of {n_positions} positions"
                 );
             }
         }
     }
 
     #[test]
-    fn no_span_is_an_empty_mask() {
+    fn no_spans_give_an_empty_mask() {
         let mut mask = [2; 8];
         let mut rng = Rng::for_sample(key(0), Purpose::Mask, 0);
-        draw(0.0, 64, 0, &mut rng, &mut mask);
+        draw_spans(0.0, 64, 0, &mut rng, &mut mask);
         assert_eq!(mask, [0; 8]);
     }
 
-    /// Equal counts, only frames that were masked, and a row that depends on its own key alone.
+    /// Counts become equal, only masked positions change, and a row depends on its own key alone.
     #[test]
-    fn equalising_takes_from_the_larger_masks() {
+    fn equalise_unmasks_only_larger_masks_and_ignores_row_order() {
         let keys: Vec<SampleKey> = (0..4).map(key).collect();
         let before: Vec<u8> = (0..4).flat_map(|sample| drawn(200, sample)).collect();
         let mut masks = before.clone();

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{Layout, Mix, Slot, file_order};
 use crate::shard::Dataset;
-use crate::tokenize::Specials;
+use crate::tokenize::SpecialTokens;
 
 /// A set that is open for a pass over all of it: what it holds can be asked before the pass starts.
 pub struct WholeSet {
@@ -54,7 +54,7 @@ impl WholeSet {
     }
 
     /// What the ids of texts mean; `None` for other media.
-    pub fn specials(&self) -> Option<Specials> {
+    pub fn specials(&self) -> Option<SpecialTokens> {
         self.opened.recipe.specials()
     }
 

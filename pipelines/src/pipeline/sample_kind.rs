@@ -1,11 +1,8 @@
 //! What becomes of a row, and what a batch is made of.
 
-use std::ops::Range;
-
 use crate::config::{AudioConfig, DataConfig, ImageConfig, Modality, StepSize};
-use crate::mask::bert;
 use crate::shard::{Kind, Length, Mixture, Vocabulary};
-use crate::tokenize::{Specials, Tokenizer};
+use crate::tokenize::{SpecialTokens, Tokenizer};
 use crate::{Error, Result};
 
 /// Bytes of text that a token stands for, where only bytes are known: English has 4.2 to 4.5.
@@ -124,18 +121,11 @@ impl Recipe {
     }
 
     /// The special tokens of a recipe for text.
-    pub(crate) fn specials(&self) -> Option<Specials> {
+    pub(crate) fn specials(&self) -> Option<SpecialTokens> {
         match self {
             Self::Image(_) | Self::Audio { .. } => None,
-            Self::Text { tokenizer, .. } => Some(tokenizer.specials()),
-            Self::Tokens(info) => Some(Specials {
-                vocab_size: info.vocab_size,
-                bos: info.bos,
-                eos: info.eos,
-                pad: info.pad,
-                unk: info.unk,
-                mask: info.mask,
-            }),
+            Self::Text { tokenizer, .. } => Some(tokenizer.special_tokens()),
+            Self::Tokens(info) => Some(info.into()),
         }
     }
 }
@@ -144,17 +134,4 @@ impl Recipe {
 pub(crate) fn at_rate(length: Length, rate_hz: u32) -> u64 {
     let from = u128::from(length.rate_hz.unwrap_or(rate_hz));
     (u128::from(length.n) * u128::from(rate_hz) / from) as u64
-}
-
-/// What a masked token may be replaced by: the longest run of ids without a special one.
-pub(crate) fn vocabulary(specials: &Specials) -> bert::Vocabulary {
-    let mut taken = [specials.bos, specials.eos, specials.pad, specials.unk];
-    taken.sort_unstable();
-    let starts = std::iter::once(0).chain(taken.iter().map(|&id| id + 1));
-    let ends = taken.iter().copied().chain([specials.vocab_size]);
-    let gaps = starts.zip(ends).map(|(start, end)| start..end.max(start));
-    bert::Vocabulary {
-        mask: specials.mask,
-        ordinary: gaps.max_by_key(Range::len).unwrap_or(0..0),
-    }
 }

@@ -10,6 +10,7 @@ use parquet::arrow::ArrowWriter;
 use super::worker::{Beside, Sample, SampleMedia};
 use super::*;
 use crate::config::{Filter, ImageConfig, Limits, MaskConfig};
+use crate::mask::InverseBlock;
 
 /// Forty rows of four bytes in row groups of five, and a recipe of 4 samples a step.
 fn set(folder: &Path) -> DataConfig {
@@ -50,13 +51,13 @@ fn set(folder: &Path) -> DataConfig {
         }),
         audio: None,
         text: None,
-        mask: MaskConfig::InverseBlock {
+        mask: MaskConfig::InverseBlock(InverseBlock {
             grid: 2,
             n_masks: 1,
             mask_prob: 0.5,
             mask_prob_adjust: 0.0,
             block: 1,
-        },
+        }),
     }
 }
 

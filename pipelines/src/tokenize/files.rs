@@ -1,4 +1,4 @@
-//! The files of a vocabulary, read as they are.
+//! The files of a vocabulary: which format a folder has, and how each file is parsed.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokenizers::models::bpe::{Merges, Vocab};
 
 use crate::error::{Error, Result};
 
-/// A vocabulary's files, as bytes.
+/// The files of a vocabulary, as bytes, by format.
 pub(super) enum Files {
     HuggingFace {
         json: Vec<u8>,
@@ -25,6 +25,7 @@ pub(super) enum Files {
 }
 
 impl Files {
+    /// Returns the SHA-256 of the files one after another, in hex.
     pub(super) fn sha256(&self) -> String {
         let files: &[&[u8]] = match self {
             Self::HuggingFace { json } => &[json],
@@ -43,6 +44,7 @@ impl Files {
     }
 }
 
+/// Builds the error for an invalid vocabulary at `path`.
 pub(super) fn fault(path: &Path, reason: String) -> Error {
     Error::Source {
         path: path.to_owned(),
@@ -50,7 +52,7 @@ pub(super) fn fault(path: &Path, reason: String) -> Error {
     }
 }
 
-/// The files at `path`, a `tokenizer.json` or a folder.
+/// Reads the files at `path`, a `tokenizer.json` or a folder.
 pub(super) fn read(path: &Path) -> Result<Files> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|source| Error::Io {
@@ -80,14 +82,15 @@ pub(super) fn read(path: &Path) -> Result<Files> {
     } else {
         Err(fault(
             path,
-            "no vocabulary here: looked for tokenizer.json, then vocab.json and merges.txt, then \
-             encoder.json, vocab.bpe and dict.txt"
+            "no vocabulary found\nhint: the folder needs tokenizer.json, or vocab.json and merges.txt, \
+             or encoder.json, vocab.bpe and dict.txt"
                 .to_owned(),
         ))
     }
 }
 
-/// `vocab.json` or `encoder.json`: tokens, their bytes written as GPT-2's characters, with ids.
+/// Parses `vocab.json` or `encoder.json`: the id of each token, whose bytes are written as GPT-2's
+/// characters. The ids must be 0 to n - 1.
 pub(super) fn vocab(json: &[u8]) -> Result<Vocab, String> {
     let vocab: HashMap<String, u32> = serde_json::from_slice(json)
         .map_err(|error| format!("the vocabulary is not a JSON object of ids: {error}"))?;
@@ -100,7 +103,7 @@ pub(super) fn vocab(json: &[u8]) -> Result<Vocab, String> {
     Ok(vocab.into_iter().collect())
 }
 
-/// `merges.txt` or `vocab.bpe`: two tokens a line that become one, first things first.
+/// Parses `merges.txt` or `vocab.bpe`: two tokens a line that merge into one, in order of priority.
 pub(super) fn merges(text: &[u8]) -> Result<Merges, String> {
     let text = std::str::from_utf8(text).map_err(|error| format!("the merges: {error}"))?;
     let lines = text.lines().enumerate();
@@ -113,10 +116,12 @@ pub(super) fn merges(text: &[u8]) -> Result<Merges, String> {
         .collect()
 }
 
-/// `dict.txt`: fairseq's number for each of the `n_ids` ids, and how many numbers there are.
+/// Parses `dict.txt`: returns fairseq's number for each of the `n_ids` ids, and how many numbers
+/// there are.
 ///
-/// A line is `ID COUNT`, its number is its place from 0, plus 4 for `<s>`, `<pad>`, `</s>` and
-/// `<unk>`; `<mask>` comes last. Lines whose first word is no id only fill a place.
+/// A line is `ID COUNT`. Its number is its line from 0, plus 4 for `<s>`, `<pad>`, `</s>` and
+/// `<unk>`; `<mask>` comes last. A line whose first word is not an id takes a number and has no other
+/// effect.
 pub(super) fn fairseq_numbers(dict: &[u8], n_ids: usize) -> Result<(Vec<u32>, u32), String> {
     let dict = std::str::from_utf8(dict).map_err(|error| format!("dict.txt: {error}"))?;
     let mut numbers = vec![None; n_ids];

@@ -1,11 +1,12 @@
-//! Text becomes ids: byte-level BPE as GPT-2 defined it, with the ids of `RoBERTa` and fairseq.
+//! Tokenizer: text becomes ids by byte-level BPE as in GPT-2, with the ids of `RoBERTa` and fairseq.
 //!
-//! Text is taken as it stands: nothing is stripped or normalised, no special token is put around
-//! it, and `<mask>` written in a text is six ordinary characters, as fairseq has it.
+//! Text is not changed: nothing is stripped or normalised, no special token is put around it, and
+//! `<mask>` written in a text is six ordinary characters, as in fairseq.
 
 mod files;
+mod special_tokens;
 #[cfg(test)]
-mod golden;
+mod tests;
 
 use std::path::Path;
 
@@ -14,49 +15,44 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::error::{Result, SampleError};
 use files::Files;
+pub use special_tokens::SpecialTokens;
 
-/// A vocabulary, and how text is cut into it.
+/// Memory of encoding per byte of text: ids, offsets and strings of the tokens.
+const SCRATCH_BYTES: u64 = 64;
+
+/// A vocabulary with its byte-level BPE.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Our id for each of the vocabulary's; `None` where they are the same.
+    /// Our id for each id of `inner`; `None` if they are the same.
     renumbered: Option<Vec<u32>>,
-    specials: Specials,
+    special_tokens: SpecialTokens,
     sha256: String,
 }
 
-/// The ids with a meaning of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Specials {
-    /// `<s>`, before a text; also what a classifier reads.
-    pub bos: u32,
-    /// `</s>`, behind a text and between two.
-    pub eos: u32,
-    /// `<pad>`, where a row of a batch has ended.
-    pub pad: u32,
-    /// `<unk>`, which byte-level BPE never gives.
-    pub unk: u32,
-    /// `<mask>`, which stands for a token to predict.
-    pub mask: u32,
-    /// Ids are below this.
-    pub vocab_size: u32,
-}
-
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, or a folder with one of these, looked for in this order:
+    /// Reads a `tokenizer.json`, or a folder with one of these, in this order of preference:
     ///
-    /// - `tokenizer.json`: Hugging Face's own form;
-    /// - `vocab.json` and `merges.txt`: those of `RoBERTa`;
-    /// - `encoder.json`, `vocab.bpe` and `dict.txt`: GPT-2's, and fairseq's numbers for it.
+    /// - `tokenizer.json`: Hugging Face's own format;
+    /// - `vocab.json` and `merges.txt`: the files of `RoBERTa`;
+    /// - `encoder.json`, `vocab.bpe` and `dict.txt`: GPT-2's files, and fairseq's numbers for them.
     ///
-    /// All must name `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>` (fairseq's do without saying so).
+    /// The vocabulary must have `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>` (fairseq's has them
+    /// implicitly).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if a file cannot be read, [`Error::Source`](crate::Error::Source)
+    /// if there is no vocabulary or it is invalid.
     pub fn open(path: &Path) -> Result<Self> {
         files::read(path)?.tokenizer(path)
     }
 
-    /// Appends the ids of `text`, no specials added.
+    /// Appends the ids of `text`, without special tokens.
     ///
-    /// An error is a fault of a `tokenizer.json` that cannot serve this text, such as a vocabulary
-    /// without a token for some byte.
+    /// # Errors
+    ///
+    /// [`SampleError::Decode`] if a `tokenizer.json` cannot encode the text, for example because its
+    /// vocabulary has no token for some byte.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), SampleError> {
         let encoding = self.inner.encode_fast(text, false);
         let encoding = encoding.map_err(|error| SampleError::Decode(error.to_string()))?;
@@ -69,33 +65,39 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The special ids and the size of the vocabulary.
-    pub fn specials(&self) -> Specials {
-        self.specials
+    /// Returns the memory of encoding `n_bytes` of text, in bytes.
+    pub fn scratch_bytes(n_bytes: u64) -> u64 {
+        n_bytes * SCRATCH_BYTES
     }
 
-    /// SHA-256, in hex, of the vocabulary's files one after another, in the order that
-    /// [`Tokenizer::open`] names them in.
+    /// Returns the special tokens and the size of the vocabulary.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        self.special_tokens
+    }
+
+    /// Returns the SHA-256, in hex, of the vocabulary's files one after another, in the order in
+    /// which [`Tokenizer::open`] lists them.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 }
 
 impl Files {
+    /// Builds the tokenizer; `path` is for error messages.
     fn tokenizer(self, path: &Path) -> Result<Tokenizer> {
         let fault = |reason: String| files::fault(path, reason);
         let sha256 = self.sha256();
-        let (mut inner, renumbered, specials) = match self {
+        let (mut inner, renumbered, special_tokens) = match self {
             Self::HuggingFace { json } => {
                 let inner = tokenizers::Tokenizer::from_bytes(json);
                 let inner = inner.map_err(|error| fault(error.to_string()))?;
-                let specials = named_specials(&inner).map_err(fault)?;
-                (inner, None, specials)
+                let special_tokens = named_special_tokens(&inner).map_err(fault)?;
+                (inner, None, special_tokens)
             }
             Self::Roberta { vocab, merges } => {
                 let inner = byte_level(&vocab, &merges).map_err(fault)?;
-                let specials = named_specials(&inner).map_err(fault)?;
-                (inner, None, specials)
+                let special_tokens = named_special_tokens(&inner).map_err(fault)?;
+                (inner, None, special_tokens)
             }
             Self::Fairseq {
                 vocab,
@@ -105,7 +107,7 @@ impl Files {
                 let inner = byte_level(&vocab, &merges).map_err(fault)?;
                 let n_ids = inner.get_vocab_size(false);
                 let (numbers, vocab_size) = files::fairseq_numbers(&dict, n_ids).map_err(fault)?;
-                let specials = Specials {
+                let special_tokens = SpecialTokens {
                     bos: 0,
                     pad: 1,
                     eos: 2,
@@ -113,10 +115,10 @@ impl Files {
                     mask: vocab_size - 1,
                     vocab_size,
                 };
-                (inner, Some(numbers), specials)
+                (inner, Some(numbers), special_tokens)
             }
         };
-        // What a saved tokenizer may do besides cutting, and must not do here.
+        // A saved tokenizer may also pad and truncate, and encode special tokens: not here.
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -125,31 +127,35 @@ impl Files {
         Ok(Tokenizer {
             inner,
             renumbered,
-            specials,
+            special_tokens,
             sha256,
         })
     }
 }
 
-/// GPT-2's way with a vocabulary: words by its pattern, bytes as characters, no space put before.
+/// Builds GPT-2's tokenizer: words by its pattern, bytes as characters, no space put before a text.
 fn byte_level(vocab: &[u8], merges: &[u8]) -> Result<tokenizers::Tokenizer, String> {
     let vocab = files::vocab(vocab)?;
     let merges = files::merges(merges)?;
     let model = BPE::builder().vocab_and_merges(vocab, merges).build();
-    let model = model.map_err(|error| format!("vocabulary and merges do not fit: {error}"))?;
+    let model = model.map_err(|error| format!("vocabulary and merges do not match: {error}"))?;
     let mut inner = tokenizers::Tokenizer::new(model);
     inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     Ok(inner)
 }
 
-fn named_specials(inner: &tokenizers::Tokenizer) -> Result<Specials, String> {
+/// Looks the special tokens up by name.
+fn named_special_tokens(inner: &tokenizers::Tokenizer) -> Result<SpecialTokens, String> {
     let id = |name: &str| {
-        inner
-            .token_to_id(name)
-            .ok_or_else(|| format!("the vocabulary has no {name}; it must be RoBERTa's or like it"))
+        inner.token_to_id(name).ok_or_else(|| {
+            format!(
+                "the vocabulary has no {name}\nhint: use RoBERTa's vocabulary, or one with the \
+                     same special tokens"
+            )
+        })
     };
     let largest = inner.get_vocab(true).into_values().max();
-    Ok(Specials {
+    Ok(SpecialTokens {
         bos: id("<s>")?,
         eos: id("</s>")?,
         pad: id("<pad>")?,

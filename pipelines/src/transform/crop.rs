@@ -1,15 +1,15 @@
-//! Which part of a picture is taken: torchvision's rules for random and centre crops.
+//! Crop windows: torchvision's rules for random and centre crops.
 
-use crate::decode::Picture;
+use crate::decode::DecodedImage;
 use crate::rng::Rng;
 
-/// Windows drawn before the fallback of [`random_window`].
+/// Attempts before the fallback of [`random_window`].
 const N_TRIES: usize = 10;
 
-/// Long side / short side beyond which [`bounded_strip`] cuts.
+/// Largest long side / short side that [`bounded_strip`] leaves.
 const LONGEST_STRIP: u32 = 16;
 
-/// A rectangle of a picture, in pixels.
+/// A rectangle of an image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) left: u32,
@@ -18,10 +18,11 @@ pub(super) struct Window {
     pub(super) height: u32,
 }
 
-/// The window of torchvision's `RandomResizedCrop`: area uniform in `scale` of the picture's, the
-/// logarithm of width / height uniform in that of `ratio`, place uniform.
+/// Draws the window of torchvision's `RandomResizedCrop`: its area is a share of the image's, uniform
+/// in `scale`; the logarithm of width / height is uniform between those of `ratio`; its place is
+/// uniform.
 ///
-/// If ten draws in a row do not fit, the largest centred window whose ratio lies within `ratio`.
+/// If ten draws do not fit, returns the largest centred window whose width / height is in `ratio`.
 pub(super) fn random_window(
     width: u32,
     height: u32,
@@ -62,7 +63,8 @@ pub(super) fn random_window(
     }
 }
 
-/// Width and height with the short side at `side` and the ratio kept, the long side rounded down.
+/// Returns `(width, height)` with the short side `side` and the same ratio, the long side rounded
+/// down.
 pub(super) fn short_side_to(width: u32, height: u32, side: u32) -> (u32, u32) {
     let long =
         |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
@@ -73,7 +75,7 @@ pub(super) fn short_side_to(width: u32, height: u32, side: u32) -> (u32, u32) {
     }
 }
 
-/// The centred square of `side`, the offset rounded as Python rounds.
+/// Returns the centred square of `side`, its offset rounded half to even, as in Python.
 pub(super) fn centre_window(width: u32, height: u32, side: u32) -> Window {
     let offset = |whole: u32| (f64::from(whole - side) / 2.0).round_ties_even() as u32;
     Window {
@@ -84,9 +86,9 @@ pub(super) fn centre_window(width: u32, height: u32, side: u32) -> Window {
     }
 }
 
-/// The whole picture, or the middle of one that is more than sixteen times as long as wide: with
-/// its short side resized, a picture one pixel wide would take gigabytes of which all but the
-/// centre is thrown away.
+/// Returns the window of the full image, or of its middle if it is more than sixteen times as long as
+/// wide: with its short side resized, an image one pixel wide would take gigabytes, of which all but
+/// the centre is thrown away.
 pub(super) fn bounded_strip(width: u32, height: u32) -> Window {
     let kept_width = width.min(height.saturating_mul(LONGEST_STRIP));
     let kept_height = height.min(width.saturating_mul(LONGEST_STRIP));
@@ -98,8 +100,8 @@ pub(super) fn bounded_strip(width: u32, height: u32) -> Window {
     }
 }
 
-impl Picture {
-    /// The window that takes in everything.
+impl DecodedImage {
+    /// Returns the window of the full image.
     pub(super) fn whole(&self) -> Window {
         Window {
             left: 0,
@@ -109,7 +111,7 @@ impl Picture {
         }
     }
 
-    /// The rows of a window, top to bottom.
+    /// Iterates over the rows of a window, top to bottom, RGB8.
     pub(super) fn rows(&self, window: Window) -> impl Iterator<Item = &[u8]> {
         let first = 3 * window.left as usize;
         self.pixels
@@ -119,7 +121,7 @@ impl Picture {
             .map(move |row| &row[first..first + 3 * window.width as usize])
     }
 
-    /// The pixels of a window: RGB8, `[height, width, 3]`.
+    /// Copies the pixels of a window: RGB8, `[height, width, 3]`.
     pub(super) fn cut(&self, window: Window) -> Vec<u8> {
         let mut pixels = Vec::with_capacity(3 * window.width as usize * window.height as usize);
         self.rows(window)
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_strips_are_cut_before_evaluation() {
+    fn bounded_strip_cuts_only_long_strips() {
         let strip = bounded_strip(40_000, 2);
         let middle = Window {
             left: 19_984,

@@ -314,7 +314,7 @@ fn open_tokenizer(recipe: &Recipe, parts: &[Part]) -> Result<Option<(Tokenizer, 
         ]));
     }
     let tokenizer = Tokenizer::open(&recipe.tokenizer)?;
-    let specials = tokenizer.specials();
+    let specials = tokenizer.special_tokens();
     let name = recipe.tokenizer.file_name().unwrap_or_default();
     let vocabulary = Vocabulary {
         name: name.to_string_lossy().into_owned(),

@@ -7,7 +7,7 @@ use super::recipe::{Check, Encode, ImageRecipe};
 use super::row::Row;
 use crate::SampleError;
 use crate::config::{Filter, Limits};
-use crate::decode::{Picture, decode_image, read_header};
+use crate::decode::{DecodedImage, decode_image, read_header};
 use crate::transform::resize;
 
 /// Makes the row of an encoded picture. Its name stays, which tells it from others of its folder, even
@@ -69,7 +69,7 @@ fn short_side_to(target: u32, width: u32, height: u32) -> (u32, u32) {
     }
 }
 
-fn encode_jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, SampleError> {
+fn encode_jpeg(picture: &DecodedImage, quality: u8) -> Result<Vec<u8>, SampleError> {
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, quality)
         .encode(

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, MaskConfig, MixedSet, TrainSets};
+use understudy_pipelines::mask::Spans;
 
 use super::sets::{audio_rows, sound, wav, write_shard};
 use super::{Row, config, picture, write_set};
@@ -84,10 +85,10 @@ pub(crate) fn recordings(folder: &Path, lanes: usize) -> DataConfig {
             window_frames: 40,
             hop_frames: 32,
         }),
-        mask: MaskConfig::Spans {
+        mask: MaskConfig::Spans(Spans {
             prob: 0.65,
             length: 5,
-        },
+        }),
         ..config(folder)
     }
 }

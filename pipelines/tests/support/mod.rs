@@ -24,6 +24,7 @@ use parquet::file::properties::WriterProperties;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::config::{Filter, ImageConfig, Limits, MaskConfig};
+use understudy_pipelines::mask::InverseBlock;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -158,13 +159,13 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
         }),
         audio: None,
         text: None,
-        mask: MaskConfig::InverseBlock {
+        mask: MaskConfig::InverseBlock(InverseBlock {
             grid: 4,
             n_masks: 2,
             mask_prob: 0.5,
             mask_prob_adjust: 0.1,
             block: 2,
-        },
+        }),
     }
 }
 

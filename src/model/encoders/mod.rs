@@ -140,9 +140,9 @@ impl Encoder {
         self.normed(self.without_extra(self.run(sequence, &mut |_, _| ())))
     }
 
-    /// Returns the output of block `n_blocks`, counted from 1, with nothing masked, `[B, N, D]`:
-    /// before any final norm and for images without the class token. 0 stands for the input of the
-    /// first block. Values at padding are undefined.
+    /// Returns the output of block `n_blocks` with nothing masked, `[B, N, D]`, before any final norm
+    /// and for images without the class token. Blocks are counted from 1, without the prenet; 0 is
+    /// the input of the first. Values at padding are undefined.
     ///
     /// # Panics
     ///

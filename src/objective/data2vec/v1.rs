@@ -1,4 +1,5 @@
-//! data2vec 1.0: the student sees all positions, with a mask token at the masked ones.
+//! data2vec 1.0: the student sees all positions, with a learned value or the mask token
+//! at the masked ones.
 //!
 //! Images as in `data2vec_vision/beit`, audio and text as in fairseq.
 

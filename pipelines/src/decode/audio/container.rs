@@ -1,4 +1,4 @@
-//! The file around the sound: what kind it is, and what it says before anything is decoded.
+//! Audio containers: their format, and the header that is read before anything is decoded.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -7,7 +7,7 @@ use symphonia::core::audio::Channels;
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
-use symphonia::core::errors::Result as SymphoniaResult;
+use symphonia::core::errors::{Error as SymphoniaError, Result as SymphoniaResult};
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::{
     MediaSource, MediaSourceStream, MediaSourceStreamOptions, ReadOnlySource,
@@ -17,18 +17,19 @@ use symphonia::default::formats::{
     AdtsReader, FlacReader, IsoMp4Reader, MpaReader, OggReader, WavReader,
 };
 
-use super::{AudioHeader, opus, sample_error, within};
-use crate::config::Limits;
+use super::opus;
+use crate::decode::header::{unrecognized, within};
 use crate::error::SampleError;
+use crate::limits::Limits;
 
-/// Rates outside are faults of a header.
+/// Sample rates outside this range are header faults.
 const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
-/// What a decoder and the reader hold next to the wave, generously: buffers of 64 kB, tables of a
-/// codec, one packet's frames for each channel.
+/// Upper bound on what a decoder and the reader hold in addition to the waveform: buffers of 64 kB,
+/// a codec's tables, one packet's frames for each channel.
 const SCRATCH_BYTES: u64 = 4 << 20;
 
-/// Kinds of files, each with one reader.
+/// Container formats, each with one reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Flac,
@@ -39,18 +40,32 @@ pub(super) enum Kind {
     Adts,
 }
 
-/// A file that has told what it holds.
+/// Rate, channels, length and peak memory of an audio file, read without decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioHeader {
+    /// Frames per second, as stored.
+    pub sample_rate_hz: u32,
+    /// Channels, as stored; decoding averages them.
+    pub n_channels: u16,
+    /// Frames (samples per channel) that decoding returns, without the encoder's padding; `None` for
+    /// the rare M4A file whose clock does not count them.
+    pub n_frames: Option<u64>,
+    /// Peak memory of decoding all of it in bytes: the waveform is included, the encoded file is not.
+    pub decode_bytes: u64,
+}
+
+/// An opened file whose header has been read.
 pub(super) struct Container<'a> {
     pub(super) kind: Kind,
     pub(super) reader: Box<dyn FormatReader + 'a>,
-    /// The track that is decoded: the first with sound.
+    /// The track that is decoded: the first audio track.
     pub(super) track: u32,
     pub(super) params: AudioCodecParameters,
-    /// Timestamps count frames, so that a place can be sought and told.
+    /// Timestamps count frames, so that a position can be computed from them.
     pub(super) counts_frames: bool,
     /// The timestamp of the first frame.
     pub(super) start_ts: i64,
-    /// Frames that decode before the sound begins.
+    /// Frames of the encoder's lead-in, decoded before the audio starts.
     pub(super) lead: u64,
     pub(super) header: AudioHeader,
 }
@@ -61,27 +76,29 @@ impl<'a> Container<'a> {
             return Err(SampleError::Empty);
         }
         within("bytes", bytes.len() as u64, limits.bytes)?;
-        let sound = after_tags(bytes);
-        let kind = kind_of(sound)?;
-        let whole = match kind {
-            Kind::Wav => with_length(sound),
-            _ => Cow::Borrowed(sound),
+        let untagged = after_tags(bytes);
+        let kind = kind_of(untagged)?;
+        let file = match kind {
+            Kind::Wav => with_length(untagged),
+            _ => Cow::Borrowed(untagged),
         };
-        let copied_bytes = match &whole {
+        let copied_bytes = match &file {
             Cow::Owned(bytes) => bytes.len() as u64,
             Cow::Borrowed(_) => 0,
         };
-        let reader = reader(whole, kind).map_err(|error| sample_error(&error))?;
+        let reader = reader(file, kind).map_err(|error| sample_error(&error))?;
         let track = reader.default_track(TrackType::Audio);
-        let track = track.ok_or_else(|| SampleError::Decode("no sound in this file".to_owned()))?;
+        let track = track.ok_or_else(|| SampleError::Decode("no audio track".to_owned()))?;
         let track = track.clone();
         let Some(CodecParameters::Audio(params)) = track.codec_params.clone() else {
-            return Err(SampleError::Unsupported("an unknown codec".to_owned()));
+            return Err(SampleError::Unsupported("unknown codec".to_owned()));
         };
         let rate = params.sample_rate.unwrap_or(0);
         if !RATES_HZ.contains(&rate) {
             return Err(SampleError::Unsupported(format!(
-                "a sample rate of {rate} Hz"
+                "sample rate of {rate} Hz, outside {} to {} Hz",
+                RATES_HZ.start(),
+                RATES_HZ.end()
             )));
         }
         let n_channels = params.channels.as_ref().map_or(0, Channels::count);
@@ -91,7 +108,7 @@ impl<'a> Container<'a> {
         };
         let counts_frames = track.time_base == TimeBase::try_from_recip(rate);
         let (n_frames, most_frames) = if counts_frames {
-            let n_frames = n_frames(sound, kind, &track)?.saturating_sub(lead);
+            let n_frames = n_frames(untagged, kind, &track)?.saturating_sub(lead);
             (Some(n_frames), n_frames)
         } else {
             let seconds = track.time_base.zip(track.duration);
@@ -122,7 +139,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// The file without the tags (`ID3v2`) that stand before it.
+/// Skips the tags (`ID3v2`) in front of the file.
 fn after_tags(mut bytes: &[u8]) -> &[u8] {
     while let [b'I', b'D', b'3', _, _, flags, a, b, c, d, rest @ ..] = bytes {
         let footer = if flags & 0x10 == 0 { 0 } else { 10 };
@@ -133,6 +150,7 @@ fn after_tags(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// Detects the container format from the first bytes.
 fn kind_of(bytes: &[u8]) -> Result<Kind, SampleError> {
     match bytes {
         [b'f', b'L', b'a', b'C', ..] => Ok(Kind::Flac),
@@ -156,22 +174,12 @@ fn kind_of(bytes: &[u8]) -> Result<Kind, SampleError> {
         // A frame's sync word; then AAC says layer 0, which MPEG audio does not have.
         [0xFF, second, ..] if second & 0xF6 == 0xF0 => Ok(Kind::Adts),
         [0xFF, second, ..] if second & 0xE0 == 0xE0 && second & 0x06 == 0x02 => Ok(Kind::Mp3),
-        _ => {
-            let start: Vec<String> = bytes
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            Err(SampleError::Unsupported(format!(
-                "not a sound: it begins {}",
-                start.join(" ")
-            )))
-        }
+        _ => Err(unrecognized("audio", bytes)),
     }
 }
 
-/// A WAV file that was written to a pipe, its length not known yet (all ones), with the length that
-/// it turned out to have.
+/// Fills in the length of a WAV file that was written to a pipe: there it is all ones, because it was
+/// not yet known.
 fn with_length(bytes: &[u8]) -> Cow<'_, [u8]> {
     let size_at = |at: usize| {
         let size = bytes.get(at + 4..at + 8)?.first_chunk::<4>()?;
@@ -188,15 +196,16 @@ fn with_length(bytes: &[u8]) -> Cow<'_, [u8]> {
             bytes[at + 4..at + 8].copy_from_slice(&rest.to_le_bytes());
             return Cow::Owned(bytes);
         }
-        at = at.saturating_add(8 + size as usize + (size as usize & 1)); // Chunks begin at even places.
+        at = at.saturating_add(8 + size as usize + (size as usize & 1)); // Chunks begin at even offsets.
     }
     Cow::Borrowed(bytes)
 }
 
+/// Opens the reader of a container format.
 fn reader<'a>(bytes: Cow<'a, [u8]>, kind: Kind) -> SymphoniaResult<Box<dyn FormatReader + 'a>> {
     let source: Box<dyn MediaSource + 'a> = match kind {
-        // Where it could jump to the end, the reader would guess the length from the bit rate, and
-        // cut off what lies behind its guess.
+        // If it could seek to the end, the reader would guess the length from the bit rate and cut off
+        // everything behind its guess.
         Kind::Mp3 => Box::new(ReadOnlySource::new(Cursor::new(bytes))),
         _ => Box::new(Cursor::new(bytes)),
     };
@@ -212,7 +221,8 @@ fn reader<'a>(bytes: Cow<'a, [u8]>, kind: Kind) -> SymphoniaResult<Box<dyn Forma
     })
 }
 
-/// The frames of a track: as the file says, or, where that is not reliable, by its packets.
+/// Counts the frames of a track: as stored, or by its packets where the stored number is not
+/// reliable.
 fn n_frames(bytes: &[u8], kind: Kind, track: &Track) -> Result<u64, SampleError> {
     if let (Kind::Flac | Kind::Wav | Kind::Ogg | Kind::Mp4, Some(n_frames)) =
         (kind, track.num_frames)
@@ -223,7 +233,7 @@ fn n_frames(bytes: &[u8], kind: Kind, track: &Track) -> Result<u64, SampleError>
     let mut n_frames = 0;
     while let Some(packet) = reader.next_packet().map_err(|error| sample_error(&error))? {
         if packet.track_id == track.id {
-            // The reader for MP3 leaves the frames that it trims in the duration.
+            // The MP3 reader counts the frames that it trims in the duration.
             let trimmed = match kind {
                 Kind::Mp3 => packet.trim_start.get() + packet.trim_end.get(),
                 _ => 0,
@@ -232,4 +242,18 @@ fn n_frames(bytes: &[u8], kind: Kind, track: &Track) -> Result<u64, SampleError>
         }
     }
     Ok(n_frames)
+}
+
+/// Converts a symphonia error.
+pub(super) fn sample_error(error: &SymphoniaError) -> SampleError {
+    match error {
+        SymphoniaError::Unsupported(what) => SampleError::Unsupported((*what).to_owned()),
+        SymphoniaError::ResetRequired => {
+            SampleError::Unsupported("several streams in one file".to_owned())
+        }
+        SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            SampleError::Decode("truncated: unexpected end of file".to_owned())
+        }
+        error => SampleError::Decode(error.to_string()),
+    }
 }

@@ -1,5 +1,5 @@
-//! Opus, which symphonia finds in Ogg and does not decode: the crate `opus-decoder` behind
-//! symphonia's interface.
+//! Opus, which symphonia demuxes from Ogg but does not decode: the crate `opus-decoder` behind
+//! symphonia's decoder trait.
 
 use opus_decoder::OpusDecoder;
 use symphonia::core::audio::{
@@ -10,13 +10,13 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, Finaliz
 use symphonia::core::errors::{Error, Result};
 use symphonia::core::packet::PacketRef;
 
-/// The rate that Opus decodes to, whatever it was recorded at.
+/// Opus always decodes at this rate, whatever the rate of the encoder's input.
 const RATE_HZ: u32 = 48_000;
 
-/// The longest packet: 120 ms.
+/// Frames of the longest packet: 120 ms.
 const MOST_FRAMES: usize = 5760;
 
-/// Frames that an encoder puts before the sound, by the header `OpusHead` (RFC 7845, 5.1).
+/// Returns the frames of the encoder's lead-in, from the header `OpusHead` (RFC 7845, 5.1).
 pub(super) fn n_skipped(params: &AudioCodecParameters) -> u64 {
     let head = params.extra_data.as_deref();
     let skipped = head.and_then(|head| head.get(10..12)?.first_chunk::<2>());
@@ -79,9 +79,9 @@ impl AudioDecoder for Opus {
         self.buffer.render_uninit(Some(n_frames));
         let n_channels = self.interleaved.len() / MOST_FRAMES;
         for channel in 0..n_channels {
-            let of_channel = self.interleaved.iter().skip(channel).step_by(n_channels);
+            let samples = self.interleaved.iter().skip(channel).step_by(n_channels);
             let plane = self.buffer.plane_mut(channel);
-            for (to, from) in plane.into_iter().flatten().zip(of_channel) {
+            for (to, from) in plane.into_iter().flatten().zip(samples) {
                 *to = self.gain * from;
             }
         }

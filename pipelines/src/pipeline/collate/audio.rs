@@ -2,7 +2,6 @@
 
 use crate::batch::{Batch, Media};
 use crate::config::{AudioConfig, MaskConfig};
-use crate::mask::spans;
 use crate::pipeline::worker::{Sample, SampleMedia, Window};
 use crate::rng::SampleKey;
 
@@ -61,7 +60,5 @@ pub(super) fn collate(
     for (masks, &key) in batch.masks.chunks_exact_mut(sample_masks).zip(keys) {
         mask.draw(key, masks);
     }
-    if let MaskConfig::Spans { .. } = mask {
-        spans::equalise(&mut batch.masks, batch.n_positions, keys);
-    }
+    mask.equalise(&mut batch.masks, batch.n_positions, keys);
 }

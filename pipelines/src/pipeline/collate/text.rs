@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, Media};
 use crate::config::MaskConfig;
-use crate::pipeline::sample_kind::{Recipe, vocabulary};
+use crate::pipeline::sample_kind::Recipe;
 use crate::pipeline::worker::{Sample, SampleMedia};
 use crate::rng::SampleKey;
 
@@ -52,12 +52,11 @@ pub(super) fn collate(
             .masks
             .chunks_exact_mut((batch.n_masks * n_tokens).max(1));
         if mask.replaces_tokens() {
-            let vocabulary = vocabulary(&specials);
             student_tokens.clone_from(&tokens);
             let students = student_tokens.chunks_exact_mut(n_tokens.max(1));
             for (((masks, student), text), &key) in rows.zip(students).zip(&texts).zip(keys) {
                 let own = text.len();
-                mask.draw_tokens(key, &vocabulary, &mut student[..own], &mut masks[..own]);
+                mask.draw_tokens(key, &specials, &mut student[..own], &mut masks[..own]);
             }
         } else {
             for (masks, &key) in rows.zip(keys) {

@@ -30,8 +30,11 @@ impl Work {
         };
         let checking = start.elapsed();
 
-        let rate = u64::from(config.sample_rate_hz);
-        let resampled_bytes = header.decode_bytes * rate / u64::from(header.sample_rate_hz.max(1));
+        let resampled_bytes = transform::waveform::resample_bytes(
+            header.decode_bytes,
+            header.sample_rate_hz,
+            config.sample_rate_hz,
+        );
         let _taken = self.share.take(header.decode_bytes + resampled_bytes, || {
             let n_frames = header.n_frames.map_or("?".to_owned(), |n| n.to_string());
             format!("decoding the {n_frames} frames in {}", self.place(task))
@@ -47,8 +50,8 @@ impl Work {
         };
 
         let start = Instant::now();
-        let mut frames = transform::wave::resample(wave, config.sample_rate_hz);
-        transform::wave::normalise(&mut frames, config.normalize_eps);
+        let mut frames = transform::waveform::resample(wave, config.sample_rate_hz);
+        transform::waveform::normalise(&mut frames, config.normalize_eps);
         let window = self.window(task, config, most_frames, frames);
         self.recorder
             .transform

@@ -27,9 +27,12 @@ impl Work {
         };
         let checking = start.elapsed();
 
-        let bytes_needed = header
-            .decode_bytes
-            .max(self.transform_bytes(image, &header));
+        let crop_bytes = if self.evaluate {
+            transform::eval_crop_bytes(header.width, header.height, image)
+        } else {
+            transform::train_crop_bytes(header.width, header.height, image)
+        };
+        let bytes_needed = header.decode_bytes.max(crop_bytes);
         let _taken = self.share.take(bytes_needed, || {
             let (width, height) = (header.width, header.height);
             format!(
@@ -68,36 +71,5 @@ impl Work {
             masks,
             beside,
         }))
-    }
-
-    /// The decoded picture and what is made on the way to its crop, at most.
-    fn transform_bytes(&self, image: &ImageConfig, header: &decode::Header) -> u64 {
-        let (width, height) = (u64::from(header.width), u64::from(header.height));
-        let (between, result) = if self.evaluate {
-            // The short side becomes `eval_resize`; strips are cut at sixteen times that.
-            let side = u64::from(image.eval_resize);
-            let longer = |long: u64, short: u64| side * long.min(16 * short) / short;
-            let resized_width = if width <= height {
-                side
-            } else {
-                longer(width, height)
-            };
-            (
-                resized_width * height,
-                side * longer(width.max(height), width.min(height)),
-            )
-        } else {
-            // Colour jitter copies the window; then the horizontal pass keeps the window's height.
-            let jittered = if image.color_jitter > 0.0 {
-                width * height
-            } else {
-                0
-            };
-            (
-                jittered + u64::from(image.size) * height,
-                u64::from(image.size).pow(2),
-            )
-        };
-        3 * (width * height + between + result)
     }
 }

@@ -11,8 +11,6 @@ use crate::{Result, SampleError, decode};
 /// Special tokens around one text, and around a pair.
 const TEXT_SPECIALS: usize = 2;
 const PAIR_SPECIALS: usize = 4;
-/// Memory that tokenising takes for each byte of text: ids, offsets and strings of the tokens.
-const TOKENIZER_BYTES: u64 = 64;
 
 /// A text, and the second of a pair.
 type Texts<'a> = [Option<&'a [u8]>; 2];
@@ -36,9 +34,11 @@ impl Work {
         };
         let checking = start.elapsed();
         let n_bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
-        let _taken = self.share.take(n_bytes as u64 * TOKENIZER_BYTES, || {
-            format!("tokenising the {n_bytes} bytes in {}", self.place(task))
-        })?;
+        let _taken = self
+            .share
+            .take(Tokenizer::scratch_bytes(n_bytes as u64), || {
+                format!("tokenising the {n_bytes} bytes in {}", self.place(task))
+            })?;
         let start = Instant::now();
         let tokens = self.tokens(task, texts, tokenizer, max_tokens);
         self.recorder
@@ -83,7 +83,7 @@ impl Work {
         };
         let mut first = encode(text.unwrap_or_default())?;
         let mut second = second.map(encode).transpose()?;
-        let specials = tokenizer.specials();
+        let specials = tokenizer.special_tokens();
         match &mut second {
             None => {
                 let place = if self.evaluate {

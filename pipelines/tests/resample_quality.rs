@@ -1,21 +1,28 @@
-//! What resampling does to tones: how level the passband is, what is left of what must go.
+//! Quality of the resampler, measured with tones: passband ripple, and what is left of tones that
+//! must be removed.
 //!
-//! The same tones go through soxr where Python has it: `UNDERSTUDY_PYTHON` names the interpreter,
-//! else `python3`. Frequencies are in units of h, half the lower of the two rates.
+//! The same tones go through soxr if Python has it: `UNDERSTUDY_PYTHON` names the interpreter, else
+//! `python3`. Frequencies are in units of h, half the lower of the two rates.
+#![allow(
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "helpers of the tests"
+)]
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::wave::resample;
-use crate::decode::Wave;
+use understudy_pipelines::decode::Waveform;
+use understudy_pipelines::rng::{Purpose, Rng};
+use understudy_pipelines::transform::waveform::resample;
 
 const TO_HZ: u32 = 16_000;
 const FROM_HZ: [u32; 6] = [44_100, 48_000, 32_000, 22_050, 11_025, 8_000];
-/// The amplitude of every tone.
+/// Amplitude of every tone.
 const LOUD: f64 = 0.5;
 
-/// Frequencies that should pass, and those above h, which the input can hold only if it is the
-/// faster one.
+/// Returns the frequencies that should pass, and those above h, which the input can hold only if its
+/// rate is the higher one.
 fn tones(from_hz: u32) -> (Vec<f64>, Vec<f64>) {
     let nyquist = f64::from(from_hz) / f64::from(from_hz.min(TO_HZ));
     let levels = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85];
@@ -36,9 +43,9 @@ fn tone(frequency: f64, from_hz: u32) -> Vec<f32> {
         .collect()
 }
 
-/// Amplitude and phase of the tone in the middle of `frames`, and the RMS of all else, both
-/// relative to the tone as it was.
-fn found(frames: &[f32], frequency: f64, from_hz: u32) -> (f64, f64, f64) {
+/// Returns gain and phase of the tone in the middle of `frames`, and the RMS of everything else
+/// relative to the original tone.
+fn measure(frames: &[f32], frequency: f64, from_hz: u32) -> (f64, f64, f64) {
     let step = std::f64::consts::PI * frequency * f64::from(from_hz.min(TO_HZ)) / f64::from(TO_HZ);
     let middle = frames.len() / 4..frames.len() * 3 / 4;
     let n = middle.len() as f64;
@@ -74,13 +81,13 @@ struct Quality {
     passes_to: f64,
     /// Largest gain or loss of the tones up to 0.9 h, in dB.
     ripple_db: f64,
-    /// Loudest thing that was not in the input, and what is left of tones from h on, in dB.
+    /// Loudest component that was not in the input, or is left of tones from h on, in dB.
     rest_db: f64,
     /// Largest shift of a passing tone, in radians.
     phase: f64,
 }
 
-/// `outputs` are the resampled tones, in order.
+/// Measures the resampled tones; `outputs` are in the order of [`all_tones`].
 fn quality(from_hz: u32, outputs: &[Vec<f32>]) -> Quality {
     let (passing, beyond) = tones(from_hz);
     let mut quality = Quality {
@@ -90,7 +97,7 @@ fn quality(from_hz: u32, outputs: &[Vec<f32>]) -> Quality {
         phase: 0.0,
     };
     for (&frequency, output) in passing.iter().zip(outputs) {
-        let (gain, phase, rest) = found(output, frequency, from_hz);
+        let (gain, phase, rest) = measure(output, frequency, from_hz);
         if decibels(gain).abs() > 0.1 {
             quality.passes_to = quality.passes_to.min(frequency);
         }
@@ -116,7 +123,7 @@ fn all_tones(from_hz: u32) -> Vec<Vec<f32>> {
     all.map(|frequency| tone(frequency, from_hz)).collect()
 }
 
-/// The tones through `soxr.resample`; `None` if Python has no soxr.
+/// Resamples the tones by `soxr.resample`; `None` if Python has no soxr.
 fn soxr(from_hz: u32, inputs: &[Vec<f32>]) -> Option<Vec<Vec<f32>>> {
     const SCRIPT: &str = "import sys, numpy, soxr\n\
         n, rate, to = map(int, sys.argv[1:])\n\
@@ -146,18 +153,18 @@ fn soxr(from_hz: u32, inputs: &[Vec<f32>]) -> Option<Vec<Vec<f32>>> {
     if written.is_err() || !output.status.success() {
         return None;
     }
-    let (words, _) = output.stdout.as_chunks::<4>();
-    let mut words = words.iter();
+    let (values, _) = output.stdout.as_chunks::<4>();
+    let mut values = values.iter();
     let outputs = inputs.iter().map(|_| {
-        let n = i32::from_le_bytes(*words.next().unwrap()) as usize;
-        let frames = words.by_ref().take(n);
+        let n = i32::from_le_bytes(*values.next().unwrap()) as usize;
+        let frames = values.by_ref().take(n);
         frames.map(|frame| f32::from_le_bytes(*frame)).collect()
     });
     Some(outputs.collect())
 }
 
 #[test]
-fn resampling_keeps_the_band_and_nothing_else() {
+fn resample_keeps_the_passband_and_removes_aliases() {
     for from_hz in FROM_HZ {
         let inputs = all_tones(from_hz);
         let print = |name: &str, quality: &Quality| {
@@ -173,11 +180,11 @@ fn resampling_keeps_the_band_and_nothing_else() {
             }
         }
         let outputs = inputs.into_iter().map(|frames| {
-            let wave = Wave {
+            let waveform = Waveform {
                 sample_rate_hz: from_hz,
                 frames,
             };
-            resample(wave, TO_HZ)
+            resample(waveform, TO_HZ)
         });
         let quality = quality(from_hz, &outputs.collect::<Vec<_>>());
         print("here", &quality);
@@ -189,21 +196,20 @@ fn resampling_keeps_the_band_and_nothing_else() {
 }
 
 fn noise(n: usize) -> Vec<f32> {
-    use crate::rng::{Purpose, Rng};
     let mut rng = Rng::for_name(1, Purpose::Order, "noise");
     (0..n).map(|_| rng.normal() as f32 * 0.1).collect()
 }
 
 fn resampled(n: usize, from_hz: u32, to_hz: u32) -> Vec<f32> {
-    let wave = Wave {
+    let waveform = Waveform {
         sample_rate_hz: from_hz,
         frames: noise(n),
     };
-    resample(wave, to_hz)
+    resample(waveform, to_hz)
 }
 
 #[test]
-fn lengths_are_exact_whatever_the_rates() {
+fn resample_returns_exact_lengths_for_all_rates() {
     assert_eq!(resampled(777, TO_HZ, TO_HZ), noise(777));
     for from_hz in [
         1_000, 7_999, 8_000, 11_025, 22_050, 44_100, 47_999, 48_000, 96_000, 768_000,
@@ -222,7 +228,7 @@ fn lengths_are_exact_whatever_the_rates() {
 }
 
 #[test]
-fn the_result_is_that_of_the_arguments_alone() {
+fn resample_is_independent_of_thread_and_earlier_calls() {
     let first = resampled(30_000, 44_100, TO_HZ);
     resampled(5_000, 44_100, TO_HZ);
     resampled(5_000, 8_000, TO_HZ);

@@ -1,13 +1,13 @@
-//! The decoders on odd and bad files: all of `tests/fixtures/sounds`, made by its `make.py`.
+//! Audio decoders on odd and bad files: all of `tests/fixtures/audio`, made by its `make.py`.
 
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Wave, decode_audio, read_audio_header};
-use crate::config::Limits;
-use crate::error::SampleError;
-use crate::rng::{Purpose, Rng};
+use understudy_pipelines::SampleError;
+use understudy_pipelines::decode::{Waveform, decode_audio, read_audio_header};
+use understudy_pipelines::limits::Limits;
+use understudy_pipelines::rng::{Purpose, Rng};
 
 struct Fixture {
     name: String,
@@ -24,7 +24,7 @@ impl Fixture {
         self.expected[key].as_u64().unwrap()
     }
 
-    /// The frames that the file must decode to, where they are kept.
+    /// Returns the frames that the file must decode to, if they are stored.
     fn frames(&self) -> Option<Vec<f32>> {
         let bytes = std::fs::read(folder().join(format!("{}.f32", self.name))).ok()?;
         let (frames, _) = bytes.as_chunks::<4>();
@@ -36,13 +36,13 @@ impl Fixture {
         )
     }
 
-    fn decode(&self) -> Result<Wave, SampleError> {
+    fn decode(&self) -> Result<Waveform, SampleError> {
         decode_audio(&self.bytes, &Limits::default(), None)
     }
 }
 
 fn folder() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "sounds"]
+    [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "audio"]
         .iter()
         .collect()
 }
@@ -61,7 +61,7 @@ fn fixtures() -> Vec<Fixture> {
     fixtures.collect()
 }
 
-/// The largest difference of two waves of one length.
+/// Returns the largest difference of two waveforms of one length.
 fn furthest(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter()
@@ -71,15 +71,18 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn every_kind_of_sound_decodes_as_libsndfile_and_ffmpeg_decode_it() {
+fn audio_decodes_as_in_libsndfile_and_ffmpeg() {
     let mut wrong = Vec::new();
     for fixture in fixtures() {
         let problem = match (fixture.is_good(), fixture.decode()) {
-            (true, Ok(wave)) => {
-                let found = (u64::from(wave.sample_rate_hz), wave.frames.len() as u64);
+            (true, Ok(waveform)) => {
+                let found = (
+                    u64::from(waveform.sample_rate_hz),
+                    waveform.frames.len() as u64,
+                );
                 let off = match fixture.frames() {
-                    Some(frames) if frames.len() == wave.frames.len() => {
-                        furthest(&wave.frames, &frames)
+                    Some(frames) if frames.len() == waveform.frames.len() => {
+                        furthest(&waveform.frames, &frames)
                     }
                     _ => 0.0,
                 };
@@ -104,7 +107,7 @@ fn every_kind_of_sound_decodes_as_libsndfile_and_ffmpeg_decode_it() {
                 }
                 format!("{error:?}")
             }
-            (_, result) => format!("{:?}", result.map(|wave| wave.frames.len())),
+            (_, result) => format!("{:?}", result.map(|waveform| waveform.frames.len())),
         };
         wrong.push(format!("{}: {problem}", fixture.name));
     }
@@ -112,7 +115,7 @@ fn every_kind_of_sound_decodes_as_libsndfile_and_ffmpeg_decode_it() {
 }
 
 #[test]
-fn headers_tell_what_decoding_gives() {
+fn header_matches_decoded_audio() {
     for fixture in fixtures().iter().filter(|fixture| fixture.is_good()) {
         let name = &fixture.name;
         let header = read_audio_header(&fixture.bytes, &Limits::default()).unwrap();
@@ -135,7 +138,7 @@ fn headers_tell_what_decoding_gives() {
 }
 
 #[test]
-fn limits_hold_before_anything_is_decoded() {
+fn limits_are_checked_before_decoding() {
     for fixture in fixtures().iter().filter(|fixture| fixture.is_good()) {
         let found = fixture.number("frames").div_ceil(fixture.number("rate"));
         let within = Limits {
@@ -163,17 +166,17 @@ fn limits_hold_before_anything_is_decoded() {
     }
 }
 
-/// Clips from the beginning, the middle and the end are ranges of the whole.
+/// Clips from the beginning, the middle and the end equal the ranges of the full waveform.
 #[test]
-fn clips_are_ranges_of_the_whole() {
+fn clips_equal_ranges_of_the_full_waveform() {
     for fixture in fixtures().iter().filter(|fixture| fixture.is_good()) {
         let name = &fixture.name;
         let whole = fixture.decode().unwrap().frames;
         let n = whole.len() as u64;
         let exact = name.contains("flac") || name.contains("wav");
         for clip in [0..n, 0..1, n / 2..n / 2 + n / 4, n * 5 / 7..n, n - 1..n] {
-            let wave = decode_audio(&fixture.bytes, &Limits::default(), Some(clip.clone()));
-            let frames = wave
+            let waveform = decode_audio(&fixture.bytes, &Limits::default(), Some(clip.clone()));
+            let frames = waveform
                 .unwrap_or_else(|error| panic!("{name} {clip:?}: {error}"))
                 .frames;
             let expected = &whole[clip.start as usize..clip.end as usize];
@@ -188,9 +191,9 @@ fn clips_are_ranges_of_the_whole() {
     }
 }
 
-/// Damage costs the sample at most: each call comes back, with finite frames within the limit.
+/// A damaged file costs its sample at most: each call returns, with finite frames within the limit.
 #[test]
-fn damaged_files_come_back_as_results() {
+fn damaged_fixtures_never_panic_or_hang() {
     let mut rng = Rng::for_name(3, Purpose::Order, "damage");
     let limits = Limits {
         seconds: 60,
@@ -201,22 +204,23 @@ fn damaged_files_come_back_as_results() {
     }
 }
 
-/// The same with real recordings.
+/// The same with real speech.
 #[test]
-fn damaged_recordings_come_back_as_results() {
+fn damaged_utterances_never_panic_or_hang() {
     let mut rng = Rng::for_name(3, Purpose::Order, "damaged recordings");
     let limits = Limits {
         seconds: 60,
         ..Limits::default()
     };
-    for path in recordings().into_iter().step_by(37) {
+    for path in utterances().into_iter().step_by(37) {
         let bytes = std::fs::read(&path).unwrap();
         check_damaged(&path.display().to_string(), &bytes, 6, &limits, &mut rng);
     }
 }
 
-/// Files of `$UNDERSTUDY_DATA/speech`, FLAC and WAV; none, with the reason printed, if there is none.
-fn recordings() -> Vec<PathBuf> {
+/// Returns the FLAC and WAV files of `$UNDERSTUDY_DATA/speech`; none, with the reason printed, if
+/// there are none.
+fn utterances() -> Vec<PathBuf> {
     let data = std::env::var_os("UNDERSTUDY_DATA").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
         PathBuf::from,
@@ -227,15 +231,15 @@ fn recordings() -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .map(walkdir::DirEntry::into_path);
-    let is_sound = |path: &PathBuf| {
+    let is_audio = |path: &PathBuf| {
         path.extension()
             .is_some_and(|end| end == "flac" || end == "wav")
     };
-    let recordings: Vec<PathBuf> = paths.filter(is_sound).collect();
-    if recordings.is_empty() {
-        println!("skipped: no recordings in {}", folder.display());
+    let utterances: Vec<PathBuf> = paths.filter(is_audio).collect();
+    if utterances.is_empty() {
+        println!("skipped: no FLAC or WAV files in {}", folder.display());
     }
-    recordings
+    utterances
 }
 
 fn check_damaged(name: &str, bytes: &[u8], n: usize, limits: &Limits, rng: &mut Rng) {
@@ -255,37 +259,40 @@ fn check_damaged(name: &str, bytes: &[u8], n: usize, limits: &Limits, rng: &mut 
             let start = rng.below(3000) as u64;
             start..start + 500
         });
-        if let Ok(wave) = decode_audio(&bytes, limits, clip) {
-            let most = limits.seconds as usize * wave.sample_rate_hz as usize;
-            assert!(wave.frames.len() <= most, "{name}");
-            assert!(wave.frames.iter().all(|frame| frame.is_finite()), "{name}");
+        if let Ok(waveform) = decode_audio(&bytes, limits, clip) {
+            let most = limits.seconds as usize * waveform.sample_rate_hz as usize;
+            assert!(waveform.frames.len() <= most, "{name}");
+            assert!(
+                waveform.frames.iter().all(|frame| frame.is_finite()),
+                "{name}"
+            );
         }
     }
 }
 
-/// Wherever a recording is cut off, it is a bad sample or (the cut behind all frames) the same one.
+/// A truncated file is a bad sample or (if all frames are left) the same waveform.
 #[test]
-fn no_cut_off_recording_passes_for_a_whole_one() {
+fn truncated_audio_is_rejected() {
     let mut rng = Rng::for_name(3, Purpose::Order, "cut");
-    for path in recordings().into_iter().step_by(29) {
+    for path in utterances().into_iter().step_by(29) {
         let bytes = std::fs::read(&path).unwrap();
         let whole = decode_audio(&bytes, &Limits::default(), None).unwrap();
         for _ in 0..8 {
             let length = rng.below(bytes.len());
-            if let Ok(part) = decode_audio(&bytes[..length], &Limits::default(), None) {
+            if let Ok(truncated) = decode_audio(&bytes[..length], &Limits::default(), None) {
                 let path = path.display();
                 assert!(
-                    part == whole,
-                    "{path}: its first {length} bytes pass for a whole file"
+                    truncated == whole,
+                    "{path}: the first {length} bytes decode as if they were the full file"
                 );
             }
         }
     }
 }
 
-/// FLAC and 16-bit WAV are exact: the bits that Python's soundfile gives.
+/// FLAC and 16-bit WAV are exact: the bits equal those of Python's soundfile.
 #[test]
-fn recordings_are_bit_exact_beside_soundfile() {
+fn decoded_audio_equals_soundfile_bit_for_bit() {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let run = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
     if !run(&["-c", "import soundfile"]).is_ok_and(|output| output.status.success()) {
@@ -294,13 +301,13 @@ fn recordings_are_bit_exact_beside_soundfile() {
         );
         return;
     }
-    let recordings: Vec<PathBuf> = recordings().into_iter().step_by(5).collect();
+    let utterances: Vec<PathBuf> = utterances().into_iter().step_by(5).collect();
     let script = "import sys, soundfile\n\
         for path in sys.argv[1:]:\n\
         \x20   frames, rate = soundfile.read(path, dtype='float32', always_2d=True)\n\
         \x20   sys.stdout.buffer.write(frames.mean(1, dtype='float32').tobytes())";
     let mut arguments = vec!["-c", script];
-    arguments.extend(recordings.iter().map(|path| path.to_str().unwrap()));
+    arguments.extend(utterances.iter().map(|path| path.to_str().unwrap()));
     let output = run(&arguments).unwrap();
     assert!(
         output.status.success(),
@@ -308,9 +315,10 @@ fn recordings_are_bit_exact_beside_soundfile() {
         String::from_utf8_lossy(&output.stderr)
     );
     let mut theirs = &output.stdout[..];
-    for path in &recordings {
-        let wave = decode_audio(&std::fs::read(path).unwrap(), &Limits::default(), None).unwrap();
-        let ours: Vec<u8> = wave
+    for path in &utterances {
+        let waveform =
+            decode_audio(&std::fs::read(path).unwrap(), &Limits::default(), None).unwrap();
+        let ours: Vec<u8> = waveform
             .frames
             .iter()
             .flat_map(|frame| frame.to_le_bytes())
@@ -319,5 +327,5 @@ fn recordings_are_bit_exact_beside_soundfile() {
         assert!(ours == theirs, "{} differs", path.display());
     }
     assert!(theirs.is_empty(), "soundfile gives more frames");
-    println!("{} recordings are equal", recordings.len());
+    println!("{} utterances are equal", utterances.len());
 }

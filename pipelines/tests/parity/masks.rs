@@ -1,20 +1,19 @@
-//! The samplers against statistics of the reference's: every file of `masks` in the parity folder,
-//! by the criteria of that folder's README; here those that describe a mask on a grid.
-
-mod sequences;
+//! Mask samplers against statistics of the reference samplers: every file of `masks` in the parity
+//! folder that describes a mask on a grid, by the criteria of that folder's README.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::config::MaskConfig;
-use crate::rng::SampleKey;
+use understudy_pipelines::mask::{BeitBlock, InverseBlock, MaskConfig};
+use understudy_pipelines::rng::SampleKey;
+
+use crate::parity_folder;
 
 /// Masks drawn per file.
-const N_DRAWN: usize = 20_000;
+pub(crate) const N_DRAWN: usize = 20_000;
 
-/// What the JSON files count, of masks of our own.
+/// The statistics of the JSON files, for masks of our own.
 #[derive(Default)]
 struct Statistics {
     masked_count: Vec<f64>,
@@ -59,7 +58,7 @@ impl Statistics {
     }
 }
 
-/// Groups of patches of `value` that touch along an edge.
+/// Counts the groups of patches of `value` that touch along an edge.
 fn components(mask: &[u8], grid: usize, value: u8) -> f64 {
     let mut seen = vec![false; mask.len()];
     let mut n_components = 0.0;
@@ -89,28 +88,28 @@ fn components(mask: &[u8], grid: usize, value: u8) -> f64 {
     n_components
 }
 
-/// Our settings for a file's, and the grid's side.
+/// Converts a file's parameters to our config; returns the side of the grid too.
 fn config_of(case: &Value) -> (MaskConfig, usize) {
     let algorithm = case["algorithm"].as_str().unwrap();
     let number = |key: &str| case["parameters"][key].as_f64().unwrap();
     let grid = number("grid") as usize;
     let config = if algorithm.starts_with("BEiT") {
         assert_eq!(number("max_num_patches") as usize, grid * grid);
-        MaskConfig::BeitBlock {
+        MaskConfig::BeitBlock(BeitBlock {
             grid,
             n_masked: number("num_masking_patches") as usize,
             min_area: number("min_num_patches") as usize,
             min_aspect: number("min_aspect"),
-        }
+        })
     } else {
         assert_eq!(case["parameters"]["inverse_mask"], true);
-        MaskConfig::InverseBlock {
+        MaskConfig::InverseBlock(InverseBlock {
             grid,
             n_masks: 1,
             mask_prob: number("mask_prob"),
             mask_prob_adjust: number("mask_prob_adjust"),
             block: number("mask_length") as usize,
-        }
+        })
     };
     (config, grid)
 }
@@ -124,15 +123,15 @@ fn mean_and_std(values: &[f64]) -> (f64, f64) {
     (mean, (squares / values.len() as f64).sqrt())
 }
 
-/// Half the summed difference of two histograms, each scaled to a sum of 1.
-fn total_variation(ours: &BTreeMap<usize, f64>, theirs: &Value) -> f64 {
+/// Computes half the summed difference of two histograms, each scaled to a sum of 1.
+pub(crate) fn total_variation(ours: &BTreeMap<usize, f64>, theirs: &Value) -> f64 {
     let theirs: BTreeMap<usize, f64> = theirs
         .as_object()
         .expect("a histogram")
         .iter()
         .map(|(key, n)| {
             (
-                key.parse().expect("a whole number"),
+                key.parse().expect("an integer"),
                 n.as_f64().expect("a count"),
             )
         })
@@ -146,8 +145,15 @@ fn total_variation(ours: &BTreeMap<usize, f64>, theirs: &Value) -> f64 {
         / 2.0
 }
 
-/// The means of `ours` and of the file's, within five standard errors.
-fn check_mean(name: &str, what: &str, ours: &[f64], n_ours: f64, theirs: &Value, n_theirs: f64) {
+/// Checks that our mean is within five standard errors of the file's.
+pub(crate) fn check_mean(
+    name: &str,
+    what: &str,
+    ours: &[f64],
+    n_ours: f64,
+    theirs: &Value,
+    n_theirs: f64,
+) {
     let (mean, _) = mean_and_std(ours);
     let (their_mean, std) = (theirs["mean"].as_f64(), theirs["std"].as_f64());
     let (their_mean, std) = (their_mean.expect("a mean"), std.expect("a std"));
@@ -240,15 +246,10 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
     assert!(distance <= 0.03, "{name}: run lengths are {distance} apart");
 }
 
-/// The golden files whose `algorithm` names `sampler`, by path; none, with the reason printed, if
-/// there is no golden data.
-fn golden_cases(sampler: &str) -> Vec<(String, Value)> {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let parity = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
-        || PathBuf::from(root).join("../../shared/parity"),
-        PathBuf::from,
-    );
-    let folder = parity.join("masks");
+/// Returns the golden files whose `algorithm` names `sampler`, by path; none, with the reason printed,
+/// if there is no golden data.
+pub(crate) fn golden_cases(sampler: &str) -> Vec<(String, Value)> {
+    let folder = parity_folder().join("masks");
     let Ok(files) = std::fs::read_dir(&folder) else {
         println!("skipped: no golden data in {}", folder.display());
         return Vec::new();
@@ -273,7 +274,7 @@ fn golden_cases(sampler: &str) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn masks_are_distributed_as_the_reference_samplers() {
+fn image_masks_match_reference_statistics() {
     for sampler in ["BEiT", "compute_block_mask_2d"] {
         for (name, case) in golden_cases(sampler) {
             let (config, grid) = config_of(&case);

@@ -1,10 +1,11 @@
-//! Brightness, contrast and saturation as torchvision's `ColorJitter` changes them on PIL pictures.
+//! Colour jitter: brightness, contrast and saturation as torchvision's `ColorJitter` on PIL images.
 
 use super::crop::Window;
-use crate::decode::Picture;
+use crate::decode::DecodedImage;
 use crate::rng::Rng;
 
-/// One change: 1 leaves the picture as it is, 0 takes all brightness, contrast or saturation.
+/// One change by a factor: 1 leaves the image unchanged, 0 removes all brightness, contrast or
+/// saturation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Change {
     Brightness(f32),
@@ -12,12 +13,12 @@ enum Change {
     Saturation(f32),
 }
 
-/// Three changes in the order in which they come.
+/// Three changes, in the order in which they are applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ColorJitter([Change; 3]);
 
 impl ColorJitter {
-    /// Factors uniform in 1 ± `strength`, not below 0, in random order.
+    /// Draws factors uniform in 1 ± `strength`, not below 0, and a random order.
     pub(super) fn draw(strength: f32, rng: &mut Rng) -> ColorJitter {
         let strength = f64::from(strength);
         let mut factor = || rng.range((1.0 - strength).max(0.0), 1.0 + strength) as f32;
@@ -30,21 +31,21 @@ impl ColorJitter {
         ColorJitter(changes)
     }
 
-    /// The pixels of `window`, changed as they would be in the whole picture.
-    pub(super) fn apply(&self, picture: &Picture, window: Window) -> Picture {
-        let mut pixels = picture.cut(window);
+    /// Returns the pixels of `window`, changed as in the full image.
+    pub(super) fn apply(&self, image: &DecodedImage, window: Window) -> DecodedImage {
+        let mut pixels = image.cut(window);
         for (i, change) in self.0.iter().enumerate() {
             match *change {
                 Change::Brightness(factor) => scale_around(0, factor, &mut pixels),
                 Change::Contrast(factor) => {
-                    // Contrast turns on the mean of the whole picture as it is by then.
-                    let mean = mean_luma(picture, &self.0[..i]);
+                    // Contrast scales around the mean of the full image after the changes before it.
+                    let mean = mean_luma(image, &self.0[..i]);
                     scale_around(mean, factor, &mut pixels);
                 }
                 Change::Saturation(factor) => saturate(factor, &mut pixels),
             }
         }
-        Picture {
+        DecodedImage {
             width: window.width,
             height: window.height,
             pixels,
@@ -52,7 +53,7 @@ impl ColorJitter {
     }
 }
 
-/// Moves every value to `factor` times its distance from `centre`.
+/// Scales every value's distance from `centre` by `factor`.
 fn scale_around(centre: u8, factor: f32, pixels: &mut [u8]) {
     let table: [u8; 256] = std::array::from_fn(|value| blend(centre, value as u8, factor));
     for value in pixels {
@@ -60,7 +61,7 @@ fn scale_around(centre: u8, factor: f32, pixels: &mut [u8]) {
     }
 }
 
-/// Moves every pixel to `factor` times its distance from its own grey.
+/// Scales every pixel's distance from its own grey by `factor`.
 fn saturate(factor: f32, pixels: &mut [u8]) {
     for pixel in pixels.as_chunks_mut::<3>().0 {
         let grey = luma(*pixel);
@@ -68,11 +69,11 @@ fn saturate(factor: f32, pixels: &mut [u8]) {
     }
 }
 
-/// The mean grey of a picture after `changes`, rounded.
-fn mean_luma(picture: &Picture, changes: &[Change]) -> u8 {
+/// Returns the mean grey of an image after `changes`, rounded.
+fn mean_luma(image: &DecodedImage, changes: &[Change]) -> u8 {
     let mut sum = 0_u64;
     let mut changed = Vec::new();
-    for pixels in picture.pixels.chunks(3 << 13) {
+    for pixels in image.pixels.chunks(3 << 13) {
         changed.clear();
         changed.extend_from_slice(pixels);
         for change in changes {
@@ -90,24 +91,24 @@ fn mean_luma(picture: &Picture, changes: &[Change]) -> u8 {
                 .sum::<u32>(),
         );
     }
-    let n_pixels = picture.pixels.len() / 3;
+    let n_pixels = image.pixels.len() / 3;
     (sum as f64 / n_pixels as f64 + 0.5) as u8
 }
 
-/// Rec. 601 luma in 16-bit fixed point, as PIL turns RGB to L.
+/// Computes Rec. 601 luma in 16-bit fixed point, as PIL converts RGB to L.
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
 }
 
-/// `from` + `factor` · (`to` − `from`), fraction cut off, limited to 0–255.
+/// Computes `from` + `factor` · (`to` − `from`), fraction cut off, clamped to 0–255.
 fn blend(from: u8, to: u8, factor: f32) -> u8 {
     let (from, to) = (f32::from(from), f32::from(to));
-    (from + factor * (to - from)) as u8 // `as` limits and cuts off.
+    (from + factor * (to - from)) as u8 // `as` clamps and cuts off.
 }
 
 #[cfg(test)]
 impl ColorJitter {
-    /// As `tests/fixtures/pillow.py` reads it.
+    /// Describes the changes for `tests/fixtures/pillow.py`.
     pub(super) fn described(&self) -> serde_json::Value {
         let pairs = self.0.map(|change| match change {
             Change::Brightness(factor) => serde_json::json!(["brightness", factor]),

@@ -1,20 +1,18 @@
-//! The whole way from a JPEG file, beside Pillow's, on real photos.
+//! From a JPEG file to the training crop, compared with Pillow, on real photos.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::against_pillow::{config, pillow};
-use super::crop::{Window, random_window};
-use super::train_crop;
-use crate::config::{Filter, ImageConfig, Limits};
+use super::crop::random_window;
+use super::*;
 use crate::decode::decode_image;
-use crate::rng::{Purpose, Rng, SampleKey};
+use crate::limits::Limits;
 
-/// From the encoded file on the JPEG decoders differ too (chroma upsampling, rounding of the
-/// inverse DCT): this prints by how much on real photos, and fails only if it is visible.
+/// The JPEG decoders differ too (chroma upsampling, rounding of the inverse DCT): this prints by how
+/// much on real photos, and fails only if the difference is visible.
 #[test]
-fn photos_come_out_close_to_pillows() {
+fn decoded_and_cropped_photos_are_close_to_pillow() {
     let data = std::env::var_os("UNDERSTUDY_DATA").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
         PathBuf::from,
@@ -39,7 +37,7 @@ fn photos_come_out_close_to_pillows() {
     };
     let (mut jobs, mut decoded, mut crops) = (Vec::new(), Vec::new(), Vec::new());
     for (i, path) in photos.iter().enumerate() {
-        let picture = decode_image(&std::fs::read(path).unwrap(), &Limits::default()).unwrap();
+        let image = decode_image(&std::fs::read(path).unwrap(), &Limits::default()).unwrap();
         let key = SampleKey {
             seed: 1,
             epoch: 0,
@@ -51,20 +49,20 @@ fn photos_come_out_close_to_pillows() {
             width,
             height,
         } = random_window(
-            picture.width,
-            picture.height,
+            image.width,
+            image.height,
             config.crop_scale,
             config.crop_ratio,
             &mut Rng::for_sample(key, Purpose::Crop, 0),
         );
-        jobs.push(json!({"picture": i}));
-        jobs.push(json!({"picture": i, "window": [left, top, width, height],
+        jobs.push(json!({"image": i}));
+        jobs.push(json!({"image": i, "window": [left, top, width, height],
             "resize": [224, 224], "filter": "bicubic"}));
-        crops.push(train_crop(&picture, &config, key));
-        decoded.push(picture.pixels);
+        crops.push(train_crop(&image, &config, key));
+        decoded.push(image.pixels);
     }
     let described: Vec<Value> = photos.iter().map(|path| json!({"path": path})).collect();
-    let Some(theirs) = pillow(&json!({"pictures": described, "jobs": jobs})) else {
+    let Some(theirs) = run_pillow(&json!({"images": described, "jobs": jobs})) else {
         return;
     };
     let mut theirs = &theirs[..];

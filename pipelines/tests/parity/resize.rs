@@ -1,39 +1,41 @@
-//! Resize and centre crop against golden pictures: every case of the parity folder whose kind is
+//! Resize and centre crop against golden images: every case of the parity folder whose kind is
 //! `hf_image_preprocess`, with the tolerance of its `case.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::{eval_crop, resize};
-use crate::config::{Filter, ImageConfig};
-use crate::decode::Picture;
+use understudy_pipelines::config::{Filter, ImageConfig};
+use understudy_pipelines::decode::DecodedImage;
+use understudy_pipelines::transform::{eval_crop, resize};
 
-/// A tensor `[height, width, 3]` of bytes as a picture.
-fn picture(tensors: &SafeTensors, name: &str) -> Picture {
+use crate::cases;
+
+/// Reads a tensor `[height, width, 3]` of bytes as an image.
+fn image(tensors: &SafeTensors, name: &str) -> DecodedImage {
     let tensor = tensors.tensor(name).unwrap();
     assert_eq!(tensor.dtype(), Dtype::U8, "{name}");
     let [height, width, 3] = *tensor.shape() else {
         panic!("{name} is not [height, width, 3]")
     };
-    Picture {
+    DecodedImage {
         width: width as u32,
         height: height as u32,
         pixels: tensor.data().to_vec(),
     }
 }
 
-/// The numbers in a name such as `short36.crop32` or `80x80`, in order.
+/// Returns the numbers in a name such as `short36.crop32` or `80x80`, in order.
 fn numbers(name: &str) -> Vec<u32> {
     name.split(|c: char| !c.is_ascii_digit())
         .filter_map(|digits| digits.parse().ok())
         .collect()
 }
 
-/// What we make of a case's input where it expects `name`; `None` for tensors of other kinds.
-/// Names say `FILTER.HEIGHTxWIDTH` of a resize and `shortSIDE.cropSIZE` of a centre crop.
-fn ours(input: &Picture, name: &str) -> Option<Vec<u8>> {
+/// Computes the expected tensor `name` from a case's input; `None` for tensors of other kinds. The
+/// name has `FILTER.HEIGHTxWIDTH` for a resize and `shortSIDE.cropSIZE` for a centre crop.
+fn ours(input: &DecodedImage, name: &str) -> Option<Vec<u8>> {
     if let Some(what) = name.strip_prefix("resized_u8_hwc.") {
         let (filter, size) = what.split_once('.')?;
         let filter = serde_json::from_value(Value::String(filter.to_owned())).unwrap();
@@ -60,18 +62,18 @@ fn ours(input: &Picture, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Compares one case's tensors; gives how many.
+/// Compares the tensors of one case; returns how many.
 fn check_case(folder: &Path, case: &Value) -> usize {
     let allowed = case["tolerance"]["pixels_u8"]["abs"].as_u64().unwrap();
     let bytes = std::fs::read(folder.join("io.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let input = picture(&tensors, "in.image_hwc");
+    let input = image(&tensors, "in.image_hwc");
     let mut n_checked = 0;
     for name in tensors.names() {
         let Some(ours) = ours(&input, name) else {
             continue;
         };
-        let theirs = picture(&tensors, name).pixels;
+        let theirs = image(&tensors, name).pixels;
         assert_eq!(ours.len(), theirs.len(), "{name}");
         let worst = ours
             .iter()
@@ -90,27 +92,9 @@ fn check_case(folder: &Path, case: &Value) -> usize {
 }
 
 #[test]
-fn golden_pictures_are_met() {
-    let parity = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity"),
-        PathBuf::from,
-    );
-    let Ok(folders) = std::fs::read_dir(&parity) else {
-        println!("skipped: no golden data in {}", parity.display());
-        return;
-    };
-    for folder in folders {
-        let folder = folder.unwrap().path();
-        let Ok(case) = std::fs::read(folder.join("case.json")) else {
-            continue;
-        };
-        let case: Value = serde_json::from_slice(&case).unwrap();
-        if case["kind"] == "hf_image_preprocess" {
-            assert!(
-                check_case(&folder, &case) > 0,
-                "{}: nothing to compare",
-                folder.display()
-            );
-        }
+fn resize_and_centre_crop_match_golden_images() {
+    for (folder, case) in cases("hf_image_preprocess") {
+        let n_checked = check_case(&folder, &case);
+        assert!(n_checked > 0, "{}: nothing to compare", folder.display());
     }
 }

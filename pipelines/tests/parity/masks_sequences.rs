@@ -1,14 +1,16 @@
-//! The samplers for speech and text: every file of `masks` that describes a mask on a sequence.
+//! Mask samplers for audio and text: every file of `masks` that describes a mask on a sequence.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{N_DRAWN, check_mean, golden_cases, total_variation};
-use crate::mask::{bert, blocks, random, spans, text_spans};
-use crate::rng::{Purpose, Rng, SampleKey};
+use understudy_pipelines::mask::{Bert, Blocks, TokenSpans, Tokens, spans};
+use understudy_pipelines::rng::{Purpose, Rng, SampleKey};
+use understudy_pipelines::tokenize::SpecialTokens;
 
-/// What the JSON files count, of masks of our own.
+use crate::masks::{N_DRAWN, check_mean, golden_cases, total_variation};
+
+/// The statistics of the JSON files, for masks of our own.
 struct Statistics {
     masked_count: Vec<f64>,
     position: Vec<f64>,
@@ -18,7 +20,7 @@ struct Statistics {
 }
 
 impl Statistics {
-    /// Of masks `[rows, length]`; runs are counted in each row's first `valid` positions.
+    /// Counts masks `[rows, length]`; runs are counted in each row's first `valid` positions.
     fn of<'a>(length: usize, rows: impl Iterator<Item = (&'a [u8], usize)>) -> Statistics {
         let mut statistics = Statistics {
             masked_count: Vec::new(),
@@ -46,7 +48,7 @@ impl Statistics {
 
     /// Compares with the `statistics` of a file whose rows were drawn `batch` at a time.
     fn check(&self, name: &str, theirs: &Value, batch: usize) {
-        // Rows of one batch have one count: they are one draw of it.
+        // Rows of one batch have the same count: they are one draw of it.
         let n_theirs = theirs["rows"].as_f64().unwrap();
         let n_ours = self.masked_count.len() as f64;
         let (calls_theirs, calls_ours) = (n_theirs / batch as f64, n_ours / batch as f64);
@@ -93,7 +95,7 @@ impl Statistics {
         }
     }
 
-    /// The largest difference of the two cumulative distributions of the masked count.
+    /// Returns the largest difference of the two cumulative distributions of the masked count.
     fn count_distance(&self, theirs: &Value) -> f64 {
         let theirs = theirs.as_object().unwrap();
         let mut steps: BTreeMap<usize, f64> = BTreeMap::new();
@@ -143,7 +145,7 @@ fn check_rows(name: &str, statistics: &Value, length: usize, draw: impl Fn(&mut 
 }
 
 #[test]
-fn spans_are_distributed_as_the_reference_samplers() {
+fn span_masks_match_reference_statistics() {
     for (name, case) in golden_cases("compute_mask_indices") {
         let (batch, length) = (size(&case, "batch"), size(&case, "length"));
         let valid = match case["parameters"]["valid_lengths"].as_array() {
@@ -160,7 +162,7 @@ fn spans_are_distributed_as_the_reference_samplers() {
                 .map(|row| key((call * batch + row) as u64))
                 .collect();
             for ((mask, key), &valid) in masks.chunks_mut(length).zip(&keys).zip(&valid) {
-                spans::draw(
+                spans::draw_spans(
                     number(&case, "mask_prob"),
                     size(&case, "mask_length"),
                     size(&case, "min_masks"),
@@ -177,65 +179,75 @@ fn spans_are_distributed_as_the_reference_samplers() {
 }
 
 #[test]
-fn blocks_are_distributed_as_the_reference_sampler() {
+fn block_masks_match_reference_statistics() {
     for (name, case) in golden_cases("compute_block_mask_1d") {
         assert_eq!(case["parameters"]["inverse_mask"], false);
-        let (length, block) = (size(&case, "length"), size(&case, "mask_length"));
-        let (prob, adjust) = (
-            number(&case, "mask_prob"),
-            number(&case, "mask_prob_adjust"),
-        );
-        let n_masked = blocks::n_masked(length, prob);
-        let n_centres = blocks::n_centres(length, prob, adjust, block);
-        check_rows(&name, &case["statistics"], length, |rng, mask| {
-            blocks::draw(n_centres, block, n_masked, rng, mask);
-        });
-    }
-}
-
-#[test]
-fn random_tokens_are_distributed_as_the_reference_sampler() {
-    for (name, case) in golden_cases("random_masking") {
+        let blocks = Blocks {
+            n_masks: 1,
+            prob: number(&case, "mask_prob"),
+            prob_adjust: number(&case, "mask_prob_adjust"),
+            block: size(&case, "mask_length"),
+        };
         let length = size(&case, "length");
-        let n_kept = random::n_kept(length, number(&case, "mask_prob"));
         check_rows(&name, &case["statistics"], length, |rng, mask| {
-            random::draw(n_kept, rng, mask);
+            blocks.draw(rng, mask);
         });
     }
 }
 
 #[test]
-fn token_spans_and_berts_choice_are_distributed_as_the_reference_sampler() {
+fn random_token_masks_match_reference_statistics() {
+    for (name, case) in golden_cases("random_masking") {
+        let tokens = Tokens {
+            n_masks: 1,
+            prob: number(&case, "mask_prob"),
+        };
+        let length = size(&case, "length");
+        check_rows(&name, &case["statistics"], length, |rng, mask| {
+            tokens.draw(rng, mask);
+        });
+    }
+}
+
+#[test]
+fn token_span_and_bert_masks_match_reference_statistics() {
     for (name, case) in golden_cases("MaskTokensDataset") {
         let (length, span) = (size(&case, "length"), size(&case, "mask_multiple_length"));
         let prob = number(&case, "mask_prob");
+        let spans = TokenSpans { prob, length: span };
+        // Ids from 4 on are ordinary; `<mask>` is the last.
+        let n_ids = number(&case, "vocabulary") as u32;
+        let special = SpecialTokens {
+            bos: 0,
+            pad: 1,
+            eos: 2,
+            unk: 3,
+            mask: n_ids,
+            vocab_size: n_ids + 1,
+        };
         check_rows(&name, &case["chosen_statistics"], length, |rng, mask| {
-            text_spans::draw(prob, span, rng, mask);
+            spans.draw(&special, rng, &mut vec![4; length], mask);
         });
         let random_share = number(&case, "random_token_prob");
         let kept_share = number(&case, "leave_unmasked_prob");
         if random_share + kept_share <= 0.0 {
             continue;
         }
-        let mask_share = 1.0 - random_share - kept_share;
         assert_eq!(span, 1);
-        // The tokens are ids that are never drawn, so that a random token shows.
-        let n_ids = number(&case, "vocabulary") as u32;
-        let vocabulary = bert::Vocabulary {
-            mask: n_ids,
-            ordinary: 4..n_ids,
+        let bert = Bert {
+            prob,
+            mask: 1.0 - random_share - kept_share,
+            random: random_share,
         };
         let n_random = std::cell::RefCell::new(Vec::new());
         check_rows(&name, &case["statistics"], length, |rng, mask| {
+            // An id that is never drawn, so that random tokens can be counted.
             let mut tokens = vec![n_ids + 1; length];
-            let shares = (prob, mask_share, random_share);
-            bert::draw(shares, &vocabulary, rng, &mut tokens, mask);
+            bert.draw(&special, rng, &mut tokens, mask);
             for (&token, &masked) in tokens.iter().zip(&*mask) {
-                assert_eq!(token == vocabulary.mask, masked == 1);
+                assert_eq!(token == special.mask, masked == 1);
             }
-            let random = tokens
-                .iter()
-                .filter(|token| vocabulary.ordinary.contains(token));
+            let random = tokens.iter().filter(|&&token| (4..n_ids).contains(&token));
             n_random.borrow_mut().push(random.count() as f64);
         });
         let theirs = serde_json::json!({

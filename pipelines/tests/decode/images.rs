@@ -1,12 +1,13 @@
-//! The decoders on odd and bad files: all of `tests/fixtures/pictures`, made by its `make.py`.
+//! Image decoders on odd and bad files: all of `tests/fixtures/images`, made by its `make.py`.
 
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{decode_image, read_header};
-use crate::config::Limits;
-use crate::error::SampleError;
+use understudy_pipelines::SampleError;
+use understudy_pipelines::decode::{decode_image, read_header};
+use understudy_pipelines::limits::Limits;
+use understudy_pipelines::rng::{Purpose, Rng};
 
 struct Fixture {
     name: String,
@@ -15,7 +16,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// The size and pixels that the file must decode to; `None` if it is a bad file.
+    /// Returns width, height and pixels that the file must decode to; `None` if it is a bad file.
     fn pixels(&self) -> Option<(u32, u32, Vec<u8>)> {
         let side = |key: &str| self.expected[key].as_u64().map(|side| side as u32);
         let pixels = std::fs::read(folder().join(format!("{}.rgb", self.name))).ok()?;
@@ -24,7 +25,7 @@ impl Fixture {
 }
 
 fn folder() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "pictures"]
+    [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "images"]
         .iter()
         .collect()
 }
@@ -44,19 +45,19 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 #[test]
-fn every_kind_of_picture_decodes_as_pillow_decodes_it() {
+fn images_decode_as_in_pillow() {
     let mut wrong = Vec::new();
     for fixture in fixtures() {
         let decoded = decode_image(&fixture.bytes, &Limits::default());
         let problem = match (fixture.pixels(), decoded) {
-            (Some((width, height, _)), Ok(picture))
-                if (picture.width, picture.height) != (width, height) =>
+            (Some((width, height, _)), Ok(image))
+                if (image.width, image.height) != (width, height) =>
             {
-                format!("{} × {} pixels", picture.width, picture.height)
+                format!("{} × {} pixels", image.width, image.height)
             }
-            (Some((_, _, pixels)), Ok(picture)) => {
-                assert_eq!(picture.pixels.len(), pixels.len());
-                let differences = picture
+            (Some((_, _, pixels)), Ok(image)) => {
+                assert_eq!(image.pixels.len(), pixels.len());
+                let differences = image
                     .pixels
                     .iter()
                     .zip(&pixels)
@@ -80,10 +81,7 @@ fn every_kind_of_picture_decodes_as_pillow_decodes_it() {
                 }
                 format!("{error:?}")
             }
-            (_, result) => format!(
-                "{:?}",
-                result.map(|picture| (picture.width, picture.height))
-            ),
+            (_, result) => format!("{:?}", result.map(|image| (image.width, image.height))),
         };
         wrong.push(format!("{}: {problem}", fixture.name));
     }
@@ -91,7 +89,7 @@ fn every_kind_of_picture_decodes_as_pillow_decodes_it() {
 }
 
 #[test]
-fn headers_tell_what_decoding_gives() {
+fn header_matches_decoded_image() {
     for fixture in fixtures() {
         if let Some((width, height, pixels)) = fixture.pixels() {
             let header = read_header(&fixture.bytes, &Limits::default()).unwrap();
@@ -111,7 +109,7 @@ fn headers_tell_what_decoding_gives() {
 }
 
 #[test]
-fn limits_hold_before_anything_is_decoded() {
+fn limits_are_checked_before_decoding() {
     for fixture in fixtures()
         .iter()
         .filter(|fixture| fixture.pixels().is_some())
@@ -168,9 +166,9 @@ fn limits_hold_before_anything_is_decoded() {
     }
 }
 
-/// A picture that says it is enormous is refused by its header, whatever follows.
+/// An image whose header has an enormous size is rejected, whatever follows.
 #[test]
-fn a_bomb_costs_nothing() {
+fn decompression_bomb_is_rejected_by_its_header() {
     let path = folder().join("rgb-444.jpg");
     let mut bytes = std::fs::read(path).unwrap();
     let frame = bytes
@@ -188,9 +186,9 @@ fn a_bomb_costs_nothing() {
     assert_eq!(decode_image(&bytes, &Limits::default()), Err(over));
 }
 
-/// Wherever a file is cut off, it is a bad sample or (the cut behind all pixels) the same picture.
+/// A truncated file is a bad sample or (if all pixels are left) the same image.
 #[test]
-fn no_cut_off_file_passes_for_a_whole_one() {
+fn truncated_image_is_rejected() {
     for fixture in fixtures() {
         let Ok(whole) = decode_image(&fixture.bytes, &Limits::default()) else {
             continue;
@@ -199,21 +197,21 @@ fn no_cut_off_file_passes_for_a_whole_one() {
             .step_by(7)
             .chain([fixture.bytes.len() - 1])
         {
-            if let Ok(part) = decode_image(&fixture.bytes[..length], &Limits::default()) {
+            if let Ok(truncated) = decode_image(&fixture.bytes[..length], &Limits::default()) {
                 let name = &fixture.name;
                 assert!(
-                    part == whole,
-                    "{name}: the first {length} bytes give another picture"
+                    truncated == whole,
+                    "{name}: the first {length} bytes give another image"
                 );
             }
         }
     }
 }
 
-/// Damage costs the sample at most: each call comes back, and a picture is as large as it says.
+/// A damaged file costs its sample at most: each call returns, and an image has the size of its
+/// header.
 #[test]
-fn damaged_files_come_back_as_results() {
-    use crate::rng::{Purpose, Rng};
+fn damaged_images_never_panic_or_hang() {
     let mut rng = Rng::for_name(3, Purpose::Order, "damage");
     let limits = Limits {
         pixels: 100_000,
@@ -229,9 +227,9 @@ fn damaged_files_come_back_as_results() {
                 let at = rng.below(bytes.len());
                 bytes[at] = rng.next_u32() as u8;
             }
-            if let Ok(picture) = decode_image(&bytes, &limits) {
-                let n_bytes = 3 * picture.width as usize * picture.height as usize;
-                assert_eq!(picture.pixels.len(), n_bytes, "{}", fixture.name);
+            if let Ok(image) = decode_image(&bytes, &limits) {
+                let n_bytes = 3 * image.width as usize * image.height as usize;
+                assert_eq!(image.pixels.len(), n_bytes, "{}", fixture.name);
             }
         }
     }
