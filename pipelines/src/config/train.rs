@@ -34,7 +34,7 @@ pub struct MixedSet {
     pub passes: Option<f64>,
 }
 
-/// What a set has of a mix.
+/// The share of one dataset in a mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Share {
     /// So much of the samples (of the cost, in a plan by cost), beside the weights of the others.

@@ -220,8 +220,8 @@ pub(super) fn collator(
 fn needs(collator: &Collator, options: &Options, lane_bytes: u64, n_lanes: usize) -> Needs {
     let least_samples = collator.least_samples() as u64;
     Needs {
-        part_bytes: collator.part_bytes() as u64,
-        n_parts: credits(options) as u64,
+        micro_batch_bytes: collator.part_bytes() as u64,
+        n_micro_batches: credits(options) as u64,
         sample_bytes: collator.sample_bytes() as u64,
         least_samples,
         // Samples differ in cost: some slack, so that no thread runs dry behind a slow one.

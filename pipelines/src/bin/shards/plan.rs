@@ -1,4 +1,4 @@
-//! `shards plan CONFIG`: what a recipe's order costs and how well it shuffles.
+//! `shards plan CONFIG`: memory, reads and shuffle quality of a run, before it starts.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use understudy_pipelines::plan::Report;
 /// Arguments of `shards plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A recipe; its table `[data]` is read, the rest is ignored.
+    /// Config file; only its table `[data]` is used.
     config: PathBuf,
-    /// Changes a value of it, such as `data.train=URL`; may be given several times.
+    /// Override a value of the config, such as `data.train=URL`; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// Prints the plan's costs and shuffle quality.
+/// Prints the plan's memory, reads and shuffle quality.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = DataConfig::read(&args.config, &args.set)?;
