@@ -1,4 +1,4 @@
-//! Sets to be mixed, with bad rows in each.
+//! Datasets to be mixed, with bad rows in each.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use understudy_pipelines::mask::Spans;
 use super::sets::{audio_rows, sound, wav, write_shard};
 use super::{Row, config, picture, write_set};
 
-/// Rows of the sets of [`pictures`] and of [`recordings`], and those of all that are bad.
-pub(crate) const N_PICTURES: [usize; 2] = [120, 50];
-pub(crate) const BAD_PICTURES: [u64; 4] = [3, 77, 125, 160];
-pub(crate) const N_RECORDINGS: [usize; 2] = [160, 90];
-pub(crate) const BAD_RECORDINGS: [u64; 3] = [20, 161, 200];
+/// Rows of the datasets of [`images`] and of [`audio`], and the bad rows among all of them.
+pub(crate) const N_IMAGES: [usize; 2] = [120, 50];
+pub(crate) const BAD_IMAGES: [u64; 4] = [3, 77, 125, 160];
+pub(crate) const N_AUDIO: [usize; 2] = [160, 90];
+pub(crate) const BAD_AUDIO: [u64; 3] = [20, 161, 200];
 
 const RATE_HZ: u32 = 8000;
 
@@ -26,14 +26,14 @@ pub(crate) fn weighted(sets: &[(String, f64)]) -> TrainSets {
     TrainSets::Mix(sets.collect())
 }
 
-/// `a` three times as often as `b`, in lanes of two samples a step.
-pub(crate) fn pictures(folder: &Path, lanes: usize) -> DataConfig {
+/// Mixes `a` three times as often as `b`, in lanes of two samples a step.
+pub(crate) fn images(folder: &Path, lanes: usize) -> DataConfig {
     let mut row = 0;
-    for (name, n_rows) in ["a", "b"].into_iter().zip(N_PICTURES) {
+    for (name, n_rows) in ["a", "b"].into_iter().zip(N_IMAGES) {
         let rows: Vec<Row> = (0..n_rows)
             .map(|i| {
                 row += 1;
-                if BAD_PICTURES.contains(&(row - 1)) {
+                if BAD_IMAGES.contains(&(row - 1)) {
                     Row::new(format!("not a picture {row}").into_bytes(), 0)
                 } else {
                     Row::new(picture(row as u32, 24 + i as u32 % 5, 20), i as i64 % 3)
@@ -51,16 +51,16 @@ pub(crate) fn pictures(folder: &Path, lanes: usize) -> DataConfig {
     }
 }
 
-/// As often as each other, in lanes of 4,000 frames a step. Some are too short.
-pub(crate) fn recordings(folder: &Path, lanes: usize) -> DataConfig {
+/// Mixes both equally often, in lanes of 4,000 frames a step. Some rows are too short.
+pub(crate) fn audio(folder: &Path, lanes: usize) -> DataConfig {
     let mut row = 0;
-    for (name, n_rows) in ["a", "b"].into_iter().zip(N_RECORDINGS) {
+    for (name, n_rows) in ["a", "b"].into_iter().zip(N_AUDIO) {
         let lengths: Vec<i64> = (0..n_rows).map(|i| 300 + i as i64 * 733 % 2000).collect();
         let recordings: Vec<Vec<u8>> = lengths
             .iter()
             .map(|&n_frames| {
                 row += 1;
-                if BAD_RECORDINGS.contains(&(row - 1)) {
+                if BAD_AUDIO.contains(&(row - 1)) {
                     b"not a recording".to_vec()
                 } else {
                     wav(&sound(row as usize, n_frames as usize), RATE_HZ)

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         fingerprint,
         memory,
     } = pipeline::plan(&config)?;
-    println!("{}", Report::new(&sets, &plan, memory)?);
-    println!("fingerprint {fingerprint:016x}");
+    print!("{}", Report::new(&sets, &plan, memory)?);
+    println!("\nfingerprint {fingerprint:016x}");
     Ok(())
 }
