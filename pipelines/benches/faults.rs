@@ -1,14 +1,14 @@
-//! For `benches/faults.py`: the proxy with faults for any reader of a store, and our own reader.
+//! For `benches/faults.py`: the proxy with faults for any reader of a store, and this crate's reader.
 //!
-//! `faults proxy TARGET` prints its address and then obeys lines of its input: `fault NAME EVERY BURST
-//! [SECONDS]`, `no fault`, `line LATENCY_MS BYTES_PER_SEC` (0 = no limit), `counts`; each is answered
-//! by one line of JSON. `faults read CONFIG` reads the set of a recipe's `[data]`: each picture once, and
-//! prints a hash of all of them, in order, as they came decoded.
+//! `faults proxy TARGET` prints its address and then executes lines of its input: `fault NAME EVERY
+//! BURST [SECONDS]`, `no fault`, `line LATENCY_MS BYTES_PER_SEC` (0 = no limit), `counts`. It answers
+//! each with one line of JSON. `faults read CONFIG` reads each image of a config's dataset once, and
+//! prints a hash of all decoded images in order.
 #![expect(clippy::print_stdout, reason = "the result")]
 #![allow(
     dead_code,
     clippy::allow_attributes,
-    reason = "the proxy has more faces than are used here"
+    reason = "some of the proxy is not used here"
 )]
 
 #[path = "../tests/support/lab/fault.rs"]
@@ -48,7 +48,7 @@ fn proxy(target: &str) {
     let proxy = Proxy::start("127.0.0.1:0", target).expect("a port");
     println!("{}", proxy.address);
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        obey(&proxy, &line);
+        execute(&proxy, &line);
         let Counts {
             requests,
             reads,
@@ -66,13 +66,13 @@ fn proxy(target: &str) {
     }
 }
 
-fn obey(proxy: &Proxy, line: &str) {
-    let words: Vec<&str> = line.split(' ').collect();
+fn execute(proxy: &Proxy, line: &str) {
+    let fields: Vec<&str> = line.split(' ').collect();
     let number = |at: usize| -> u64 {
-        let word = words.get(at).and_then(|word| word.parse().ok());
-        word.unwrap_or_else(|| panic!("{line}: word {at} is no number"))
+        let value = fields.get(at).and_then(|field| field.parse().ok());
+        value.unwrap_or_else(|| panic!("{line}: field {at} is not a number"))
     };
-    match words[0] {
+    match fields[0] {
         "counts" => {}
         "no" => proxy.set_fault(None),
         "line" => proxy.set_line(Line {
@@ -81,7 +81,7 @@ fn obey(proxy: &Proxy, line: &str) {
             is_down: false,
         }),
         "fault" => {
-            let fault = match words[1] {
+            let fault = match fields[1] {
                 "429" => Fault::TooManyRequests {
                     retry_after_secs: number(4),
                 },
@@ -90,7 +90,7 @@ fn obey(proxy: &Proxy, line: &str) {
                 "stall" => Fault::Stall(Duration::from_secs(number(4))),
                 "truncate" => Fault::Truncate,
                 "flip" => Fault::Flip,
-                other => panic!("no fault is called {other}"),
+                other => panic!("unknown fault: {other}"),
             };
             let when = When::Every {
                 every: number(2),
@@ -99,7 +99,7 @@ fn obey(proxy: &Proxy, line: &str) {
             };
             proxy.set_fault(Some((fault, when)));
         }
-        _ => panic!("not understood: {line}"),
+        _ => panic!("unknown command: {line}"),
     }
 }
 
@@ -139,7 +139,7 @@ fn try_read(config: &Path) -> understudy_pipelines::Result<serde_json::Value> {
         longest_wait = longest_wait.max(last.elapsed());
         last = Instant::now();
         let Media::Images { pixels, .. } = &batch.media else {
-            unreachable!("a set of pictures");
+            unreachable!("a dataset of images");
         };
         digest.update(pixels);
         for (sample, label) in batch.samples.iter().zip(&batch.labels) {
@@ -147,7 +147,7 @@ fn try_read(config: &Path) -> understudy_pipelines::Result<serde_json::Value> {
             digest.update(&label.to_le_bytes());
         }
         n += batch.n_samples;
-        // The proof of life that the watch wants.
+        // Shows progress to the watching script.
         println!("{n}");
     }
     Ok(serde_json::json!({

@@ -145,13 +145,13 @@ impl fmt::Display for Report {
         if traffic.requests > 0 {
             writeln!(
                 f,
-                "\n{} requests, {:.1} MB; {} refused, {} fell silent, {} operations tried again, \
-                 {} reads sent twice; cache: {} of {} ranges",
+                "\n{} requests, {:.1} MB; {} refused, {} timed out, {} operations retried, \
+                 {} reads hedged; cache: {} of {} ranges",
                 traffic.requests,
                 traffic.bytes as f64 / 1e6,
                 traffic.refusals,
-                traffic.silences,
-                traffic.repeats,
+                traffic.timeouts,
+                traffic.retries,
                 traffic.hedges,
                 traffic.cache_hits,
                 traffic.cache_hits + traffic.cache_misses,

@@ -1,167 +1,170 @@
-//! What can go wrong, and where.
+//! Errors of this crate.
 //!
-//! [`Error`] stops a run and says what to do; [`SampleError`] is the fault of one sample's bytes:
-//! it is counted and quarantined, and another row takes the sample's place.
+//! [`Error`] stops a run. Its message says what happened and where, then on a line of its own what to
+//! do (`hint: …`). [`SampleError`] is a fault of one sample's bytes: the sample is counted and
+//! quarantined, and another row replaces it.
 
 mod message;
 
 pub use self::message::full_message;
 pub(crate) use self::message::{GaveUp, StoreMessage, causes};
 
-/// A fault that the caller must act on.
+/// An error that stops a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store did not give or take what was asked.
-    #[error("{url}: {}", message::StoreMessage(.cause))]
+    /// A request to the store failed.
+    #[error("cannot access {url}: {}", message::StoreMessage(.cause))]
     Store {
-        /// The object or folder.
+        /// URL of the object or folder.
         url: String,
-        /// What the store said; the message holds all of its words.
+        /// Error of the client; the message contains its text.
         cause: object_store::Error,
     },
     /// A local file or folder could not be read or written.
-    #[error("{path}: {source}")]
+    #[error("cannot access {path}: {source}")]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// There is nothing to read where a data set should be.
-    #[error("{url}: no shards here: {reason}")]
+    /// No shards where a dataset should be.
+    #[error("no shards found: {url}: {reason}")]
     NoShards {
-        /// The folder or file that was named.
+        /// The folder or file of the dataset.
         url: String,
-        /// What was looked for and what was found.
+        /// What was expected and what was found.
         reason: String,
     },
     /// A shard, a manifest or an archive is damaged.
-    #[error("{shard}: damaged: {reason}")]
+    #[error("damaged file: {shard}: {reason}")]
     Corrupt {
-        /// The shard, manifest or archive.
+        /// Path or URL of the file.
         shard: String,
         /// What is wrong and where in the file.
         reason: String,
     },
-    /// A column is missing or of a type that cannot serve.
-    #[error("{shard}: column `{column}`: {reason}")]
+    /// A column is missing or has an unsupported type.
+    #[error("invalid schema: {shard}: column `{column}`: {reason}")]
     Schema {
-        /// The shard.
+        /// Path or URL of the shard.
         shard: String,
-        /// The column as the file names it.
+        /// Name of the column in the file.
         column: String,
         /// What was expected, what was found, what to do.
         reason: String,
     },
-    /// A source of samples that cannot serve.
-    #[error("{path}: {reason}")]
+    /// An unusable source of samples.
+    #[error("invalid source: {path}: {reason}")]
     Source {
-        /// The file or folder that was named.
+        /// Path of the source.
         path: std::path::PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the source.
         reason: String,
     },
-    /// Another process writes this set.
-    #[error("{url}: another writer is at work here ({holder}); wait for it, or stop it")]
+    /// Another process writes this dataset or run.
+    #[error("another process is writing: {url} ({holder})\nhint: wait for it, or stop it")]
     Busy {
-        /// The set.
+        /// Folder of the dataset or run.
         url: String,
-        /// Who it is, and for how long its lease is good.
+        /// Process and host of the writer, and how long its lease is valid.
         holder: String,
     },
-    /// Settings that cannot work, all of them at once.
+    /// Invalid settings, one message each.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
-    /// More samples were bad than `max_bad_fraction` allows.
+    /// More bad samples than `max_bad_fraction` allows.
     #[error(
-        "{failed} of {seen} samples were bad, more than max_bad_fraction = {limit}; the last: {last}"
+        "too many bad samples: {failed} of {seen}, max_bad_fraction = {limit}; last error: {last}\n\
+         hint: fix the dataset, or raise `data.max_bad_fraction`"
     )]
     TooManyBadSamples {
         /// Bad samples so far.
         failed: u64,
         /// Samples seen so far.
         seen: u64,
-        /// The limit that was set.
+        /// The value of `max_bad_fraction`.
         limit: f64,
-        /// The last one's place and reason.
+        /// Location and reason of the last bad sample.
         last: String,
     },
-    /// Every row of a set is bad, or too short for training.
-    #[error("a set has not one sample to train or to work on; the last: {last}")]
+    /// Every row of a dataset is bad, or too short for training.
+    #[error("no usable sample in the dataset; last error: {last}")]
     NoGoodSample {
-        /// The last row's place and reason, or the set.
+        /// Location and reason of the last bad row, or the dataset.
         last: String,
     },
-    /// One batch, or the row groups that it needs, cannot fit `memory`.
+    /// One batch, or the row groups that it needs, does not fit into `memory`.
     #[error(
-        "{what} needs {needed_bytes} bytes, more than memory = {memory_bytes} bytes allows; raise `memory`, or lower {lower}"
+        "not enough memory: {what} needs {needed_bytes} bytes, memory = {memory_bytes} bytes\n\
+         hint: raise `memory`, or lower {lower}"
     )]
     Budget {
-        /// The thing that does not fit.
+        /// What does not fit.
         what: String,
-        /// Its size.
+        /// Its size in bytes.
         needed_bytes: u64,
-        /// The whole budget.
+        /// The budget, in bytes.
         memory_bytes: u64,
-        /// The settings that would make it smaller.
+        /// The settings that reduce its size.
         lower: &'static str,
     },
-    /// A fault of this program: a stage panicked.
-    #[error("the stage `{stage}` panicked, please report this: {message}")]
+    /// A bug: a stage panicked.
+    #[error("stage `{stage}` panicked: {message}\nhint: please report this bug")]
     Panic {
-        /// The stage.
+        /// Name of the stage.
         stage: &'static str,
-        /// What it said.
+        /// Message of the panic.
         message: String,
     },
 }
 
-/// What is wrong with one sample's bytes.
+/// A fault of one sample's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// The bytes are not what they should be: the decoder's words.
+    /// The decoder failed, with this message.
     #[error("cannot decode: {0}")]
     Decode(String),
-    /// No decoder for this kind of file.
+    /// No decoder supports this file format.
     #[error("unsupported: {0}")]
     Unsupported(String),
-    /// Larger than a limit of the config.
+    /// Larger than a limit in the config.
     #[error("{what} is {found}, over the limit of {limit}")]
     Limit {
         /// The limited quantity, for example `pixels`.
         what: &'static str,
-        /// What the sample has.
+        /// Value of the sample.
         found: u64,
-        /// What the config allows.
+        /// Maximum in the config.
         limit: u64,
     },
-    /// Shorter than the config allows.
-    #[error("{what} are {found}, fewer than the {least} that a sample needs")]
+    /// Shorter than the minimum in the config.
+    #[error("too short: {found} {what}, minimum {least}")]
     Short {
         /// The limited quantity, for example `frames`.
         what: &'static str,
-        /// What the sample has.
+        /// Value of the sample.
         found: u64,
-        /// What the config asks for.
+        /// Minimum in the config.
         least: u64,
     },
-    /// The bytes are not those that were written.
-    #[error("hash mismatch: the row says {expected:016x}, its bytes have {found:016x}")]
+    /// The bytes differ from those that were written.
+    #[error("hash mismatch: expected {expected:016x}, found {found:016x}")]
     Hash {
-        /// `bytes_xxh3` of the row.
+        /// Hash in the column `bytes_xxh3` of the row.
         expected: u64,
         /// The hash of the bytes as read.
         found: u64,
     },
-    /// The row's media is null or empty.
+    /// The row's image, audio, text or tokens are null or empty.
     #[error("no bytes in this row")]
     Empty,
-    /// A label that is null, or not in the set's list of names.
+    /// A label that is null, or not in the dataset's list of classes.
     #[error("label {0}")]
     Label(String),
 }
 
-/// The result of everything in this crate that can stop a run.
+/// The result of functions whose error stops a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

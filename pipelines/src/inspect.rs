@@ -1,4 +1,4 @@
-//! What a set of shards holds.
+//! Inspection of a dataset: schema, counts, labels and the first samples.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,38 +25,38 @@ use crate::shard::{Dataset, Kind, Rows, Shard, ShardFormat, is_label, unpadded_t
 use crate::store::Location;
 use crate::{Error, Result, SampleError};
 
-/// Characters and tokens of a sample that are shown.
+/// Maximum of characters and tokens shown of one sample.
 const SHOWN_CHARS: usize = 60;
 const SHOWN_TOKENS: usize = 8;
 
-/// What a set of shards holds; `Display` shows it to a person.
+/// Summary of a dataset; `Display` formats it as text.
 #[derive(Debug, Clone)]
 pub struct Inspection {
-    /// Where it lies.
+    /// Path or URL of the dataset.
     pub url: String,
-    /// Name and version of our schema, where the files carry them.
+    /// Name and version of the schema, if the files have them in their metadata.
     pub schema: Option<(String, String)>,
-    /// Whether a manifest says that the set is whole.
+    /// Whether there is a manifest, which is written last.
     pub has_manifest: bool,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Row groups or record batches.
+    /// Number of row groups or record batches.
     pub groups: usize,
-    /// Bytes of all columns.
+    /// Size of all columns as stored, in bytes.
     pub bytes: u64,
     /// Name and type of each column of the first shard; empty for Arrow IPC.
     pub columns: Vec<(String, String)>,
-    /// Class names.
+    /// Names of the classes, in the order of their numbers.
     pub classes: Option<Vec<String>>,
-    /// Rows per label's number; `None` counts those without a label.
+    /// Number of rows per label; `None` counts rows without a label.
     pub labels: BTreeMap<Option<i64>, u64>,
-    /// The first rows, in words.
+    /// Descriptions of the first rows.
     pub samples: Vec<String>,
 }
 
-/// Looks at a set: its footers, its labels, and its first `n_samples` samples.
+/// Reads the footers, the labels, and the first `n_samples` samples of a dataset.
 pub fn inspect(
     url: &str,
     columns: &BTreeMap<String, String>,
@@ -70,30 +70,30 @@ pub fn inspect(
             source,
         })?;
     runtime.block_on(async {
-        let set = Dataset::open(url, &Kind::ALL, columns).await?;
+        let dataset = Dataset::open(url, &Kind::ALL, columns).await?;
         let label = columns.get("label").map_or("label", String::as_str);
         let mut labels = BTreeMap::new();
         let mut schema = None;
-        for (s, shard) in set.shards.iter().enumerate() {
+        for (s, shard) in dataset.shards.iter().enumerate() {
             match shard.format {
                 ShardFormat::Parquet => {
                     let found = count_labels(shard, label, &mut labels).await?;
                     schema.get_or_insert(found);
                 }
-                ShardFormat::Arrow => count_by_groups(&set, s, &mut labels).await?,
+                ShardFormat::Arrow => count_by_groups(&dataset, s, &mut labels).await?,
             }
         }
         let metadata = schema.as_ref().map(|schema| schema.metadata());
         let entry = |key| metadata.and_then(|m| m.get(key)).cloned();
         let fields = schema.iter().flat_map(|schema| schema.fields().iter());
         Ok(Inspection {
-            url: set.location.url.clone(),
+            url: dataset.location.url.clone(),
             schema: entry(NAME_KEY).zip(entry(VERSION_KEY)),
-            has_manifest: set.read_manifest().await?.is_some(),
-            rows: set.rows,
-            shards: set.shards.len(),
-            groups: set.shards.iter().map(|shard| shard.groups.len()).sum(),
-            bytes: set
+            has_manifest: dataset.read_manifest().await?.is_some(),
+            rows: dataset.rows,
+            shards: dataset.shards.len(),
+            groups: dataset.shards.iter().map(|shard| shard.groups.len()).sum(),
+            bytes: dataset
                 .shards
                 .iter()
                 .flat_map(|shard| &shard.groups)
@@ -102,14 +102,14 @@ pub fn inspect(
             columns: fields
                 .map(|f| (f.name().clone(), f.data_type().to_string()))
                 .collect(),
-            classes: set.classes.clone(),
+            classes: dataset.classes.clone(),
             labels,
-            samples: samples(&set, n_samples).await?,
+            samples: samples(&dataset, n_samples).await?,
         })
     })
 }
 
-/// Reads the column of labels alone.
+/// Counts the labels of a Parquet shard. Reads only that column.
 async fn count_labels(
     shard: &Shard,
     label: &str,
@@ -129,7 +129,7 @@ async fn count_labels(
         .await
         .map_err(|error| corrupt(error.to_string()))?;
     let schema = builder.schema().clone();
-    // A list of that name, say, is no label to the reader either.
+    // A column of another type, for example a list, is not a label to the reader either.
     let index = schema.index_of(label).ok();
     let Some(index) = index.filter(|&at| is_label(schema.field(at).data_type())) else {
         *labels.entry(None).or_default() += shard.rows;
@@ -146,7 +146,7 @@ async fn count_labels(
         .await
         .map_err(|e| corrupt(e.to_string()))?
     {
-        // Strings that are no numbers become null: the class list of others' strings is not known.
+        // Strings that are not numbers become null, as there is no class list for them.
         let numbers =
             cast(batch.column(0), &DataType::Int64).map_err(|e| corrupt(e.to_string()))?;
         let numbers = numbers.as_primitive::<Int64Type>();
@@ -159,7 +159,7 @@ async fn count_labels(
     Ok(schema)
 }
 
-/// A shard as `parquet` reads it: only the ranges of the columns that are asked for.
+/// A shard for the `parquet` crate, which reads only the ranges of the projected columns.
 struct Ranges {
     at: Location,
     size: u64,
@@ -182,14 +182,14 @@ impl AsyncFileReader for Ranges {
     }
 }
 
-/// Arrow IPC keeps a batch's columns together: all of it is read.
+/// Counts the labels of an Arrow IPC shard. Reads all columns, which are stored together.
 async fn count_by_groups(
-    set: &Dataset,
+    dataset: &Dataset,
     shard: usize,
     labels: &mut BTreeMap<Option<i64>, u64>,
 ) -> Result<()> {
-    for group in 0..set.shards[shard].groups.len() {
-        let rows = set.read_group(shard, group).await?;
+    for group in 0..dataset.shards[shard].groups.len() {
+        let rows = dataset.read_group(shard, group).await?;
         for row in 0..rows.len() {
             let label = if rows.is_labelled(row) {
                 rows.label(row).unwrap_or(None)
@@ -202,8 +202,8 @@ async fn count_by_groups(
     Ok(())
 }
 
-async fn samples(set: &Dataset, n_samples: usize) -> Result<Vec<String>> {
-    let groups = set.shards.iter().enumerate();
+async fn samples(dataset: &Dataset, n_samples: usize) -> Result<Vec<String>> {
+    let groups = dataset.shards.iter().enumerate();
     let first = groups
         .flat_map(|(s, shard)| {
             (shard.groups.iter().enumerate()).map(move |(g, group)| (s, g, group))
@@ -212,19 +212,19 @@ async fn samples(set: &Dataset, n_samples: usize) -> Result<Vec<String>> {
     let Some((shard, group, _)) = first else {
         return Ok(Vec::new());
     };
-    let rows = set.read_group(shard, group).await?;
+    let rows = dataset.read_group(shard, group).await?;
     let describe = |row| {
-        let path = match set.kind {
+        let path = match dataset.kind {
             Kind::Image | Kind::Audio => rows.path(row).unwrap_or("without a path").to_owned(),
             Kind::Text | Kind::Tokens => format!("row {row}"),
         };
         let bytes = rows.bytes(row).unwrap_or_default();
-        let media = describe_media(set, &rows, row);
+        let media = describe_media(dataset, &rows, row);
         let media = media.unwrap_or_else(|error| error.to_string());
         let label = match rows.is_labelled(row).then(|| rows.label(row)) {
             None | Some(Ok(None)) => String::new(),
             Some(Ok(Some(number))) => {
-                let name = set
+                let name = dataset
                     .classes
                     .as_ref()
                     .and_then(|names| names.get(number as usize));
@@ -239,11 +239,11 @@ async fn samples(set: &Dataset, n_samples: usize) -> Result<Vec<String>> {
     Ok((0..rows.len().min(n_samples)).map(describe).collect())
 }
 
-/// What a row's bytes say of themselves.
-fn describe_media(set: &Dataset, rows: &Rows, row: usize) -> Result<String, SampleError> {
+/// Describes a row: size of an image, length of audio, first tokens or characters.
+fn describe_media(dataset: &Dataset, rows: &Rows, row: usize) -> Result<String, SampleError> {
     let limits = Limits::default();
     let bytes = rows.bytes(row).unwrap_or_default();
-    match (set.kind, &set.tokenizer) {
+    match (dataset.kind, &dataset.tokenizer) {
         (Kind::Image, _) => {
             let header = read_header(bytes, &limits)?;
             Ok(format!("{} × {}", header.width, header.height))
@@ -253,7 +253,7 @@ fn describe_media(set: &Dataset, rows: &Rows, row: usize) -> Result<String, Samp
             let rate = header.sample_rate_hz;
             let length = match header.n_frames {
                 Some(n) => format!("{:.2} s", n as f64 / f64::from(rate.max(1))),
-                None => "of a length that only decoding tells".to_owned(),
+                None => "unknown length".to_owned(),
             };
             let channels = header.n_channels;
             Ok(format!("{length}, {rate} Hz, {channels} channels"))
@@ -274,7 +274,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let schema = match &self.schema {
             Some((name, version)) => format!("schema {name}, version {version}"),
-            None => "not our schema".to_owned(),
+            None => "no understudy schema".to_owned(),
         };
         let manifest = if self.has_manifest { "with" } else { "without" };
         writeln!(f, "{}: {schema}, {manifest} manifest", self.url)?;

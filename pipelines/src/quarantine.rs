@@ -11,25 +11,25 @@ use crate::{Error, Result, SampleError};
 /// Name of the file in a run directory, or in a dataset that was written.
 pub const QUARANTINE_NAME: &str = "quarantine.jsonl";
 
-/// A file of JSON lines, one per bad sample; it is made when the first one comes.
+/// A quarantine file that is appended to. It is created with the first bad sample.
 ///
-/// A file that is there already is continued, so a resumed run keeps one list.
+/// An existing file is continued, so a resumed run keeps one list.
 #[derive(Debug)]
 pub(crate) struct Quarantine {
     path: PathBuf,
     file: Option<File>,
 }
 
-/// One line of the file.
+/// A bad row of a dataset.
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
-    /// Where the set lies.
+    /// Path or URL of the dataset.
     set: &'a str,
-    /// Path of the shard, relative to the set.
+    /// Path of the shard, relative to the dataset.
     shard: &'a str,
-    /// Row within the shard, from 0.
+    /// Row in the shard, from 0.
     row: u64,
-    /// What is wrong with it.
+    /// Message of the [`SampleError`].
     reason: String,
 }
 
@@ -41,7 +41,7 @@ impl Quarantine {
         }
     }
 
-    /// Writes one line and hands it to the system at once, so that a killed run keeps it.
+    /// Writes one line, without a buffer, so that a killed run keeps it.
     pub(crate) fn add(
         &mut self,
         set: &str,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_json_and_a_second_run_adds_to_them() {
+    fn add_appends_lines_of_json() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("run/quarantine.jsonl");
         let mut untouched = Quarantine::new(&path);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_cannot_be_written_is_an_error() {
+    fn add_fails_on_an_unwritable_path() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut quarantine = Quarantine::new(folder.path());
         let error = quarantine

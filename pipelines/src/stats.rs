@@ -192,7 +192,7 @@ impl Stats {
             requests,
             bytes,
             refusals,
-            silences,
+            timeouts,
             cache_misses,
             ..
         } = self.traffic;
@@ -206,9 +206,9 @@ impl Stats {
                 100.0 * refusals as f64 / requests as f64
             );
         }
-        if silences * 100 > requests {
+        if timeouts * 100 > requests {
             return format!(
-                "{silences} of {requests} requests fell silent and were repeated: a better way to the store"
+                "{timeouts} of {requests} requests timed out and were retried; a faster network"
             );
         }
         if groups.is_some_and(|groups| groups.full_secs > 0.5 * self.waits.storage_secs) {
@@ -317,8 +317,8 @@ mod tests {
         );
         stats.queues[0].full_secs = 4.0;
         assert!(stats.verdict().contains("`memory` was full"));
-        stats.traffic.silences = 2;
-        assert!(stats.verdict().contains("2 of 100 requests fell silent"));
+        stats.traffic.timeouts = 2;
+        assert!(stats.verdict().contains("2 of 100 requests timed out"));
         stats.traffic.refusals = 10;
         assert!(stats.verdict().contains("refuses 10 % of the requests"));
     }

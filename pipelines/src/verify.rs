@@ -1,4 +1,4 @@
-//! Proof that a set of shards is whole.
+//! Verification of a dataset: hashes, labels, and that every sample decodes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,44 +11,44 @@ use crate::decode::{decode_audio, decode_image, text};
 use crate::shard::{Dataset, Kind, Rows, unpadded_tokens};
 use crate::{Error, Result, SampleError};
 
-/// Row groups that are fetched while another is checked.
+/// Row groups that are read ahead of the one that is checked.
 const GROUPS_AHEAD: usize = 2;
 
-/// One thing that is wrong.
+/// One fault of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Path of the shard, relative to the set.
+    /// Path of the shard, relative to the dataset.
     pub shard: String,
-    /// Row within the shard, from 0; `None` where the file or a row group of it is wrong.
+    /// Row in the shard, from 0; `None` if the file or one of its row groups is faulty.
     pub row: Option<u64>,
-    /// What is wrong.
+    /// Description of the fault.
     pub reason: String,
 }
 
-/// What was checked.
+/// Counts of a verification.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verification {
-    /// Rows that were read.
+    /// Number of rows read.
     pub rows: u64,
-    /// Shards whose hash was compared with the manifest's: none where there is no manifest.
+    /// Number of shards whose hash was compared with the manifest; 0 without a manifest.
     pub hashed_shards: usize,
-    /// Rows without a hash of their own.
+    /// Number of rows without a hash.
     pub unhashed_rows: u64,
-    /// Rows without a label.
+    /// Number of rows without a label.
     pub unlabelled_rows: u64,
-    /// Everything that is wrong.
+    /// Number of problems found.
     pub problems: u64,
-    /// Whether the check was stopped before its end.
+    /// Whether `stop` ended the verification early.
     pub interrupted: bool,
 }
 
-/// Checks every file against the manifest, and every row: its hash, its label, that it decodes.
-/// `found` is told each problem, `progress` the rows done and all rows. Ends early once `stop` is
-/// set.
+/// Checks each file against the manifest, and each row: its hash, its label, and that it decodes.
+/// Calls `found` with each problem, and `progress` with the rows done and all rows. Ends early when
+/// `stop` is dataset.
 ///
 /// # Errors
 ///
-/// Only what keeps the set from being opened, or the store from answering.
+/// Only those of opening the dataset, and of the store.
 pub fn verify(
     url: &str,
     columns: &BTreeMap<String, String>,
@@ -65,15 +65,15 @@ pub fn verify(
             source,
         })?;
     runtime.block_on(async {
-        let set = Dataset::open(url, &Kind::ALL, columns).await?;
+        let dataset = Dataset::open(url, &Kind::ALL, columns).await?;
         let mut done = Verification::default();
         let mut report = |done: &mut Verification, problem| {
             done.problems += 1;
             found(problem);
         };
-        if let Some(manifest) = set.read_manifest().await? {
-            for shard in &set.shards {
-                // A pattern names some of them, and may name files that the set does not count.
+        if let Some(manifest) = dataset.read_manifest().await? {
+            for shard in &dataset.shards {
+                // A pattern may select some shards only, and may select files that are not in the manifest.
                 let listed = manifest
                     .shards
                     .iter()
@@ -86,7 +86,7 @@ pub fn verify(
                 let reason = match shard.hash().await.map(|hash| format!("{hash:016x}")) {
                     Ok(hash) if hash == listed.xxh3 => None,
                     Ok(hash) => Some(format!(
-                        "the manifest says xxh3 {}, the file has {hash}",
+                        "hash mismatch: xxh3 {} in the manifest, {hash} in the file",
                         listed.xxh3
                     )),
                     Err(Error::Corrupt { reason, .. }) => Some(reason),
@@ -104,7 +104,7 @@ pub fn verify(
                 }
             }
         }
-        let groups = set.shards.iter().enumerate().flat_map(|(s, shard)| {
+        let groups = dataset.shards.iter().enumerate().flat_map(|(s, shard)| {
             let starts = shard.groups.iter().scan(0, |row, group| {
                 let start = *row;
                 *row += group.rows;
@@ -113,8 +113,8 @@ pub fn verify(
             starts.enumerate().map(move |(g, start)| (s, g, start))
         });
         let reads = groups.map(|(s, g, start)| {
-            let set = &set;
-            async move { (s, g, start, set.read_group(s, g).await) }
+            let dataset = &dataset;
+            async move { (s, g, start, dataset.read_group(s, g).await) }
         });
         let mut reads = std::pin::pin!(futures::stream::iter(reads).buffered(GROUPS_AHEAD));
         while let Some((s, g, start, rows)) = reads.next().await {
@@ -122,11 +122,11 @@ pub fn verify(
                 done.interrupted = true;
                 break;
             }
-            let shard = &set.shards[s].path;
+            let shard = &dataset.shards[s].path;
             match rows {
                 Ok(rows) => {
                     done.rows += rows.len() as u64;
-                    for (row, reason) in check_rows(&set, &rows, &mut done) {
+                    for (row, reason) in check_rows(&dataset, &rows, &mut done) {
                         let row = Some(start + row as u64);
                         report(
                             &mut done,
@@ -138,7 +138,7 @@ pub fn verify(
                         );
                     }
                 }
-                // The reason names the row group.
+                // The reason contains the row group.
                 Err(Error::Corrupt { reason, .. }) => {
                     report(
                         &mut done,
@@ -151,15 +151,19 @@ pub fn verify(
                 }
                 Err(error) => return Err(error),
             }
-            let passed = set.shards[s].first_row + start + set.shards[s].groups[g].rows;
-            progress(passed, set.rows);
+            let passed = dataset.shards[s].first_row + start + dataset.shards[s].groups[g].rows;
+            progress(passed, dataset.rows);
         }
         Ok(done)
     })
 }
 
-/// The bad rows of one group, in order.
-fn check_rows(set: &Dataset, rows: &Rows, done: &mut Verification) -> Vec<(usize, SampleError)> {
+/// Checks the rows of one group. Returns the bad ones, in order.
+fn check_rows(
+    dataset: &Dataset,
+    rows: &Rows,
+    done: &mut Verification,
+) -> Vec<(usize, SampleError)> {
     let n_rows = 0..rows.len();
     done.unhashed_rows += n_rows
         .clone()
@@ -168,17 +172,17 @@ fn check_rows(set: &Dataset, rows: &Rows, done: &mut Verification) -> Vec<(usize
     done.unlabelled_rows += n_rows.clone().filter(|&row| !rows.is_labelled(row)).count() as u64;
     let bad = n_rows
         .into_par_iter()
-        .filter_map(|row| Some((row, check_row(set, rows, row).err()?)));
+        .filter_map(|row| Some((row, check_row(dataset, rows, row).err()?)));
     bad.collect()
 }
 
-fn check_row(set: &Dataset, rows: &Rows, row: usize) -> Result<(), SampleError> {
+fn check_row(dataset: &Dataset, rows: &Rows, row: usize) -> Result<(), SampleError> {
     let bytes = rows.checked(row)?;
     if rows.is_labelled(row) {
         rows.label(row)?;
     }
     let limits = Limits::default();
-    match (set.kind, &set.tokenizer) {
+    match (dataset.kind, &dataset.tokenizer) {
         (Kind::Image, _) => decode_image(bytes, &limits).map(drop),
         (Kind::Audio, _) => decode_audio(bytes, &limits, None).map(drop),
         (Kind::Tokens, Some(info)) => unpadded_tokens(info, bytes, rows.n_tokens(row)).map(drop),

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Row, config, options, picture, pixels, rows, train, write_set};
+use support::{Row, config, jpeg, options, pixels, rows, train, write_set};
 use understudy_pipelines::Error;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -46,9 +46,9 @@ fn each_kind_of_fault_is_left_out_and_written_down() {
     rows[2].bytes = None;
     rows[5] = Row::new(Vec::new(), 0);
     rows[11] = Row::new(b"<html>404</html>".to_vec(), 0);
-    let whole = picture(1, 40, 40);
+    let whole = jpeg(1, 40, 40);
     rows[23] = Row::new(whole[..whole.len() / 2].to_vec(), 0);
-    rows[29] = Row::new(picture(2, 300, 200), 0);
+    rows[29] = Row::new(jpeg(2, 300, 200), 0);
     rows[41].xxh3 = Some(12345);
     write_set(folder.path(), &rows, 10, 3);
 

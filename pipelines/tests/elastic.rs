@@ -11,8 +11,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
-use support::mixes;
-use support::sets::by_lanes;
+use support::datasets::by_lanes;
+use support::mixtures;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -47,7 +47,7 @@ struct LaneStep {
 #[test]
 fn images_by_count_resume_with_other_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mix = mixes::images(folder.path(), LANES);
+    let mix = mixtures::images(folder.path(), LANES);
     let one = DataConfig {
         train: folder.path().join("a").display().to_string().into(),
         ..mix.clone()
@@ -59,7 +59,7 @@ fn images_by_count_resume_with_other_ranks() {
 #[test]
 fn audio_by_cost_resumes_with_other_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mix = mixes::audio(folder.path(), LANES);
+    let mix = mixtures::audio(folder.path(), LANES);
     let one = DataConfig {
         train: folder.path().join("a").display().to_string().into(),
         ..mix.clone()

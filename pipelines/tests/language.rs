@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, Int32Array, StringArray};
 use support::config as pictures;
-use support::sets::{
+use support::datasets::{
     by_lanes, check_stream, id_of, labels, steps, token_rows, with_metadata, write_shard,
     write_vocabulary,
 };
@@ -240,7 +240,7 @@ fn raw_text_is_cut_padded_and_masked() {
     let folder = tempfile::tempdir().expect("a folder");
     let texts = texts();
     let n_bytes: Vec<i32> = texts.iter().map(|text| text.len() as i32).collect();
-    let rows = support::sets::batch(vec![
+    let rows = support::datasets::batch(vec![
         (
             "text",
             Arc::new(StringArray::from(texts.clone())) as ArrayRef,
@@ -303,7 +303,7 @@ fn others_text_of_any_type_goes_by_count_and_bad_bytes_cost_one_sample() {
     for (array, bad) in arrays {
         let folder = tempfile::tempdir().expect("a folder");
         let what = format!("{} with bad rows {bad:?}", array.data_type());
-        let rows = support::sets::batch(vec![("sentence", array)]);
+        let rows = support::datasets::batch(vec![("sentence", array)]);
         write_shard(&folder.path().join("set/a.parquet"), &rows, 5);
         let mut config = text_config(folder.path(), SPANS);
         config.columns.insert("text".into(), "sentence".into());
@@ -331,7 +331,7 @@ fn evaluation_takes_the_beginnings_of_texts_and_pairs() {
         "a",
     ];
     let second = [None, None, Some("qrstuvwxyz"), Some("b")];
-    let rows = support::sets::batch(vec![
+    let rows = support::datasets::batch(vec![
         (
             "text",
             Arc::new(StringArray::from(first.to_vec())) as ArrayRef,
@@ -370,7 +370,7 @@ fn a_text_over_the_limit_is_one_bad_sample_however_little_memory_there_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut texts = texts();
     texts[7] = "long ".repeat(200_000);
-    let rows = support::sets::batch(vec![(
+    let rows = support::datasets::batch(vec![(
         "text",
         Arc::new(StringArray::from(texts)) as ArrayRef,
     )]);
@@ -391,7 +391,7 @@ fn a_text_over_the_limit_is_one_bad_sample_however_little_memory_there_is() {
 #[test]
 fn raw_text_needs_a_vocabulary() {
     let folder = tempfile::tempdir().expect("a folder");
-    let rows = support::sets::batch(vec![(
+    let rows = support::datasets::batch(vec![(
         "text",
         Arc::new(StringArray::from(texts())) as ArrayRef,
     )]);

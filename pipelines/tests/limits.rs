@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Row, config, options, picture, rows, write_set};
+use support::{Row, config, jpeg, options, rows, write_set};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::{DataConfig, Error};
 
@@ -53,7 +53,7 @@ fn rejects_windows_that_do_not_fit_memory() {
 fn an_image_that_does_not_fit_memory_ends_the_run_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(60);
-    rows[20] = Row::new(picture(1, 3000, 2000), 0);
+    rows[20] = Row::new(jpeg(1, 3000, 2000), 0);
     write_set(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
     config.memory = "24MiB".into();

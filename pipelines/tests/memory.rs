@@ -6,7 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::sets::{audio_rows, write_shard};
+use support::datasets::{audio_rows, write_shard};
 use support::{Row, config, options, write_set};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, Limits, MaskConfig};

@@ -5,8 +5,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use support::mixes::{BAD_AUDIO, BAD_IMAGES, N_AUDIO, N_IMAGES, audio, images, weighted};
-use support::sets::{check_stream, token_rows, write_shard};
+use support::datasets::{check_stream, token_rows, write_shard};
+use support::mixtures::{
+    BAD_IMAGES, BAD_UTTERANCES, N_IMAGES, N_UTTERANCES, audio, images, weighted,
+};
 use support::{Row, config, options, rows, train, write_set};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
@@ -71,11 +73,11 @@ fn audio_comes_once_in_every_epoch_of_its_dataset() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = audio(folder.path(), 4);
     let batches = check_stream(&config, 80);
-    let n_first = N_AUDIO[0] as u64;
+    let n_first = N_UTTERANCES[0] as u64;
     let length = |row: u64| 300 + (row - if row < n_first { 0 } else { n_first }) * 733 % 2000;
-    let n_all = n_first + N_AUDIO[1] as u64;
+    let n_all = n_first + N_UTTERANCES[1] as u64;
     let out: Vec<u64> = (0..n_all)
-        .filter(|&row| length(row) < 400 || BAD_AUDIO.contains(&row))
+        .filter(|&row| length(row) < 400 || BAD_UTTERANCES.contains(&row))
         .collect();
     assert_whole_epochs(&batches, 0..n_first, 2, &out);
     assert_whole_epochs(&batches, n_first..n_all, 2, &out);
@@ -151,7 +153,7 @@ fn a_dataset_of_bad_rows_alone_ends_with_an_error() {
     by_count.train = with(&by_count.train, folder.path());
     let audio_folder = tempfile::tempdir().expect("a folder");
     let mut by_cost = audio(audio_folder.path(), 4);
-    let noise = support::sets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
+    let noise = support::datasets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
     write_shard(&audio_folder.path().join("bad/0.parquet"), &noise, 4);
     by_cost.train = with(&by_cost.train, audio_folder.path());
     let alone = DataConfig {
@@ -160,7 +162,7 @@ fn a_dataset_of_bad_rows_alone_ends_with_an_error() {
     };
     for mut config in [by_count, by_cost, alone] {
         config.max_bad_fraction = 1.0;
-        let options = support::sets::by_lanes(&config, 0, 1, 2);
+        let options = support::datasets::by_lanes(&config, 0, 1, 2);
         let pipeline = Pipeline::train(&config, &options).expect("a pipeline");
         let error = pipeline
             .take(10_000)

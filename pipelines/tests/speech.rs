@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray};
 use support::config as pictures;
-use support::sets::{audio_rows, batch, by_lanes, check_stream, sound, steps, wav, write_shard};
+use support::datasets::{audio_rows, batch, by_lanes, check_stream, pcm, steps, wav, write_shard};
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::bench;
 use understudy_pipelines::config::{AudioConfig, MaskConfig};
@@ -34,7 +34,7 @@ fn n_frames(row: usize) -> usize {
 
 fn recordings() -> Vec<Vec<u8>> {
     (0..N_ROWS)
-        .map(|row| wav(&sound(row, n_frames(row)), RATE))
+        .map(|row| wav(&pcm(row, n_frames(row)), RATE))
         .collect()
 }
 
@@ -91,7 +91,7 @@ fn audio(batch: &Batch) -> (usize, &[f32], &[u32]) {
 
 /// What a recording should become, by a computation of the test's own.
 fn normalised(row: usize) -> Vec<f64> {
-    let values = sound(row, n_frames(row));
+    let values = pcm(row, n_frames(row));
     let values: Vec<f64> = values.iter().map(|&v| f64::from(v) / 32768.0).collect();
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -231,7 +231,7 @@ fn a_step_of_a_lane_may_be_empty() {
 fn others_recordings_without_lengths_go_by_count() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut recordings: Vec<Vec<u8>> = (0..60)
-        .map(|row| wav(&sound(row, 500 + 10 * row), RATE))
+        .map(|row| wav(&pcm(row, 500 + 10 * row), RATE))
         .collect();
     recordings[7].truncate(50);
     let sounds: BinaryArray = recordings.iter().map(Some).collect();
@@ -267,7 +267,7 @@ fn what_is_too_short_is_left_out_and_not_bad() {
     let recordings: Vec<Vec<u8>> = (0..60)
         .map(|row| {
             let n_frames = if is_short(row) { 100 } else { 500 };
-            wav(&sound(row as usize, n_frames), RATE)
+            wav(&pcm(row as usize, n_frames), RATE)
         })
         .collect();
     let sounds: BinaryArray = recordings.iter().map(Some).collect();
@@ -309,7 +309,7 @@ fn what_is_too_short_is_left_out_and_not_bad() {
     let mut pipeline = Pipeline::train(&config, &by_lanes(&config, 0, 1, 2)).expect("a pipeline");
     let error = pipeline.find_map(Result::err).expect("no sample");
     assert!(matches!(error, Error::NoGoodSample { .. }), "{error}");
-    assert!(error.to_string().contains("fewer than the 700"), "{error}");
+    assert!(error.to_string().contains("minimum 700"), "{error}");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn evaluation_pads_whole_recordings_and_labels_them() {
 fn other_rates_are_resampled_and_planned_at_the_recipes() {
     let folder = tempfile::tempdir().expect("a folder");
     let recordings: Vec<Vec<u8>> = (0..80)
-        .map(|row| wav(&sound(row, 1000 + 20 * row), 2 * RATE))
+        .map(|row| wav(&pcm(row, 1000 + 20 * row), 2 * RATE))
         .collect();
     let lengths: Vec<i64> = (0..80).map(|row| 1000 + 20 * row).collect();
     let rows = audio_rows(&recordings, &lengths, 2 * RATE as i32);

@@ -218,7 +218,7 @@ fn a_second_writer_is_refused() {
     let lease = fs::File::create(to.join(".write/lease.json")).unwrap();
     lease.lock().unwrap();
     let error = run(&mut write(&root, &to), 1);
-    assert!(error.contains("another writer is at work"), "{error}");
+    assert!(error.contains("another process is writing"), "{error}");
     assert!(corpus::shard_files(&to).is_empty());
     drop(lease);
     run(&mut write(&root, &to), 0);

@@ -171,7 +171,7 @@ fn verify_names_each_problem_with_shard_and_row() {
     fs::write(&shard, bytes).unwrap();
     let said = run(shards("verify").arg(&to), 1);
     assert!(
-        said.contains("shard-00000.parquet: the manifest says xxh3"),
+        said.contains("shard-00000.parquet: hash mismatch: xxh3"),
         "{said}"
     );
     assert!(
@@ -225,7 +225,7 @@ fn inspect_shows_schema_counts_and_samples() {
         0,
     );
     assert!(
-        said.contains("not our schema, without manifest") && said.contains("1 ant: 1"),
+        said.contains("no understudy schema, without manifest") && said.contains("1 ant: 1"),
         "{said}"
     );
     let said = run(shards("inspect").arg(folder.path().join("nowhere")), 1);

@@ -197,7 +197,7 @@ fn a_second_writer_of_a_set_in_a_store_is_refused() {
         let first = open(&to).lease(".write/lease.json").unwrap();
         let error = run(&mut write(&root, &to, &scratch), 1);
         let holder = format!("process {}", std::process::id());
-        assert!(error.contains("another writer is at work"), "{error}");
+        assert!(error.contains("another process is writing"), "{error}");
         assert!(
             error.contains(&holder) && error.contains("waiting up to 60 s"),
             "{error}"

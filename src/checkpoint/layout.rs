@@ -39,8 +39,6 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 /// Folder of the metrics of a run in object storage.
 pub(crate) const METRICS_DIR: &str = "metrics";
-/// List of bad samples.
-pub(crate) const QUARANTINE: &str = "quarantine.jsonl";
 /// Lease of the process that trains.
 pub(crate) const LOCK: &str = "lock";
 

@@ -40,7 +40,7 @@ impl CheckpointState {
     }
 }
 
-/// A whole checkpoint in host memory.
+/// Contents of a checkpoint in host memory.
 pub struct Checkpoint {
     /// Step, data and bad rows.
     pub state: CheckpointState,

@@ -8,8 +8,9 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::bag_of_words::BagOfWords;
 use super::error::EvaluateError;
+use super::features::NamedEncoder;
+use super::log_mel;
 use super::table::EvalUnit;
-use super::{NamedEncoder, log_mel};
 use crate::model::{EncoderInput, FeatureVectors};
 
 /// Side that larger images are pooled to: 32 · 32 · 3 = 3,072 features.

@@ -12,6 +12,9 @@ use super::error::EvaluateError;
 use crate::model::{self, FeatureVectors};
 use crate::objective::ModelConfig;
 
+/// An encoder and the name of its row.
+pub type NamedEncoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> FeatureVectors + 'a>);
+
 /// Returns the batch size of an encoder's pass. Utterances are not cropped, and attention's memory
 /// grows with the square of the longest: 35 s in Base's 12 heads take 150 MB each.
 pub(crate) fn batch_size(data: &DataConfig) -> usize {
@@ -92,9 +95,9 @@ pub fn split(
     };
     let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
-    for (url, set) in [(train_url, &train), (val_url, &val)] {
-        model::check_vocabulary(model.encoder(), url, set.specials())?;
-        model::compare_vocabularies(trained, url, set.vocabulary_sha256());
+    for (url, dataset) in [(train_url, &train), (val_url, &val)] {
+        model::check_vocabulary(model.encoder(), url, dataset.specials())?;
+        model::compare_vocabularies(trained, url, dataset.vocabulary_sha256());
     }
     if train.fingerprint() == val.fingerprint() {
         tracing::warn!(

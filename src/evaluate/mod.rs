@@ -4,6 +4,7 @@
 
 mod bag_of_words;
 mod baselines;
+mod compare;
 mod error;
 pub mod features;
 mod knn;
@@ -13,58 +14,10 @@ mod probe;
 mod run;
 pub mod table;
 
-use burn::tensor::Device;
-use understudy_pipelines::DataConfig;
-use understudy_pipelines::batch::Batch;
-use understudy_pipelines::config::Modality;
-
-use crate::model::FeatureVectors;
-use crate::objective::ModelConfig;
-
+pub use compare::compare;
 pub use error::{EvaluateError, RunEvaluateError};
-pub use features::{Features, Split};
+pub use features::{Features, NamedEncoder, Split};
 pub use knn::{Knn, knn};
 pub use probe::{Probe, probe};
 pub use run::run;
 pub use table::{EvalUnit, Row, Table};
-
-/// An encoder and the name of its row.
-pub type NamedEncoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> FeatureVectors + 'a>);
-
-/// Evaluates every encoder of the kind `model`, and then features without learning, on `data.train`
-/// and `data.val`.
-///
-/// Each encoder takes its own pass over both sets, so that only one's features are in memory.
-/// `threads` decode; `seed` chooses the samples that the probe holds out. The encoders must hold
-/// inner (not autodiff) tensors, and `device` must be an inner one. `trained` is the SHA-256 of the
-/// vocabulary files that the first encoder was trained with.
-pub fn compare(
-    (data, model): (&DataConfig, &ModelConfig),
-    mut trained: Option<&str>,
-    unit: EvalUnit,
-    encoders: Vec<NamedEncoder<'_>>,
-    seed: u64,
-    threads: usize,
-    device: &Device,
-) -> Result<Table, EvaluateError> {
-    if unit == EvalUnit::Frames && !matches!(data.modality(), Some(Modality::Audio(_))) {
-        return Err(EvaluateError::NoFrames);
-    }
-    let baseline = baselines::baseline(data, unit, threads, device)?;
-    let mut table = Table {
-        unit,
-        train: data.train.to_string(),
-        val: data.val.clone().unwrap_or_default(),
-        n_train: 0,
-        n_val: 0,
-        n_classes: 0,
-        rows: Vec::new(),
-    };
-    for (name, encode) in encoders.into_iter().chain([baseline]) {
-        let split = features::split((data, model), trained.take(), threads, encode)?;
-        table.rows.push(Row::new(name, &split, seed, device));
-        (table.n_train, table.n_val) = (split.train.n_samples(), split.val.n_samples());
-        table.n_classes = split.n_classes;
-    }
-    Ok(table)
-}

@@ -5,9 +5,10 @@ use burn::tensor::{Device, Tensor};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::store::Folder;
 
+use super::compare::compare;
 use super::error::RunEvaluateError;
+use super::features::NamedEncoder;
 use super::table::{EvalUnit, Table};
-use super::{NamedEncoder, compare};
 use crate::checkpoint::layout::{CHECKPOINTS, evaluation_file};
 use crate::checkpoint::pretrained::{Pretrained, Weights};
 use crate::model::{self, Encoder, EncoderConfig, EncoderInput, FeatureVectors};

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use understudy_pipelines::store::Folder;
 
-use super::exported::{ExportError, Exported, Model, at};
+use super::exported::{ExportError, Exported, ExportedModel, at};
 use super::{hugging_face, key_table};
 use crate::checkpoint::atomic_dir;
 use crate::checkpoint::layout::HEADS;
@@ -37,7 +37,7 @@ pub fn export(from: &Folder, weights: Option<Weights>, to: &Path) -> Result<Expo
     }
     // Tensors that do not fit the config fail here, not in the tool that loads them later.
     pretrained.encoder(&burn::tensor::Device::flex())?;
-    let model = Model {
+    let model = ExportedModel {
         tensors: pretrained.tensors()?,
         heads,
         pretrained,

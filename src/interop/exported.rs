@@ -44,7 +44,7 @@ pub enum ExportError {
         /// The parser's message.
         reason: String,
     },
-    /// Hugging Face's class cannot hold a part of this model.
+    /// Hugging Face's class cannot express this model.
     #[error("unsupported by Hugging Face's class: {0}")]
     NoPlace(String),
 }
@@ -65,7 +65,7 @@ pub struct Exported {
 }
 
 /// A model in memory.
-pub(super) struct Model {
+pub(super) struct ExportedModel {
     pub(super) pretrained: Pretrained,
     /// Tensors of the encoder and, for data2vec 2.0, of the decoder.
     pub(super) tensors: Tensors,
@@ -73,7 +73,7 @@ pub(super) struct Model {
     pub(super) heads: Tensors,
 }
 
-impl Model {
+impl ExportedModel {
     /// Returns the config of the encoder.
     pub(super) fn encoder(&self) -> EncoderConfig<'_> {
         self.pretrained.config.model.encoder()

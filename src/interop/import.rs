@@ -73,7 +73,7 @@ const COMPANIONS: [&str; 10] = [
 ];
 
 /// A model under our names.
-struct Model {
+struct ImportedModel {
     source: &'static str,
     config: ModelConfig,
     /// Tensors of student and heads.
@@ -164,7 +164,7 @@ fn copy_companions(from: &Path, to: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
+fn hugging_face_folder(folder: &Path) -> Result<ImportedModel, ImportError> {
     let path = folder.join("config.json");
     let config: Value = pickle::read_json(&path)?;
     let kind = config["model_type"].as_str().unwrap_or("nothing");
@@ -206,7 +206,7 @@ fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
             });
         }
     };
-    Ok(Model {
+    Ok(ImportedModel {
         source: "a Hugging Face folder",
         config,
         tensors,
@@ -215,13 +215,13 @@ fn hugging_face_folder(folder: &Path) -> Result<Model, ImportError> {
     })
 }
 
-fn pickled_file(path: &Path) -> Result<Model, ImportError> {
+fn pickled_file(path: &Path) -> Result<ImportedModel, ImportError> {
     if !path.exists() {
         return Err(at(path)(std::io::ErrorKind::NotFound.into()));
     }
     if pickle::has_key(path, "cfg")? {
         let checkpoint = fairseq::open(path)?;
-        return Ok(Model {
+        return Ok(ImportedModel {
             source: "a fairseq checkpoint",
             config: checkpoint.model,
             tensors: checkpoint.student,
@@ -247,7 +247,7 @@ fn pickled_file(path: &Path) -> Result<Model, ImportError> {
     } else {
         None
     };
-    Ok(Model {
+    Ok(ImportedModel {
         source: "a checkpoint of data2vec_vision",
         config: published_recipe::with_encoder(EncoderConfig::Beit(&encoder)),
         tensors,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::exported::{ExportError, Model, at, write_json};
+use super::exported::{ExportError, ExportedModel, at, write_json};
 use super::fairseq::{self, data2vec_v2};
 use crate::checkpoint::safetensors;
 
@@ -15,7 +15,7 @@ pub(super) const HINT: &str =
     "data2vec 2.0 has no class in transformers: safetensors under the names of its README.md";
 
 /// Writes `model.safetensors`, `config.json` and `README.md`.
-pub(super) fn write(mut model: Model, to: &Path) -> Result<(), ExportError> {
+pub(super) fn write(mut model: ExportedModel, to: &Path) -> Result<(), ExportError> {
     let has_heads = !model.heads.is_empty();
     model.tensors.append(&mut model.heads);
     safetensors::write(&to.join("model.safetensors"), &model.tensors)?;
@@ -30,7 +30,7 @@ pub(super) fn write(mut model: Model, to: &Path) -> Result<(), ExportError> {
     fs::write(&path, readme(&model, has_heads)).map_err(at(&path))
 }
 
-fn readme(model: &Model, has_heads: bool) -> String {
+fn readme(model: &ExportedModel, has_heads: bool) -> String {
     let modality = model.encoder().table();
     let weights = model.pretrained.weights.name();
     let mut text = format!(

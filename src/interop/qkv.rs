@@ -19,8 +19,8 @@ pub(super) fn join(tensors: Tensors) -> Result<Tensors, ImportError> {
     let mut separate: BTreeMap<String, BTreeMap<usize, TensorData>> = BTreeMap::new();
     for (name, tensor) in tensors {
         match joined_name(&name) {
-            Some((whole, index)) => {
-                separate.entry(whole).or_default().insert(index, tensor);
+            Some((joined, index)) => {
+                separate.entry(joined).or_default().insert(index, tensor);
             }
             None => {
                 joined.insert(name, tensor);
@@ -88,32 +88,40 @@ mod tests {
 
     #[test]
     fn join_concatenates_query_key_value_and_split_reverses_it() {
-        let part = |name: &str, value: f32| {
+        let matrix = |name: &str, value: f32| {
             (
                 format!("a.qkv.{name}.bias"),
                 TensorData::from([value, value]),
             )
         };
-        let parts = [part("value", 3.0), part("query", 1.0), part("key", 2.0)];
-        let joined = join(Tensors::from(parts)).unwrap();
+        let matrices = [
+            matrix("value", 3.0),
+            matrix("query", 1.0),
+            matrix("key", 2.0),
+        ];
+        let joined = join(Tensors::from(matrices)).unwrap();
         let expected = TensorData::from([1.0_f32, 1.0, 2.0, 2.0, 3.0, 3.0]);
         assert_eq!(joined["a.qkv.bias"], expected);
-        let parts = [part("query", 1.0), part("key", 2.0), part("value", 3.0)];
-        assert_eq!(split(joined), Tensors::from(parts));
+        let matrices = [
+            matrix("query", 1.0),
+            matrix("key", 2.0),
+            matrix("value", 3.0),
+        ];
+        assert_eq!(split(joined), Tensors::from(matrices));
     }
 
     #[test]
     fn incomplete_attention_matrix_is_rejected() {
-        let part = |name: &str| {
+        let matrix = |name: &str| {
             let name = format!("encoder.layer.0.attention.attention.{name}.weight");
             (name, TensorData::zeros::<f32, _>([2, 2]))
         };
-        let found = vision::import(Tensors::from([part("query"), part("value")]));
+        let found = vision::import(Tensors::from([matrix("query"), matrix("value")]));
         assert!(matches!(
             found,
             Err(ImportError::IncompleteMatrix { found: 2, .. })
         ));
-        let found = vision::import(Tensors::from([part("query"), part("kee")]));
+        let found = vision::import(Tensors::from([matrix("query"), matrix("kee")]));
         assert!(matches!(found, Err(ImportError::UnknownName(name)) if name.contains("kee")));
     }
 }

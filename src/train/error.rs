@@ -30,9 +30,9 @@ pub enum TrainError {
     /// The pipeline ended before the run did.
     #[error("no usable sample left in the dataset: step {0}")]
     OutOfData(u64),
-    /// A whole step had no usable sample.
+    /// A step had no usable sample.
     #[error(
-        "no usable sample in a whole step: step {0} had only bad ones, or none with a masked position\n\
+        "no usable sample in step {0}: all were bad or had no masked position\n\
          hint: quarantine.jsonl in the run directory lists the bad samples"
     )]
     BadStep(u64),

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use understudy_pipelines::Error as StoreError;
+use understudy_pipelines::quarantine::QUARANTINE_NAME;
 use understudy_pipelines::store::{Folder, Lease, Scratch, StoreOptions};
 
 use super::error::RunError;
 use crate::checkpoint;
 use crate::checkpoint::find::{find_checkpoint, newest};
-use crate::checkpoint::layout::{CHECKPOINTS, CONFIG, LOCK, QUARANTINE};
+use crate::checkpoint::layout::{CHECKPOINTS, CONFIG, LOCK};
 use crate::config::RunConfig;
 
 /// Value of `--resume`.
@@ -67,7 +68,7 @@ impl RunDir {
             _scratch: scratch,
         };
         if folder.local().is_none()
-            && let Some(lines) = folder.read(QUARANTINE)?
+            && let Some(lines) = folder.read(QUARANTINE_NAME)?
         {
             let path = run.quarantine_path();
             fs::write(&path, &lines).map_err(|source| StoreError::Io { path, source })?;
@@ -88,7 +89,7 @@ impl RunDir {
 
     /// Returns the local path of the list of bad samples.
     pub(super) fn quarantine_path(&self) -> PathBuf {
-        self.local.join(QUARANTINE)
+        self.local.join(QUARANTINE_NAME)
     }
 
     /// Fails if another process has taken over the run.
@@ -105,7 +106,7 @@ impl RunDir {
         let lines = fs::read(&path).map_err(|source| StoreError::Io { path, source })?;
         let n_bytes = lines.len();
         if n_bytes > self.quarantine_uploaded.get() {
-            self.folder.write(QUARANTINE, lines)?;
+            self.folder.write(QUARANTINE_NAME, lines)?;
             self.quarantine_uploaded.set(n_bytes);
         }
         Ok(())

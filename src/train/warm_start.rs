@@ -194,7 +194,7 @@ mod tests {
                 ["encoder.mask_emb", "lm_head."],
             ),
         ] {
-            let is_lacking = |name: &str| lacks.iter().any(|part| name.starts_with(part));
+            let is_lacking = |name: &str| lacks.iter().any(|prefix| name.starts_with(prefix));
             let started = warm_started(&config, &config, |name| !is_lacking(name));
             let [ours, fresh] = started.expect("initial weights");
             let filled: Vec<_> = ours.keys().filter(|name| is_lacking(name)).collect();

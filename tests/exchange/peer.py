@@ -199,8 +199,8 @@ def older(name, to):
 
 def defaults(file):
     configs = {
-        medium: getattr(transformers, f"Data2Vec{medium}Config")().to_dict()
-        for medium in ("Audio", "Text", "Vision")
+        modality: getattr(transformers, f"Data2Vec{modality}Config")().to_dict()
+        for modality in ("Audio", "Text", "Vision")
     }
     pathlib.Path(file).write_text(json.dumps(configs))
 

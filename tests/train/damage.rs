@@ -59,8 +59,8 @@ fn damaged_checkpoint_is_named_with_a_hint() {
     assert!(first.status.success(), "{}", first.text);
     let last = sandbox.run("run").join("checkpoints/step-000000004");
     let weights = last.join("teacher.safetensors");
-    let whole = fs::read(&weights).expect("weights");
-    fs::write(&weights, &whole[..whole.len() / 2]).expect("written");
+    let bytes = fs::read(&weights).expect("weights");
+    fs::write(&weights, &bytes[..bytes.len() / 2]).expect("written");
     let refused = sandbox.train("run", DEVICE, &["steps=6", "train.save_every=2"]);
     assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
     assert!(

@@ -222,9 +222,13 @@ fn resumed_features_equal_uninterrupted_ones() {
     }
     let small = ["--shard-bytes", "1", "--set"];
     let patient = [&small[..], &["data.max_bad_fraction=1.0"]].concat();
-    let whole = embed(&sandbox, "whole", &patient);
-    succeeds(&whole);
-    assert!(whole.text.contains("11 bad samples"), "{}", whole.text);
+    let uninterrupted = embed(&sandbox, "uninterrupted", &patient);
+    succeeds(&uninterrupted);
+    assert!(
+        uninterrupted.text.contains("11 bad samples"),
+        "{}",
+        uninterrupted.text
+    );
 
     // Ten bad rows are accepted with any fraction, eleven are not.
     let strict = [&small[..], &["data.max_bad_fraction=0.001"]].concat();
@@ -244,12 +248,12 @@ fn resumed_features_equal_uninterrupted_ones() {
         resumed.text
     );
 
-    let whole = sandbox.root().join("whole");
-    assert_eq!(manifest(&broken), manifest(&whole));
+    let uninterrupted = sandbox.root().join("uninterrupted");
+    assert_eq!(manifest(&broken), manifest(&uninterrupted));
     let quarantine = |set: &PathBuf| std::fs::read_to_string(set.join("quarantine.jsonl"));
     assert_eq!(
         quarantine(&broken).expect("bad rows"),
-        quarantine(&whole).expect("bad rows")
+        quarantine(&uninterrupted).expect("bad rows")
     );
     let rows: Vec<u64> = read(&broken).0.iter().map(|row| row.number).collect();
     let good = (0..N_IMAGES as u64).filter(|row| !bad.contains(row));

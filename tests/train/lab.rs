@@ -1,9 +1,9 @@
-//! The S3 server of the pipelines' tests.
+//! The servers of the pipelines' tests.
 #![allow(
     dead_code,
     clippy::allow_attributes,
     clippy::print_stdout,
-    reason = "these tests use a part of it, and say why they skip"
+    reason = "these tests use some of it, and print why they skip"
 )]
 
 #[path = "../../pipelines/tests/support/lab/alone.rs"]

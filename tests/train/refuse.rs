@@ -72,18 +72,18 @@ fn resume_of_a_mixture_accepts_copies_and_rejects_other_weights() {
     let resumed = sandbox.train("run", DEVICE, &["steps=4", &mix(&copies, "1.0")]);
     assert!(resumed.status.success(), "{}", resumed.text);
     // Evaluation needs one dataset.
-    let judged = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))
+    let evaluated = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))
         .arg("evaluate")
         .arg(sandbox.run("run"))
         .output();
-    let judged = support::Outcome::of(judged.expect("run"));
-    assert_eq!(judged.status.code(), Some(2), "{}", judged.text);
+    let evaluated = support::Outcome::of(evaluated.expect("run"));
+    assert_eq!(evaluated.status.code(), Some(2), "{}", evaluated.text);
     assert!(
-        judged
+        evaluated
             .text
             .contains("unsupported mixture of datasets: data.train"),
         "{}",
-        judged.text
+        evaluated.text
     );
 }
 

@@ -1,4 +1,4 @@
-//! Runs, models and features in a real S3 server: the same as on this machine.
+//! Runs, models and features in real S3 and Azure servers: the same as on this machine.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use understudy_pipelines::store::{Folder, StoreOptions};
 use crate::lab::inside::{in_azure, in_s3};
 use crate::support::{DEVICE, Outcome, Sandbox};
 
-/// Many more checkpoints than [`N_KILLS`], as some pass before they are seen.
+/// Many more checkpoints than [`N_KILLS`], as some are removed before they are seen.
 const SET: [&str; 3] = ["steps=40", "train.save_every=2", "train.log_every=1"];
 const LAST: &str = "checkpoints/step-000000040";
 const N_KILLS: u64 = 6;
@@ -26,7 +26,7 @@ fn read(folder: &Folder, path: &str) -> Vec<u8> {
         .to_vec()
 }
 
-/// The steps of the whole checkpoints of a run.
+/// Returns the steps of the complete checkpoints of a run.
 fn checkpoints(run: &Folder) -> Vec<u64> {
     let files = run.join("checkpoints").tree().expect("a listing");
     let steps = files
@@ -45,7 +45,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a new checkpoint came before the process ended.
+/// Waits for a new checkpoint. Returns false if the process ended before.
 fn wait_for_another(run: &Folder, child: &mut Child, before: Option<u64>) -> bool {
     loop {
         if checkpoints(run).last().copied() > before {
@@ -70,19 +70,19 @@ fn understudy(args: &[&str]) -> Command {
     command
 }
 
-/// Stopped by a signal, then killed at random, each time taken up by a machine with an empty disk:
-/// the run is the unbroken one to the bit, and no line of its metrics is lost or there twice.
+/// A run that is stopped by a signal, then killed at random, and resumed each time with an empty disk
+/// equals the uninterrupted run to the bit. No line of its metrics is lost or repeated.
 #[test]
-fn a_run_in_s3_that_is_killed_equals_the_unbroken_one_here() {
-    let name = "remote::a_run_in_s3_that_is_killed_equals_the_unbroken_one_here";
+fn killed_run_in_s3_equals_an_uninterrupted_local_run() {
+    let name = "remote::killed_run_in_s3_equals_an_uninterrupted_local_run";
     in_s3(name, |bucket| {
         let sandbox = Sandbox::with_images(96);
-        let whole = sandbox.train("whole", DEVICE, &SET);
-        assert!(whole.status.success(), "{}", whole.text);
+        let uninterrupted = sandbox.train("uninterrupted", DEVICE, &SET);
+        assert!(uninterrupted.status.success(), "{}", uninterrupted.text);
 
         let url = format!("{bucket}/runs/broken");
         let run = open(&url);
-        // What a machine left that was killed while it sent a checkpoint.
+        // A checkpoint of which a killed machine sent only some files.
         let half = "checkpoints/step-000000099/student.safetensors";
         run.write(half, "half").expect("written");
         let machine = |n: u64| {
@@ -122,10 +122,12 @@ fn a_run_in_s3_that_is_killed_equals_the_unbroken_one_here() {
 
         for file in WEIGHTS {
             let name = format!("{LAST}/{file}.safetensors");
-            let here = std::fs::read(sandbox.run("whole").join(&name)).expect("a checkpoint");
+            let here =
+                std::fs::read(sandbox.run("uninterrupted").join(&name)).expect("a checkpoint");
             assert!(read(&run, &name) == here, "{file} differs");
         }
-        // A machine that was killed between its last checkpoint and the removal leaves one more.
+        // A machine that was killed between its last checkpoint and the removal of an old one leaves
+        // one more.
         let kept = checkpoints(&run);
         assert!(kept.ends_with(&[38, 40]) && kept.len() <= 3, "{kept:?}");
         let pieces = run.join("metrics").files().expect("a listing");
@@ -146,20 +148,23 @@ fn a_run_in_s3_that_is_killed_equals_the_unbroken_one_here() {
 }
 
 #[test]
-fn a_run_in_s3_serves_as_one_here() {
-    in_s3("remote::a_run_in_s3_serves_as_one_here", serves_as_one_here);
-}
-
-#[test]
-fn a_run_in_azure_serves_as_one_here() {
-    in_azure(
-        "remote::a_run_in_azure_serves_as_one_here",
-        serves_as_one_here,
+fn run_in_s3_works_like_a_local_run() {
+    in_s3(
+        "remote::run_in_s3_works_like_a_local_run",
+        works_like_a_local_run,
     );
 }
 
-/// A model at a URL evaluates, embeds, exports, and begins other runs.
-fn serves_as_one_here(bucket: &str) {
+#[test]
+fn run_in_azure_works_like_a_local_run() {
+    in_azure(
+        "remote::run_in_azure_works_like_a_local_run",
+        works_like_a_local_run,
+    );
+}
+
+/// Evaluates, embeds and exports a run at a URL, and starts other runs from it.
+fn works_like_a_local_run(bucket: &str) {
     let sandbox = Sandbox::with_images(300);
     let url = format!("{bucket}/run");
     let trained = sandbox.train(&url, DEVICE, &["steps=3"]);
@@ -182,20 +187,21 @@ fn serves_as_one_here(bucket: &str) {
     succeeds(export.args(["export", &url, "--to"]).arg(&exported));
     assert!(exported.join("model.safetensors").exists());
 
-    // Another run begins with its student.
+    // A warm start with its student.
     let init = format!("init={url}");
-    let begun = sandbox.train("begun", DEVICE, &[&init, "steps=3", "optim.lr=1e-30"]);
-    assert!(begun.status.success(), "{}", begun.text);
+    let warm = sandbox.train("warm", DEVICE, &[&init, "steps=3", "optim.lr=1e-30"]);
+    assert!(warm.status.success(), "{}", warm.text);
     let name = "step-000000003/student.safetensors";
-    let begun =
-        understudy::checkpoint::safetensors::read(&sandbox.run("begun/checkpoints").join(name));
-    let of_run = run.join("checkpoints/step-000000003");
-    let of_run = understudy::checkpoint::safetensors::read_in(&of_run, "student.safetensors");
-    let (begun, of_run) = (begun.expect("tensors"), of_run.expect("tensors"));
+    let warm =
+        understudy::checkpoint::safetensors::read(&sandbox.run("warm/checkpoints").join(name));
+    let student_of_run = run.join("checkpoints/step-000000003");
+    let student_of_run =
+        understudy::checkpoint::safetensors::read_in(&student_of_run, "student.safetensors");
+    let (warm, student_of_run) = (warm.expect("tensors"), student_of_run.expect("tensors"));
     let weight = "encoder.blocks.0.attn.qkv.weight";
-    assert_eq!(begun[weight], of_run[weight]);
+    assert_eq!(warm[weight], student_of_run[weight]);
 
-    // A run here goes on from its checkpoint, and its own config.toml takes it further there.
+    // A local run resumes from its checkpoint, and its own config.toml resumes it there.
     let elsewhere = sandbox
         .command("here", DEVICE, &["steps=4"])
         .args(["--resume", &url])
@@ -249,11 +255,11 @@ fn serves_as_one_here(bucket: &str) {
     );
 }
 
-/// A trainer that finds another's name in its lease saves nothing more.
+/// Checks that a trainer saves nothing more after another process took its lease.
 fn lost_lease_ends_a_run(sandbox: &Sandbox, url: &str) {
     let set = ["steps=100000", "train.save_every=1"];
-    let said = sandbox.root().join("said");
-    let errors = std::fs::File::create(&said).expect("a file for what it says");
+    let log = sandbox.root().join("log");
+    let errors = std::fs::File::create(&log).expect("a log file");
     let mut child = sandbox.command(url, DEVICE, &set);
     let child = child.stdout(Stdio::null()).stderr(errors);
     let mut child = child.spawn().expect("started");
@@ -263,7 +269,7 @@ fn lost_lease_ends_a_run(sandbox: &Sandbox, url: &str) {
         "taken_nanos": 1, "renewed_nanos": 1}"#;
     let patience = Instant::now();
     let status = loop {
-        // A renewal that was under way may go over it; what gives a lease back leaves nothing.
+        // A renewal in progress may overwrite it; a released lease is empty.
         let lock = read(&run, "lock");
         if !lock.is_empty() && lock != other.as_bytes() {
             run.write("lock", other).expect("written");
@@ -277,17 +283,17 @@ fn lost_lease_ends_a_run(sandbox: &Sandbox, url: &str) {
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    let said = std::fs::read_to_string(said).expect("what it said");
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("process 7 on elsewhere"), "{said}");
+    let log = std::fs::read_to_string(log).expect("a log file");
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("process 7 on elsewhere"), "{log}");
     assert_eq!(
         read(&run, "lock"),
         other.as_bytes(),
-        "the other's lease stays"
+        "the lease of the other process was changed"
     );
 }
 
-/// Features that go to the store, stopped by a kill on the way, are those written here.
+/// Checks that features written to the store, with a kill, equal those written locally.
 fn features_are_the_same(bucket: &str, sandbox: &Sandbox, model: &str, set: &str) {
     let here = sandbox.root().join("features").display().to_string();
     let there = format!("{bucket}/features");

@@ -13,8 +13,8 @@ use crate::support::{self, DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
 fn resumed_run_equals_uninterrupted_run() {
     for device in support::devices() {
         let sandbox = Sandbox::with_images(96);
-        let whole = sandbox.train("whole", device, &["train.save_every=5"]);
-        assert!(whole.status.success(), "{}", whole.text);
+        let uninterrupted = sandbox.train("uninterrupted", device, &["train.save_every=5"]);
+        assert!(uninterrupted.status.success(), "{}", uninterrupted.text);
 
         // On a busy machine a run may be over before it is killed.
         let broken = (0..5).find_map(|attempt| killed_after_five(&sandbox, device, attempt));
@@ -33,7 +33,7 @@ fn resumed_run_equals_uninterrupted_run() {
         );
         for file in ["student", "teacher", "optimizer"] {
             let name = format!("checkpoints/step-000000010/{file}.safetensors");
-            let [a, b] = ["whole", &broken]
+            let [a, b] = ["uninterrupted", &broken]
                 .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
             assert!(a == b, "{file} differs after a resume on {device}");
         }
@@ -119,8 +119,8 @@ const LONG_STEPS: [&str; 6] = [
 #[test]
 fn signal_does_not_wait_for_the_end_of_a_step() {
     let sandbox = Sandbox::with_images(96);
-    let whole = sandbox.train("whole", DEVICE, &LONG_STEPS);
-    assert!(whole.status.success(), "{}", whole.text);
+    let uninterrupted = sandbox.train("uninterrupted", DEVICE, &LONG_STEPS);
+    assert!(uninterrupted.status.success(), "{}", uninterrupted.text);
 
     // A run may finish before the signal: then another one is started.
     let broken = (0..5).map(|attempt| format!("broken-{attempt}"));
@@ -148,7 +148,7 @@ fn signal_does_not_wait_for_the_end_of_a_step() {
     );
     for file in ["student", "teacher", "optimizer"] {
         let name = format!("checkpoints/step-000000002/{file}.safetensors");
-        let [a, b] = ["whole", broken.as_str()]
+        let [a, b] = ["uninterrupted", broken.as_str()]
             .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
         assert!(a == b, "{file} differs");
     }

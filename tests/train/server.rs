@@ -1,4 +1,4 @@
-//! A web server for a folder, with ranges, that can fall silent or refuse.
+//! A web server for a folder, with ranges, that can stall or refuse requests.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-const SPEAKS: u8 = 0;
-const SILENT: u8 = 1;
+const ANSWERS: u8 = 0;
+const STALLS: u8 = 1;
 const REFUSES: u8 = 2;
 
 pub(crate) struct Server {
     address: std::net::SocketAddr,
-    mood: Arc<AtomicU8>,
+    mode: Arc<AtomicU8>,
 }
 
 impl Server {
@@ -21,36 +21,38 @@ impl Server {
     pub(crate) fn start(folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let mood = Arc::new(AtomicU8::new(SPEAKS));
-        let (folder, shared) = (folder.to_owned(), Arc::clone(&mood));
+        let mode = Arc::new(AtomicU8::new(ANSWERS));
+        let (folder, shared) = (folder.to_owned(), Arc::clone(&mode));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (folder, mood) = (folder.clone(), Arc::clone(&shared));
-                // A client that hangs up is its own affair.
-                std::thread::spawn(move || serve(&stream.expect("a client"), &folder, &mood).ok());
+                let (folder, mode) = (folder.clone(), Arc::clone(&shared));
+                // A client may close the connection at any time.
+                std::thread::spawn(move || serve(&stream.expect("a client"), &folder, &mode).ok());
             }
         });
-        Self { address, mood }
+        Self { address, mode }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn speak(&self) {
-        self.mood.store(SPEAKS, Ordering::SeqCst);
+    pub(crate) fn answer(&self) {
+        self.mode.store(ANSWERS, Ordering::SeqCst);
     }
 
-    pub(crate) fn be_silent(&self) {
-        self.mood.store(SILENT, Ordering::SeqCst);
+    /// Leaves all requests without an answer, with open connections.
+    pub(crate) fn stall(&self) {
+        self.mode.store(STALLS, Ordering::SeqCst);
     }
 
+    /// Answers all requests with 503.
     pub(crate) fn refuse(&self) {
-        self.mood.store(REFUSES, Ordering::SeqCst);
+        self.mode.store(REFUSES, Ordering::SeqCst);
     }
 }
 
-fn serve(stream: &TcpStream, folder: &Path, mood: &AtomicU8) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, folder: &Path, mode: &AtomicU8) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut request = String::new();
@@ -72,10 +74,10 @@ fn serve(stream: &TcpStream, folder: &Path, mood: &AtomicU8) -> std::io::Result<
                 range = first.parse::<u64>().ok().zip(last.parse::<u64>().ok());
             }
         }
-        while mood.load(Ordering::SeqCst) == SILENT {
+        while mode.load(Ordering::SeqCst) == STALLS {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if mood.load(Ordering::SeqCst) == REFUSES {
+        if mode.load(Ordering::SeqCst) == REFUSES {
             let refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
             (&*stream).write_all(refusal)?;
             continue;

@@ -44,10 +44,10 @@ fn tone(hz: f64, number: usize) -> Vec<u8> {
     let len = data.len() as u32;
     let format = [16_u32.to_le_bytes(), [1, 0, 1, 0], 8000_u32.to_le_bytes()].concat();
     let rates = [16_000_u32.to_le_bytes(), [2, 0, 16, 0]].concat();
-    let (whole, len) = ((36 + len).to_le_bytes(), len.to_le_bytes());
+    let (riff_len, len) = ((36 + len).to_le_bytes(), len.to_le_bytes());
     [
         b"RIFF",
-        &whole[..],
+        &riff_len[..],
         b"WAVEfmt ",
         &format,
         &rates,

@@ -1,4 +1,4 @@
-//! Machines that are taken away, and stores that go away.
+//! Spot machines that are killed, and stores with outages.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -13,7 +13,7 @@ use crate::server::Server;
 use crate::support::{DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
 
 /// Six batches.
-const N_PICTURES: usize = 96;
+const N_IMAGES: usize = 96;
 const N_KILLS: usize = 20;
 const N_STEPS: usize = 63;
 const SET: [&str; 4] = [
@@ -23,14 +23,14 @@ const SET: [&str; 4] = [
     "data.max_bad_fraction=0.5",
 ];
 
-/// Kill −9 at any moment, twenty times: the parameters at the end are those of the unbroken run, to
-/// the bit, over pictures of ten epochs of which one is damaged.
+/// Kills a run twenty times at random moments. Its parameters at the end equal those of an
+/// uninterrupted run to the bit, over ten epochs with one damaged image.
 #[test]
-fn twenty_kills_change_nothing() {
-    let sandbox = Sandbox::with_images(N_PICTURES);
+fn killed_run_equals_an_uninterrupted_run() {
+    let sandbox = Sandbox::with_images(N_IMAGES);
     sandbox.flip_a_bit(7);
-    let whole = sandbox.train("whole", DEVICE, &SET);
-    assert!(whole.status.success(), "{}", whole.text);
+    let uninterrupted = sandbox.train("uninterrupted", DEVICE, &SET);
+    assert!(uninterrupted.status.success(), "{}", uninterrupted.text);
 
     let seed = RandomState::new();
     for i in 0..N_KILLS {
@@ -39,11 +39,11 @@ fn twenty_kills_change_nothing() {
             .spawn()
             .expect("started");
         let draw = seed.hash_one(i);
-        // Steps are left after the last one: a busy machine does some before the kill comes.
+        // Some steps are left after the last kill: a busy machine does some before the kill arrives.
         let after_step = 1 + i * (N_STEPS - 13) / N_KILLS + (draw % 3) as usize;
         println!("kill {i} at step {after_step} or later");
         wait_for_steps(&sandbox.run("broken"), after_step);
-        // Somewhere in a step, a line or a checkpoint.
+        // Somewhere in a step, a log line or a checkpoint.
         std::thread::sleep(Duration::from_micros((draw >> 8) % 40_000));
         child.kill().expect("killed");
         let status = child.wait().expect("gone");
@@ -54,17 +54,17 @@ fn twenty_kills_change_nothing() {
 
     for file in ["student", "teacher", "optimizer"] {
         let name = format!("checkpoints/step-000000063/{file}.safetensors");
-        let [a, b] = ["whole", "broken"]
+        let [a, b] = ["uninterrupted", "broken"]
             .map(|run| std::fs::read(sandbox.run(run).join(&name)).expect("a last checkpoint"));
         assert!(a == b, "{file} differs after {N_KILLS} kills");
     }
-    let [a, b] = ["whole", "broken"].map(|run| run_lines(&sandbox.run(run)));
+    let [a, b] = ["uninterrupted", "broken"].map(|run| run_lines(&sandbox.run(run)));
     assert_eq!(a.len(), N_STEPS);
     for (step, (a, b)) in a.iter().zip(&b).enumerate() {
         let mut keys = vec!["step", "train/loss"];
-        // Batches are made ahead of the steps, and a line counts what is known by then: it is sure
-        // once all of an epoch has come.
-        if step >= N_PICTURES / 16 {
+        // Batches are made ahead of the steps, and a line counts the bad samples known so far: the
+        // count is final after an epoch.
+        if step >= N_IMAGES / 16 {
             keys.push("data/bad_samples");
         }
         for key in keys {
@@ -74,10 +74,10 @@ fn twenty_kills_change_nothing() {
     assert_eq!(a.len(), b.len(), "a line for each step");
 }
 
-/// A store that is silent for longer than a machine has to live: the signal is heeded at once, and
-/// the run goes on from the step it was at.
+/// A signal ends a run at once while it waits for a store that does not answer, and the run resumes
+/// from its last step.
 #[test]
-fn a_signal_is_heeded_while_data_is_waited_for() {
+fn signal_ends_a_run_that_waits_for_data() {
     let sandbox = Sandbox::with_images(96);
     let server = Server::start(sandbox.root());
     write_small_groups(&sandbox);
@@ -93,7 +93,7 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
         .spawn()
         .expect("started");
     wait_for_steps(&sandbox.run("run"), 2);
-    server.be_silent();
+    server.stall();
     wait_for_a_halt(&sandbox);
     assert!(
         Command::new("kill")
@@ -104,7 +104,7 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
     let ended = child.wait_with_output().expect("ended");
     assert_eq!(ended.status.code(), Some(130));
     let done = run_lines(&sandbox.run("run")).len();
-    server.speak();
+    server.answer();
     let more = format!("steps={}", done + 2);
     let resumed = sandbox.train(
         "run",
@@ -116,9 +116,9 @@ fn a_signal_is_heeded_while_data_is_waited_for() {
     assert!(resumed.text.contains(&from), "{}", resumed.text);
 }
 
-/// A store that is gone for longer than `retry_for` ends the run with what it has learnt.
+/// An outage for longer than `retry_for` ends the run with an error and a checkpoint.
 #[test]
-fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
+fn long_outage_ends_a_run_with_a_checkpoint() {
     let sandbox = Sandbox::with_images(96);
     let server = Server::start(sandbox.root());
     write_small_groups(&sandbox);
@@ -147,7 +147,7 @@ fn an_outage_is_waited_for_and_then_told_with_a_checkpoint() {
     assert_eq!(checkpoints.count(), 1, "{}", ended.text);
 }
 
-/// The sandbox's pictures in row groups of few rows, which come and go all the time.
+/// Writes the sandbox's images in row groups of few rows, which are read and dropped all the time.
 fn write_small_groups(sandbox: &Sandbox) {
     let options = WriteOptions {
         sources: vec![sandbox.root().join("set-images")],
@@ -167,7 +167,7 @@ fn write_small_groups(sandbox: &Sandbox) {
     write(&options, &mut |_| (), &AtomicBool::new(false)).expect("shards");
 }
 
-/// Until no more steps come.
+/// Waits until there are no more steps.
 fn wait_for_a_halt(sandbox: &Sandbox) {
     let mut done = 0;
     loop {

@@ -12,10 +12,11 @@ const HINT: &str = "\nhint: ";
 
 /// The error of an operation that was retried until its time was over.
 #[derive(Debug, thiserror::Error)]
-#[error("timed out after {:.0} s, {}; last error: {}", .waited.as_secs_f64(), .reason, StoreMessage(.source))]
+#[error("timed out after {:.0} s, {}; last error: {}{HINT}{}", .waited.as_secs_f64(), .reason, StoreMessage(.source), .hint)]
 pub(crate) struct GaveUp {
     pub(crate) waited: Duration,
     pub(crate) reason: &'static str,
+    pub(crate) hint: &'static str,
     pub(crate) source: Error,
 }
 

@@ -1,4 +1,4 @@
-//! Bad samples of a pipeline: the list that a checkpoint keeps, and when there are too many.
+//! Bad samples of a pipeline: the list for a checkpoint, and the limit of their number.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,39 +10,39 @@ use crate::shard::Mixture;
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
-/// `max_bad_fraction` is of the samples seen, and of no fewer than this.
-const JUDGED_SAMPLES: u64 = 1000;
-/// So many bad samples are borne however small the fraction, unless it is 0: a run does not stop at
-/// its first one.
-const BORNE_SAMPLES: u64 = 10;
+/// Minimum number of samples that `max_bad_fraction` refers to.
+const MIN_SAMPLES: u64 = 1000;
+/// Number of bad samples that is always allowed, unless `max_bad_fraction` is 0: a run does not stop
+/// at its first one.
+const MIN_ALLOWED: u64 = 10;
 
-/// The rows without a sample whose turn has come, in the order of the batches.
+/// Rows without a usable sample, in the order of the batches.
 #[derive(Debug)]
 pub(crate) struct BadLog {
     pub(crate) sets: Arc<Mixture>,
     pub(crate) rows: BadRowList,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) max_bad_fraction: f64,
-    /// Whether what is too short is left out, as training does, rather than bad.
+    /// Whether samples that are too short are skipped, as in training, instead of bad.
     pub(crate) leaves_out_short: bool,
-    /// Rows that an epoch of each set takes, in the order of the sets.
+    /// Rows per epoch of each dataset, in the order of the datasets.
     pub(crate) n_planned: Vec<u64>,
     pub(crate) n_failed: u64,
-    /// Good samples of the steps before this process began.
+    /// Good samples of the steps before the resume.
     pub(crate) n_good_before: u64,
-    /// The last one's place and reason.
+    /// Location and reason of the last one.
     pub(crate) last: String,
 }
 
-/// Row numbers that the pipeline's owner can read while it runs.
+/// Row numbers, readable while the pipeline runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BadRowList(Arc<Mutex<Found>>);
 
 #[derive(Debug, Default)]
 struct Found {
-    /// All rows without a sample.
+    /// All rows without a usable sample.
     rows: BTreeSet<u64>,
-    /// Those of them that are too short, and not bad.
+    /// Rows that are too short, but not bad.
     short: BTreeSet<u64>,
 }
 
@@ -54,12 +54,12 @@ impl BadRowList {
         })))
     }
 
-    /// All that are stepped over.
+    /// Returns all rows that are skipped.
     pub(crate) fn rows(&self) -> BTreeSet<u64> {
         self.lock().rows.clone()
     }
 
-    /// How many these are.
+    /// Returns the number of skipped rows.
     pub(crate) fn len(&self) -> usize {
         self.lock().rows.len()
     }
@@ -79,8 +79,8 @@ impl BadRowList {
 }
 
 impl BadLog {
-    /// Notes a row without a sample whose turn has come; an error if there are too many bad ones
-    /// now, or no others.
+    /// Records a row without a usable sample. An error if too many samples are bad, or no good one
+    /// is left.
     pub(crate) fn add(
         &mut self,
         slot: &Slot,
@@ -90,7 +90,7 @@ impl BadLog {
         let is_short = self.leaves_out_short && matches!(reason, SampleError::Short { .. });
         let mut found = self.rows.lock();
         if !found.rows.insert(slot.row) {
-            return Ok(()); // It was handed out twice before its fault was known.
+            return Ok(()); // It was dispatched twice before the error was known.
         }
         if is_short {
             found.short.insert(slot.row);
@@ -117,20 +117,20 @@ impl BadLog {
         Ok(())
     }
 
-    /// Whether some set has no good row: a lane would look for one for ever.
+    /// Returns whether a dataset has no good row: a lane would search for one forever.
     pub(crate) fn is_hopeless(&self, bad: &BTreeSet<u64>) -> bool {
         let sets = || self.sets.dataset_rows().zip(&self.n_planned);
-        // The first look is quick, and enough as long as few rows are bad.
+        // The first check is fast, and sufficient as long as few rows are bad.
         sets().any(|(_, &n_planned)| n_planned <= bad.len() as u64)
             && sets().any(|(rows, &n_planned)| n_planned <= bad.range(rows).count() as u64)
     }
 
-    /// An error if there are too many, those of before a resume included.
+    /// Checks the number of bad samples, including those before a resume.
     pub(crate) fn judge(&self, recorder: &Recorder) -> Result<()> {
         let seen = self.n_failed + self.n_good_before + recorder.samples.load(Relaxed);
         let limit = self.max_bad_fraction;
-        let borne = if limit > 0.0 { BORNE_SAMPLES } else { 0 };
-        let allowed = (limit * seen.max(JUDGED_SAMPLES) as f64).max(borne as f64);
+        let min_allowed = if limit > 0.0 { MIN_ALLOWED } else { 0 };
+        let allowed = (limit * seen.max(MIN_SAMPLES) as f64).max(min_allowed as f64);
         if self.n_failed as f64 > allowed {
             return Err(Error::TooManyBadSamples {
                 failed: self.n_failed,
@@ -142,7 +142,7 @@ impl BadLog {
         Ok(())
     }
 
-    /// The error of a set without a good row.
+    /// Returns the error of a dataset without a good row.
     pub(crate) fn none_left(&self) -> Error {
         Error::NoGoodSample {
             last: self.last.clone(),

@@ -250,7 +250,7 @@ mod tests {
             .expect_err("not valid")
             .to_string();
         assert!(
-            text.starts_with("/dataset/manifest.json: damaged: not a manifest"),
+            text.starts_with("damaged file: /dataset/manifest.json: not a manifest"),
             "{text}"
         );
     }

@@ -1,18 +1,18 @@
-//! The files in which AWS keeps keys and regions by profile; `object_store` reads none of them.
+//! AWS profiles: keys and regions from the shared files, which `object_store` does not read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What the profile in use says.
+/// Settings of the selected profile.
 #[derive(Debug, Default)]
 pub(super) struct Profile {
-    /// Key, secret, and session token if there is one.
+    /// Access key, secret key, and optional session token.
     pub(super) keys: Option<(String, String, Option<String>)>,
     pub(super) region: Option<String>,
     pub(super) endpoint: Option<String>,
-    /// Why it has no keys, though it names a way to get some.
+    /// Error text if the profile gets its keys in an unsupported way.
     pub(super) unsupported: Option<String>,
-    /// Where keys are looked for.
+    /// Path of the credentials file, for messages.
     pub(super) place: PathBuf,
 }
 
@@ -46,7 +46,7 @@ impl Profile {
         let secrets = section(credentials, wanted);
         if name.is_some() && !is_there && secrets.is_none() {
             return Err(format!(
-                "AWS_PROFILE={wanted}: no such profile in {}",
+                "AWS_PROFILE={wanted}: profile not found in {}",
                 place.display()
             ));
         }
@@ -64,8 +64,8 @@ impl Profile {
         let unsupported = ways.into_iter().find(|way| take(way).is_some());
         let unsupported = unsupported.map(|way| {
             format!(
-                "the AWS profile `{wanted}` gets its keys by `{way}`, which is not supported here: \
-                 run `eval $(aws configure export-credentials --format env)` first"
+                "unsupported `{way}` in the AWS profile `{wanted}`\nhint: run \
+                 `eval $(aws configure export-credentials --format env)` first"
             )
         });
         Ok(Self {
@@ -82,11 +82,11 @@ fn read(path: &Path) -> Result<String, String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
 
-/// The keys below `[name]`; those that belong to a key of their own (indented) are left out.
+/// Returns the keys of the section `[name]`, without indented ones, which belong to another key.
 fn section(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
     let mut found = None;
     let mut inside = false;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn both_files_of_a_profile_are_read() {
+    fn profile_merges_credentials_and_config_files() {
         let default = profile(None).expect("there");
         assert_eq!(default.keys, Some(("A".into(), "B=".into(), None)));
         assert_eq!(default.region.as_deref(), Some("eu-west-1"));
@@ -139,18 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_serve_is_said() {
+    fn profile_rejects_missing_names_and_reports_unsupported_keys() {
         let missing = profile(Some("none")).expect_err("not there");
         assert!(missing.contains("AWS_PROFILE=none"), "{missing}");
         // It has no keys, and yet a region: the environment may have the keys.
         let sso = profile(Some("far")).expect("there");
         assert_eq!((sso.keys, sso.region.as_deref()), (None, Some("us-west-1")));
-        let said = sso.unsupported.expect("not supported");
+        let message = sso.unsupported.expect("not supported");
         assert!(
-            said.contains("`sso_session`") && said.contains("export-credentials"),
-            "{said}"
+            message.contains("`sso_session`") && message.contains("export-credentials"),
+            "{message}"
         );
-        let nothing = Profile::of(None, PathBuf::new(), ["", ""]).expect("no files are no fault");
+        let nothing = Profile::of(None, PathBuf::new(), ["", ""]).expect("files are optional");
         assert!(nothing.keys.is_none());
     }
 }

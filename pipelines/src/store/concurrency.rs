@@ -1,18 +1,19 @@
-//! How many requests to a store are in flight: fewer when it is overloaded, more when it keeps up
-//! (additive increase, multiplicative decrease), and none for as long as it asks for.
+//! The concurrency limit of a store: raised while the store keeps up, halved when it is overloaded
+//! (additive increase, multiplicative decrease), with a pause when the store asks for one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Requests in flight at first, and the bounds that adaption moves in.
+/// Initial limit; the other two bound its adaptation.
 pub(super) const FIRST_IN_FLIGHT: usize = 16;
 const MOST_IN_FLIGHT: usize = 128;
 const LEAST_IN_FLIGHT: usize = 1;
-/// One burst of refusals counts as one: the answers to requests of the same moment come together.
+/// Overload errors within this time count once: requests sent together fail together.
 const BURST: Duration = Duration::from_millis(500);
-/// How many requests are in flight at most, as the store takes it.
+
+/// Adaptive limit of the requests in flight to one store.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimit {
     permits: Arc<Semaphore>,
@@ -22,9 +23,9 @@ pub(super) struct ConcurrencyLimit {
 #[derive(Debug)]
 struct LimitState {
     in_flight: usize,
-    /// Permits to take out of circulation as they come back.
+    /// Permits to discard as they are returned.
     surplus: usize,
-    served: usize,
+    succeeded: usize,
     lowered: Option<Instant>,
     paused_until: Option<Instant>,
 }
@@ -36,13 +37,14 @@ impl ConcurrencyLimit {
             state: Mutex::new(LimitState {
                 in_flight: FIRST_IN_FLIGHT,
                 surplus: 0,
-                served: 0,
+                succeeded: 0,
                 lowered: None,
                 paused_until: None,
             }),
         }
     }
 
+    /// Waits for a permit, and for the end of a pause.
     pub(super) async fn acquire(&self) -> OwnedSemaphorePermit {
         loop {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
@@ -64,20 +66,21 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Sends nothing for so long.
+    /// Delays all requests that have no permit yet by `pause`.
     pub(super) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Some(until));
     }
 
-    /// One more after as many answers as there are requests in flight, if all are in use.
+    /// Counts a success. Raises the limit by one after as many successes as the limit, if all permits
+    /// are in use.
     pub(super) fn succeeded(&self) {
         let mut state = self.state();
-        state.served += 1;
+        state.succeeded += 1;
         let is_full = self.permits.available_permits() == 0;
-        if state.served >= state.in_flight && is_full && state.in_flight < MOST_IN_FLIGHT {
-            state.served = 0;
+        if state.succeeded >= state.in_flight && is_full && state.in_flight < MOST_IN_FLIGHT {
+            state.succeeded = 0;
             state.in_flight += 1;
             if state.surplus > 0 {
                 state.surplus -= 1;
@@ -87,14 +90,14 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Half as many, once for each burst.
+    /// Halves the limit, once for each burst of errors.
     pub(super) fn decrease(&self) {
         let mut state = self.state();
         if state.lowered.is_some_and(|at| at.elapsed() < BURST) {
             return;
         }
         state.lowered = Some(Instant::now());
-        state.served = 0;
+        state.succeeded = 0;
         let lower = (state.in_flight / 2).max(LEAST_IN_FLIGHT);
         state.surplus += state.in_flight - lower;
         state.in_flight = lower;
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_halves_once_a_burst_and_grows_by_one() {
+    fn limit_halves_once_per_burst_and_grows_by_one() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -125,7 +128,7 @@ mod tests {
                 taken.push(limit.acquire().await);
             }
             let next = tokio::time::timeout(Duration::from_millis(20), limit.acquire()).await;
-            assert!(next.is_err(), "the other half is out of circulation");
+            assert!(next.is_err(), "the other half is discarded");
             for _ in 0..FIRST_IN_FLIGHT / 2 {
                 limit.succeeded();
             }

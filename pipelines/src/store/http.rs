@@ -1,9 +1,9 @@
-//! Each HTTP request on its way: how many at once, how long a silence may last, and what came back.
+//! An HTTP client with a concurrency limit, timeouts and counters, for the clients of `object_store`.
 //!
-//! `object_store`'s clients speak through [`LimitedClient`]. It turns answers that say "later" (408, 429, 5xx)
-//! into errors, which `object_store` repeats a few times and `retry.rs` as long as it takes; sends
-//! nothing for as long as the store asks for (`Retry-After`); ends requests on which nothing moves;
-//! and holds no more requests in flight than the store takes (`concurrency.rs`).
+//! [`LimitedClient`] turns the statuses 408, 429 and 5xx into errors, which `object_store` retries a
+//! few times and `retry.rs` until its time is over. It waits as long as the store asks for
+//! (`Retry-After`), aborts requests that make no progress, and keeps to the concurrency limit
+//! (`concurrency.rs`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,25 +26,25 @@ use tokio::time::Sleep;
 use super::concurrency::ConcurrencyLimit;
 use super::traffic::Traffic;
 
-/// An upload slower than this is as good as dead.
+/// Minimum speed of an upload; a slower one is aborted.
 const LEAST_UPLOAD_BYTES_PER_SEC: u64 = 64 << 10;
-/// The longest pause that a store may ask for.
+/// Maximum pause that is accepted from `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Fewer bytes within a stall's time are none.
-const LEAST_MOVE: usize = 1 << 10;
-/// Kept of the words of a refusal.
-const MAX_WORDS: usize = 500;
+/// Fewer bytes than this within `stall_after` are no progress.
+const LEAST_PROGRESS_BYTES: usize = 1 << 10;
+/// Maximum length of the body of an error response that is kept, in bytes.
+const MAX_MESSAGE_BYTES: usize = 500;
 
-/// A request that may be worth repeating.
+/// A failure that is worth a retry.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    #[error("the store answered {status}{}{words}", if .words.is_empty() { "" } else { ": " })]
-    Refused { status: StatusCode, words: String },
-    #[error("nothing came for {} s", .0.as_secs_f64())]
-    Silent(Duration),
+    #[error("the store answered {status}{}{message}", if .message.is_empty() { "" } else { ": " })]
+    Refused { status: StatusCode, message: String },
+    #[error("timed out: no data for {} s", .0.as_secs_f64())]
+    Stalled(Duration),
 }
 
-/// Makes the clients of one store, which share their limits and counts.
+/// Makes the clients of one store, which share the concurrency limit and the counters.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     pub(super) traffic: Arc<Traffic>,
@@ -94,24 +94,24 @@ impl HttpService for LimitedClient {
         let upload_secs = request.body().content_length() as u64 / LEAST_UPLOAD_BYTES_PER_SEC;
         let patience = *stall_after + Duration::from_secs(upload_secs);
         let answer = tokio::time::timeout(patience, self.client.execute(request)).await;
-        let response = answer.unwrap_or_else(|_elapsed| Err(self.silence(patience)))?;
+        let response = answer.unwrap_or_else(|_elapsed| Err(self.timed_out(patience)))?;
         traffic.answers.fetch_add(1, Relaxed);
 
         let status = response.status();
-        if is_later(status) {
+        if is_transient(status) {
             traffic.refusals.fetch_add(1, Relaxed);
             limit.decrease();
             if let Some(pause) = retry_after(&response) {
                 limit.pause(pause.min(LONGEST_PAUSE));
             }
             let body = tokio::time::timeout(*stall_after, response.into_body().bytes()).await;
-            // The words only explain; without them the status has to do.
-            let words = body.ok().and_then(Result::ok).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words[..words.len().min(MAX_WORDS)]);
-            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-            // Of this kind object_store repeats all requests, uploads too: doing one twice
-            // does no harm.
-            let fault = Fault::Refused { status, words };
+            // The body only explains the status; it may be missing.
+            let text = body.ok().and_then(Result::ok).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE_BYTES)]);
+            let message = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            // object_store retries all requests with an error of this kind, uploads too: each of
+            // them can be repeated safely.
+            let fault = Fault::Refused { status, message };
             return Err(HttpError::new(HttpErrorKind::Request, fault));
         }
         let (parts, body) = response.into_parts();
@@ -119,7 +119,7 @@ impl HttpService for LimitedClient {
             body,
             connector: self.connector.clone(),
             waiting: None,
-            moved: 0,
+            received: 0,
             permit: Some(permit),
         };
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
@@ -127,15 +127,15 @@ impl HttpService for LimitedClient {
 }
 
 impl LimitedClient {
-    fn silence(&self, patience: Duration) -> HttpError {
-        self.connector.traffic.silences.fetch_add(1, Relaxed);
+    fn timed_out(&self, patience: Duration) -> HttpError {
+        self.connector.traffic.timeouts.fetch_add(1, Relaxed);
         self.connector.limit.decrease();
-        HttpError::new(HttpErrorKind::Timeout, Fault::Silent(patience))
+        HttpError::new(HttpErrorKind::Timeout, Fault::Stalled(patience))
     }
 }
 
-/// Whether the same request may succeed later.
-fn is_later(status: StatusCode) -> bool {
+/// Returns whether a request with this status may succeed when it is retried.
+fn is_transient(status: StatusCode) -> bool {
     let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
     let never = [
         StatusCode::NOT_IMPLEMENTED,
@@ -144,22 +144,22 @@ fn is_later(status: StatusCode) -> bool {
     later.contains(&status) || status.is_server_error() && !never.contains(&status)
 }
 
-/// The wait in seconds that the server asks for. Dates, its other form, stores do not use.
+/// Returns the pause that the server asks for, in seconds. Stores do not use the form with a date.
 fn retry_after(response: &HttpResponse) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// A body on which something must move.
+/// A response body with a timeout for its progress.
 struct WatchedBody {
     body: HttpResponseBody,
     connector: Connector,
-    /// Since the reader last found nothing; a reader that does not ask is not a silence.
+    /// Timer since the reader first found no data; a reader that does not poll starts no timer.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Bytes since then: a trickle is a silence too.
-    moved: usize,
-    /// Given back when the body ends or breaks, and not when it is dropped: a reader that goes on
-    /// with another request still holds the broken one's body.
+    /// Bytes since then: a few bytes are no progress.
+    received: usize,
+    /// Returned when the body ends or fails, before it is dropped: a reader that continues with
+    /// another request still holds the body that failed.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -180,9 +180,9 @@ impl Body for WatchedBody {
                         .traffic
                         .bytes
                         .fetch_add(bytes as u64, Relaxed);
-                    this.moved += bytes;
-                    if this.moved >= LEAST_MOVE {
-                        (this.waiting, this.moved) = (None, 0);
+                    this.received += bytes;
+                    if this.received >= LEAST_PROGRESS_BYTES {
+                        (this.waiting, this.received) = (None, 0);
                     }
                 }
                 None => {
@@ -200,10 +200,10 @@ impl Body for WatchedBody {
         if waiting.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        this.connector.traffic.silences.fetch_add(1, Relaxed);
+        this.connector.traffic.timeouts.fetch_add(1, Relaxed);
         this.connector.limit.decrease();
         this.permit = None;
-        let fault = HttpError::new(HttpErrorKind::Timeout, Fault::Silent(stall_after));
+        let fault = HttpError::new(HttpErrorKind::Timeout, Fault::Stalled(stall_after));
         Poll::Ready(Some(Err(fault)))
     }
 
@@ -224,16 +224,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_what_may_pass() {
+    fn statuses_worth_a_retry_are_transient() {
         for status in [408, 429, 500, 502, 503, 504] {
-            assert!(is_later(StatusCode::from_u16(status).expect("a status")));
+            assert!(is_transient(
+                StatusCode::from_u16(status).expect("a status")
+            ));
         }
         for status in [200, 206, 301, 400, 401, 403, 404, 412, 416, 501] {
-            assert!(!is_later(StatusCode::from_u16(status).expect("a status")));
+            assert!(!is_transient(
+                StatusCode::from_u16(status).expect("a status")
+            ));
         }
     }
 
-    /// Answers with a body that breaks at once.
+    /// Answers with a body that fails at once.
     #[derive(Debug)]
     struct Breaks;
 
@@ -254,13 +258,13 @@ mod tests {
             self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-            let fault = Fault::Silent(Duration::ZERO);
+            let fault = Fault::Stalled(Duration::ZERO);
             Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Interrupted, fault))))
         }
     }
 
     #[test]
-    fn a_broken_body_that_is_still_held_leaves_room_for_the_next_request() {
+    fn failed_body_returns_its_permit_before_it_is_dropped() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -273,7 +277,7 @@ mod tests {
                 *request.uri_mut() = http::Uri::from_static("http://store/object");
                 request
             };
-            // As many as may be in flight, all broken, as object_store holds them when it goes on.
+            // As many as can be in flight, all failed, as object_store holds them when it continues.
             let mut held = Vec::new();
             for _ in 0..FIRST_IN_FLIGHT {
                 let mut body = client.execute(request()).await.expect("a body").into_body();
@@ -282,7 +286,7 @@ mod tests {
                 held.push(body);
             }
             let next = tokio::time::timeout(Duration::from_secs(5), client.execute(request()));
-            assert!(next.await.is_ok(), "all permits lie in broken bodies");
+            assert!(next.await.is_ok(), "failed bodies hold all permits");
             drop(held);
         });
     }

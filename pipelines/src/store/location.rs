@@ -16,30 +16,29 @@ use crate::{Error, Result};
 /// A folder or an object in a store.
 #[derive(Debug, Clone)]
 pub struct Location {
-    /// The store.
+    /// Client of the store.
     pub store: Arc<dyn ObjectStore>,
-    /// The folder or object in the store.
+    /// Path of the folder or object in the store.
     pub prefix: Path,
-    /// The same as a person would write it, for messages.
+    /// Path or URL as the user would write it, for messages.
     pub url: String,
-    /// The same in this machine's file system, if that is where it lies.
+    /// Absolute path, if it is in the local file system.
     pub local: Option<PathBuf>,
-    /// What went over the wire; nothing for local files.
+    /// Counters of requests and bytes; all 0 for local files.
     pub traffic: Arc<Traffic>,
-    /// Whether the store can say what a folder holds; web servers cannot.
+    /// Whether the store can list a folder. Web servers cannot.
     pub lists: bool,
-    /// Where ranges of it are kept.
+    /// Local cache of its ranges.
     pub(crate) cache: Option<Arc<Cache>>,
 }
 
 impl Location {
-    /// Opens a path or URL, patient as [`StoreOptions::default`]. Nothing is read, and nothing need
-    /// exist there yet.
+    /// Opens a path or URL with [`StoreOptions::default`]. Nothing is read, and nothing need exist
+    /// there yet.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a scheme that is not supported, a path that cannot be one, or a store
-    /// without credentials.
+    /// [`Error::Config`] for an unsupported scheme, an invalid path, or a store without credentials.
     pub fn open(url_or_path: &str) -> Result<Self> {
         Self::open_with(url_or_path, &StoreOptions::default())
     }
@@ -50,7 +49,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// As [`Location::open`].
+    /// The same as those of [`Location::open`].
     pub fn open_with(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
         if let Some((scheme, _)) = url_or_path.split_once("://")
             && scheme != "file"
@@ -95,7 +94,7 @@ impl Location {
         })
     }
 
-    /// What went over the wire and what the cache saved, so far.
+    /// Returns the counts of requests, bytes and cache hits so far.
     pub fn traffic(&self) -> TrafficCounts {
         let counts = self.cache.as_ref().map(|cache| cache.hits_and_misses());
         let (cache_hits, cache_misses) = counts.unwrap_or_default();
@@ -106,7 +105,7 @@ impl Location {
         }
     }
 
-    /// The object or folder at `relative` below this one, with `/` between folders.
+    /// Returns the object or folder at `relative` below this one. `/` separates folders.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         let parts = relative.split('/').filter(|part| !part.is_empty());
@@ -124,7 +123,7 @@ impl Location {
         }
     }
 
-    /// The whole object, or `None` where there is none.
+    /// Reads all bytes of the object; `None` if there is no such object.
     pub async fn read(&self) -> Result<Option<bytes::Bytes>> {
         let read = async { self.store.get(&self.prefix).await?.bytes().await };
         match read.await {
@@ -134,7 +133,7 @@ impl Location {
         }
     }
 
-    /// What the store said, with this place.
+    /// Adds this location to an error of its store.
     pub fn error(&self, cause: object_store::Error) -> Error {
         Error::Store {
             url: self.url.clone(),
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_file_urls_are_the_same_place() {
+    fn path_and_file_url_open_the_same_location() {
         let path = Location::open("/no/such/a folder").expect("a path");
         let url = Location::open("file:///no/such/a%20folder").expect("a URL");
         assert_eq!(path.prefix, url.prefix);
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_there_yet_may_be_named_by_any_path() {
+    fn open_resolves_dots_and_home_in_paths_that_do_not_exist_yet() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("here")).expect("a folder");
         let real = folder.path().canonicalize().expect("a path");
@@ -182,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_scheme_names_the_supported_ones() {
+    fn open_rejects_unsupported_scheme_and_names_the_supported_ones() {
         let error = Location::open("ftp://host/set")
             .expect_err("no such store")
             .to_string();
-        assert!(error.contains("`ftp` is not supported"), "{error}");
+        assert!(error.contains("unsupported scheme `ftp`"), "{error}");
         assert!(error.contains("file://"), "{error}");
     }
 }

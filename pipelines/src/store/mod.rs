@@ -1,12 +1,12 @@
-//! Paths and URLs become object stores that are waited for.
+//! Object stores behind paths and URLs, with retries, timeouts and concurrency limits.
 //!
 //! ```text
-//! URL ─ open ─> client of `object_store`, or hub ─> steady: waits, repeats, hedges
-//!                        └─ wire: each HTTP request
+//! URL ─ open ─> client of `object_store`, or hub ─> retry: waits, retries, hedges
+//!                        └─ http: each HTTP request
 //! ```
 //!
-//! Local folders are read as they are. Credentials and endpoints come from the environment and from
-//! the files where each ecosystem keeps them, never from a recipe, and are never printed.
+//! Local folders are read without these layers. Credentials and endpoints come from the environment
+//! and from the files of each ecosystem's own tools, never from a config, and are never printed.
 
 mod aws_profile;
 mod cache;
@@ -22,6 +22,7 @@ mod options;
 mod retry;
 mod scratch;
 mod traffic;
+mod wait_log;
 
 pub(crate) use self::cache::Key;
 pub use self::folder::Folder;

@@ -1,4 +1,4 @@
-//! From a URL to the client of its store, with credentials from where each ecosystem keeps them.
+//! Builds the client of a URL's store, with the credentials that each ecosystem's tools use.
 
 use std::path::{Component, PathBuf};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use super::retry::RetryingStore;
 use super::traffic::Traffic;
 use crate::{Error, Result};
 
-/// Tries that `object_store` makes by itself; `retry.rs` makes the others.
+/// Retries that `object_store` makes by itself; `retry.rs` makes the others.
 const QUICK_TRIES: usize = 3;
 const CONNECT_FOR: Duration = Duration::from_secs(10);
-/// Set to use the identity that the machine has from its cloud, where nothing else is configured.
+/// Environment variable that allows the identity that a cloud gives to its machines.
 const INSTANCE_IDENTITY: &str = "UNDERSTUDY_INSTANCE_CREDENTIALS";
 
-/// A store and a place in it.
+/// A store and a path in it.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) prefix: Path,
@@ -33,9 +33,9 @@ pub(super) struct Opened {
     pub(super) lists: bool,
 }
 
-/// Opens the store of a URL that is not a local one. Nothing is sent yet.
+/// Opens the store of a remote URL. Nothing is sent yet.
 pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Result<Opened> {
-    // What follows may be a signature, what stands before the host a password.
+    // A query may be a signature, and the user before a host may have a password.
     let shown = url_text.split(['?', '#']).next().unwrap_or_default();
     let has_password = shown.split("://").nth(1).is_some_and(|rest| {
         scheme != "hf"
@@ -48,19 +48,18 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
     let fault = |reason: String| Error::Config(vec![format!("{shown}: {reason}")]);
     if has_password {
         return Err(fault(
-            "user and password in a URL would stand in logs and recipes; give credentials through \
-             the environment"
+            "user and password in a URL would be logged\nhint: set credentials in the environment"
                 .to_owned(),
         ));
     }
     // A second call finds it done.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let connector = Connector::new(options.stall_after);
-    let url = url::Url::parse(url_text).map_err(|error| fault(format!("not a URL: {error}")))?;
+    let url = url::Url::parse(url_text).map_err(|error| fault(format!("invalid URL: {error}")))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(fault(
-            "signed URLs and others with `?` or `#` name single requests, not a place to read from; \
-             give credentials through the environment"
+            "unsupported URL with `?` or `#`\nhint: set credentials in the environment instead of \
+             signing the URL"
                 .to_owned(),
         ));
     }
@@ -100,8 +99,8 @@ pub(super) fn open(url_text: &str, scheme: &str, options: &StoreOptions) -> Resu
         }
         _ => {
             return Err(fault(format!(
-                "the scheme `{scheme}` is not supported; supported are local paths, file://, \
-                 s3://, gs://, az://, https:// and hf://datasets/"
+                "unsupported scheme `{scheme}`\nhint: supported are local paths, file://, s3://, \
+                 gs://, az://, https:// and hf://datasets/"
             )));
         }
     };
@@ -155,10 +154,9 @@ fn s3(bucket: &str, connector: &Connector, options: &StoreOptions) -> Result<Bui
             None if instance_identity() => {}
             None => {
                 return Err(profile.unsupported.unwrap_or_else(|| format!(
-                    "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or have them \
-                     in {} (AWS_PROFILE names another profile than `default`); \
-                     AWS_SKIP_SIGNATURE=true reads public buckets, {INSTANCE_IDENTITY}=true takes \
-                     this machine's own role",
+                    "credentials not found\nhint: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+                     add them to {} (AWS_PROFILE selects a profile); AWS_SKIP_SIGNATURE=true \
+                     reads public buckets; {INSTANCE_IDENTITY}=true uses this machine's role",
                     profile.place.display()
                 )));
             }
@@ -187,16 +185,16 @@ fn gcs(bucket: &str, connector: &Connector, options: &StoreOptions) -> Result<Bu
         .is_some_and(|path| path.is_file());
     if !by_env.iter().any(|key| env(key)) && !signed_in && !instance_identity() {
         return Err(format!(
-            "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service \
-             account, or sign in with `gcloud auth application-default login`; \
-             GOOGLE_SKIP_SIGNATURE=true reads public buckets, {INSTANCE_IDENTITY}=true takes this \
-             machine's own service account"
+            "credentials not found\nhint: set GOOGLE_APPLICATION_CREDENTIALS to the key file of a \
+             service account, or sign in with `gcloud auth application-default login`; \
+             GOOGLE_SKIP_SIGNATURE=true reads public buckets; {INSTANCE_IDENTITY}=true uses this \
+             machine's service account"
         ));
     }
     Ok(GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_http_connector(connector.clone())
-        // A server for tests is named in the key file; object_store lets nobody else say http.
+        // The key file can name a test server; only this option allows plain HTTP to it.
         .with_client_options(client(env("GOOGLE_ALLOW_HTTP")))
         .with_retry(quick(options))
         .build()
@@ -206,7 +204,7 @@ fn gcs(bucket: &str, connector: &Connector, options: &StoreOptions) -> Result<Bu
 fn azure(container: &str, connector: &Connector, options: &StoreOptions) -> Result<Built, String> {
     let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
     if env("AZURE_STORAGE_ACCOUNT_NAME").is_none() && env("AZURE_STORAGE_USE_EMULATOR").is_none() {
-        return Err("no account: set AZURE_STORAGE_ACCOUNT_NAME".to_owned());
+        return Err("account not found\nhint: set AZURE_STORAGE_ACCOUNT_NAME".to_owned());
     }
     let by_env = [
         "AZURE_STORAGE_ACCOUNT_KEY",
@@ -223,9 +221,9 @@ fn azure(container: &str, connector: &Connector, options: &StoreOptions) -> Resu
     ];
     if !by_env.iter().any(|key| env(key).is_some()) && !instance_identity() {
         return Err(format!(
-            "no credentials: set AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN, or \
+            "credentials not found\nhint: set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or \
              AZURE_USE_AZURE_CLI=true after `az login`; AZURE_SKIP_SIGNATURE=true reads public \
-             containers, {INSTANCE_IDENTITY}=true takes this machine's managed identity"
+             containers; {INSTANCE_IDENTITY}=true uses this machine's managed identity"
         ));
     }
     let endpoint = env("AZURE_STORAGE_ENDPOINT").or_else(|| env("AZURE_ENDPOINT"));
@@ -245,7 +243,7 @@ fn instance_identity() -> bool {
     std::env::var(INSTANCE_IDENTITY).is_ok_and(|value| value == "true" || value == "1")
 }
 
-/// Silence is bounded by `http.rs`, request by request; bodies may take as long as they move.
+/// Builds options without timeouts: `http.rs` aborts a request that makes no progress.
 fn client(allow_http: bool) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(allow_http)
@@ -262,15 +260,15 @@ fn quick(options: &StoreOptions) -> RetryConfig {
     }
 }
 
-/// The path that a local path or `file://` URL names; `~/` is the home folder, which shells leave
-/// alone in `--set key=~/…`, and recipes cannot spell out.
+/// Converts a local path or a `file://` URL to a path. Expands `~/`, which shells leave as it is in
+/// `--set key=~/…` and in configs.
 pub(super) fn local_path(url_or_path: &str) -> Result<PathBuf> {
     if url_or_path.starts_with("file://") {
         let url = url::Url::parse(url_or_path).ok();
         let path = url.and_then(|url| url.to_file_path().ok());
         return path.ok_or_else(|| {
             Error::Config(vec![format!(
-                "{url_or_path}: not a file URL; write file:///absolute/path"
+                "{url_or_path}: invalid file URL\nhint: write file:///absolute/path"
             )])
         });
     }
@@ -280,7 +278,7 @@ pub(super) fn local_path(url_or_path: &str) -> Result<PathBuf> {
     }
 }
 
-/// The absolute path without links and `..`, also where its last parts are not there yet.
+/// Resolves links and `..` to an absolute path. The last components need not exist.
 pub(crate) fn real_path(path: &std::path::Path) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let mut there = path.ancestors();

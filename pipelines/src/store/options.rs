@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How patient a client is.
+/// Timeouts of a store, and its cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// How long an operation is tried before the store is given up.
+    /// For how long a failed operation is retried.
     pub retry_for: Duration,
-    /// How long nothing may move on a request before it is given up and repeated.
+    /// Time without progress after which a request is aborted and retried.
     pub stall_after: Duration,
-    /// Where ranges of remote objects are kept.
+    /// The local cache of ranges of remote objects; `None` for no cache.
     pub cache: Option<CacheOptions>,
 }
 
@@ -24,16 +24,16 @@ impl Default for StoreOptions {
     }
 }
 
-/// Where ranges are kept, and how much of them.
+/// Folder and size of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// The folder; it may be shared by processes of this machine.
+    /// The folder. Processes of this machine can share it.
     pub folder: PathBuf,
-    /// Bytes that entries may take.
+    /// Maximum size of all entries together, in bytes.
     pub bytes: u64,
 }
 
 impl CacheOptions {
-    /// With less, a bucket would hold no more than one large range.
+    /// Minimum of `bytes`: with less, a bucket would hold no more than one large range.
     pub const LEAST_BYTES: u64 = 1 << 30;
 }

@@ -1,18 +1,17 @@
-//! A store that is waited for: every operation is tried again until it succeeds, cannot succeed,
-//! or `retry_for` is over.
+//! A store with retries: each operation is retried until it succeeds, until it fails with an error
+//! that a retry cannot change, or until `retry_for` is over.
 //!
-//! `object_store` repeats a request a few times by itself, and goes on in the middle of a body that
-//! broke; here the whole operation begins anew, with fresh credentials and a fresh signature, after
-//! a pause that doubles. What an operation waits for is said after [`SAY_AFTER`] and then every
-//! [`SAY_EVERY`], once for all operations of a store.
+//! `object_store` retries a request a few times by itself, and continues a body that broke in the
+//! middle. This module restarts the complete operation, with fresh credentials and a fresh
+//! signature, after a pause that doubles each time. Long waits are logged (`wait_log.rs`).
 //!
-//! A read that takes much longer than its like is sent a second time, and the first answer counts:
-//! a stalled connection then costs a moment in place of a time-out.
+//! A bounded read that takes much longer than others is hedged: it is sent a second time, and the
+//! first answer counts. A stalled connection then costs less than a timeout.
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -29,19 +28,16 @@ use object_store::{
 
 use super::hedge::{Hedge, Reads};
 use super::traffic::Traffic;
+use super::wait_log::{Failing, WaitLog, Waiting};
 use crate::error::{GaveUp, StoreMessage, causes};
 
-/// A wait as long as this is said.
-const SAY_AFTER: Duration = Duration::from_secs(9);
-/// And said again after so long.
-const SAY_EVERY: Duration = Duration::from_secs(30);
-/// The first pause before a repetition, and the longest.
+/// The first pause before a retry, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// A store that has never answered is rather a wrong address than an outage.
-const STRANGER_FOR: Duration = Duration::from_mins(1);
+/// Limit for a store that has never answered: its address is probably wrong.
+const NEVER_ANSWERED_FOR: Duration = Duration::from_mins(1);
 
-/// A store around another, which it waits for.
+/// A store that retries the operations of `inner`.
 #[derive(Debug, Clone)]
 pub(super) struct RetryingStore {
     inner: Arc<dyn ObjectStore>,
@@ -50,56 +46,31 @@ pub(super) struct RetryingStore {
 
 #[derive(Debug)]
 struct Shared {
-    /// The store as a person names it.
-    url: String,
     retry_for: Duration,
     traffic: Arc<Traffic>,
-    /// When waiting was last said; none while all goes well.
-    said: Mutex<Option<Instant>>,
-    /// Operations that have failed and are tried again.
-    n_failing: AtomicUsize,
+    waits: WaitLog,
     reads: Reads,
 }
 
-/// An operation that is tried again.
-struct Failing<'a>(&'a Shared);
-
-impl<'a> Failing<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.n_failing.fetch_add(1, Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Failing<'_> {
-    fn drop(&mut self) {
-        self.0.n_failing.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What is waited for, and what the store said the last time.
-#[derive(Debug, Clone, Copy)]
-struct Waiting<'a> {
-    what: &'a str,
-    path: Option<&'a Path>,
-    since: Instant,
-    at_most: Duration,
-    last: Option<&'a str>,
-}
-
-/// An answer that has another number of bytes than were asked for.
+/// A response with another number of bytes than requested.
 #[derive(Debug, thiserror::Error)]
-#[error("{came} bytes came in place of {wanted}")]
+#[error("received {received} bytes instead of {wanted}")]
 struct Short {
-    came: u64,
+    received: u64,
     wanted: u64,
 }
 
-/// Whether the same operation may succeed later: what failed is the way to the store and back, or
-/// the store said so.
-pub(super) fn may_pass(error: &Error) -> bool {
+/// Returns whether a retry may succeed: the transport failed, or the store asked to retry.
+pub(super) fn is_transient(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
         && causes(error).any(|cause| cause.is::<HttpError>() || cause.is::<Short>())
+}
+
+/// Time limit of retries, with the text for the error at its end.
+struct RetryLimit {
+    duration: Duration,
+    reason: &'static str,
+    hint: &'static str,
 }
 
 impl RetryingStore {
@@ -112,17 +83,15 @@ impl RetryingStore {
         Self {
             inner,
             shared: Arc::new(Shared {
-                url,
                 retry_for,
                 traffic,
-                said: Mutex::default(),
-                n_failing: AtomicUsize::new(0),
+                waits: WaitLog::new(url),
                 reads: Reads::default(),
             }),
         }
     }
 
-    /// Repeats `attempt` until it succeeds or there is no use in it.
+    /// Retries `attempt` until it succeeds, fails for good, or the time is over.
     async fn retry<T, F: Future<Output = Result<T>>>(
         &self,
         what: &str,
@@ -135,52 +104,53 @@ impl RetryingStore {
         let mut last: Option<String> = None;
         let mut failing = None;
         loop {
-            let (patience, reason) = shared.patience();
+            let limit = shared.limit();
             let waiting = Waiting {
                 what,
                 path,
                 since: start,
-                at_most: patience,
+                at_most: limit.duration,
                 last: last.as_deref(),
             };
-            let result = shared.warn_while_waiting(waiting, attempt()).await;
+            let result = shared.waits.warn_while_waiting(waiting, attempt()).await;
             let error = match result {
-                Err(error) if may_pass(&error) => error,
+                Err(error) if is_transient(&error) => error,
                 settled => {
                     drop(failing);
-                    shared.answered();
+                    shared.waits.succeeded();
                     return settled;
                 }
             };
             let waited = start.elapsed();
-            if waited >= patience {
+            if waited >= limit.duration {
                 return Err(Error::Generic {
                     store: "store",
                     source: Box::new(GaveUp {
                         waited,
-                        reason,
+                        reason: limit.reason,
+                        hint: limit.hint,
                         source: error,
                     }),
                 });
             }
-            failing.get_or_insert_with(|| Failing::new(shared));
-            shared.traffic.repeats.fetch_add(1, Relaxed);
-            let words = StoreMessage(&error).to_string();
+            failing.get_or_insert_with(|| Failing::new(&shared.waits));
+            shared.traffic.retries.fetch_add(1, Relaxed);
+            let message = StoreMessage(&error).to_string();
             let waiting = Waiting {
-                last: Some(&words),
+                last: Some(&message),
                 ..waiting
             };
-            // The last attempt is made when patience ends.
-            let sleep = tokio::time::sleep(pause.min(patience.saturating_sub(waited)));
-            shared.warn_while_waiting(waiting, sleep).await;
-            last = Some(words);
+            // The last attempt is made when the time is over.
+            let sleep = tokio::time::sleep(pause.min(limit.duration.saturating_sub(waited)));
+            shared.waits.warn_while_waiting(waiting, sleep).await;
+            last = Some(message);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// A read, and a second one if the first takes long; the first answer counts.
+    /// Reads, and reads a second time if the first read is late. The first success counts.
     async fn hedged(&self, path: &Path, options: &GetOptions) -> Result<GetResult> {
-        let read = || whole(&self.inner, path, options.clone()).boxed();
+        let read = || read_to_end(&self.inner, path, options.clone()).boxed();
         let Some(GetRange::Bounded(range)) = &options.range else {
             return read().await;
         };
@@ -211,71 +181,26 @@ impl RetryingStore {
 }
 
 impl Shared {
-    /// For how long attempts are repeated, and why no longer.
-    fn patience(&self) -> (Duration, &'static str) {
+    /// Returns for how long operations are retried.
+    fn limit(&self) -> RetryLimit {
         let has_answered = self.traffic.answers.load(Relaxed) > 0;
-        if has_answered || self.retry_for <= STRANGER_FOR {
-            (self.retry_for, "as long as retry_for allows")
-        } else {
-            (
-                STRANGER_FOR,
-                "and this store has never answered: is its address right?",
-            )
-        }
-    }
-
-    /// Says that something is waited for, as long as it is.
-    async fn warn_while_waiting<T>(
-        &self,
-        waiting: Waiting<'_>,
-        future: impl Future<Output = T>,
-    ) -> T {
-        let mut future = std::pin::pin!(future);
-        loop {
-            let say_in = SAY_AFTER.saturating_sub(waiting.since.elapsed());
-            match tokio::time::timeout(say_in.max(Duration::from_secs(1)), &mut future).await {
-                Ok(result) => return result,
-                Err(_) => self.warn(waiting),
+        if has_answered || self.retry_for <= NEVER_ANSWERED_FOR {
+            RetryLimit {
+                duration: self.retry_for,
+                reason: "the limit of retry_for",
+                hint: "check that the store is available; `data.retry_for` sets how long to wait",
             }
-        }
-    }
-
-    /// Says it if this wait is long enough, and it was not said just now.
-    fn warn(&self, waiting: Waiting<'_>) {
-        let waited = waiting.since.elapsed();
-        if waited < SAY_AFTER {
-            return;
-        }
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_some_and(|at| at.elapsed() < SAY_EVERY) {
-            return;
-        }
-        *said = Some(Instant::now());
-        let path = waiting
-            .path
-            .map_or_else(String::new, |path| format!(" ({path})"));
-        tracing::warn!(
-            "{}: waiting for {}{path} for {:.0} s, {:.0} s at most: {}",
-            self.url,
-            waiting.what,
-            waited.as_secs_f64(),
-            waiting.at_most.as_secs_f64(),
-            waiting.last.unwrap_or("no answer yet"),
-        );
-    }
-
-    fn answered(&self) {
-        if self.n_failing.load(Relaxed) > 0 {
-            return; // Other operations still wait.
-        }
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.take().is_some() {
-            tracing::warn!("{}: answers again", self.url);
+        } else {
+            RetryLimit {
+                duration: NEVER_ANSWERED_FOR,
+                reason: "the store never answered",
+                hint: "check the address of the store",
+            }
         }
     }
 }
 
-/// The first of two that succeeds, or the error of the second to fail.
+/// Returns the first success of two futures, or the error of the one that failed last.
 async fn first_success<T, F: Future<Output = Result<T>> + Unpin>(a: F, b: F) -> Result<T> {
     match futures::future::select(a, b).await {
         Either::Left((Ok(value), _)) | Either::Right((Ok(value), _)) => Ok(value),
@@ -283,8 +208,8 @@ async fn first_success<T, F: Future<Output = Result<T>> + Unpin>(a: F, b: F) -> 
     }
 }
 
-/// The object or range, in memory, as long as it should be.
-async fn whole(
+/// Reads an object or range into memory and checks its length.
+async fn read_to_end(
     store: &Arc<dyn ObjectStore>,
     path: &Path,
     options: GetOptions,
@@ -292,7 +217,7 @@ async fn whole(
     let head = options.head;
     let mut got = store.get_opts(path, options).await?;
     let GetResultPayload::Stream(stream) = got.payload else {
-        return Ok(got); // A local file: there is nothing to wait for.
+        return Ok(got); // A local file needs no retries.
     };
     let wanted = if head {
         0
@@ -300,11 +225,11 @@ async fn whole(
         got.range.end - got.range.start
     };
     let bytes = collect_bytes(stream, Some(wanted)).await?;
-    let came = bytes.len() as u64;
-    if came != wanted {
+    let received = bytes.len() as u64;
+    if received != wanted {
         return Err(Error::Generic {
             store: "store",
-            source: Box::new(Short { came, wanted }),
+            source: Box::new(Short { received, wanted }),
         });
     }
     got.payload = GetResultPayload::Stream(futures::stream::once(async { Ok(bytes) }).boxed());
@@ -329,7 +254,7 @@ impl ObjectStore for RetryingStore {
         self.retry("a write", Some(location), put).await
     }
 
-    /// Its parts are repeated by `object_store` alone: a part that is given again becomes another one.
+    /// Only `object_store` retries the parts of an upload: a part sent again would become another part.
     async fn put_multipart_opts(
         &self,
         location: &Path,

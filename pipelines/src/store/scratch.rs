@@ -1,4 +1,4 @@
-//! Room on this machine for what is on its way to a store, or from it.
+//! Temporary folders for files on the way to a store, or from it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use crate::{Error, Result};
 const PREFIX: &str = "understudy-scratch-";
 const LOCK: &str = "lock";
 
-/// A folder of this process below the system's temporary one (`TMPDIR`), gone with this value.
+/// A folder of this process below the system's temporary one (`TMPDIR`). It is removed on drop.
 ///
-/// What a killed process left is removed when the next one makes a folder: its lock died with it.
+/// The folder of a killed process is removed when another process makes one: its lock is free.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -19,7 +19,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a new folder.
+    /// Makes an empty folder, and removes those of killed processes.
     pub fn new() -> Result<Self> {
         Self::below(&std::env::temp_dir())
     }
@@ -35,11 +35,11 @@ impl Scratch {
                 source,
             };
             match fs::create_dir(&path) {
-                // A process of the same number, in another container, may share the folder.
+                // A process with the same id, in another container, may share the folder.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 made => made.map_err(io)?,
             }
-            // Locked before it has the name that tells others to look.
+            // Locked before it has the name that other processes look for.
             let unnamed = path.join("lock.new");
             let lock = File::create(&unnamed).map_err(io)?;
             lock.lock().map_err(io)?;
@@ -48,7 +48,7 @@ impl Scratch {
         }
     }
 
-    /// Where it lies.
+    /// Returns the folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -57,12 +57,12 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!("{}: not removed: {error}", self.path.display());
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
 }
 
-/// Removes the folders whose owner is dead. Another user's, say, may stay.
+/// Removes the folders of dead processes, where permissions allow it.
 fn remove_orphans(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_living_use_stays_and_what_the_dead_left_goes() {
+    fn new_removes_folders_of_dead_processes_only() {
         let folder = tempfile::tempdir().unwrap();
         let dead = folder.path().join(format!("{PREFIX}1-0"));
         fs::create_dir(&dead).unwrap();

@@ -1,4 +1,4 @@
-//! One cache, several processes, and kills at any moment.
+//! The cache: shared by processes that are killed, and full or damaged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,22 +10,22 @@ use understudy_pipelines::config::CacheConfig;
 use understudy_pipelines::shard::{Dataset, Kind};
 use understudy_pipelines::store::{CacheOptions, StoreOptions};
 
+use crate::datasets::{BUCKET, FOLDER};
 use crate::fault_lab::{LONGEST_SILENCE, Lab, every, patient};
 use crate::lab::alone::{alone, is_alone};
 use crate::lab::fault::Fault;
 use crate::lab::http::serve_folder;
-use crate::sets::{BUCKET, FOLDER};
 use crate::support::{rows, write_set};
 
-/// Set in a process that reads: the set's URL, and the cache's folder.
-const SET: &str = "UNDERSTUDY_TEST_CACHED_SET";
+/// Variables of a child process that reads: URL of the dataset, and folder of the cache.
+const DATASET: &str = "UNDERSTUDY_TEST_CACHED_DATASET";
 const CACHE: &str = "UNDERSTUDY_TEST_CACHE";
 const PROCESSES: usize = 3;
 const KILLS: u64 = 20;
-/// Less than the set takes, so that entries come and go.
+/// Less than the size of the dataset, so that entries are evicted.
 const CACHE_BYTES: u64 = 256 << 10;
 
-/// Reads all row groups of a set through the cache; every row must be what was written.
+/// Reads all row groups of a dataset through the cache, and checks that each row is as written.
 fn read_all(url: &str, cache: &Path) {
     let options = StoreOptions {
         cache: Some(CacheOptions {
@@ -45,20 +45,23 @@ fn read_all(url: &str, cache: &Path) {
         for group in 0..set.shards[0].groups.len() {
             let rows = set.read_group(0, group).await.expect("a row group");
             for row in 0..rows.len() {
-                rows.checked(row).expect("what was written");
+                rows.checked(row).expect("the row as written");
             }
             n_rows += rows.len();
         }
         assert_eq!(n_rows as u64, set.rows);
         let traffic = set.location.traffic();
-        assert!(traffic.cache_misses > 0, "the set is larger than the cache");
+        assert!(
+            traffic.cache_misses > 0,
+            "the dataset is larger than the cache"
+        );
     });
 }
 
-/// A process that reads until it is killed; nothing to do in any other.
+/// Reads until the process is killed. Does nothing in other processes.
 #[test]
-fn a_reader_with_a_cache() {
-    let Ok(url) = std::env::var(SET) else {
+fn reader_with_a_cache() {
+    let Ok(url) = std::env::var(DATASET) else {
         return;
     };
     let cache = std::env::var_os(CACHE).expect("both are set");
@@ -68,15 +71,15 @@ fn a_reader_with_a_cache() {
 }
 
 #[test]
-fn a_cache_that_processes_share_survives_their_kills() {
+fn shared_cache_survives_kills_of_its_processes() {
     let folder = tempfile::tempdir().expect("a folder");
     let (set, cache) = (folder.path().join("set"), folder.path().join("cache"));
     write_set(&set, &rows(400), 4, 100);
     let url = format!("http://{}/train-00000.parquet", serve_folder(&set));
     let start = || -> Child {
         Command::new(std::env::current_exe().expect("a test knows its binary"))
-            .args(["--exact", "cache::a_reader_with_a_cache"])
-            .env(SET, &url)
+            .args(["--exact", "cache::reader_with_a_cache"])
+            .env(DATASET, &url)
             .env(CACHE, &cache)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -88,7 +91,7 @@ fn a_cache_that_processes_share_survives_their_kills() {
         std::thread::sleep(Duration::from_millis(60 + 37 * kill % 100));
         let reader = &mut readers[kill as usize % PROCESSES];
         let ended = reader.try_wait().expect("its state");
-        assert_eq!(ended, None, "a reader found other rows than were written");
+        assert_eq!(ended, None, "a reader got wrong rows");
         reader.kill().expect("killed");
         reader.wait().expect("gone");
         *reader = start();
@@ -98,7 +101,7 @@ fn a_cache_that_processes_share_survives_their_kills() {
         reader.kill().expect("killed");
         reader.wait().expect("gone");
     }
-    // The next one finds a cache that works, and no larger than it may be but for what kills left.
+    // The cache still works, and is no larger than its limit, apart from partial files.
     read_all(&url, &cache);
     let files = walkdir::WalkDir::new(&cache).into_iter().flatten();
     let entries = files.filter(|file| {
@@ -110,13 +113,16 @@ fn a_cache_that_processes_share_survives_their_kills() {
         .filter_map(|file| Some(file.metadata().ok()?.len()))
         .sum();
     assert!(held <= CACHE_BYTES, "{held} bytes are held");
-    assert!(held > CACHE_BYTES / 4, "{held} bytes: it keeps nothing");
+    assert!(
+        held > CACHE_BYTES / 4,
+        "{held} bytes: the cache is not used"
+    );
 }
 
 #[test]
-fn a_cache_that_is_full_or_damaged_costs_time_alone() {
+fn full_or_damaged_cache_does_not_change_batches() {
     alone(
-        "cache::a_cache_that_is_full_or_damaged_costs_time_alone",
+        "cache::full_or_damaged_cache_does_not_change_batches",
         || {
             let Some(mut lab) = Lab::new() else {
                 return;
@@ -133,21 +139,21 @@ fn a_cache_that_is_full_or_damaged_costs_time_alone() {
             let n_reads = |lab: &mut Lab, what: &str| {
                 let before = lab.proxy.counts().reads;
                 let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
-                assert_eq!(reading.outcome, lab.set.expected, "{what}: {reading:?}");
+                assert_eq!(reading.outcome, lab.dataset.expected, "{what}: {reading:?}");
                 lab.proxy.counts().reads - before
             };
             let first = n_reads(&mut lab, "a cache, empty at first");
             let second = n_reads(&mut lab, "the same cache, full");
             assert!(
                 second * 4 < first,
-                "{second} reads after {first}: it kept nothing"
+                "{second} reads after {first}: the cache is not used"
             );
             let n_damaged = damage(folder.path());
             assert!(n_damaged > 50, "{n_damaged} entries: this tests nothing");
-            let third = n_reads(&mut lab, "one bit of each cache entry turned over");
+            let third = n_reads(&mut lab, "one bit of each cache entry flipped");
             assert!(
                 third * 2 > first,
-                "{third} reads after {first}: damage was taken for data"
+                "{third} reads after {first}: damaged entries were used"
             );
 
             let other = tempfile::tempdir().expect("a folder");
@@ -156,7 +162,7 @@ fn a_cache_that_is_full_or_damaged_costs_time_alone() {
                 lab.proxy.set_fault(flips);
                 let what = "a cache filled while every third read has a bit flipped, then used";
                 let reading = lab.read_as(what, &config, LONGEST_SILENCE, |_, _| {});
-                assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+                assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
             }
 
             let small = tempfile::tempdir().expect("a folder");
@@ -165,22 +171,22 @@ fn a_cache_that_is_full_or_damaged_costs_time_alone() {
                 .args(["-t", "tmpfs", "-o", "size=200k", "tmpfs"])
                 .arg(small.path());
             if !is_alone() || !mount.status().is_ok_and(|status| status.success()) {
-                println!("note: no small file system here: a full disk is not tried");
+                println!("note: cannot mount a small file system: a full disk is not tested");
                 return;
             }
             let config = cached(small.path());
             let reading = lab.read_as("the cache's disk full", &config, LONGEST_SILENCE, |_, _| {});
-            assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
-            let told = |line: &String| line.contains("space left");
+            assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
+            let is_warning = |line: &String| line.contains("space left");
             assert!(
-                reading.warnings.iter().any(told),
-                "nobody was told: {reading:?}"
+                reading.warnings.iter().any(is_warning),
+                "no warning: {reading:?}"
             );
         },
     );
 }
 
-/// Turns over one bit in the middle of each file below a folder; how many there were.
+/// Flips one bit in the middle of each file below a folder. Returns the number of files.
 fn damage(folder: &Path) -> usize {
     let entries = walkdir::WalkDir::new(folder).into_iter();
     let files = entries

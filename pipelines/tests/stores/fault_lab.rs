@@ -4,33 +4,39 @@ use std::time::Duration;
 
 use understudy_pipelines::DataConfig;
 
+use crate::datasets::{BUCKET, FOLDER, TestDataset, config_of, read_meanwhile, s3_environment};
 use crate::lab::fault::{Fault, When};
 use crate::lab::proxy::{Line, Proxy};
 use crate::lab::reader::{Outcome, Reading};
 use crate::lab::seaweed::Seaweed;
-use crate::sets::{BUCKET, FOLDER, Set, config_of, read_meanwhile, s3_environment};
 
-/// A wait of more than ten seconds is told of; the rest is for a machine that is busy.
+/// Limit without a warning or a batch: a wait is logged after ten seconds, the rest is for a busy
+/// machine.
 pub(crate) const LONGEST_SILENCE: Duration = Duration::from_secs(15);
-/// What is waited for was told and stays the same: it is told again after half a minute.
-pub(crate) const LONGEST_SILENCE_ONCE_TOLD: Duration = Duration::from_secs(45);
+/// Limit between two warnings: a wait is logged again after half a minute.
+pub(crate) const LONGEST_SILENCE_AFTER_WARNING: Duration = Duration::from_secs(45);
 
-/// The store behind a proxy, and the set in it.
+/// A store behind a proxy, with a dataset in it.
 pub(crate) struct Lab {
-    pub(crate) set: Set,
+    pub(crate) dataset: TestDataset,
     pub(crate) store: Seaweed,
     pub(crate) proxy: Proxy,
 }
 
 impl Lab {
     pub(crate) fn new() -> Option<Self> {
-        let set = Set::new();
-        let store = set.in_seaweed()?;
+        let dataset = TestDataset::new();
+        let store = dataset.in_seaweed()?;
         let proxy = Proxy::start("127.0.0.1:0", store.address()).expect("a port");
-        Some(Self { set, store, proxy })
+        Some(Self {
+            dataset,
+            store,
+            proxy,
+        })
     }
 
-    /// Reads the set through the proxy while something happens, and notes what came of it.
+    /// Reads the dataset through the proxy and prints a row of the fault table. Calls `meanwhile` at each
+    /// batch.
     pub(crate) fn read(
         &mut self,
         what: &str,
@@ -52,11 +58,11 @@ impl Lab {
         let reading = read_meanwhile(config, &environment, |n| meanwhile(&mut self.store, n));
         let after = self.proxy.counts();
         let outcome = match &reading.outcome {
-            outcome if *outcome == self.set.expected => {
+            outcome if *outcome == self.dataset.expected => {
                 "finished, exactly the right batches".into()
             }
-            Outcome::Finished(digest) if Some(&digest.media) == self.set.media().as_ref() => {
-                "finished, exactly the right pictures, OTHER LABELS".into()
+            Outcome::Finished(digest) if Some(&digest.media) == self.dataset.media().as_ref() => {
+                "finished, exactly the right images, OTHER LABELS".into()
             }
             Outcome::Finished(_) => "OTHER DATA".into(),
             Outcome::Stopped(error) => format!("stopped: {error}"),
@@ -79,7 +85,7 @@ impl Lab {
         reading
     }
 
-    /// So that something can happen while the set is read.
+    /// Limits the bandwidth, so that something can happen during the read.
     pub(crate) fn slow_down(&self) {
         self.proxy.set_line(Line {
             bytes_per_sec: Some(300_000),
@@ -87,20 +93,23 @@ impl Lab {
         });
     }
 
-    /// Some of the reads meet a fault, and the run gives what it gives without.
+    /// Checks that faults in some of the reads do not change the batches.
     pub(crate) fn withstands(&mut self, what: &str, fault: Fault, when: When) {
         self.proxy.set_fault(Some((fault, when)));
         let before = self.proxy.counts().faults;
         let reading = self.read(what, |_, _| {});
-        assert_eq!(reading.outcome, self.set.expected, "{what}: {reading:?}");
+        assert_eq!(
+            reading.outcome, self.dataset.expected,
+            "{what}: {reading:?}"
+        );
         assert!(
             self.proxy.counts().faults > before + 1,
-            "{what}: it did not happen"
+            "{what}: the fault did not happen"
         );
     }
 }
 
-/// The set at `url`, with a store that is waited for.
+/// Returns a config for the dataset at `url` with retries for two minutes.
 pub(crate) fn patient(url: &str) -> DataConfig {
     DataConfig {
         retry_for: "2min".to_owned(),
@@ -108,7 +117,7 @@ pub(crate) fn patient(url: &str) -> DataConfig {
     }
 }
 
-/// So many of every `every` reads, in a row.
+/// Schedules faults for `burst` reads in a row of each `every` reads.
 pub(crate) fn every(every: u64, burst: u64) -> When {
     When::Every {
         every,

@@ -1,13 +1,14 @@
-//! The fault table: what a run makes of each fault between it and an S3 server.
+//! The fault table: the outcome of a run for each fault between it and an S3 server.
 //!
-//! It finishes with exactly the right batches, or it stops with a clear error; it never gives other
-//! data, never is silent for more than ten seconds, never dies.
+//! The run must finish with exactly the right batches, or stop with a clear error. It must not give
+//! other data, wait for more than ten seconds without a warning, or crash.
 
 use std::time::Duration;
 
 use understudy_pipelines::DataConfig;
 
-use crate::fault_lab::{LONGEST_SILENCE, LONGEST_SILENCE_ONCE_TOLD, Lab, every, patient};
+use crate::datasets::{BUCKET, FOLDER, TestDataset, put_to_seaweed, read_meanwhile};
+use crate::fault_lab::{LONGEST_SILENCE, LONGEST_SILENCE_AFTER_WARNING, Lab, every, patient};
 use crate::lab::alone::alone;
 use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
@@ -15,19 +16,18 @@ use crate::lab::hub::{self, Hub};
 use crate::lab::proxy::{Line, Proxy};
 use crate::lab::reader::{Outcome, Reading};
 use crate::lab::seaweed::Seaweed;
-use crate::sets::{BUCKET, FOLDER, Set, put_to_seaweed, read_meanwhile};
 
 #[test]
-fn the_table() {
-    alone("faults::the_table", || {
+fn reads_withstand_faults() {
+    alone("faults::reads_withstand_faults", || {
         let Some(mut lab) = Lab::new() else {
             return;
         };
         let reading = lab.read("nothing", |_, _| {});
-        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
-        // A busy machine may have to be waited for.
+        assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
+        // A busy machine may cause waits.
         let is_wait =
-            |line: &String| line.contains("waiting for") || line.contains("answers again");
+            |line: &String| line.contains("waiting for") || line.contains("available again");
         assert!(reading.warnings.iter().all(is_wait), "{reading:?}");
 
         let refusal = Fault::TooManyRequests {
@@ -80,14 +80,14 @@ fn the_table() {
             ..Line::default()
         });
         let reading = lab.read("100 ms of latency", |_, _| {});
-        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
-        // The whole set is about 0.5 MB.
+        assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
+        // The dataset has about 0.5 MB.
         lab.proxy.set_line(Line {
             bytes_per_sec: Some(150_000),
             ..Line::default()
         });
         let reading = lab.read("150 kB/s", |_, _| {});
-        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+        assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
 
         lab.slow_down();
         let reading = lab.read("server stopped for 4 s, connections open", |store, n| {
@@ -97,7 +97,7 @@ fn the_table() {
                 store.signal("CONT");
             }
         });
-        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+        assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
 
         let restart = |store: &mut Seaweed, n| {
             if n == 5 {
@@ -105,19 +105,19 @@ fn the_table() {
             }
         };
         lab.slow_down();
-        // A server that has just started answers 500 for as long as it looks for its volumes.
+        // A server that has just started answers 500 until it has found its volumes.
         let config = patient(&format!("s3://{BUCKET}/{FOLDER}"));
         let reading = lab.read_as(
             "server killed and restarted",
             &config,
-            LONGEST_SILENCE_ONCE_TOLD,
+            LONGEST_SILENCE_AFTER_WARNING,
             restart,
         );
-        assert_eq!(reading.outcome, lab.set.expected, "{reading:?}");
+        assert_eq!(reading.outcome, lab.dataset.expected, "{reading:?}");
 
         lab.slow_down();
         let other = lab
-            .set
+            .dataset
             .files()
             .into_iter()
             .nth(2)
@@ -138,22 +138,22 @@ fn the_table() {
     });
 }
 
-/// The same client reads from web servers and the Hub: the faults that differ by protocol.
+/// Web servers and the Hub have the same client: only faults that differ by protocol are tested.
 #[test]
-fn web_servers_and_the_hub() {
-    alone("faults::web_servers_and_the_hub", || {
-        let set = Set::new();
-        let files = set.files().into_iter().collect();
+fn web_server_and_hub_reads_withstand_faults() {
+    alone("faults::web_server_and_hub_reads_withstand_faults", || {
+        let dataset = TestDataset::new();
+        let files = dataset.files().into_iter().collect();
         let hub = Hub::start(files, 20);
         let of_hub = Proxy::start("127.0.0.1:0", hub.address).expect("a port");
         let environment = [
             ("HF_ENDPOINT", format!("http://{}", of_hub.address)),
             ("HF_TOKEN", hub::TOKEN.to_owned()),
         ];
-        let web = serve_folder(set.folder.path());
+        let web = serve_folder(dataset.folder.path());
         let of_web = Proxy::start("127.0.0.1:0", web).expect("a port");
-        // What the Hub itself answers is lists, without a hash: a flip there ends in a clear error at
-        // best. Objects come from another host, past this proxy.
+        // The Hub itself answers listings, without a hash: a flip there ends in a clear error at
+        // best. Objects come from another host, not through this proxy.
         let of_lists = [Fault::SlowDown, Fault::Reset, Fault::Truncate];
         let of_objects = [Fault::SlowDown, Fault::Reset, Fault::Truncate, Fault::Flip];
         let hub_url = format!("hf://datasets/{}", hub::REPOSITORY);
@@ -169,12 +169,12 @@ fn web_servers_and_the_hub() {
                 let before = proxy.counts().faults;
                 let reading = read_meanwhile(&config, &environment, |_| {});
                 assert_eq!(
-                    reading.outcome, set.expected,
+                    reading.outcome, dataset.expected,
                     "{url} {fault:?}: {reading:?}"
                 );
                 assert!(
                     proxy.counts().faults > before,
-                    "{url} {fault:?}: it did not happen"
+                    "{url} {fault:?}: the fault did not happen"
                 );
             }
         }
@@ -183,8 +183,8 @@ fn web_servers_and_the_hub() {
 }
 
 #[test]
-fn an_outage_ends_in_a_clear_error() {
-    alone("faults::an_outage_ends_in_a_clear_error", || {
+fn long_outage_ends_in_a_timeout_error() {
+    alone("faults::long_outage_ends_in_a_timeout_error", || {
         let Some(mut lab) = Lab::new() else {
             return;
         };
@@ -226,24 +226,25 @@ fn assert_gave_up(reading: &Reading) {
     let Outcome::Stopped(error) = &reading.outcome else {
         panic!("{reading:?}");
     };
+    assert!(error.contains("timed out after"), "{error}");
     assert!(error.contains("retry_for"), "{error}");
     assert!(error.contains("s3://"), "{error}");
-    let told = reading
+    let has_warning = reading
         .warnings
         .iter()
         .any(|line| line.contains("waiting for"));
-    assert!(told, "nobody was told of the wait: {reading:?}");
+    assert!(has_warning, "no warning of the wait: {reading:?}");
 }
 
-/// Footers, manifests and page headers are hit as well as pictures. Each bit is turned over on the
-/// way, so a second read is right.
+/// Flips bits in footers, manifests, page headers and images. Each bit is flipped in transfer, so a
+/// second read is correct.
 #[test]
-fn flips_anywhere_never_give_other_data() {
-    alone("faults::flips_anywhere_never_give_other_data", || {
+fn flipped_bits_never_give_other_data() {
+    alone("faults::flipped_bits_never_give_other_data", || {
         let Some(mut lab) = Lab::new() else {
             return;
         };
-        let expected = lab.set.expected.clone();
+        let expected = lab.dataset.expected.clone();
         let mut n_finished = 0;
         for seed in 0..20 {
             let when = When::Share { share: 0.3, seed };
@@ -263,7 +264,7 @@ fn flips_anywhere_never_give_other_data() {
         }
         assert!(
             n_finished > 10,
-            "only {n_finished} of 20 went on after a second read"
+            "only {n_finished} of 20 finished after a second read"
         );
     });
 }

@@ -1,8 +1,8 @@
-//! Sets in real stores, and what happens to them on bad days: see `support/lab`.
+//! Datasets in real stores, with faults injected: see `support/lab`.
 #![allow(
     clippy::print_stdout,
     clippy::allow_attributes,
-    reason = "the fault table, and why a test is skipped"
+    reason = "the fault table, and the reasons of skipped tests"
 )]
 
 #[path = "../support/lab/mod.rs"]
@@ -11,15 +11,15 @@ mod lab;
 mod support;
 
 mod cache;
+mod datasets;
 mod fault_lab;
 mod faults;
-mod laboratory;
+mod proxy;
 mod reading;
 mod refusals;
-mod sets;
 mod verdict;
 
-/// The process of [`lab::reader::watch`]; nothing to do in any other.
+/// The child process of [`lab::reader::watch`]. Does nothing in other processes.
 #[test]
 fn reader() {
     lab::reader::read();

@@ -1,7 +1,11 @@
-//! The same set from every store: the same batches, byte for byte, as from the local copy.
+//! A dataset in each kind of store gives the same batches, byte for byte, as the local copy.
 
 use std::collections::BTreeMap;
 
+use crate::datasets::{
+    BUCKET, FOLDER, TestDataset, azure_environment, config_of, put_to_seaweed, read,
+    read_meanwhile, s3_environment, skip_if_missing,
+};
 use crate::lab::alone::alone;
 use crate::lab::gcs::Gcs;
 use crate::lab::http::serve_folder;
@@ -9,29 +13,25 @@ use crate::lab::hub::{self, Hub};
 use crate::lab::proxy::{Line, Proxy};
 use crate::lab::reader::Outcome;
 use crate::lab::seaweed;
-use crate::sets::{
-    BUCKET, FOLDER, Set, azure_environment, config_of, put_to_seaweed, read, read_meanwhile,
-    s3_environment, said_if_missing,
-};
 
 #[test]
-fn s3() {
-    alone("reading::s3", || {
-        let set = Set::new();
-        let Some(server) = set.in_seaweed() else {
+fn s3_gives_the_same_batches() {
+    alone("reading::s3_gives_the_same_batches", || {
+        let dataset = TestDataset::new();
+        let Some(server) = dataset.in_seaweed() else {
             return;
         };
         let url = format!("s3://{BUCKET}/{FOLDER}");
         let environment = s3_environment(server.address());
-        assert_eq!(read(&url, &environment).outcome, set.expected);
+        assert_eq!(read(&url, &environment).outcome, dataset.expected);
 
         // One file, and files by pattern, which need listings and no manifest.
         let one = read(&format!("{url}/train-00000.parquet"), &environment).outcome;
         assert!(matches!(one, Outcome::Finished(_)), "{one:?}");
         let pattern = read(&format!("{url}/train-*.parquet"), &environment).outcome;
-        assert_eq!(pattern, set.expected);
+        assert_eq!(pattern, dataset.expected);
 
-        // The same from files in the person's home.
+        // The same with credentials from files in the home folder.
         let home = tempfile::tempdir().expect("a folder");
         let folder = home.path().join(".aws");
         std::fs::create_dir(&folder).expect("a folder");
@@ -51,36 +51,36 @@ fn s3() {
             ("HOME", home.path().display().to_string()),
             ("AWS_PROFILE", "lab".to_owned()),
         ];
-        assert_eq!(read(&url, &environment).outcome, set.expected);
+        assert_eq!(read(&url, &environment).outcome, dataset.expected);
     });
 }
 
 #[test]
-fn azure() {
-    alone("reading::azure", || {
-        let set = Set::new();
-        let Some(server) = set.in_azurite() else {
+fn azure_gives_the_same_batches() {
+    alone("reading::azure_gives_the_same_batches", || {
+        let dataset = TestDataset::new();
+        let Some(server) = dataset.in_azurite() else {
             return;
         };
         let url = format!("az://{BUCKET}/{FOLDER}");
         assert_eq!(
             read(&url, &azure_environment(&server)).outcome,
-            set.expected
+            dataset.expected
         );
     });
 }
 
 #[test]
-fn google() {
-    alone("reading::google", || {
-        let set = Set::new();
+fn google_gives_the_same_batches() {
+    alone("reading::google_gives_the_same_batches", || {
+        let dataset = TestDataset::new();
         let buckets = tempfile::tempdir().expect("a folder");
         let folder = buckets.path().join(BUCKET).join(FOLDER);
         std::fs::create_dir_all(&folder).expect("a folder");
-        for (name, bytes) in set.files() {
+        for (name, bytes) in dataset.files() {
             std::fs::write(folder.join(name), bytes).expect("written");
         }
-        let Some(server) = said_if_missing(Gcs::start(buckets.path())) else {
+        let Some(server) = skip_if_missing(Gcs::start(buckets.path())) else {
             return;
         };
         let key_file = buckets.path().join("key.json");
@@ -90,38 +90,38 @@ fn google() {
             ("GOOGLE_ALLOW_HTTP", "true".to_owned()),
         ];
         let url = format!("gs://{BUCKET}/{FOLDER}");
-        assert_eq!(read(&url, &environment).outcome, set.expected);
+        assert_eq!(read(&url, &environment).outcome, dataset.expected);
     });
 }
 
 #[test]
-fn web_server() {
-    alone("reading::web_server", || {
-        let set = Set::new();
-        let address = serve_folder(set.folder.path());
+fn web_server_gives_the_same_batches() {
+    alone("reading::web_server_gives_the_same_batches", || {
+        let dataset = TestDataset::new();
+        let address = serve_folder(dataset.folder.path());
         assert_eq!(
             read(&format!("http://{address}"), &[]).outcome,
-            set.expected
+            dataset.expected
         );
         let one = read(&format!("http://{address}/train-00000.parquet"), &[]).outcome;
-        let local = set.folder.path().join("train-00000.parquet");
+        let local = dataset.folder.path().join("train-00000.parquet");
         assert_eq!(one, read(&local.display().to_string(), &[]).outcome);
     });
 }
 
 #[test]
-fn hub() {
-    alone("reading::hub", || {
-        let set = Set::new();
-        let mut files: BTreeMap<_, _> = set
+fn hub_gives_the_same_batches() {
+    alone("reading::hub_gives_the_same_batches", || {
+        let dataset = TestDataset::new();
+        let mut files: BTreeMap<_, _> = dataset
             .files()
             .into_iter()
             .map(|(name, bytes)| (format!("{FOLDER}/{name}"), bytes))
             .collect();
         for i in 0..5 {
-            files.insert(format!("other/{i}.txt"), b"not of the set".to_vec());
+            files.insert(format!("other/{i}.txt"), b"not of the dataset".to_vec());
         }
-        // Far fewer reads for each signed URL than a run makes.
+        // Far fewer reads per signed URL than a run makes.
         let server = Hub::start(files, 7);
         let environment = [
             ("HF_ENDPOINT", format!("http://{}", server.address)),
@@ -129,24 +129,24 @@ fn hub() {
         ];
         let url = format!("hf://datasets/{}/{FOLDER}", hub::REPOSITORY);
         let reading = read(&url, &environment);
-        assert_eq!(reading.outcome, set.expected);
+        assert_eq!(reading.outcome, dataset.expected);
         let (n_signatures, n_refused) = server.counts();
         assert!(n_refused > 0, "no signed URL expired: this tests nothing");
         assert!(
             n_signatures < 200,
-            "{n_signatures} redirects: their targets are not kept"
+            "{n_signatures} redirects: their targets are not reused"
         );
         let one = read(&format!("{url}/train-00000.parquet"), &environment).outcome;
         assert!(matches!(one, Outcome::Finished(_)), "{one:?}");
 
-        // `main` moves on while a run reads: the run stays with its commit.
+        // A new commit on `main` during a run: the run stays with its commit.
         let path = format!("{FOLDER}/train-00001.parquet");
         let reading = read_meanwhile(&config_of(&url), &environment, |n| {
             if n == 3 {
                 server.commit(&path, vec![0; 5000]);
             }
         });
-        assert_eq!(reading.trained, set.trained);
+        assert_eq!(reading.trained, dataset.trained);
         assert!(
             !server.token_has_leaked(),
             "the other host was sent the token"
@@ -165,13 +165,13 @@ fn hub() {
 }
 
 #[test]
-fn an_object_that_is_replaced_is_noticed() {
-    alone("reading::an_object_that_is_replaced_is_noticed", || {
-        let set = Set::new();
-        let Some(server) = set.in_seaweed() else {
+fn replaced_object_ends_the_run() {
+    alone("reading::replaced_object_ends_the_run", || {
+        let dataset = TestDataset::new();
+        let Some(server) = dataset.in_seaweed() else {
             return;
         };
-        // So slow that the last shard is not read yet when it is replaced.
+        // Slow enough that the last shard is not read yet when it is replaced.
         let proxy = Proxy::start("127.0.0.1:0", server.address()).expect("a port");
         proxy.set_line(Line {
             bytes_per_sec: Some(300_000),
@@ -179,8 +179,8 @@ fn an_object_that_is_replaced_is_noticed() {
         });
         let environment = s3_environment(proxy.address);
         let config = config_of(&format!("s3://{BUCKET}/{FOLDER}"));
-        // Another shard of the same set has the same shape, and almost the same size.
-        let (_, other) = set.files().into_iter().nth(2).expect("several shards");
+        // Another shard of the same dataset has the same shape, and almost the same size.
+        let (_, other) = dataset.files().into_iter().nth(2).expect("several shards");
         let reading = read_meanwhile(&config, &environment, |n| {
             if n == 1 {
                 put_to_seaweed(&server, "train-00002.parquet", other.clone());

@@ -1,4 +1,4 @@
-//! The verdict, in experiments of which the answer is known.
+//! The verdict, in experiments with a known answer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
 use crate::lab::proxy::{Line, Proxy};
-use crate::support::{Row, config, picture, rows, write_set};
+use crate::support::{Row, config, jpeg, rows, write_set};
 
-/// Reads `n` batches, and thinks about each for so long.
+/// Reads `n` batches with a pause of `thinks` after each, and returns the verdict.
 fn verdict(config: &DataConfig, n: usize, thinks: Duration) -> String {
     let options = Options {
         threads: 1,
         ..Options::default()
     };
     let mut pipeline = Pipeline::train(config, &options).expect("a pipeline");
-    // The start, in which everything is waited for, is no part of the answer.
+    // The start is left out, because all of it is waiting.
     pipeline.next().expect("endless").expect("a batch");
     let start = pipeline.stats();
     for _ in 0..n {
@@ -30,7 +30,7 @@ fn verdict(config: &DataConfig, n: usize, thinks: Duration) -> String {
     verdict
 }
 
-/// A set on a web server behind a proxy, in row groups that memory does not hold for long.
+/// Returns a config for a dataset on a web server behind a proxy, with a small window.
 fn behind(proxy: &Proxy) -> DataConfig {
     DataConfig {
         train: format!("http://{}/train-00000.parquet", proxy.address).into(),
@@ -41,7 +41,7 @@ fn behind(proxy: &Proxy) -> DataConfig {
 }
 
 #[test]
-fn a_throttled_store_is_found_out() {
+fn verdict_names_a_throttled_store() {
     let folder = tempfile::tempdir().expect("a folder");
     write_set(folder.path(), &rows(256), 8, 100);
     let target = serve_folder(folder.path());
@@ -67,10 +67,10 @@ fn a_throttled_store_is_found_out() {
 }
 
 #[test]
-fn large_pictures_are_found_out() {
+fn verdict_names_decoding_of_large_images() {
     let folder = tempfile::tempdir().expect("a folder");
     let large: Vec<Row> = (0..16)
-        .map(|i| Row::new(picture(i, 1800, 1200), i64::from(i) % 3))
+        .map(|i| Row::new(jpeg(i, 1800, 1200), i64::from(i) % 3))
         .collect();
     write_set(folder.path(), &large, 4, 100);
     let config = DataConfig {
@@ -84,7 +84,7 @@ fn large_pictures_are_found_out() {
 }
 
 #[test]
-fn a_slow_consumer_is_found_out() {
+fn verdict_names_a_slow_consumer() {
     let folder = tempfile::tempdir().expect("a folder");
     write_set(folder.path(), &rows(64), 8, 100);
     let found = verdict(&config(folder.path()), 20, Duration::from_millis(200));

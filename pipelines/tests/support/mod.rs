@@ -1,12 +1,12 @@
-//! Small sets of pictures, written straight to Parquet.
+//! Small datasets of images, written directly to Parquet.
 #![allow(
     dead_code,
     clippy::allow_attributes,
     reason = "each test binary uses a part of this"
 )]
 
-pub(crate) mod mixes;
-pub(crate) mod sets;
+pub(crate) mod datasets;
+pub(crate) mod mixtures;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -28,13 +28,13 @@ use understudy_pipelines::mask::InverseBlock;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// One row of a set.
+/// One row of a dataset of images.
 #[derive(Clone)]
 pub(crate) struct Row {
-    /// The encoded picture; none is null.
+    /// The encoded image; `None` is a null.
     pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) label: Option<i64>,
-    /// As the row claims it.
+    /// Hash in the row, which may be wrong on purpose.
     pub(crate) xxh3: Option<u64>,
 }
 
@@ -49,28 +49,28 @@ impl Row {
     }
 }
 
-/// `n` rows of pictures that all differ, 24×20 and larger.
+/// Returns `n` rows with different images, 24×20 and larger.
 pub(crate) fn rows(n: usize) -> Vec<Row> {
     (0..n)
-        .map(|i| Row::new(picture(i as u32, 24 + i as u32 % 5, 20), i as i64 % 3))
+        .map(|i| Row::new(jpeg(i as u32, 24 + i as u32 % 5, 20), i as i64 % 3))
         .collect()
 }
 
-/// A JPEG whose colours depend on `seed`.
-pub(crate) fn picture(seed: u32, width: u32, height: u32) -> Vec<u8> {
+/// Returns a JPEG with colours that depend on `seed`.
+pub(crate) fn jpeg(seed: u32, width: u32, height: u32) -> Vec<u8> {
     let pixel = |x: u32, y: u32| {
-        let wave = |a: u32| (seed.wrapping_mul(37).wrapping_add(a * 11) % 256) as u8;
-        image::Rgb([wave(x), wave(y), wave(x + 2 * y)])
+        let channel = |a: u32| (seed.wrapping_mul(37).wrapping_add(a * 11) % 256) as u8;
+        image::Rgb([channel(x), channel(y), channel(x + 2 * y)])
     };
-    let picture = RgbImage::from_fn(width, height, pixel);
+    let image = RgbImage::from_fn(width, height, pixel);
     let mut bytes = Cursor::new(Vec::new());
-    picture
+    image
         .write_to(&mut bytes, ImageFormat::Jpeg)
         .expect("an encoder for JPEG");
     bytes.into_inner()
 }
 
-/// Writes shards of `groups_per_shard` row groups of `group_rows` rows each, the last ones shorter.
+/// Writes shards of `groups_per_shard` row groups of `group_rows` rows; the last ones may be shorter.
 pub(crate) fn write_set(folder: &Path, rows: &[Row], group_rows: usize, groups_per_shard: usize) {
     std::fs::create_dir_all(folder).expect("a folder");
     for (i, shard) in rows.chunks(group_rows * groups_per_shard).enumerate() {
@@ -169,7 +169,7 @@ pub(crate) fn config(folder: &Path) -> DataConfig {
     }
 }
 
-/// The options of one of several ranks.
+/// Returns the options of rank `rank` of `world`.
 pub(crate) fn options(rank: usize, world: usize) -> Options {
     Options {
         rank,
@@ -179,7 +179,7 @@ pub(crate) fn options(rank: usize, world: usize) -> Options {
     }
 }
 
-/// The first `n` parts of a training stream.
+/// Returns the first `n` micro-batches of a training stream.
 pub(crate) fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Batch> {
     let pipeline = Pipeline::train(config, options).expect("a pipeline");
     pipeline
@@ -188,7 +188,7 @@ pub(crate) fn train(config: &DataConfig, options: &Options, n: usize) -> Vec<Bat
         .collect()
 }
 
-/// Two streams must be the same to the byte; says where they part.
+/// Checks that two streams are equal byte for byte; the message names the first difference.
 pub(crate) fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: number of batches");
     for (found, expected) in found.iter().zip(expected) {
@@ -199,17 +199,17 @@ pub(crate) fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
         );
         assert!(
             found == expected,
-            "{what}: bytes of step {} part {}",
+            "{what}: bytes of step {} micro-batch {}",
             expected.step,
             expected.part
         );
     }
 }
 
-/// The pixels of a batch of pictures.
+/// Returns the pixels of a batch of images.
 pub(crate) fn pixels(batch: &Batch) -> &[u8] {
     match &batch.media {
         Media::Images { pixels, .. } => pixels,
-        _ => panic!("not a batch of pictures"),
+        _ => panic!("not a batch of images"),
     }
 }

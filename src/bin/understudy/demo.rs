@@ -7,7 +7,7 @@ use understudy::exit_code::{ExitCode, FAILED};
 use understudy::train::TrainError;
 
 use crate::options::DeviceOption;
-use crate::output::{Failure, Outcome};
+use crate::output::{CommandError, Outcome};
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &DemoArgs) -> Outcome {
     let ending = understudy::demo::run(&args.dir, &device).map_err(|error| {
         let train = error.downcast_ref::<TrainError>();
         let code = train.map_or(FAILED, ExitCode::exit_code);
-        Failure::other(error)
+        CommandError::other(error)
             .with_code(code)
             .context(format!("the demo in {}", args.dir.display()))
     })?;

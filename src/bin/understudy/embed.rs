@@ -7,9 +7,9 @@ use indicatif::HumanBytes;
 use understudy::embed::{Embed, embed};
 use understudy::exit_code::INTERRUPTED;
 use understudy_pipelines::config::parse_bytes;
+use understudy_pipelines::quarantine::QUARANTINE_NAME;
 use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
-use understudy_pipelines::write::resume::QUARANTINE_NAME;
 
 use crate::options::{DeviceOption, SetOption, WeightsOption};
 use crate::output::{Outcome, print};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use understudy::interop::import;
 
-use crate::output::{Failure, Outcome, print};
+use crate::output::{CommandError, Outcome, print};
 
 #[derive(Args)]
 pub(crate) struct ImportArgs {
@@ -18,7 +18,7 @@ pub(crate) struct ImportArgs {
 
 pub(crate) fn run(args: &ImportArgs) -> Outcome {
     let imported = import(&args.source, &args.to).map_err(|error| {
-        Failure::from(error).context(format!("importing {}", args.source.display()))
+        CommandError::from(error).context(format!("importing {}", args.source.display()))
     })?;
     print(&imported.to_string())
 }

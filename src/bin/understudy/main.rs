@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Doctor => doctor(),
         Command::Demo(args) => demo::run(&args),
     };
-    outcome.unwrap_or_else(|failure| failure.report())
+    outcome.unwrap_or_else(|error| error.report())
 }
 
 fn doctor() -> Outcome {

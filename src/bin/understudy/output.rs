@@ -5,15 +5,15 @@ use std::process;
 use understudy::exit_code::{ExitCode, FAILED};
 
 /// An error that ends the program, with its exit code.
-pub(crate) struct Failure {
+pub(crate) struct CommandError {
     error: anyhow::Error,
     code: u8,
 }
 
 /// Result of a command: its exit code, or the error that ends it.
-pub(crate) type Outcome = Result<process::ExitCode, Failure>;
+pub(crate) type Outcome = Result<process::ExitCode, CommandError>;
 
-impl<E: ExitCode + std::error::Error + Send + Sync + 'static> From<E> for Failure {
+impl<E: ExitCode + std::error::Error + Send + Sync + 'static> From<E> for CommandError {
     fn from(error: E) -> Self {
         Self {
             code: error.exit_code(),
@@ -22,8 +22,8 @@ impl<E: ExitCode + std::error::Error + Send + Sync + 'static> From<E> for Failur
     }
 }
 
-impl Failure {
-    /// Makes a failure of an error without an exit code of its own.
+impl CommandError {
+    /// Wraps an error without an exit code of its own.
     pub(crate) fn other(error: impl Into<anyhow::Error>) -> Self {
         Self {
             error: error.into(),
@@ -62,7 +62,9 @@ impl Failure {
 pub(crate) fn print(text: &str) -> Outcome {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::other(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CommandError::other(error))
+        }
         _ => Ok(process::ExitCode::SUCCESS),
     }
 }

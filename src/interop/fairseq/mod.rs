@@ -25,7 +25,7 @@ const NORM_EPS: f64 = 1e-5;
 
 /// A fairseq model under our names.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct FairseqModel {
     pub(super) model: ModelConfig,
     /// Tensors of the student and of a fine-tuned model's head.
     pub(super) student: Tensors,
@@ -34,7 +34,7 @@ pub(super) struct Checkpoint {
 }
 
 /// Reads the `.pt` at `path`.
-pub(super) fn open(path: &Path) -> Result<Checkpoint, ImportError> {
+pub(super) fn open(path: &Path) -> Result<FairseqModel, ImportError> {
     let all = pickle::read_pickle_values(path, "cfg")?;
     let outer = Cfg {
         value: &all["model"],
@@ -83,7 +83,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, ImportError> {
         _ => v2_config(cfg, vocab_size)?,
     };
     student.extend(heads);
-    Ok(Checkpoint {
+    Ok(FairseqModel {
         model,
         student,
         teacher: has_teacher.then_some(teacher).transpose()?,

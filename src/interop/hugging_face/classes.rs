@@ -1,8 +1,8 @@
 //! Classes of `transformers` and the heads of each.
 //!
 //! Heads that fairseq and `data2vec_vision` have too (CTC, sentences, language model, images) have
-//! names of ours. All others keep their names behind [`FOREIGN`], so that `export` restores the
-//! whole model.
+//! names of ours. All others keep their names behind [`FOREIGN`], so that `export` restores
+//! the complete model.
 
 use crate::interop::names::{self, Name, Names};
 

@@ -15,7 +15,7 @@ use super::vision::VisionFolder;
 use super::{classes, family};
 use crate::checkpoint::layout::HUGGING_FACE;
 use crate::checkpoint::safetensors::{self, Tensors};
-use crate::interop::exported::{ExportError, Model, at, write_json};
+use crate::interop::exported::{ExportError, ExportedModel, at, write_json};
 use crate::interop::qkv;
 use crate::model::EncoderConfig;
 
@@ -36,7 +36,10 @@ impl ExportedClass {
 }
 
 /// Writes the model to the folder `to`.
-pub(in crate::interop) fn write(model: Model, to: &Path) -> Result<ExportedClass, ExportError> {
+pub(in crate::interop) fn write(
+    model: ExportedModel,
+    to: &Path,
+) -> Result<ExportedClass, ExportError> {
     let imported = model.pretrained.folder.join(HUGGING_FACE);
     let imported_config = read_config(&imported)?;
     let family = family(model.encoder());
@@ -103,7 +106,7 @@ fn read_config(imported: &Folder) -> Result<Map<String, Value>, ExportError> {
 
 /// Returns `config.json`: the model's sizes, added to the `config` that it was imported with.
 fn config(
-    model: &Model,
+    model: &ExportedModel,
     class: &str,
     mut config: Map<String, Value>,
 ) -> Result<Value, ExportError> {

@@ -1,6 +1,6 @@
 //! `--columns OURS=THEIRS`.
 
-/// One pair of the map.
+/// Parses one pair.
 pub(crate) fn parse(pair: &str) -> Result<(String, String), String> {
     match pair.split_once('=') {
         Some((ours, theirs)) => Ok((ours.to_owned(), theirs.to_owned())),

@@ -1,4 +1,4 @@
-//! `shards inspect`: what a set holds.
+//! `shards inspect`: shows schema, counts and samples of a dataset.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::columns;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A set: a folder of shards, or one Parquet or Arrow file.
+    /// A dataset: a folder of shards, or one Parquet or Arrow file.
     url: String,
-    /// Names of columns in others' sets, `image=img,label=fine_label`.
+    /// Names of columns in other schemas, for example `image=img,label=fine_label`.
     #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = columns::parse)]
     columns: Vec<(String, String)>,
-    /// How many samples to show.
+    /// Number of samples to show.
     #[arg(long, value_name = "N", default_value_t = 5)]
     samples: usize,
 }

@@ -1,4 +1,4 @@
-//! `shards`: makes, shows and checks sets of shards, and measures how fast they are read.
+//! `shards`: writes, inspects and verifies datasets, and measures how fast they are read.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ mod write;
 #[command(
     name = "shards",
     version,
-    about = "Makes, shows and checks sets of shards"
+    about = "Writes, inspects and verifies datasets of shards"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -31,15 +31,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Turn a corpus into shards; the same command goes on after a kill.
+    /// Convert a corpus to shards; run the same command again to resume.
     Write(write::Args),
-    /// Show what a set holds: schema, counts, sizes, classes, a few samples.
+    /// Show schema, counts, sizes, classes and a few samples of a dataset.
     Inspect(inspect::Args),
-    /// Prove that a set is whole: file and row hashes, labels, every sample decodes.
+    /// Check hashes of files and rows, labels, and that every sample decodes.
     Verify(verify::Args),
-    /// Show what a recipe's order costs and how well it shuffles, before a run.
+    /// Show what a config's order costs and how well it shuffles, before a run.
     Plan(plan::Args),
-    /// Read training batches as fast as they come; report the throughput and what limits it.
+    /// Read training batches at full speed; report the throughput and what limits it.
     Bench(bench::Args),
 }
 
@@ -48,18 +48,18 @@ enum Command {
 #[error("{0}")]
 struct Interrupted(String);
 
-/// The first SIGINT or SIGTERM sets `stop`, the second ends the process at once.
+/// Sets `stop` at the first SIGINT or SIGTERM; the second ends the process at once.
 fn stop_on_signal(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
-            .context("signals cannot be caught")?;
+            .context("cannot catch signals")?;
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
-    // What clients of stores say of single requests is too much; what they give up is an error.
+    // Warnings of `object_store` about single requests are too many; a failed operation is an error.
     let levels = Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("object_store", LevelFilter::ERROR);
@@ -93,7 +93,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the binary's own voice")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where errors reach the user"
+)]
 fn print_error(message: &str) {
     eprintln!("{message}");
 }

@@ -1,4 +1,4 @@
-//! `shards verify`: a set is whole, or what is wrong with it.
+//! `shards verify`: reports damaged files and bad rows of a dataset.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::{Interrupted, columns, stop_on_signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A set: a folder of shards, or one Parquet or Arrow file.
+    /// A dataset: a folder of shards, or one Parquet or Arrow file.
     url: String,
-    /// Names of columns in others' sets, `image=img,label=fine_label`.
+    /// Names of columns in other schemas, for example `image=img,label=fine_label`.
     #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = columns::parse)]
     columns: Vec<(String, String)>,
 }
@@ -62,7 +62,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match done.problems {
         0 => Ok(()),
         n => anyhow::bail!(
-            "{n} problems: write the set again from its source, or leave out what is bad"
+            "{n} problems: {}\nhint: write the dataset again from its source, or remove the bad rows",
+            args.url
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! One entry of a cache: its name and the bytes of its file.
+//! One entry of a cache: its file name and file format.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,23 +9,23 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-/// Parts of the folder.
+/// Number of buckets, which are subfolders.
 pub(super) const BUCKETS: u128 = 16;
-/// Before the bytes: these, and their hash.
+/// First bytes of an entry; the XXH3-64 of its data follows, then the data.
 const MAGIC: [u8; 8] = *b"USTCACH1";
 pub(super) const HEADER: usize = 16;
-/// How the names of entries end, and those of unfinished ones.
+/// Extensions of entries and of unfinished ones.
 const ENTRY: &str = "understudy-range";
 pub(super) const PARTIAL: &str = "understudy-part";
-/// When an entry was last used is noted no more often than this.
-const NOTE_USE_EVERY: Duration = Duration::from_mins(10);
+/// Minimum time between two updates of an entry's time of last use.
+const UPDATE_USE_EVERY: Duration = Duration::from_mins(10);
 
-/// The name of an entry.
+/// The key of an entry, which is also its file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(pub(super) u128);
 
 impl Key {
-    /// Of a range of one version of an object.
+    /// Hashes a range of bytes of one version of an object.
     pub(crate) fn new(url: &str, e_tag: &str, range: &Range<u64>) -> Self {
         let mut text = Vec::with_capacity(url.len() + e_tag.len() + 24);
         for part in [url, e_tag] {
@@ -46,7 +46,7 @@ impl Key {
     }
 }
 
-/// The files of a cache, by their names.
+/// Kind of a file in a bucket, by its extension.
 pub(super) enum EntryKind {
     Entry,
     Partial,
@@ -62,7 +62,7 @@ impl EntryKind {
     }
 }
 
-/// An entry's bytes.
+/// Reads an entry and checks its hash. Updates its time of last use.
 pub(super) fn read(path: &Path) -> io::Result<Bytes> {
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
@@ -75,13 +75,14 @@ pub(super) fn read(path: &Path) -> io::Result<Bytes> {
         return Err(damaged());
     }
     let age = SystemTime::now().duration_since(meta.modified()?);
-    if age.is_ok_and(|age| age > NOTE_USE_EVERY) {
-        // A cache that may only be read serves all the same.
+    if age.is_ok_and(|age| age > UPDATE_USE_EVERY) {
+        // May fail in a read-only cache, which is still useful.
         let _noted = file.set_modified(SystemTime::now());
     }
     Ok(bytes.slice(HEADER..))
 }
 
+/// Writes a new file with header and data.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(&MAGIC)?;

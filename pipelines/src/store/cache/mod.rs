@@ -1,15 +1,15 @@
-//! Ranges of remote objects, kept on a local disk.
+//! A cache of ranges of remote objects on a local disk.
 //!
-//! An entry is a file named by the hash of the object's URL, its `ETag` and the range, so an entry
-//! never has to be invalidated: what changed has another name. It is written under another
-//! name and renamed when whole, and carries a hash of itself, so that whatever a kill, a power cut
-//! or a bad disk leaves is found out, removed and fetched again.
+//! An entry is a file named by the hash of the object's URL, its `ETag` and the range. Entries are
+//! never invalidated: a changed object has other names. An entry is written under a temporary name
+//! and renamed when it is complete, and it contains a hash of its bytes. Damage by a kill, a power
+//! cut or a bad disk is detected; the entry is removed and read from the store again.
 //!
-//! Several processes can share a folder. It has [`BUCKETS`] parts, each of which may hold its part
-//! of the whole size; who adds to a part holds a lock on it, which dies with its process, and lets
-//! the entries go that were not used for longest. Nothing else in the folder is ever touched.
+//! Several processes can share a folder. It has [`BUCKETS`] buckets, each with an equal share of the
+//! size. A process that adds to a bucket holds a lock on it, which ends with the process, and evicts
+//! the least recently used entries. Other files in the folder are never touched.
 //!
-//! A cache never fails a read: where it cannot be written, data comes from the store.
+//! The cache never fails a read: if it cannot be written, data comes from the store.
 
 mod entry;
 
@@ -27,22 +27,22 @@ use self::entry::{BUCKETS, EntryKind, HEADER, PARTIAL, read, write};
 use super::options::CacheOptions;
 
 const LOCK: &str = "understudy-lock";
-/// An unfinished file that nobody has written to for so long was left by a kill.
-const LEFT_BEHIND: Duration = Duration::from_hours(1);
-/// After a write that failed, nothing is written for so long.
-const REST: Duration = Duration::from_secs(30);
+/// Age after which a partial file counts as left by a killed process.
+const PARTIAL_EXPIRES_AFTER: Duration = Duration::from_hours(1);
+/// Time without writes after a write that failed.
+const PAUSE: Duration = Duration::from_secs(30);
 
-/// A folder of ranges.
+/// A cache folder.
 #[derive(Debug)]
 pub(crate) struct Cache {
     options: CacheOptions,
     n_written: AtomicU64,
-    /// Until when nothing is written.
-    rests_until: Mutex<Option<Instant>>,
+    /// Time until which nothing is written.
+    paused_until: Mutex<Option<Instant>>,
     counts: CacheCounts,
 }
 
-/// What a cache did.
+/// Counters of one process.
 #[derive(Debug, Default)]
 struct CacheCounts {
     hits: AtomicU64,
@@ -52,18 +52,18 @@ struct CacheCounts {
 }
 
 impl Cache {
-    /// Makes the folder if need be, and brings it to its size.
+    /// Makes the folder if it is missing, and evicts entries down to its size.
     pub(crate) fn open(options: CacheOptions) -> io::Result<Arc<Self>> {
         let cache = Self {
             options,
             n_written: AtomicU64::new(0),
-            rests_until: Mutex::default(),
+            paused_until: Mutex::default(),
             counts: CacheCounts::default(),
         };
         for bucket in 0..BUCKETS {
             let bucket = cache.options.folder.join(format!("{bucket:x}"));
             fs::create_dir_all(&bucket)?;
-            // What kills left behind goes, on a full disk too, and a smaller size is kept at once.
+            // Removes files of killed processes, also on a full disk, and applies a smaller size now.
             if let Some(_lock) = lock(&bucket)? {
                 cache.make_room(&bucket, 0)?;
             }
@@ -71,14 +71,17 @@ impl Cache {
         Ok(Arc::new(cache))
     }
 
-    /// The entry, if it is there and whole.
+    /// Reads an entry; `None` if it is missing or damaged. Removes a damaged one.
     pub(crate) fn get(&self, key: Key) -> Option<Bytes> {
         let path = self.path(key);
         let entry = match read(&path) {
             Ok(entry) => Some(entry),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!("cache: {}: {error}; read from the store", path.display());
+                tracing::warn!(
+                    "cannot read cache entry {}: {error}; reading from the store",
+                    path.display()
+                );
                 self.counts.damaged.fetch_add(1, Relaxed);
                 let _gone = fs::remove_file(&path);
                 None
@@ -92,10 +95,10 @@ impl Cache {
         entry
     }
 
-    /// Keeps an entry if there is room for it, in place of an older one of its name.
+    /// Writes an entry if it fits into a bucket. Replaces one of the same name.
     pub(crate) fn put(&self, key: Key, bytes: &[u8]) {
         let needed = (bytes.len() + HEADER) as u64;
-        if needed > self.options.bytes / BUCKETS as u64 || self.rests() {
+        if needed > self.options.bytes / BUCKETS as u64 || self.is_paused() {
             return;
         }
         let bucket = self.options.folder.join(key.bucket());
@@ -106,7 +109,7 @@ impl Cache {
             std::process::id()
         ));
         let put = write(&partial, bytes).and_then(|()| {
-            // One that waited here would wait for a process that is stopped.
+            // No wait for the lock: its process may be stopped.
             let Some(_lock) = lock(&bucket)? else {
                 return fs::remove_file(&partial);
             };
@@ -116,15 +119,15 @@ impl Cache {
         if let Err(error) = put {
             let _gone = fs::remove_file(&partial);
             tracing::warn!(
-                "cache: {}: {error}; nothing is kept for {} s, data comes from the store",
+                "cannot write to cache {}: {error}; no writes for {} s, data comes from the store",
                 bucket.display(),
-                REST.as_secs()
+                PAUSE.as_secs()
             );
             let mut until = self
-                .rests_until
+                .paused_until
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            *until = Some(Instant::now() + REST);
+            *until = Some(Instant::now() + PAUSE);
         }
     }
 
@@ -137,16 +140,16 @@ impl Cache {
         self.options.folder.join(key.bucket()).join(key.name())
     }
 
-    fn rests(&self) -> bool {
+    fn is_paused(&self) -> bool {
         let mut until = self
-            .rests_until
+            .paused_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         until.take_if(|until| *until <= Instant::now());
         until.is_some()
     }
 
-    /// Lets go what was not used for longest until so many bytes more fit into the bucket.
+    /// Evicts the least recently used entries until `needed` more bytes fit into the bucket.
     fn make_room(&self, bucket: &Path, needed: u64) -> io::Result<()> {
         let mut entries = Vec::new();
         let mut held = 0;
@@ -156,7 +159,7 @@ impl Cache {
             let Some(kind) = EntryKind::of(&name.to_string_lossy()) else {
                 continue;
             };
-            // Another process may have removed it meanwhile.
+            // Another process may have removed it.
             let Ok(meta) = entry.metadata() else {
                 continue;
             };
@@ -168,7 +171,7 @@ impl Cache {
                 }
                 EntryKind::Partial => {
                     let age = SystemTime::now().duration_since(used).unwrap_or_default();
-                    if age > LEFT_BEHIND {
+                    if age > PARTIAL_EXPIRES_AFTER {
                         fs::remove_file(entry.path())?;
                     }
                 }
@@ -188,14 +191,14 @@ impl Cache {
     }
 }
 
-/// Held while a bucket is changed, and given back by the kernel when its process is gone; none while
-/// another holds it.
+/// Locks a bucket; `None` if another process holds the lock. The kernel releases it when the process
+/// ends.
 fn lock(bucket: &Path) -> io::Result<Option<File>> {
     let file = File::create(bucket.join(LOCK))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        // A file system without locks: two writers may together exceed the size by an entry.
+        // A file system without locks: two writers can exceed the size by one entry.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
             Ok(Some(file))
         }
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_and_other_versions_do_not() {
+    fn get_returns_the_entry_of_the_same_version_and_range() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         cache.put(key(1), b"one");
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_removed_and_can_be_kept_anew() {
+    fn damaged_entry_is_removed_and_can_be_written_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         for damage in ["a bit", "half", "header", "all"] {
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_kept_and_what_is_not_ours_stays() {
+    fn cache_keeps_to_its_size_and_leaves_other_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let limit = 64 << 10;
         let cache = cache(folder.path(), limit);
@@ -282,21 +285,21 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_a_bucket_locked_does_not_wait() {
+    fn put_skips_a_locked_bucket() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         let held = lock(&folder.path().join(key(1).bucket())).expect("a lock");
         assert!(held.is_some());
         cache.put(key(1), b"one");
         assert_eq!(cache.get(key(1)), None);
-        assert!(!cache.rests(), "nothing is wrong");
+        assert!(!cache.is_paused(), "nothing is wrong");
         drop(held);
         cache.put(key(1), b"one");
         assert!(cache.get(key(1)).is_some());
     }
 
     #[test]
-    fn the_entry_unused_for_longest_goes_first() {
+    fn least_recently_used_entry_is_evicted_first() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 16 * 2500);
         let same: Vec<Key> = (0..)
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_costs_nothing_but_itself() {
+    fn failed_write_pauses_the_cache_without_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         let bucket = folder.path().join(key(1).bucket());
@@ -329,11 +332,11 @@ mod tests {
         fs::write(&bucket, "a file in its place").expect("written");
         cache.put(key(1), b"one");
         assert_eq!(cache.get(key(1)), None);
-        assert!(cache.rests());
+        assert!(cache.is_paused());
     }
 
     #[test]
-    fn leftovers_of_kills_go_after_a_while() {
+    fn partial_files_of_killed_processes_expire() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path(), 1 << 20);
         let bucket = folder.path().join(key(1).bucket());
@@ -343,7 +346,7 @@ mod tests {
             fs::write(path, "half").expect("written");
         }
         let file = File::options().write(true).open(&old).expect("there");
-        file.set_modified(SystemTime::now() - LEFT_BEHIND * 2)
+        file.set_modified(SystemTime::now() - PARTIAL_EXPIRES_AFTER * 2)
             .expect("aged");
         cache.put(key(1), b"one");
         assert!(!old.exists() && young.exists());

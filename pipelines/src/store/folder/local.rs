@@ -1,4 +1,4 @@
-//! Files of this machine, with the path in every error.
+//! Files on this machine, with the path in each error.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -24,7 +24,7 @@ pub(super) fn size(path: &Path) -> Result<Option<u64>> {
     }
 }
 
-/// Through another name, so that the file is there whole or as it was.
+/// Writes atomically: to a temporary name, which is then renamed.
 pub(super) fn write(to: &Path, bytes: &[u8]) -> Result<()> {
     make_parent(to)?;
     let mut temporary = to.as_os_str().to_owned();
@@ -50,7 +50,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Paths below `folder`, so many folders deep, and sizes.
+/// Lists files at most `depth` levels below `folder`: relative paths and sizes in bytes.
 pub(super) fn files(folder: &Path, depth: usize) -> Result<Vec<(String, u64)>> {
     if !folder.exists() {
         return Ok(Vec::new());
@@ -58,7 +58,7 @@ pub(super) fn files(folder: &Path, depth: usize) -> Result<Vec<(String, u64)>> {
     let mut files = Vec::new();
     for entry in walkdir::WalkDir::new(folder).max_depth(depth) {
         let entry = entry.map_err(|error| at(folder)(error.into()))?;
-        // A link counts as what it leads to; one that leads nowhere is no file.
+        // Links are followed; a broken link is not a file.
         if let Ok(file) = fs::metadata(entry.path())
             && file.is_file()
         {

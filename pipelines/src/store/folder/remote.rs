@@ -1,4 +1,4 @@
-//! A folder in a store, and a runtime to reach it.
+//! A folder in a store, with the runtime for its requests.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,26 +17,26 @@ use crate::store::location::Location;
 use crate::store::options::StoreOptions;
 use crate::{Error, Result};
 
-/// A larger file goes up, and comes down, in parts of this size: at least 5 MiB, and all but the
-/// last the same.
+/// Part size of uploads and downloads of large files. Stores need at least 5 MiB, and the same size
+/// for all parts but the last.
 const PART_BYTES: u64 = 16 << 20;
-/// The most parts that stores take.
+/// Maximum number of parts of an upload.
 const MAX_PARTS: u64 = 10_000;
-/// Parts under way at once, each of them in memory.
+/// Parts in flight at once, each of them in memory.
 const PARTS_AT_ONCE: usize = 4;
-/// Small requests under way at once.
+/// Small requests in flight at once.
 const REQUESTS_AT_ONCE: usize = 16;
-/// An upload that takes longer says how far it is.
-const SAY_AFTER: Duration = Duration::from_secs(9);
-/// And says it again after so long.
-const SAY_EVERY: Duration = Duration::from_secs(30);
-/// Before a broken upload begins anew.
+/// Duration of an upload before its first progress message.
+const LOG_AFTER: Duration = Duration::from_secs(9);
+/// Time between two progress messages.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// Pause before a failed upload is restarted.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
     location: Location,
-    /// How long a broken upload is begun anew; everything else the client repeats by itself.
+    /// For how long a failed upload is restarted; the client retries all other requests.
     retry_for: Duration,
     runtime: Arc<Runtime>,
 }
@@ -91,7 +91,7 @@ impl Remote {
         self.runtime.block_on(self.location.join(path).read())
     }
 
-    /// In parts, so that what breaks or stalls costs no more than one of them.
+    /// Reads in parts, so that a failed or stalled request costs one part.
     pub(super) fn read_large(&self, path: &str) -> Result<Option<Bytes>> {
         let file = self.location.join(path);
         self.runtime.block_on(async {
@@ -106,7 +106,7 @@ impl Remote {
                     range: Some(GetRange::Bounded(
                         start..(start + PART_BYTES).min(meta.size),
                     )),
-                    // All of one version.
+                    // All parts must be of one version.
                     if_match: meta.e_tag.clone(),
                     ..GetOptions::default()
                 };
@@ -148,8 +148,8 @@ impl Remote {
         put.map(drop).map_err(|cause| file.error(cause))
     }
 
-    /// Sends a file of this machine, in parts if it is large. The client repeats requests but not a
-    /// whole upload: that is done here.
+    /// Uploads a local file, in parts if it is large. Restarts a failed upload, as the client retries
+    /// single requests only.
     pub(super) fn upload(&self, path: &str, from: &Path) -> Result<()> {
         let bytes = fs::metadata(from).map_err(at(from))?.len();
         let part_bytes = PART_BYTES.max(bytes.div_ceil(MAX_PARTS).next_multiple_of(1 << 20));
@@ -157,7 +157,7 @@ impl Remote {
             return self.write(path, fs::read(from).map_err(at(from))?.into());
         }
         let to = self.location.join(path);
-        // An upload may take longer than patience is: what counts is since when it fails.
+        // An upload may take longer than `retry_for`: the limit counts from the first failure.
         let mut failing_since = None;
         loop {
             let sent = self.runtime.block_on(async {
@@ -172,7 +172,7 @@ impl Remote {
                     if failing_since.get_or_insert_with(Instant::now).elapsed()
                         < self.retry_for =>
                 {
-                    tracing::warn!("{error}; the upload begins anew");
+                    tracing::warn!("restarting the upload: {error}");
                     std::thread::sleep(PAUSE);
                 }
                 Err((error, _)) => return Err(error),
@@ -193,7 +193,7 @@ impl Remote {
         self.relative(self.runtime.block_on(listed))
     }
 
-    /// Paths below the folder, and sizes.
+    /// Converts a listing to paths relative to the folder, and sizes in bytes.
     fn relative(
         &self,
         objects: object_store::Result<Vec<ObjectMeta>>,
@@ -226,7 +226,7 @@ impl Remote {
     }
 }
 
-/// Sends the file `from` in parts; what is broken is aborted, for a store keeps the parts otherwise.
+/// Sends the file `from` in parts. Aborts a failed upload, as the store would keep its parts.
 async fn send(
     upload: &mut dyn MultipartUpload,
     to: &Location,
@@ -241,7 +241,7 @@ async fn send(
         && let Err(kept) = upload.abort().await
     {
         let url = &to.url;
-        tracing::warn!("{url}: the store keeps parts of a broken upload: {kept}");
+        tracing::warn!("{url}: cannot abort a failed upload, the store keeps its parts: {kept}");
     }
     ended.map(drop)
 }
@@ -253,9 +253,9 @@ async fn send_parts(
     part_bytes: u64,
 ) -> Result<()> {
     let mut file = File::open(from).map_err(at(from))?;
-    let mut under_way = JoinSet::new();
+    let mut in_flight = JoinSet::new();
     let mut sent_bytes = 0;
-    let mut say_at = tokio::time::Instant::now() + SAY_AFTER;
+    let mut log_at = tokio::time::Instant::now() + LOG_AFTER;
     loop {
         let mut part = Vec::new();
         let read = file.by_ref().take(part_bytes).read_to_end(&mut part);
@@ -263,13 +263,13 @@ async fn send_parts(
         if !is_last {
             let bytes = part.len() as u64;
             let sent = upload.put_part(part.into());
-            under_way.spawn(async move { sent.await.map(|()| bytes) });
+            in_flight.spawn(async move { sent.await.map(|()| bytes) });
         }
-        while is_last || under_way.len() == PARTS_AT_ONCE {
-            let ended = tokio::time::timeout_at(say_at, under_way.join_next()).await;
+        while is_last || in_flight.len() == PARTS_AT_ONCE {
+            let ended = tokio::time::timeout_at(log_at, in_flight.join_next()).await;
             let Ok(ended) = ended else {
                 tracing::info!("{}: {} MiB sent so far", to.url, sent_bytes >> 20);
-                say_at += SAY_EVERY;
+                log_at += LOG_EVERY;
                 continue;
             };
             match ended {

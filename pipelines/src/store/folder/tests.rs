@@ -1,4 +1,4 @@
-//! The same checks on a folder of this machine and on one in a store.
+//! Tests of local folders and of folders in a store.
 
 use std::fs;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use object_store::{
 
 use super::*;
 
-/// A folder in a store of this process.
+/// Makes an empty folder in a store in memory.
 pub(crate) fn in_memory() -> Folder {
     let set = location("some/set");
     Remote::open(set, &StoreOptions::default()).unwrap().into()
@@ -89,14 +89,14 @@ fn check(folder: &Folder, scratch: &Path) {
 }
 
 #[test]
-fn what_is_written_is_read_and_listed() {
+fn written_files_are_read_and_listed() {
     let temporary = tempfile::tempdir().unwrap();
     check(&local(temporary.path()), temporary.path());
     check(&in_memory(), temporary.path());
 }
 
 #[test]
-fn names_are_as_a_person_would_write_them() {
+fn url_of_returns_paths_and_urls_as_the_user_writes_them() {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("set/train/a.json");
     let set = local(temporary.path());
@@ -109,7 +109,7 @@ fn names_are_as_a_person_would_write_them() {
 }
 
 #[test]
-fn a_folder_lies_in_its_parent() {
+fn parent_returns_folder_and_name() {
     let temporary = tempfile::tempdir().unwrap();
     for set in [local(temporary.path()), in_memory()] {
         set.write("a.json", "{}").unwrap();
@@ -120,10 +120,10 @@ fn a_folder_lies_in_its_parent() {
 }
 
 #[test]
-fn a_large_file_goes_up_in_parts_and_is_the_same() {
+fn large_file_is_uploaded_in_parts() {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("large");
-    // Six parts, the last one short: more than are under way at once.
+    // Six parts, the last one short: more than are in flight at once.
     let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     let bytes: Vec<u8> = (0..(5 * (16 << 20) + 1000) / 8).flat_map(word).collect();
     fs::write(&file, &bytes).unwrap();
@@ -134,17 +134,17 @@ fn a_large_file_goes_up_in_parts_and_is_the_same() {
     assert!(set.read_large("large").unwrap().unwrap() == bytes);
 }
 
-/// A store whose first uploads break, and that takes nothing under a condition.
+/// A store whose first uploads fail, and that rejects conditional writes.
 #[derive(Debug)]
 struct Fragile {
     inner: InMemory,
-    /// Uploads that will break: at a part, or when they are completed.
-    breaks: Mutex<Vec<Break>>,
+    /// Uploads that will fail, the last entry first.
+    failures: Mutex<Vec<UploadFailure>>,
     aborted: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Break {
+enum UploadFailure {
     Part(usize),
     Completion,
 }
@@ -152,7 +152,7 @@ enum Break {
 #[derive(Debug)]
 struct FragileUpload {
     inner: Box<dyn MultipartUpload>,
-    breaks: Option<Break>,
+    failure: Option<UploadFailure>,
     n_parts: usize,
     aborted: Arc<AtomicUsize>,
 }
@@ -161,14 +161,14 @@ struct FragileUpload {
 impl MultipartUpload for FragileUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.n_parts += 1;
-        if self.breaks == Some(Break::Part(self.n_parts)) {
+        if self.failure == Some(UploadFailure::Part(self.n_parts)) {
             return futures::future::ready(Err(full())).boxed();
         }
         self.inner.put_part(data)
     }
 
     async fn complete(&mut self) -> object_store::Result<PutResult> {
-        if self.breaks == Some(Break::Completion) {
+        if self.failure == Some(UploadFailure::Completion) {
             return Err(full());
         }
         self.inner.complete().await
@@ -205,7 +205,7 @@ impl ObjectStore for Fragile {
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
         Ok(Box::new(FragileUpload {
             inner: self.inner.put_multipart_opts(path, options).await?,
-            breaks: self.breaks.lock().unwrap().pop(),
+            failure: self.failures.lock().unwrap().pop(),
             n_parts: 0,
             aborted: self.aborted.clone(),
         }))
@@ -257,16 +257,16 @@ fn full() -> object_store::Error {
     }
 }
 
-/// Sends a file of three parts to a store where uploads break so; how it ended, what is there, and
-/// how many uploads were aborted.
-fn send(breaks: &[Break], retry_for: Duration) -> (Result<()>, Option<usize>, usize) {
+/// Uploads a file of three parts to a store with these failures. Returns the result, the size of the
+/// object, and the number of aborted uploads.
+fn send(failures: &[UploadFailure], retry_for: Duration) -> (Result<()>, Option<usize>, usize) {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("file");
     fs::write(&file, vec![7; 40 << 20]).unwrap();
     let aborted = Arc::new(AtomicUsize::new(0));
     let store = Fragile {
         inner: InMemory::new(),
-        breaks: Mutex::new(breaks.to_vec()),
+        failures: Mutex::new(failures.to_vec()),
         aborted: aborted.clone(),
     };
     let location = Location {
@@ -283,20 +283,20 @@ fn send(breaks: &[Break], retry_for: Duration) -> (Result<()>, Option<usize>, us
     assert_eq!(
         taken.is_err(),
         file.exists(),
-        "it stays where it was not taken"
+        "the local file remains after an error only"
     );
     let there = set.read("large").unwrap().map(|bytes| bytes.len());
     (taken, there, aborted.load(Relaxed))
 }
 
 #[test]
-fn a_broken_upload_is_aborted_and_begins_anew() {
-    let breaks = [Break::Part(2), Break::Completion];
-    let (taken, there, aborted) = send(&breaks, Duration::from_mins(1));
+fn failed_upload_is_aborted_and_restarted() {
+    let failures = [UploadFailure::Part(2), UploadFailure::Completion];
+    let (taken, there, aborted) = send(&failures, Duration::from_mins(1));
     taken.unwrap();
     assert_eq!((there, aborted), (Some(40 << 20), 2));
 
-    let (taken, there, aborted) = send(&breaks, Duration::ZERO);
+    let (taken, there, aborted) = send(&failures, Duration::ZERO);
     assert!(taken.unwrap_err().to_string().contains("full"));
     assert_eq!((there, aborted), (None, 1));
 }

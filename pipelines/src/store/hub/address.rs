@@ -1,8 +1,8 @@
-//! What a person writes of a data set on the Hub, and the token that they have for it.
+//! URLs of datasets on the Hub, and the user's token.
 
-/// Owner and name, revision, path.
+/// Parses `datasets/OWNER/NAME[@REV]/PATH` into `OWNER/NAME`, revision (default `main`) and path.
 pub(super) fn parse(text: &str) -> Result<(String, String, &str), String> {
-    let wanted = "write hf://datasets/OWNER/NAME/PATH or hf://datasets/OWNER/NAME@REVISION/PATH";
+    let wanted = "invalid URL\nhint: write hf://datasets/OWNER/NAME/PATH or hf://datasets/OWNER/NAME@REVISION/PATH";
     let rest = text.strip_prefix("datasets/").ok_or(wanted)?;
     let (owner, rest) = rest.split_once('/').ok_or(wanted)?;
     let is_special = |rest: &str| {
@@ -12,7 +12,7 @@ pub(super) fn parse(text: &str) -> Result<(String, String, &str), String> {
     };
     let (name, revision, path) = match rest.split_once('@') {
         Some((name, rest)) if !name.contains('/') => {
-            // Of the Hub's own references three parts belong together.
+            // The Hub's own references have three components.
             let n = if is_special(rest) { 2 } else { 0 };
             let end = rest
                 .match_indices('/')
@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<(String, String, &str), String> {
     Ok((format!("{owner}/{name}"), revision, path))
 }
 
-/// The token of the person at this machine, from where the Hub's own tools keep it.
+/// Reads the user's token from the variables and the file of the Hub's own tools.
 pub(super) fn token() -> Result<Option<String>, String> {
     let env = |key: &str| {
         std::env::var(key)
@@ -54,7 +54,7 @@ pub(super) fn token() -> Result<Option<String>, String> {
     match std::fs::read_to_string(&path) {
         Ok(token) => Ok(Some(token.trim().to_owned()).filter(|token| !token.is_empty())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
 
@@ -63,8 +63,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_name_repository_revision_and_path() {
-        let parsed = |text| parse(text).expect("a place");
+    fn parse_returns_repository_revision_and_path() {
+        let parsed = |text| parse(text).expect("a valid URL");
         assert_eq!(
             parsed("datasets/o/n/data/a.parquet"),
             ("o/n".into(), "main".into(), "data/a.parquet")

@@ -1,4 +1,4 @@
-//! What files a repository of the Hub has, page by page.
+//! Listings of a repository of the Hub, page by page.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde::Deserialize;
 use url::Url;
 
 use super::repository::{Repository, generic, header, meta};
-use crate::store::retry::may_pass;
+use crate::store::retry::is_transient;
 
-/// Tries of a page of a listing before the last one.
+/// Retries of one page of a listing.
 const PAGE_TRIES: usize = 4;
 
-/// A file or folder of a listing.
+/// A file or folder in a listing.
 #[derive(Debug, Deserialize)]
 struct Entry {
     r#type: String,
@@ -36,7 +36,7 @@ struct Lfs {
 }
 
 impl Repository {
-    /// One page after another of the files below a folder.
+    /// Lists all files below a folder.
     pub(super) async fn tree(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
         let commit = self.commit().await?;
         let owner_and_name = self.name.split('/');
@@ -49,12 +49,12 @@ impl Repository {
         let mut next = Some(url);
         while let Some(url) = next.take() {
             let (headers, json) = match self.page(&url).await {
-                // A folder that is not there is empty, as in object stores.
+                // A missing folder is empty, as in object stores.
                 Err(Error::NotFound { .. }) => return Ok(Vec::new()),
                 page => page?,
             };
             if let Some(link) = next_page(&headers) {
-                // Behind a mirror the Hub may name itself: its pages are the mirror's too.
+                // Behind a mirror, a link may name the Hub itself: keep the mirror's host.
                 let page = url.join(&link).map_err(generic)?;
                 let mut own = url.clone();
                 own.set_path(page.path());
@@ -74,7 +74,7 @@ impl Repository {
         Ok(found)
     }
 
-    /// One page of a listing, tried a few times: a long listing that began anew at each fault would
+    /// Reads one page of a listing with retries: a long listing that restarted at each fault would
     /// never end.
     async fn page(&self, url: &Url) -> Result<(HeaderMap, Bytes)> {
         let ask = async || {
@@ -85,7 +85,7 @@ impl Repository {
         let mut pause = Duration::from_millis(250);
         for _ in 0..PAGE_TRIES {
             match ask().await {
-                Err(error) if may_pass(&error) => tokio::time::sleep(pause).await,
+                Err(error) if is_transient(&error) => tokio::time::sleep(pause).await,
                 settled => return settled,
             }
             pause *= 2;
@@ -94,7 +94,7 @@ impl Repository {
     }
 }
 
-/// The target of `Link: <…>; rel="next"`.
+/// Returns the target of `Link: <…>; rel="next"`.
 fn next_page(headers: &HeaderMap) -> Option<String> {
     let links = header(headers, LINK.as_str())?;
     let next = links
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_the_link_with_that_relation() {
+    fn next_page_is_the_link_with_relation_next() {
         let mut headers = HeaderMap::new();
         assert_eq!(next_page(&headers), None);
         let link = "<https://h/api?cursor=1>; rel=\"prev\", <https://h/api?cursor=3>; rel=\"next\"";

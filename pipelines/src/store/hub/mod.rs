@@ -1,9 +1,9 @@
-//! Data sets on the Hugging Face Hub, read only: `hf://datasets/OWNER/NAME[@REV]/PATH`.
+//! Datasets on the Hugging Face Hub, read only: `hf://datasets/OWNER/NAME[@REV]/PATH`.
 //!
-//! The Hub lists a repository's files with the hash of each one's content, and answers a read with
-//! a redirect to a signed URL on another host. So: the branch or tag is resolved to a commit once;
-//! a redirect's target is kept until it is refused; an object's version is the Hub's hash of it, not
-//! the other host's; and the token goes to the Hub alone.
+//! The Hub lists a repository's files with the hash of each file's content, and answers a read with
+//! a redirect to a signed URL on another host. Therefore a branch or tag is resolved to a commit
+//! once; the target of a redirect is reused until it is refused; the version of an object is the
+//! Hub's hash of it, not the `ETag` of the other host; and the token is sent to the Hub only.
 
 mod address;
 mod listing;
@@ -15,9 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use http::Extensions;
-use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use http::{Extensions, Method};
 use object_store::client::HttpResponse;
 use object_store::path::Path;
 use object_store::{
@@ -29,12 +28,12 @@ use object_store::{
 use self::repository::{Repository, STORE, generic, header, meta, unexpected};
 use super::http::Connector;
 
-/// One repository of the Hub at one revision, as a store.
+/// A repository of the Hub at one revision, as a read-only store.
 #[derive(Debug)]
 pub(super) struct Hub(Arc<Repository>);
 
 impl Hub {
-    /// Of `datasets/OWNER/NAME[@REV]/PATH`; returns the path in the repository too.
+    /// Opens `datasets/OWNER/NAME[@REV]/PATH`. Returns the store and the path in the repository.
     pub(super) fn open(text: &str, connector: &Connector) -> Result<(Self, Path), String> {
         let (repository, path) = Repository::open(text, connector)?;
         Ok((Self(Arc::new(repository)), path))
@@ -63,7 +62,8 @@ impl ObjectStore for Hub {
             let size = header(headers, "x-linked-size")
                 .or_else(|| header(headers, CONTENT_LENGTH.as_str()));
             let size = size.and_then(|size| size.parse().ok());
-            let size = size.ok_or_else(|| unexpected(format!("{location}: no size was given")))?;
+            let size = size
+                .ok_or_else(|| unexpected(format!("missing size in the response: {location}")))?;
             return Ok(GetResult {
                 payload: GetResultPayload::Stream(futures::stream::empty().boxed()),
                 meta: meta(location.clone(), size, e_tag),
@@ -78,12 +78,12 @@ impl ObjectStore for Hub {
             GetRange::Suffix(length) => format!("bytes=-{length}"),
         });
         let (response, e_tag) = self.0.read(location, range.as_deref()).await?;
-        let (range, size) = came(&response, range.is_some())
+        let (range, size) = received_range(&response, range.is_some())
             .filter(|(range, _)| match &options.range {
                 Some(GetRange::Bounded(wanted)) => range == wanted,
                 _ => true,
             })
-            .ok_or_else(|| unexpected(format!("{location}: not the range that was asked for")))?;
+            .ok_or_else(|| unexpected(format!("unexpected range in the response: {location}")))?;
         let body = response.into_body().bytes_stream();
         Ok(GetResult {
             payload: GetResultPayload::Stream(body.map_err(generic).boxed()),
@@ -131,8 +131,8 @@ impl ObjectStore for Hub {
     }
 }
 
-/// The bytes of the object that came, and its size.
-fn came(response: &HttpResponse, is_part: bool) -> Option<(std::ops::Range<u64>, u64)> {
+/// Returns the range of the object in the response, and the size of the object.
+fn received_range(response: &HttpResponse, is_part: bool) -> Option<(std::ops::Range<u64>, u64)> {
     let headers = response.headers();
     if !is_part {
         let size = header(headers, CONTENT_LENGTH.as_str())?.parse().ok()?;

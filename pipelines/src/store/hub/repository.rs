@@ -1,4 +1,4 @@
-//! One repository of the Hub at one revision: its requests, its commit and where its objects are.
+//! A repository of the Hub at one revision: its commit, its requests and their redirects.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use crate::store::http::Connector;
 
 pub(super) const STORE: &str = "the Hub";
 const ENDPOINT: &str = "https://huggingface.co";
-/// Renamed repositories redirect within the Hub.
+/// Maximum number of redirects within the Hub, as for a renamed repository.
 const MOST_REDIRECTS: usize = 5;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Repository {
     pub(super) name: String,
     pub(super) revision: String,
     commit: OnceCell<String>,
-    /// Where reads of an object were sent, and the hash of its content.
+    /// Redirect target of each object that was read, and the hash of its content.
     targets: Mutex<HashMap<Path, Target>>,
 }
 
@@ -40,13 +40,13 @@ struct Target {
     e_tag: Option<String>,
 }
 
-/// What the Hub said that is neither success nor "later".
+/// A response that is neither a success nor worth a retry.
 #[derive(Debug, thiserror::Error)]
-#[error("{status} for {url}{}{words}", if .words.is_empty() { "" } else { ": " })]
+#[error("{status} for {url}{}{message}", if .message.is_empty() { "" } else { ": " })]
 struct Refusal {
     status: StatusCode,
     url: String,
-    words: String,
+    message: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +63,14 @@ impl Repository {
         let (name, revision, path) = parse(text)?;
         let path = Path::parse(path).map_err(|error| error.to_string())?;
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
-        // Not shown: a password may stand in it.
+        // Not shown, because it may contain a password.
         let mut endpoint =
             Url::parse(&endpoint).map_err(|error| format!("HF_ENDPOINT: {error}"))?;
         if !endpoint.username().is_empty() || endpoint.password().is_some() {
-            return Err("HF_ENDPOINT: user and password would stand in logs; set HF_TOKEN".into());
+            return Err(
+                "HF_ENDPOINT: user and password in a URL would be logged\nhint: set HF_TOKEN"
+                    .into(),
+            );
         }
         endpoint.set_query(None);
         let client = reqwest::Client::builder()
@@ -87,7 +90,7 @@ impl Repository {
         Ok((repository, path))
     }
 
-    /// `ENDPOINT/parts…`, each part percent-encoded as one.
+    /// Returns `ENDPOINT/parts…`, each part percent-encoded as one segment.
     pub(super) fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -96,8 +99,8 @@ impl Repository {
         url
     }
 
-    /// The commit that the revision names, asked for once: a branch that moves on does not change
-    /// a run.
+    /// Returns the commit of the revision. It is resolved once, so a new commit on a branch does not
+    /// change a run.
     pub(super) async fn commit(&self) -> Result<&str> {
         let ask = async || {
             let owner_and_name = self.name.split('/');
@@ -111,8 +114,8 @@ impl Repository {
         self.commit.get_or_try_init(ask).await.map(String::as_str)
     }
 
-    /// Sends a request to the Hub or to the target of one of its redirects; the token only to the
-    /// Hub. Answers other than success and redirects are errors.
+    /// Sends a request to the Hub, or to the target of a redirect without the token. Responses other
+    /// than success and redirects are errors.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -136,24 +139,24 @@ impl Repository {
             return Ok(response);
         }
         let code = header(response.headers(), "x-error-code");
-        let words = header(response.headers(), "x-error-message");
-        let mut words = words.or_else(|| code.clone()).unwrap_or_default();
+        let message = header(response.headers(), "x-error-message");
+        let mut message = message.or_else(|| code.clone()).unwrap_or_default();
         if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
-            words.push_str("; there is no token: set HF_TOKEN, or sign in with `hf auth login`");
+            message.push_str("\nhint: set HF_TOKEN, or sign in with `hf auth login`");
         }
         let mut at = url;
-        at.set_query(None); // There the signature of a target stands.
+        at.set_query(None); // It contains the signature of a target.
         let (path, refusal) = (
             at.path().to_owned(),
             Refusal {
                 status,
                 url: at.to_string(),
-                words,
+                message,
             },
         );
         let source = Box::new(refusal);
         Err(match (status, code.as_deref()) {
-            // A repository that is not there, or not for this token, is more than a missing file.
+            // A repository that is missing, or not for this token, is not just a missing file.
             (StatusCode::NOT_FOUND, Some("RepoNotFound" | "RevisionNotFound")) => generic(*source),
             (StatusCode::NOT_FOUND, _) => Error::NotFound { path, source },
             (StatusCode::UNAUTHORIZED, _) => Error::Unauthenticated { path, source },
@@ -162,7 +165,7 @@ impl Repository {
         })
     }
 
-    /// Whether a URL is the Hub's own, where the token may go.
+    /// Returns whether a URL is on the Hub's own host, which gets the token.
     fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.endpoint.origin()
     }
@@ -226,13 +229,13 @@ impl Repository {
             }
             let to = header(headers, LOCATION.as_str());
             let to = to.and_then(|to| url.join(&to).ok());
-            let to = to.ok_or_else(|| unexpected(format!("{url} redirects to nowhere")))?;
+            let to = to.ok_or_else(|| unexpected(format!("redirect without a target: {url}")))?;
             if headers.contains_key("x-linked-etag") || !self.is_own(&to) {
                 return Ok((response, e_tag, Some(to)));
             }
             url = to;
         }
-        Err(unexpected(format!("{url}: redirects without end")))
+        Err(unexpected(format!("too many redirects: {url}")))
     }
 
     fn target(&self, path: &Path) -> Option<Target> {
@@ -269,6 +272,6 @@ pub(super) fn generic(source: impl std::error::Error + Send + Sync + 'static) ->
     }
 }
 
-pub(super) fn unexpected(words: String) -> Error {
-    generic(Unexpected(words))
+pub(super) fn unexpected(message: String) -> Error {
+    generic(Unexpected(message))
 }

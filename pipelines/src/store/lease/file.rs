@@ -1,4 +1,4 @@
-//! The lease as a file on this machine, or on a disk that machines share.
+//! The lease as a file, locked on this machine, on a disk that other machines may share.
 
 use std::fs::{File, TryLockError};
 use std::io::{Seek, Write};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use super::holder::{Holder, host, unix_secs};
 use crate::{Error, Result};
 
-/// A file on this machine, or on a disk that it shares.
+/// The file of a lease.
 #[derive(Debug, Clone)]
 pub(super) struct LeaseFile {
     pub(super) path: PathBuf,
-    /// The folder that is written.
+    /// The folder that the lease protects, for messages.
     pub(super) url: String,
     pub(super) valid_for: Duration,
 }
 
 impl LeaseFile {
-    /// Locks the file, perhaps after a wait for one that a killed writer left on another machine.
+    /// Locks the file. Waits if a writer on another machine may hold the lease.
     pub(super) fn take(&self) -> Result<File> {
         let io = |source| self.io(source);
         if let Some(folder) = self.path.parent() {
@@ -35,7 +35,7 @@ impl LeaseFile {
         let locked = match file.try_lock() {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
-            // A file system without locks: the words in the file decide.
+            // A file system without locks: the content of the file decides.
             Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
                 false
             }
@@ -55,10 +55,10 @@ impl LeaseFile {
         Ok(file)
     }
 
-    /// Returns when `other` has not renewed its lease for as long as one is good, or has given it
-    /// back.
+    /// Waits until `other` has released its lease, or has not renewed it for as long as a lease is
+    /// valid. An error if it renews it.
     fn watch(&self, other: &Holder) -> Result<()> {
-        other.say_that_it_is_watched(&self.url, self.valid_for);
+        other.warn_about_wait(&self.url, self.valid_for);
         let since = Instant::now();
         while since.elapsed() < self.valid_for {
             std::thread::sleep(self.valid_for / 20);
@@ -66,7 +66,7 @@ impl LeaseFile {
             if text.is_empty() {
                 return Ok(());
             }
-            // What cannot be read is half written, and will be whole the next time.
+            // Text that cannot be parsed is half written, and complete at the next read.
             match serde_json::from_slice::<Holder>(&text) {
                 Ok(now) if now != *other => return Err(self.busy(Some(&now))),
                 _ => {}
@@ -75,9 +75,9 @@ impl LeaseFile {
         Ok(())
     }
 
-    /// Whether this process still holds it: nobody else's words stand there.
+    /// Checks that no other process has written its name to the file.
     pub(super) fn check(&self) -> Result<()> {
-        // Someone may have removed the file: that is nobody else's name.
+        // A file that was removed names no other process.
         if !self.path.exists() {
             return Ok(());
         }
@@ -87,12 +87,12 @@ impl LeaseFile {
         }
     }
 
-    /// Who holds it; none if it was given back, or is no lease.
+    /// Reads the holder; `None` if the lease was released, or the file is not a lease.
     fn read(&self) -> Result<Option<Holder>> {
         Ok(serde_json::from_slice(&self.read_text()?).ok())
     }
 
-    /// Opened anew, for a disk that is shared to show what another machine wrote.
+    /// Opens the file again, so that a shared disk shows what another machine wrote.
     fn read_text(&self) -> Result<Vec<u8>> {
         std::fs::read(&self.path).map_err(|source| self.io(source))
     }
@@ -106,7 +106,7 @@ impl LeaseFile {
             || "another process on this machine".to_owned(),
             |holder| {
                 let left = holder.expires.saturating_sub(unix_secs());
-                format!("{}, lease good for {left} s", holder.name())
+                format!("{}, lease valid for {left} s", holder.name())
             },
         );
         Error::Busy {

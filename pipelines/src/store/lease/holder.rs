@@ -4,17 +4,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Who writes.
+/// Host and process id of a lease's holder, and the expiry time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Holder {
     pub(super) host: String,
     pub(super) pid: u32,
-    /// Seconds since 1970.
+    /// Expiry time, in seconds since 1970.
     pub(super) expires: u64,
 }
 
 impl Holder {
-    /// This process, from now on.
+    /// Returns this process as holder, for `valid_for` from now.
     pub(super) fn until(valid_for: Duration) -> Self {
         Self {
             host: host(),
@@ -27,7 +27,7 @@ impl Holder {
         format!("process {} on {}", self.pid, self.host)
     }
 
-    /// Whether it expired so long ago that a clock which is somewhat wrong makes no difference.
+    /// Returns whether it expired 10 lease times ago, so that a wrong clock makes no difference.
     pub(super) fn is_long_over(&self, valid_for: Duration) -> bool {
         self.expires < unix_secs().saturating_sub(10 * valid_for.as_secs().max(1))
     }
@@ -36,9 +36,9 @@ impl Holder {
         self.pid == std::process::id() && self.host == host()
     }
 
-    pub(super) fn say_that_it_is_watched(&self, url: &str, valid_for: Duration) {
+    pub(super) fn warn_about_wait(&self, url: &str, valid_for: Duration) {
         tracing::warn!(
-            "{url}: {} may be at work here; waiting up to {} s to see",
+            "{url}: {} may be writing here; waiting up to {} s to check",
             self.name(),
             valid_for.as_secs()
         );

@@ -1,11 +1,11 @@
-//! One writer per set or run: a small file or object that says who writes, and until when to
-//! believe it.
+//! Leases: one writer per dataset or run. A lease is a small file or object with the name of its
+//! holder and an expiry time.
 //!
-//! On one machine a lock on the file decides, and it dies with its process, so a killed writer is
-//! succeeded at once. Where locks do not reach (another machine on a shared disk) the file's words
-//! are watched for as long as they are good: a holder that renews them is alive. In a store the
-//! object's words are all there is, see [`object`]. Best effort: two machines that begin in the same
-//! instant may both succeed.
+//! On one machine a lock on the file decides. It ends with its process, so the next writer can start
+//! as soon as the first is killed. Where locks do not reach (another machine on a shared disk), a
+//! second writer watches the file for as long as a lease is valid: a holder that renews it is alive.
+//! In a store only the object's content decides, see [`object`]. Best effort: two machines that start
+//! at the same moment may both succeed.
 
 mod file;
 mod holder;
@@ -25,44 +25,44 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 const VALID_FOR: Duration = Duration::from_mins(1);
 const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Held while a set or a run is written; given back when dropped.
+/// A lease on a dataset or run, held until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
-    place: Place,
+    target: Target,
     stop: Option<Sender<()>>,
-    /// Says, by closing, that the renewer has given the lease back.
+    /// Closed by the renewer thread after it released the lease.
     ended: Receiver<()>,
 }
 
-/// Where another writer may have taken it.
+/// The file or object of a lease, to check its holder.
 #[derive(Debug)]
-enum Place {
+enum Target {
     File(LeaseFile),
     Object(LeaseObject),
 }
 
-/// What the renewer keeps; a file with its lock.
-enum Kept {
+/// State of the renewer thread. `File` is the locked file.
+enum Renewer {
     File(File, LeaseFile),
     Object(LeaseObject),
 }
 
 impl Lease {
-    /// Takes the lease at `path` in `folder`, or says who holds it.
+    /// Takes the lease at `path` in `folder`.
     fn take(folder: &Folder, path: &str) -> Result<Self> {
         match folder.local() {
             Some(local) => {
-                let place = LeaseFile {
+                let target = LeaseFile {
                     path: local.join(path),
                     url: folder.url(),
                     valid_for: VALID_FOR,
                 };
-                let file = place.take()?;
-                let kept = Kept::File(file, place.clone());
-                Ok(Self::keep(kept, Place::File(place), RENEW_EVERY))
+                let file = target.take()?;
+                let renewer = Renewer::File(file, target.clone());
+                Ok(Self::start(renewer, Target::File(target), RENEW_EVERY))
             }
             None if folder.is_read_only() => Err(Error::Config(vec![format!(
-                "{}: can be read, not written; write to a folder, or to s3://, gs:// or az://",
+                "read-only: {}\nhint: write to a folder, or to s3://, gs:// or az://",
                 folder.url()
             )])),
             None => Self::take_object(LeaseObject::new(folder, path, VALID_FOR), RENEW_EVERY),
@@ -71,48 +71,48 @@ impl Lease {
 
     fn take_object(object: LeaseObject, renew_every: Duration) -> Result<Self> {
         object.take()?;
-        let kept = Kept::Object(object.clone());
-        Ok(Self::keep(kept, Place::Object(object), renew_every))
+        let renewer = Renewer::Object(object.clone());
+        Ok(Self::start(renewer, Target::Object(object), renew_every))
     }
 
-    fn keep(mut kept: Kept, place: Place, renew_every: Duration) -> Self {
+    fn start(mut renewer: Renewer, target: Target, renew_every: Duration) -> Self {
         let (stop, stopped) = bounded::<()>(0);
         let (end, ended) = bounded::<()>(0);
         std::thread::spawn(move || {
             while stopped.recv_timeout(renew_every) == Err(RecvTimeoutError::Timeout) {
-                kept.renew();
+                renewer.renew();
             }
-            kept.release();
-            drop(kept); // With its lock.
+            renewer.release();
+            drop(renewer); // Unlocks the file.
             drop(end);
         });
         Self {
-            place,
+            target,
             stop: Some(stop),
             ended,
         }
     }
 
-    /// Whether this writer may still commit.
+    /// Checks that this process still holds the lease. Call it before each commit.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where another has taken the lease, as it may after this process slept, or was
-    /// cut off from the store, for a minute.
+    /// [`Error::Busy`] if another process has taken the lease. That can happen after this process was
+    /// suspended, or could not reach the store, for a minute.
     pub fn check(&self) -> Result<()> {
-        match &self.place {
-            Place::File(file) => file.check(),
-            Place::Object(object) => object.check(),
+        match &self.target {
+            Target::File(file) => file.check(),
+            Target::Object(object) => object.check(),
         }
     }
 }
 
 impl Folder {
-    /// Takes the lease at `path` for this process alone, see [`Lease`].
+    /// Takes the lease at `path`, see [`Lease`].
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where another writer is at work.
+    /// [`Error::Busy`] if another process holds it; [`Error::Config`] if the store is read-only.
     pub fn lease(&self, path: &str) -> Result<Lease> {
         Lease::take(self, path)
     }
@@ -121,32 +121,32 @@ impl Folder {
 impl Drop for Lease {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // A store that does not answer is not waited for: a lease that is not given back expires.
+        // No longer wait if the store does not answer: a lease that is not released expires.
         let _ = self.ended.recv_timeout(RELEASE_WITHIN);
     }
 }
 
-impl Kept {
+impl Renewer {
     fn renew(&mut self) {
         let renewed = match self {
-            Self::File(file, place) => place.check().and_then(|()| place.write(file)),
+            Self::File(file, target) => target.check().and_then(|()| target.write(file)),
             Self::Object(object) => object.renew(),
         };
         if let Err(error) = renewed {
-            tracing::warn!("the lease could not be renewed: {error}");
+            tracing::warn!("cannot renew the lease: {error}");
         }
     }
 
-    /// A file stays (removing it would let two writers lock two files of one name), emptied.
+    /// Empties the file. Removing it would let two writers lock two files of one name.
     fn release(&mut self) {
         let released = match self {
-            Self::File(file, place) => place
+            Self::File(file, target) => target
                 .check()
-                .and_then(|()| file.set_len(0).map_err(|source| place.io(source))),
+                .and_then(|()| file.set_len(0).map_err(|source| target.io(source))),
             Self::Object(object) => object.release(),
         };
         if let Err(error) = released {
-            tracing::warn!("the lease was not given back: {error}");
+            tracing::warn!("cannot release the lease: {error}");
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_writer_is_refused_until_the_first_is_gone() {
+    fn take_rejects_a_second_writer_until_the_first_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let set = open(folder.path());
         let first = Lease::take(&set, "lease.json").unwrap();
@@ -187,45 +187,45 @@ mod tests {
         }
     }
 
-    fn place(folder: &Path, holder: &Holder) -> LeaseFile {
-        let place = LeaseFile {
+    fn lease_file(folder: &Path, holder: &Holder) -> LeaseFile {
+        let lease_file = LeaseFile {
             path: folder.join("lease.json"),
             url: folder.display().to_string(),
             valid_for: Duration::from_secs(1),
         };
-        std::fs::write(&place.path, serde_json::to_vec(holder).unwrap()).unwrap();
-        place
+        std::fs::write(&lease_file.path, serde_json::to_vec(holder).unwrap()).unwrap();
+        lease_file
     }
 
     #[test]
-    fn another_machine_is_watched_for_as_long_as_its_lease_is_good() {
+    fn take_waits_for_another_machines_lease_to_expire() {
         let folder = tempfile::tempdir().unwrap();
         let since = Instant::now();
-        let lease = place(folder.path(), &elsewhere(unix_secs() + 1000));
+        let lease = lease_file(folder.path(), &elsewhere(unix_secs() + 1000));
         lease.take().unwrap();
-        assert!(since.elapsed() >= lease.valid_for, "it was not waited for");
+        assert!(since.elapsed() >= lease.valid_for, "take did not wait");
         lease.check().unwrap();
-        // One that expired long ago is not watched, though this one would be for an hour.
-        let mut lease = place(folder.path(), &elsewhere(unix_secs() - 36_001));
+        // A lease that expired long ago is not watched, though this one is valid for an hour.
+        let mut lease = lease_file(folder.path(), &elsewhere(unix_secs() - 36_001));
         lease.valid_for = Duration::from_hours(1);
         lease.take().unwrap();
     }
 
     #[test]
-    fn another_machine_that_renews_its_lease_is_believed() {
+    fn take_rejects_while_another_machine_renews() {
         let folder = tempfile::tempdir().unwrap();
-        let mut lease = place(folder.path(), &elsewhere(unix_secs() + 1000));
+        let mut lease = lease_file(folder.path(), &elsewhere(unix_secs() + 1000));
         lease.valid_for = Duration::from_mins(1);
         let renewer = std::thread::spawn({
             let path = lease.path.clone();
-            let beside = folder.path().join("renewed");
+            let temporary = folder.path().join("renewed");
             move || {
                 for i in 1..60 {
                     std::thread::sleep(Duration::from_millis(100));
                     let renewed = elsewhere(unix_secs() + 1000 + i);
-                    // Whole at once: a file that is empty for a moment is one that was given back.
-                    std::fs::write(&beside, serde_json::to_vec(&renewed).unwrap()).unwrap();
-                    std::fs::rename(&beside, &path).unwrap();
+                    // Written at once: a file that is empty for a moment counts as released.
+                    std::fs::write(&temporary, serde_json::to_vec(&renewed).unwrap()).unwrap();
+                    std::fs::rename(&temporary, &path).unwrap();
                 }
             }
         });
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_lost_its_file_may_not_commit() {
+    fn check_fails_after_another_process_took_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let lease = Lease::take(&open(folder.path()), "lease.json").unwrap();
         lease.check().unwrap();
@@ -245,11 +245,11 @@ mod tests {
         assert!(lost.contains("elsewhere"), "{lost}");
         drop(lease);
         let left = std::fs::read(folder.path().join("lease.json")).unwrap();
-        assert_eq!(left, other, "it was given back in another's name");
+        assert_eq!(left, other, "drop released the lease of another process");
     }
 
     #[test]
-    fn a_lease_whose_file_was_removed_is_still_held() {
+    fn check_succeeds_after_the_file_was_removed() {
         let folder = tempfile::tempdir().unwrap();
         let lease = Lease::take(&open(folder.path()), "lease.json").unwrap();
         std::fs::remove_file(folder.path().join("lease.json")).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_only_be_read_is_refused_before_anything_is_sent() {
+    fn take_rejects_read_only_stores_without_a_request() {
         for url in ["http://127.0.0.1:9/set", "hf://datasets/owner/name/set"] {
             let folder = Folder::open(url, &StoreOptions::default()).unwrap();
             let refused = Lease::take(&folder, "lease.json").unwrap_err();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_writer_of_this_machine_is_succeeded_at_once() {
+    fn take_ignores_a_killed_writer_of_this_machine() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lease.json");
         let holder = Holder {

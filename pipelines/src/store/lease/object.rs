@@ -1,9 +1,10 @@
-//! The lease as an object in a store, where there is no lock.
+//! The lease as an object in a store, which has no locks.
 //!
-//! Whoever comes second watches whether the lease is renewed: if so, it is refused; if not for as
-//! long as a lease is good, it takes over, so no two clocks are compared. A process that is gone
-//! from this very machine is succeeded at once. A writer that finds another's name in its lease
-//! stops; so of two that began in the same instant, the first is stopped before it commits.
+//! A second writer watches whether the lease is renewed. If it is, the second writer fails; if it is
+//! not for as long as a lease is valid, the second writer takes over. So no two clocks are compared.
+//! A lease of a process of this machine that has ended is taken over at once. A writer that finds
+//! another name in its lease stops; so of two writers that start at the same moment, the first stops
+//! before it commits.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use super::holder::Holder;
 use crate::store::folder::Folder;
 use crate::{Error, Result};
 
+/// The object of a lease.
 #[derive(Debug, Clone)]
 pub(super) struct LeaseObject {
     folder: Folder,
@@ -21,23 +23,23 @@ pub(super) struct LeaseObject {
     mine: Identity,
 }
 
-/// What the object holds; one that is given back is empty.
+/// Content of the object. A released one is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Word {
+struct LeaseRecord {
     #[serde(flatten)]
     holder: Holder,
     #[serde(flatten)]
     identity: Identity,
-    /// Counts up, so that a lease that is renewed can be told from one that is not.
+    /// Time of the last renewal, which differs after each one.
     renewed_nanos: u64,
 }
 
-/// What tells this lease from every other.
+/// Identifies one take of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
-    /// The boot and the process namespace in which the holder has its number; empty if unknown.
+    /// Boot id and process namespace, in which the holder's process id is unique; empty if unknown.
     machine: String,
-    /// When it was taken, in nanoseconds since 1970.
+    /// Time of the take, in nanoseconds since 1970.
     taken_nanos: u64,
 }
 
@@ -54,7 +56,7 @@ impl LeaseObject {
         }
     }
 
-    /// Takes it, perhaps after a wait for one that a killed writer left.
+    /// Takes the lease. Waits if another writer may hold it.
     pub(super) fn take(&self) -> Result<()> {
         if let Some(other) = self.read()?
             && !self.is_over(&other)
@@ -65,12 +67,12 @@ impl LeaseObject {
         self.check()
     }
 
-    /// Whether this process still holds it.
+    /// Checks that this process still holds the lease.
     pub(super) fn check(&self) -> Result<()> {
         match self.read()? {
-            Some(word) if word.identity == self.mine => Ok(()),
+            Some(record) if record.identity == self.mine => Ok(()),
             Some(other) => Err(self.busy(other.holder.name())),
-            None => Err(self.busy("this one's lease was taken away".to_owned())),
+            None => Err(self.busy("the lease of this process was removed".to_owned())),
         }
     }
 
@@ -84,11 +86,11 @@ impl LeaseObject {
         self.folder.write(&self.path, Vec::new())
     }
 
-    /// Returns when `other` has not renewed its lease for as long as one is good, or has given it
-    /// back.
-    fn watch(&self, other: &Word) -> Result<()> {
+    /// Waits until `other` has released its lease, or has not renewed it for as long as a lease is
+    /// valid. An error if it renews it.
+    fn watch(&self, other: &LeaseRecord) -> Result<()> {
         let holder = &other.holder;
-        holder.say_that_it_is_watched(&self.folder.url(), self.valid_for);
+        holder.warn_about_wait(&self.folder.url(), self.valid_for);
         let since = Instant::now();
         while since.elapsed() < self.valid_for {
             std::thread::sleep(self.valid_for / 20);
@@ -101,28 +103,28 @@ impl LeaseObject {
         Ok(())
     }
 
-    /// Whether its holder is certainly gone: long expired, even by a clock that is somewhat wrong, or
-    /// a process of this machine that is no more.
-    fn is_over(&self, other: &Word) -> bool {
+    /// Returns whether the holder has certainly ended: the lease expired long ago, or the holder is a
+    /// process of this machine that no longer exists.
+    fn is_over(&self, other: &LeaseRecord) -> bool {
         let here = !self.mine.machine.is_empty() && other.identity.machine == self.mine.machine;
         let process = format!("/proc/{}", other.holder.pid);
         other.holder.is_long_over(self.valid_for)
             || here && !std::path::Path::new(&process).exists()
     }
 
-    fn read(&self) -> Result<Option<Word>> {
+    /// Reads the record; `None` if the lease was released, or the object is not a lease.
+    fn read(&self) -> Result<Option<LeaseRecord>> {
         let found = self.folder.read(&self.path)?;
-        // What is given back is empty, and what is no lease binds nobody.
         Ok(found.and_then(|json| serde_json::from_slice(&json).ok()))
     }
 
     fn write(&self) -> Result<()> {
-        let word = Word {
+        let record = LeaseRecord {
             holder: Holder::until(self.valid_for),
             identity: self.mine.clone(),
             renewed_nanos: unix_nanos(),
         };
-        let json = serde_json::to_vec(&word).expect("strings and numbers always become JSON");
+        let json = serde_json::to_vec(&record).expect("strings and numbers always become JSON");
         self.folder.write(&self.path, json)
     }
 
@@ -154,7 +156,7 @@ mod tests {
     use crate::store::in_memory;
 
     const SHORT: Duration = Duration::from_secs(1);
-    /// Good for longer than a busy machine keeps its holder from renewing it.
+    /// Valid for longer than a busy machine delays a renewal.
     const LONG: Duration = Duration::from_secs(30);
 
     fn lease(folder: &Folder, valid_for: Duration, renew_every: Duration) -> Result<Lease> {
@@ -162,8 +164,8 @@ mod tests {
         Lease::take_object(object, renew_every)
     }
 
-    fn word(machine: &str, pid: u32, expires: u64) -> Vec<u8> {
-        let word = Word {
+    fn record(machine: &str, pid: u32, expires: u64) -> Vec<u8> {
+        let record = LeaseRecord {
             holder: Holder {
                 host: "elsewhere".to_owned(),
                 pid,
@@ -175,11 +177,11 @@ mod tests {
             },
             renewed_nanos: 1,
         };
-        serde_json::to_vec(&word).unwrap()
+        serde_json::to_vec(&record).unwrap()
     }
 
     #[test]
-    fn a_second_writer_is_refused_while_the_first_renews() {
+    fn take_rejects_while_the_first_writer_renews() {
         let folder = in_memory();
         let first = lease(&folder, LONG, Duration::from_millis(100)).unwrap();
         let refused = lease(&folder, LONG, LONG).unwrap_err().to_string();
@@ -191,48 +193,48 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_is_gone_is_succeeded() {
-        // On another machine, whatever its clock says: after the wait.
+    fn take_waits_for_a_writer_that_does_not_renew() {
+        // On another machine, whatever its clock shows.
         let folder = in_memory();
         for expires in [unix_secs() - 3, unix_secs() + 1000] {
-            let left = word("another", 7, expires);
+            let left = record("another", 7, expires);
             folder.write("lease.json", left).unwrap();
             let since = Instant::now();
             let lease = lease(&folder, SHORT, SHORT).unwrap();
-            assert!(since.elapsed() >= SHORT, "it was not waited for");
+            assert!(since.elapsed() >= SHORT, "take did not wait");
             lease.check().unwrap();
         }
     }
 
     #[test]
-    fn what_is_certainly_over_needs_no_wait() {
+    fn take_does_not_wait_for_a_lease_that_is_over() {
         let folder = in_memory();
         let object = LeaseObject::new(&folder, "lease.json", Duration::from_hours(1));
         // No process has number 0.
-        let dead = word(&machine(), 0, unix_secs() + 50);
-        let old = word("another", 7, unix_secs() - 36_001);
+        let dead = record(&machine(), 0, unix_secs() + 50);
+        let old = record("another", 7, unix_secs() - 36_001);
         for over in [dead, old, b"no lease".to_vec(), Vec::new()] {
             folder.write("lease.json", over).unwrap();
             object.take().unwrap();
         }
-        let alive = word(&machine(), std::process::id(), unix_secs() + 50);
-        let alive: Word = serde_json::from_slice(&alive).unwrap();
+        let alive = record(&machine(), std::process::id(), unix_secs() + 50);
+        let alive: LeaseRecord = serde_json::from_slice(&alive).unwrap();
         assert!(!object.is_over(&alive));
     }
 
     #[test]
-    fn a_writer_that_lost_its_lease_stops_and_leaves_the_other_alone() {
+    fn writer_that_lost_its_lease_leaves_the_other_one() {
         let folder = in_memory();
         let renew_every = Duration::from_millis(200);
         let first = lease(&folder, LONG, renew_every).unwrap();
-        // Just after a renewal: one that is under way would go over the other's word.
+        // Just after a renewal: one in progress would overwrite the other record.
         let taken = folder.read("lease.json").unwrap();
         let since = Instant::now();
         while folder.read("lease.json").unwrap() == taken {
             assert!(since.elapsed() < Duration::from_mins(10), "not renewed");
             std::thread::sleep(Duration::from_millis(1));
         }
-        let other = word("another", 7, unix_secs() + 50);
+        let other = record("another", 7, unix_secs() + 50);
         folder.write("lease.json", other.clone()).unwrap();
         let lost = first.check().unwrap_err().to_string();
         assert!(lost.contains("process 7 on elsewhere"), "{lost}");

@@ -1,13 +1,13 @@
-//! Tests in a network that has nothing but loopback.
+//! Tests in a network that has only loopback.
 
 use std::process::{Command, Stdio};
 
 /// Set in the process that runs the test itself.
 const INSIDE: &str = "UNDERSTUDY_TEST_ALONE";
 
-/// Runs the test called `name` of this binary in a process of its own, and that in a network
-/// namespace with loopback alone: a missing endpoint or credential cannot send a request elsewhere.
-/// Where the machine allows no namespaces the test runs without, and says so.
+/// Runs the test `name` of this binary in a child process, in a network namespace with only loopback:
+/// a wrong endpoint or credential cannot send a request elsewhere. If the machine does not allow
+/// namespaces, the test runs without one and prints a note.
 ///
 /// `name` is the test's path in the binary, as `--list` prints it.
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
@@ -17,13 +17,15 @@ pub(crate) fn alone(name: &str, test: impl FnOnce()) {
     let this = std::env::current_exe().expect("a test knows its binary");
     let mut command = if namespaces_work() {
         let mut command = Command::new("unshare");
-        // The kernel ends whatever a test leaves behind: it is in its process namespace.
+        // The kernel ends all processes that a test leaves, with its process namespace.
         command.args(["-rn", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["sh", "-c", r#"ip link set lo up && exec "$0" "$@""#]);
         command.arg(this);
         command
     } else {
-        println!("note: no network namespace of its own (unshare -rn, ip): {name} runs without");
+        println!(
+            "note: cannot make a network namespace (unshare -rn, ip): {name} runs without one"
+        );
         Command::new(this)
     };
     let output = command
@@ -31,13 +33,14 @@ pub(crate) fn alone(name: &str, test: impl FnOnce()) {
         .env(INSIDE, if namespaces_work() { "namespace" } else { "" })
         .output()
         .expect("the test's own binary starts");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    print!("{said}");
-    let has_run = said.contains("test result: ok. 1 passed");
+    let output_text =
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    print!("{output_text}");
+    let has_run = output_text.contains("test result: ok. 1 passed");
     assert!(output.status.success() && has_run, "{name}: see above");
 }
 
-/// Whether this process has a network of its own.
+/// Returns whether this process is in a network namespace.
 pub(crate) fn is_alone() -> bool {
     std::env::var(INSIDE).is_ok_and(|inside| !inside.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Azurite: Microsoft's own stand-in for Azure's blob store, which checks signatures.
+//! Azurite: Microsoft's emulator of Azure's blob store, which checks signatures.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -11,7 +11,7 @@ pub(crate) const ACCOUNT: &str = "devstoreaccount1";
 pub(crate) const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// What makes a container: a signed PUT, which object stores' clients do not offer.
+/// Script that makes a container with a signed PUT, which `object_store` does not offer.
 const MAKE_CONTAINER: &str = r"
 const [port, account, key, name] = process.argv.slice(1);
 const date = new Date().toUTCString(), version = '2021-08-06';
@@ -35,7 +35,7 @@ pub(crate) struct Azurite {
 }
 
 impl Azurite {
-    /// Starts one; an error says what is missing.
+    /// Starts a server. An error names what is missing.
     pub(crate) fn start() -> Result<Self, String> {
         let azurite = program("azurite-blob", "UNDERSTUDY_AZURITE")?;
         let node = Command::new("node").arg("--version").output();
@@ -59,7 +59,7 @@ impl Azurite {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// What `AZURE_STORAGE_ENDPOINT` says.
+    /// Returns the value of `AZURE_STORAGE_ENDPOINT`.
     pub(crate) fn endpoint(address: SocketAddr) -> String {
         format!("http://{address}/{ACCOUNT}")
     }
@@ -69,7 +69,7 @@ impl Azurite {
         node.args(["-e", MAKE_CONTAINER, "--"]);
         node.args([&self.port.to_string(), ACCOUNT, KEY, name]);
         let output = node.output().expect("node starts");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "container {name}: {said}");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "container {name}: {errors}");
     }
 }

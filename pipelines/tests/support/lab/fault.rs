@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-/// What happens to an answer.
+/// A fault of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Fault {
-    /// 429 in its place, with `Retry-After`.
+    /// 429 instead of the answer, with `Retry-After`.
     TooManyRequests { retry_after_secs: u64 },
-    /// 503 in its place, as S3 words it.
+    /// 503 instead of the answer, with the body of S3.
     SlowDown,
-    /// 500 in its place.
+    /// 500 instead of the answer.
     ServerError,
     /// Half the body, then a TCP reset.
     Reset,
-    /// Half the body, then nothing for so long, then the rest.
+    /// Half the body, then nothing for this time, then the rest.
     Stall(Duration),
-    /// Half the body, then an orderly end, under the `Content-Length` of the whole.
+    /// Half the body, then a normal end, with the `Content-Length` of the complete body.
     Truncate,
-    /// The whole body, with one bit turned over in its middle. Each range meets it once: what
-    /// happens on the way does not happen again.
+    /// The complete body with one bit flipped in its middle. Each range meets it once, like a fault
+    /// in transfer.
     Flip,
-    /// The same at a place that is drawn from the read's number.
+    /// The same at an offset that is drawn from the read's number.
     FlipAnywhere,
 }
 
@@ -38,7 +38,7 @@ impl Fault {
         matches!(self, Self::Flip | Self::FlipAnywhere)
     }
 
-    /// What the client gets in place of the store's answer.
+    /// Returns the response that replaces the store's answer.
     pub(crate) fn refusal(self) -> Option<String> {
         let (status, header, code) = match self {
             Self::TooManyRequests { retry_after_secs } => (
@@ -60,8 +60,8 @@ impl Fault {
 }
 
 impl When {
-    /// Whether read number `read` meets the fault.
-    pub(crate) fn names(self, read: u64) -> bool {
+    /// Returns whether read number `read` meets the fault.
+    pub(crate) fn selects(self, read: u64) -> bool {
         match self {
             Self::Every { every, burst, from } => read >= from && (read - from) % every < burst,
             Self::Share { share, seed } => {
@@ -72,7 +72,7 @@ impl When {
     }
 }
 
-/// `SplitMix64`: a number that looks like no other.
+/// Hashes a number with `SplitMix64`.
 pub(crate) fn mixed(number: u64) -> u64 {
     let mut bits = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

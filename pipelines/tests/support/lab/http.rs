@@ -1,4 +1,4 @@
-//! HTTP/1.1 in small: a server of folders with ranges, and a client for readiness and control.
+//! A small HTTP/1.1 server for folders, with ranges, and a client for readiness and control.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Write};
@@ -13,10 +13,10 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// With percent signs undone, without the query.
+    /// Decoded, without the query.
     pub(crate) path: String,
     pub(crate) query: String,
-    /// By name in small letters.
+    /// Values by name in lower case.
     pub(crate) headers: BTreeMap<String, String>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Serves on a port of its own for as long as the process lives.
+/// Serves on a free port until the process ends.
 pub(crate) fn serve(
     host: &str,
     handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
@@ -38,14 +38,14 @@ pub(crate) fn serve(
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let handler = Arc::clone(&handler);
-            // A client may hang up whenever it likes.
+            // A client may close the connection at any time.
             std::thread::spawn(move || drop(connection(&client, &*handler)));
         }
     });
     address
 }
 
-/// Serves the files of a folder, with ranges and without listings.
+/// Serves the files of a folder, with ranges, without listings.
 pub(crate) fn serve_folder(folder: &Path) -> SocketAddr {
     let folder = folder.to_owned();
     serve("127.0.0.1", move |request| {
@@ -56,7 +56,7 @@ pub(crate) fn serve_folder(folder: &Path) -> SocketAddr {
     })
 }
 
-/// What lies at a URL's path below a folder; never anything above it.
+/// Reads the file at a URL's path below a folder, and never one outside of it.
 pub(crate) fn file_below(folder: &Path, path: &str) -> Option<Vec<u8>> {
     let relative = PathBuf::from(path.trim_start_matches('/'));
     let is_plain = relative
@@ -69,7 +69,7 @@ pub(crate) fn e_tag(bytes: &[u8]) -> String {
     format!("\"{:016x}\"", xxh3_64(bytes))
 }
 
-/// A file, or the range of it that is asked for.
+/// Answers with a file, or with the requested range of it.
 pub(crate) fn file(request: &Request, bytes: &[u8], e_tag: &str) -> Answer {
     let mut answer = Answer::of(200);
     answer.headers.push(("ETag", e_tag.to_owned()));
@@ -128,7 +128,7 @@ fn connection(client: &TcpStream, handler: &impl Fn(&Request) -> Answer) -> Resu
 }
 
 impl Request {
-    /// `None` where the client has no more to ask.
+    /// Returns `None` if the client has closed the connection.
     fn read(from: &mut impl BufRead) -> Result<Option<Self>> {
         let mut lines = Vec::new();
         loop {
@@ -141,14 +141,14 @@ impl Request {
             }
             lines.push(line.trim_end().to_owned());
         }
-        let mut words = lines.first().ok_or(ErrorKind::InvalidData)?.split(' ');
-        let method = words.next().unwrap_or_default().to_owned();
-        let target = words.next().unwrap_or_default();
+        let mut fields = lines.first().ok_or(ErrorKind::InvalidData)?.split(' ');
+        let method = fields.next().unwrap_or_default().to_owned();
+        let target = fields.next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));
         Ok(Some(Self {
             method,
-            path: without_percents(path),
+            path: percent_decoded(path),
             query: query.to_owned(),
             headers: headers
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -156,8 +156,8 @@ impl Request {
         }))
     }
 
-    /// A value of the query.
-    pub(crate) fn asked(&self, key: &str) -> Option<&str> {
+    /// Returns a value of the query.
+    pub(crate) fn query_value(&self, key: &str) -> Option<&str> {
         let pairs = self
             .query
             .split('&')
@@ -169,7 +169,7 @@ impl Request {
     }
 }
 
-fn without_percents(text: &str) -> String {
+fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -190,7 +190,7 @@ fn without_percents(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Asks a server on this machine; the status and the body, or `None` where it does not answer.
+/// Sends a request to a server on this machine. Returns status and body, or `None` without an answer.
 pub(crate) fn ask(method: &str, address: SocketAddr, target: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -199,10 +199,10 @@ pub(crate) fn ask(method: &str, address: SocketAddr, target: &str) -> Option<(u1
          close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).ok()?;
-    let mut said = Vec::new();
-    stream.read_to_end(&mut said).ok()?;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let status = said.split(' ').nth(1)?.parse().ok()?;
-    let body = said.split_once("\r\n\r\n")?.1.to_owned();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).ok()?;
+    let received = String::from_utf8_lossy(&received).into_owned();
+    let status = received.split(' ').nth(1)?.parse().ok()?;
+    let body = received.split_once("\r\n\r\n")?.1.to_owned();
     Some((status, body))
 }

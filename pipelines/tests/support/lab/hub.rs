@@ -1,8 +1,8 @@
-//! The Hugging Face Hub in small: one data set with its API, and the other host that it sends
-//! readers to.
+//! A small Hugging Face Hub: one dataset with its API, and the other host of its redirects.
 //!
-//! Large files answer with a redirect (302) to a signed URL, which holds for a number of reads and
-//! is refused (403) after; small ones with a redirect within the Hub (307). Listings come in pages.
+//! A large file answers with a redirect (302) to a signed URL, which is valid for a number of reads
+//! and is refused (403) after them; a small file answers with a redirect within the Hub (307).
+//! Listings have pages.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,18 +16,18 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::http::{Answer, Request, file, serve};
 
 /// The repository, and the only token that may read it.
-pub(crate) const REPOSITORY: &str = "someone/pictures";
+pub(crate) const REPOSITORY: &str = "someone/images";
 pub(crate) const TOKEN: &str = "hf_of_the_test";
 
-/// Entries of one page of a listing.
+/// Number of entries of one page of a listing.
 const PAGE: usize = 3;
-/// Files from this size on lie on the other host.
+/// Files of this size and larger are on the other host.
 const LARGE: usize = 1000;
 
 /// The Hub and its content network, on two addresses.
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
-    /// Where readers are sent.
+    /// Address of the other host.
     pub(crate) content: SocketAddr,
     state: Arc<State>,
 }
@@ -36,9 +36,9 @@ pub(crate) struct Hub {
 type Files = BTreeMap<String, Vec<u8>>;
 
 struct State {
-    /// What each commit holds, the branch `main` last.
+    /// Files of each commit; the last one is the branch `main`.
     commits: Mutex<Vec<(String, Files)>>,
-    /// Signed URLs: which bytes, and how many reads are left.
+    /// Signed URLs: their bytes, and the number of reads left.
     signed: Mutex<BTreeMap<u64, (Vec<u8>, u64)>>,
     reads_per_signature: u64,
     n_signatures: AtomicU64,
@@ -47,7 +47,7 @@ struct State {
 }
 
 impl Hub {
-    /// Serves `files`; each signed URL holds for so many reads.
+    /// Serves `files`. Each signed URL is valid for `reads_per_signature` reads.
     pub(crate) fn start(files: Files, reads_per_signature: u64) -> Self {
         let state = Arc::new(State {
             commits: Mutex::new(vec![(commit_of(&files), files)]),
@@ -58,13 +58,13 @@ impl Hub {
             token_has_leaked: AtomicBool::new(false),
         });
         let of_content = Arc::clone(&state);
-        // An address of its own, so that no client takes it for the Hub.
+        // Another address, so that no client takes it for the Hub.
         let content = serve("127.0.0.2", move |request| of_content.content(request));
         let of_hub = Arc::clone(&state);
         let own = Arc::new(Mutex::new(None));
         let at = Arc::clone(&own);
         let address = serve("127.0.0.1", move |request| {
-            let own = lock(&at).expect("set before anyone asks");
+            let own = lock(&at).expect("set before the first request");
             of_hub.answer(request, own, content)
         });
         *lock(&own) = Some(address);
@@ -75,7 +75,7 @@ impl Hub {
         }
     }
 
-    /// A new commit on `main`.
+    /// Makes a new commit on `main`.
     pub(crate) fn commit(&self, path: &str, bytes: Vec<u8>) {
         let mut commits = lock(&self.state.commits);
         let mut files = commits.last().expect("there is always one").1.clone();
@@ -83,12 +83,12 @@ impl Hub {
         commits.push((commit_of(&files), files));
     }
 
-    /// Whether anything but the Hub was ever sent a token.
+    /// Returns whether the other host ever got a token.
     pub(crate) fn token_has_leaked(&self) -> bool {
         self.state.token_has_leaked.load(Relaxed)
     }
 
-    /// Redirects to signed URLs given, and reads refused because one had expired.
+    /// Returns the number of redirects to signed URLs, and of reads refused because one had expired.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let (signatures, refused) = (&self.state.n_signatures, &self.state.n_refused);
         (signatures.load(Relaxed), refused.load(Relaxed))
@@ -127,7 +127,7 @@ impl State {
         }
     }
 
-    /// The commit that a revision names, and its files.
+    /// Returns the commit of a revision, and its files.
     fn files_of(&self, revision: &str) -> Option<(String, Files)> {
         let commits = lock(&self.commits);
         let mut known = commits.iter().rev();
@@ -173,13 +173,13 @@ impl State {
             return refusal(404, "EntryNotFound", "does not exist on \"main\"");
         }
         if request
-            .asked("recursive")
+            .query_value("recursive")
             .is_none_or(|recursive| !recursive.eq_ignore_ascii_case("true"))
         {
-            return refusal(400, "", "this small Hub lists recursively alone");
+            return refusal(400, "", "this Hub supports recursive listings only");
         }
         let from: usize = request
-            .asked("cursor")
+            .query_value("cursor")
             .and_then(|at| at.parse().ok())
             .unwrap_or(0);
         let page = &entries[from.min(entries.len())..entries.len().min(from + PAGE)];
@@ -243,7 +243,7 @@ impl State {
             self.token_has_leaked.store(true, Relaxed);
         }
         let signature = request
-            .asked("Signature")
+            .query_value("Signature")
             .and_then(|number| number.parse().ok());
         let mut signed = lock(&self.signed);
         let found = signature.and_then(|number| signed.get_mut(&number));
@@ -252,7 +252,7 @@ impl State {
             return Answer::of(403);
         };
         *left -= 1;
-        // Its own idea of a version, which differs from host to host.
+        // A version of this host, different from the Hub's.
         let e_tag = format!("\"{}\"", signature.unwrap_or(0));
         file(request, bytes, &e_tag)
     }
@@ -275,12 +275,12 @@ fn json_answer(value: &serde_json::Value) -> Answer {
     answer
 }
 
-/// Stands for the SHA-256 of a large file.
+/// Replaces the SHA-256 of a large file.
 fn content_hash(bytes: &[u8]) -> String {
     format!("{:032x}{:032x}", xxh3_128(bytes), xxh3_128(b"large"))
 }
 
-/// Stands for git's SHA-1 of a file.
+/// Replaces git's SHA-1 of a file.
 fn git_hash(bytes: &[u8]) -> String {
     format!("{:032x}{:08x}", xxh3_128(bytes), bytes.len())
 }

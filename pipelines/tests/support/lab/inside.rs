@@ -1,4 +1,4 @@
-//! Tests whose process, and all that it starts, have a store in their environment.
+//! Tests with a store in the environment of their process and its children.
 
 use std::process::Command;
 
@@ -6,11 +6,11 @@ use super::alone::alone;
 use super::azurite::{self, Azurite};
 use super::seaweed::{self, Seaweed};
 
-/// Set in the process that runs the test itself: the bucket's URL.
+/// Variable of the child process that runs the test: URL of the bucket.
 const BUCKET: &str = "UNDERSTUDY_TEST_BUCKET";
 
-/// Runs the test called `name` in a process of its own that reaches an empty bucket, whose URL it is
-/// given, by the usual variables. `name` is the test's path in the binary, as `--list` prints it.
+/// Runs the test `name` in a child process with an empty bucket and the usual variables to reach it.
+/// `test` gets the URL of the bucket. `name` is the test's path in the binary, as `--list` prints it.
 pub(crate) fn in_s3(name: &str, test: impl FnOnce(&str)) {
     alone(name, || match std::env::var(BUCKET) {
         Ok(bucket) => test(&bucket),
@@ -32,7 +32,7 @@ pub(crate) fn in_s3(name: &str, test: impl FnOnce(&str)) {
     });
 }
 
-/// [`in_s3`], in a container of Azure's blob store.
+/// Runs a test as [`in_s3`] does, with a container of Azure's blob store.
 pub(crate) fn in_azure(name: &str, test: impl FnOnce(&str)) {
     alone(name, || match std::env::var(BUCKET) {
         Ok(container) => test(&container),
@@ -53,7 +53,7 @@ pub(crate) fn in_azure(name: &str, test: impl FnOnce(&str)) {
     });
 }
 
-#[expect(clippy::print_stdout, reason = "why a test is skipped")]
+#[expect(clippy::print_stdout, reason = "the reason of a skipped test")]
 fn skip(reason: &str) {
     println!("skipped: {reason}");
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages as a proxy passes them on: heads, and bodies in pieces.
+//! HTTP/1.1 messages as a proxy forwards them: heads, and bodies in buffers.
 
 use std::io::{BufRead, Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ pub(crate) struct Head {
     text: String,
 }
 
-/// How a body's end is told.
+/// How the end of a body is encoded.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
     Bytes(u64),
@@ -21,7 +21,7 @@ pub(crate) enum Body {
 }
 
 impl Head {
-    /// `None` where the other side has no more to say.
+    /// Returns `None` if the other side has closed the connection.
     pub(crate) fn read(from: &mut impl BufRead) -> Result<Option<Self>> {
         let mut bytes = Vec::new();
         loop {
@@ -54,10 +54,10 @@ impl Head {
         values.next().map(|(_, value)| value.trim())
     }
 
-    /// A read of data, rather than a listing or a question about a bucket.
+    /// Returns whether the request reads an object, in contrast to a listing or a request about a bucket.
     pub(crate) fn reads_object(&self) -> bool {
-        let mut words = self.first_line().split(' ');
-        let (method, target) = (words.next(), words.next().unwrap_or_default());
+        let mut fields = self.first_line().split(' ');
+        let (method, target) = (fields.next(), fields.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let is_listing = [
             "list-type=",
@@ -71,7 +71,7 @@ impl Head {
         method == Some("GET") && !is_listing && !path.ends_with('/')
     }
 
-    /// The request as it goes on: the proxy has answered `Expect` itself.
+    /// Returns the head without `Expect`, which the proxy answers itself.
     pub(crate) fn without_expect(&self) -> Vec<u8> {
         if self.value("expect").is_none() {
             return self.bytes.clone();
@@ -104,15 +104,15 @@ impl Head {
     }
 }
 
-/// Passes a body on; `spoil` sees each part first, with its place in the body.
+/// Forwards a body. `change` gets each buffer first, with its offset in the body.
 pub(crate) fn copy(
     from: &mut impl BufRead,
     to: &mut impl Write,
     body: Body,
-    mut spoil: impl FnMut(&mut Vec<u8>, u64) -> Result<()>,
+    mut change: impl FnMut(&mut Vec<u8>, u64) -> Result<()>,
 ) -> Result<()> {
     let mut at = 0;
-    let mut part = Vec::new();
+    let mut buffer = Vec::new();
     match body {
         Body::Bytes(_) | Body::UntilEnd => {
             let end = match body {
@@ -120,31 +120,31 @@ pub(crate) fn copy(
                 _ => u64::MAX,
             };
             while at < end {
-                part.clear();
+                buffer.clear();
                 let n_read = from
                     .take((end - at).min(16 << 10))
-                    .read_to_part(&mut part)?;
+                    .read_available(&mut buffer)?;
                 if n_read == 0 {
                     return match body {
                         Body::UntilEnd => Ok(()),
                         _ => Err(ErrorKind::UnexpectedEof.into()),
                     };
                 }
-                spoil(&mut part, at)?;
-                to.write_all(&part)?;
+                change(&mut buffer, at)?;
+                to.write_all(&buffer)?;
                 at += n_read;
             }
         }
         Body::Chunks => loop {
-            part.clear();
-            from.read_until(b'\n', &mut part)?;
-            let line = String::from_utf8_lossy(&part).into_owned();
+            buffer.clear();
+            from.read_until(b'\n', &mut buffer)?;
+            let line = String::from_utf8_lossy(&buffer).into_owned();
             let size = line.split(';').next().unwrap_or_default().trim();
             let size = u64::from_str_radix(size, 16).map_err(Error::other)?;
-            from.take(size).read_to_end(&mut part)?;
+            from.take(size).read_to_end(&mut buffer)?;
             // The end of the chunk's data, or of the trailers after the last.
-            from.read_until(b'\n', &mut part)?;
-            to.write_all(&part)?;
+            from.read_until(b'\n', &mut buffer)?;
+            to.write_all(&buffer)?;
             if size == 0 {
                 break;
             }
@@ -153,24 +153,24 @@ pub(crate) fn copy(
     Ok(())
 }
 
-trait ReadPart: Read {
-    /// What there is, up to the limit, rather than waiting for all of it.
-    fn read_to_part(&mut self, part: &mut Vec<u8>) -> Result<u64>;
+trait ReadAvailable: Read {
+    /// Reads the bytes that are available, up to the limit, without waiting for all of it.
+    fn read_available(&mut self, buffer: &mut Vec<u8>) -> Result<u64>;
 }
 
-impl<R: BufRead> ReadPart for std::io::Take<R> {
-    fn read_to_part(&mut self, part: &mut Vec<u8>) -> Result<u64> {
-        let there = self.fill_buf()?;
-        part.extend_from_slice(there);
-        let n_read = there.len();
+impl<R: BufRead> ReadAvailable for std::io::Take<R> {
+    fn read_available(&mut self, buffer: &mut Vec<u8>) -> Result<u64> {
+        let available = self.fill_buf()?;
+        buffer.extend_from_slice(available);
+        let n_read = available.len();
         self.consume(n_read);
         Ok(n_read as u64)
     }
 }
 
-/// Ends a connection as a host does that has forgotten it.
+/// Ends a connection with a TCP reset.
 pub(crate) fn reset(client: &TcpStream) -> Result<()> {
-    // With no time to linger, closing sends a reset; every handle of the socket is closed after this.
+    // Without a linger time, close sends a reset. All handles of the socket are closed after this.
     SockRef::from(client).set_linger(Some(Duration::ZERO))?;
     Err(ErrorKind::ConnectionReset.into())
 }

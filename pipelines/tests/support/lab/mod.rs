@@ -1,12 +1,12 @@
-//! The laboratory: real servers, a proxy with faults, and a network without a way out.
+//! The test lab: real servers, a proxy with faults, and an isolated network.
 //!
-//! Servers are found where `.ci/run` puts them, or by an environment variable; what cannot be had is
-//! said, and its tests are skipped.
+//! Servers are found where `.ci/run` puts them, or by an environment variable. Tests of a missing
+//! server are skipped with a message.
 #![allow(
     dead_code,
     clippy::allow_attributes,
     clippy::print_stdout,
-    reason = "each test binary uses a part of this, and says why it skips"
+    reason = "each test binary uses some of this, and prints why it skips"
 )]
 
 pub(crate) mod alone;

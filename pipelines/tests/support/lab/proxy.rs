@@ -1,9 +1,9 @@
-//! A proxy that spoils what passes through it: HTTP/1.1 between a client and a store.
+//! An HTTP/1.1 proxy between a client and a store that injects faults.
 //!
-//! Requests go on byte for byte, as signatures cover the `Host` header. Answers to reads of objects
-//! meet a [`Fault`] on the reads that [`When`] names: by count or by seed, never by the clock. Every
-//! request has a connection to the store of its own, so that a store which restarts leaves none
-//! behind here.
+//! Requests are forwarded byte for byte, as signatures cover the `Host` header. Answers to reads of
+//! objects get a [`Fault`] on the reads that [`When`] selects: by count or by seed, never by the
+//! clock. Each request has its own connection to the store, so that none is left when the store
+//! restarts.
 
 use std::collections::BTreeSet;
 use std::io::{BufReader, ErrorKind, Result, Write};
@@ -15,33 +15,33 @@ use std::time::{Duration, Instant};
 use super::fault::{Fault, When, mixed};
 use super::message::{Body, Head, copy, reset};
 
-/// The line to the store.
+/// Properties of the connection to the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Line {
-    /// Waited before an answer begins.
+    /// Delay of each answer.
     pub(crate) latency: Duration,
-    /// All connections together; no limit where there is none.
+    /// Limit of all connections together; `None` for no limit.
     pub(crate) bytes_per_sec: Option<u64>,
-    /// Connections are reset, as if the store were not there.
+    /// Whether connections are reset, as without a store.
     pub(crate) is_down: bool,
 }
 
-/// What has passed so far.
+/// Counts so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Requests of all kinds.
+    /// Number of requests of all kinds.
     pub(crate) requests: u64,
-    /// Reads of objects among them.
+    /// Number of reads of objects.
     pub(crate) reads: u64,
-    /// Reads that met the fault.
+    /// Number of reads with a fault.
     pub(crate) faults: u64,
-    /// Bytes of bodies that went to the client.
+    /// Bytes of bodies sent to the client.
     pub(crate) bytes: u64,
-    /// The most requests under way at once.
+    /// Maximum of requests in flight at once.
     pub(crate) most_in_flight: u64,
 }
 
-/// A proxy on a port of its own, for as long as the process lives.
+/// A proxy that runs until the process ends.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -50,9 +50,9 @@ pub(crate) struct Proxy {
 struct Shared {
     target: SocketAddr,
     settings: Mutex<Settings>,
-    /// When the line is free for the next bytes.
+    /// Time from which the next bytes can be sent, under the limit.
     free_at: Mutex<Instant>,
-    /// Ranges that have had a bit turned over since the fault was set.
+    /// Ranges with a flipped bit since the fault was set.
     flipped: Mutex<BTreeSet<String>>,
     requests: AtomicU64,
     reads: AtomicU64,
@@ -66,12 +66,12 @@ struct Shared {
 struct Settings {
     fault: Option<(Fault, When)>,
     line: Line,
-    /// Reads before the fault was set: schedules count from there.
+    /// Reads before the fault was set; schedules count from here.
     reads_before: u64,
 }
 
 impl Proxy {
-    /// Listens at `listen` (port 0 takes a free one) and passes on to `target`.
+    /// Listens at `listen` (port 0 takes a free one) and forwards to `target`.
     pub(crate) fn start(listen: &str, target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(listen)?;
         let address = listener.local_addr()?;
@@ -94,14 +94,14 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
-                // What breaks a connection is what this proxy is for.
+                // Broken connections are expected here.
                 std::thread::spawn(move || drop(shared.serve(&client)));
             }
         });
         Ok(proxy)
     }
 
-    /// Reads from now on meet this fault, and those before are not counted.
+    /// Sets the fault of later reads. Earlier reads do not count for its schedule.
     pub(crate) fn set_fault(&self, fault: Option<(Fault, When)>) {
         let mut settings = lock(&self.shared.settings);
         settings.fault = fault;
@@ -125,7 +125,7 @@ impl Proxy {
 }
 
 impl Shared {
-    /// The requests of one client's connection, one after another.
+    /// Serves the requests of one client's connection, one after another.
     fn serve(&self, client: &TcpStream) -> Result<()> {
         client.set_nodelay(true)?;
         let mut from_client = BufReader::new(client.try_clone()?);
@@ -133,17 +133,17 @@ impl Shared {
             self.requests.fetch_add(1, Relaxed);
             let in_flight = self.in_flight.fetch_add(1, Relaxed) + 1;
             self.most_in_flight.fetch_max(in_flight, Relaxed);
-            let passed = self.pass(&head, &mut from_client, client);
+            let forwarded = self.forward(&head, &mut from_client, client);
             self.in_flight.fetch_sub(1, Relaxed);
-            if passed.is_err() || head.value("connection") == Some("close") {
+            if forwarded.is_err() || head.value("connection") == Some("close") {
                 break;
             }
         }
         Ok(())
     }
 
-    /// One request and its answer; an error ends the client's connection.
-    fn pass(
+    /// Forwards one request and its answer. An error ends the client's connection.
+    fn forward(
         &self,
         request: &Head,
         from_client: &mut BufReader<TcpStream>,
@@ -166,7 +166,7 @@ impl Shared {
             let (fault, when) = fault.unzip();
             fault.filter(|&fault| {
                 let range = || format!("{} {:?}", request.first_line(), request.value("range"));
-                when.is_some_and(|when| when.names(read))
+                when.is_some_and(|when| when.selects(read))
                     && (!fault.happens_once() || lock(&self.flipped).insert(range()))
             })
         } else {
@@ -206,39 +206,39 @@ impl Shared {
         std::thread::sleep(line.latency);
         to_client.write_all(&answer.bytes)?;
         let body = answer.body_of_answer(request);
-        let strikes_at = match (body, fault) {
+        let fault_at = match (body, fault) {
             (Body::Bytes(bytes @ 1..), Some(Fault::FlipAnywhere)) => mixed(read) % bytes,
             (Body::Bytes(bytes), _) => bytes / 2,
             (Body::Chunks | Body::UntilEnd, _) => 0,
         };
-        copy(&mut from_store, &mut to_client, body, |part, from| {
-            self.wait_for_line(line, part.len());
-            self.bytes.fetch_add(part.len() as u64, Relaxed);
-            let at = strikes_at
+        copy(&mut from_store, &mut to_client, body, |buffer, from| {
+            self.wait_for_line(line, buffer.len());
+            self.bytes.fetch_add(buffer.len() as u64, Relaxed);
+            let at = fault_at
                 .checked_sub(from)
-                .filter(|&at| at < part.len() as u64);
+                .filter(|&at| at < buffer.len() as u64);
             let (Some(fault), Some(at)) = (fault, at) else {
                 return Ok(());
             };
             let mut client = client;
             match fault {
                 Fault::Flip | Fault::FlipAnywhere => {
-                    part[at as usize] ^= 1 << (mixed(read) >> 61);
+                    buffer[at as usize] ^= 1 << (mixed(read) >> 61);
                     Ok(())
                 }
                 Fault::Stall(pause) => {
-                    client.write_all(&part[..at as usize])?;
+                    client.write_all(&buffer[..at as usize])?;
                     std::thread::sleep(pause);
-                    client.write_all(&part[at as usize..])?;
-                    part.clear();
+                    client.write_all(&buffer[at as usize..])?;
+                    buffer.clear();
                     Ok(())
                 }
                 Fault::Truncate => {
-                    client.write_all(&part[..at as usize])?;
+                    client.write_all(&buffer[..at as usize])?;
                     Err(ErrorKind::ConnectionAborted.into())
                 }
                 _ => {
-                    client.write_all(&part[..at as usize])?;
+                    client.write_all(&buffer[..at as usize])?;
                     reset(client)
                 }
             }

@@ -1,7 +1,7 @@
-//! A process that reads a set and says what it got, and the one that watches it.
+//! A child process that reads a dataset and reports its batches, and the parent that watches it.
 //!
-//! A process of its own has its own environment (credentials come from there), can crash and hang
-//! without harm, and is killed when it does.
+//! A child process has its own environment (with the credentials). It can crash or hang without harm,
+//! and is killed when it hangs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,52 +14,53 @@ use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::Xxh3;
 
-/// The recipe's `[data]` table as JSON, for [`read`].
+/// Variable with the config's table `[data]` as JSON, for [`read`].
 const DATA: &str = "UNDERSTUDY_TEST_DATA_TABLE";
 
-/// A reader ticks so often, whatever else it does. Silence is measured by its ticks: a machine that
-/// pauses for a while adds one, where a clock would take the pause for the reader's own.
+/// Time between two ticks of a reader, which never stop. Silence is measured in ticks: a pause of the
+/// machine adds one tick only, where a clock would count it as the reader's.
 const TICK: Duration = Duration::from_millis(500);
-/// Silent for so long, a reader hangs.
+/// A reader without output for this time hangs.
 const HANGS_AFTER: Duration = Duration::from_mins(1);
-/// Without even a tick for so long, it does not run at all.
-const STANDS_STILL_AFTER: Duration = Duration::from_mins(10);
+/// A reader without a tick for this time does not run at all.
+const STOPPED_AFTER: Duration = Duration::from_mins(10);
 
-/// What became of a reader.
+/// Outcome of a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// An epoch of training steps and a pass, and what they were: hashes of all batches in order.
+    /// An epoch of training steps and an evaluation pass, with hashes of all batches in order.
     Finished(Digest),
-    /// It ended with an error, in its words.
+    /// It ended with an error, with this message.
     Stopped(String),
     /// It died, or panicked.
     Crashed(String),
-    /// It said nothing for a minute.
+    /// It had no output for a minute.
     Hung,
 }
 
 /// Hashes of batches in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Digest {
-    /// Of samples, pixels and masks.
+    /// Hash of samples, pixels and masks.
     pub(crate) media: String,
     pub(crate) labels: String,
 }
 
-/// What a reader did.
+/// Record of a reader.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) outcome: Outcome,
-    /// The hash of the training steps, if they came to their end.
+    /// Hashes of the training steps, if all were read.
     pub(crate) trained: Option<Digest>,
-    /// The longest time without a batch or a word, in whole ticks.
+    /// The longest time without a batch or a log line, in ticks.
     pub(crate) longest_silence: Duration,
     pub(crate) took: Duration,
     /// Warnings of the log.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads the set that the environment names, in the process that [`watch`] started; false in others.
+/// Reads the dataset that the environment names, in a child process of [`watch`]. Returns false in
+/// other processes.
 pub(crate) fn read() -> bool {
     let Ok(json) = std::env::var(DATA) else {
         return false;
@@ -69,42 +70,52 @@ pub(crate) fn read() -> bool {
         .with_writer(std::io::stderr)
         .init();
     let config: DataConfig = serde_json::from_str(&json).expect("a [data] table");
-    let tell = |line: &str| {
+    let print = |line: &str| {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush())
     };
-    let say = |line: &str| tell(line).expect("somebody listens");
+    let print_line = |line: &str| print(line).expect("the parent reads");
     // The test harness may have begun a line with the test's name.
-    say("");
+    print_line("");
     std::thread::spawn(move || {
-        while tell("tick").is_ok() {
+        while print("tick").is_ok() {
             std::thread::sleep(TICK);
         }
     });
     let json = |digest: &Digest| serde_json::to_string(digest).expect("JSON");
-    let ended = train(&config, |batch| say(&format!("batch {}", batch.step))).and_then(|trained| {
-        say(&format!("trained {}", json(&trained)));
-        let passed = pass(&config, |batch| say(&format!("batch {}", batch.step)))?;
+    let ended = train(&config, |batch| {
+        print_line(&format!("batch {}", batch.step))
+    })
+    .and_then(|trained| {
+        print_line(&format!("trained {}", json(&trained)));
+        let passed = pass(&config, |batch| {
+            print_line(&format!("batch {}", batch.step))
+        })?;
         Ok(trained.then(&passed))
     });
     match ended {
-        Ok(digest) => say(&format!("finished {}", json(&digest))),
-        Err(error) => say(&format!("stopped {}", error.to_string().replace('\n', " "))),
+        Ok(digest) => print_line(&format!("finished {}", json(&digest))),
+        Err(error) => print_line(&format!("stopped {}", error.to_string().replace('\n', " "))),
     }
     true
 }
 
-/// The training steps of about one epoch; a hash of what came.
+/// Reads the training steps of about one epoch. Returns their hashes.
 fn train(config: &DataConfig, mut got: impl FnMut(&Batch)) -> understudy_pipelines::Result<Digest> {
     let mut batches = Pipeline::train(config, &options())?;
     let n_steps = batches.rows() / config.batch.expect("a number of samples") as u64;
     hash(batches.by_ref().take(n_steps as usize), &mut got)
 }
 
-/// A pass over all rows; a hash of what came.
+/// Reads all rows in an evaluation pass. Returns their hashes.
 fn pass(config: &DataConfig, mut got: impl FnMut(&Batch)) -> understudy_pipelines::Result<Digest> {
     hash(
-        Pipeline::evaluate(config, config.train.one().expect("one set"), 16, &options())?,
+        Pipeline::evaluate(
+            config,
+            config.train.one().expect("one dataset"),
+            16,
+            &options(),
+        )?,
         &mut got,
     )
 }
@@ -124,7 +135,7 @@ fn hash(
     for batch in batches {
         let batch = batch?;
         let Media::Images { pixels, .. } = &batch.media else {
-            panic!("not a batch of pictures");
+            panic!("not a batch of images");
         };
         media.update(pixels);
         media.update(&batch.masks);
@@ -143,7 +154,7 @@ fn hash(
 }
 
 impl Digest {
-    /// One after the other.
+    /// Concatenates two digests.
     fn then(&self, next: &Self) -> Self {
         Self {
             media: format!("{}{}", self.media, next.media),
@@ -152,17 +163,16 @@ impl Digest {
     }
 }
 
-/// What the same reading gives without a store, a process and a watch: the hash of the training
-/// steps, and the outcome.
+/// Reads in this process, without a store. Returns the hashes of the training steps, and the outcome.
 pub(crate) fn expected(config: &DataConfig) -> (Digest, Outcome) {
-    let trained = train(config, |_| {}).expect("a local set");
-    let passed = pass(config, |_| {}).expect("a local set");
+    let trained = train(config, |_| {}).expect("a local dataset");
+    let passed = pass(config, |_| {}).expect("a local dataset");
     let outcome = Outcome::Finished(trained.then(&passed));
     (trained, outcome)
 }
 
-/// Starts `reader`, a command that comes to [`read`], and watches it. `meanwhile` is told the
-/// number of batches so far at each one.
+/// Starts `reader`, a command that calls [`read`], and watches it. Calls `meanwhile` with the number
+/// of batches so far at each batch.
 pub(crate) fn watch(
     reader: &mut Command,
     config: &DataConfig,
@@ -170,7 +180,7 @@ pub(crate) fn watch(
     mut meanwhile: impl FnMut(usize),
 ) -> Reading {
     let json = serde_json::to_string(config).expect("JSON");
-    // Nothing of the person's own credentials.
+    // Removes the user's own credentials.
     let foreign = std::env::vars().map(|(name, _)| name).filter(|name| {
         [
             "AWS_",
@@ -195,7 +205,7 @@ pub(crate) fn watch(
         .stderr(Stdio::piped());
     let start = Instant::now();
     let mut child = reader.spawn().expect("a reader starts");
-    let (lines, said) = mpsc::channel();
+    let (lines, received) = mpsc::channel();
     let out = child.stdout.take().expect("a pipe");
     let errors = child.stderr.take().expect("a pipe");
     let other = lines.clone();
@@ -208,7 +218,7 @@ pub(crate) fn watch(
     let (mut warnings, mut n_batches) = (Vec::new(), 0);
     let (mut silence, mut longest_silence) = (Duration::ZERO, Duration::ZERO);
     loop {
-        let line = said.recv_timeout(STANDS_STILL_AFTER);
+        let line = received.recv_timeout(STOPPED_AFTER);
         if matches!(&line, Ok((true, line)) if line == "tick") {
             silence += TICK;
             longest_silence = longest_silence.max(silence);
@@ -230,7 +240,7 @@ pub(crate) fn watch(
                     outcome = serde_json::from_str(digest).ok().map(Outcome::Finished);
                 }
                 Some(("stopped", error)) => outcome = Some(Outcome::Stopped(error.to_owned())),
-                // The words of the test harness.
+                // Output of the test harness.
                 _ => {}
             },
             Ok((false, line)) => warnings.push(line),
@@ -241,11 +251,11 @@ pub(crate) fn watch(
             }
         }
     }
-    // It has ended, unless it hangs.
+    // Kills it if it hangs.
     let _gone = child.kill();
     let status = child.wait().expect("a child's state");
     for listener in listeners {
-        listener.join().expect("it only listens");
+        listener.join().expect("it only reads");
     }
     let crashed =
         |status: ExitStatus| Outcome::Crashed(format!("{status}: {}", warnings.join(" | ")));
@@ -258,9 +268,9 @@ pub(crate) fn watch(
     }
 }
 
-fn listen(from: impl std::io::Read, mut tell: impl FnMut(String) -> bool) {
+fn listen(from: impl std::io::Read, mut send: impl FnMut(String) -> bool) {
     for line in BufReader::new(from).lines().map_while(Result::ok) {
-        if !tell(line) {
+        if !send(line) {
             break;
         }
     }

@@ -14,7 +14,7 @@ const IDENTITIES: &str = r#"{"identities": [{"name": "test",
     "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
     "actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}"#;
 
-/// A server with its data in a folder of its own.
+/// A server with its data in a temporary folder.
 #[derive(Debug)]
 pub(crate) struct Seaweed {
     command: Command,
@@ -24,7 +24,7 @@ pub(crate) struct Seaweed {
 }
 
 impl Seaweed {
-    /// Starts one; an error says what is missing.
+    /// Starts a server. An error names what is missing.
     pub(crate) fn start() -> Result<Self, String> {
         let weed = program("weed", "UNDERSTUDY_WEED")?;
         let folder = tempfile::tempdir().expect("a folder");
@@ -52,13 +52,13 @@ impl Seaweed {
             "-ip.bind=127.0.0.1",
             "-master.telemetry=false",
         ]);
-        // Each bucket takes several volumes.
+        // Each bucket needs several volumes.
         command.args(["-volume.max=1000", "-master.volumeSizeLimitMB=256"]);
         command.arg("-volume.preStopSeconds=0");
         command
             .arg(flag("-dir=", &data))
             .arg(flag("-s3.config=", &identities));
-        // A process that was killed with its server may have left some, too.
+        // An earlier server that was killed may have left sockets.
         remove_sockets(port);
         let process = Process::start(&mut command, &folder.path().join("log"));
         let mut server = Self {
@@ -75,17 +75,17 @@ impl Seaweed {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Buckets are folders of its file server.
+    /// Makes a bucket, which is a folder of the file server.
     pub(crate) fn make_bucket(&mut self, name: &str) {
         let filer = ([127, 0, 0, 1], self.port + 3).into();
         self.process.wait_until(|| {
             let made = ask("POST", filer, &format!("/buckets/{name}/"));
-            // 409: it was made before, when the answer did not come in time.
+            // 409: an earlier attempt made it, whose answer timed out.
             made.is_some_and(|(status, _)| status < 300 || status == 409)
         });
     }
 
-    /// SIGKILL and a start on the same data.
+    /// Kills the server and starts it on the same data.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.start_again();
@@ -101,7 +101,7 @@ impl Seaweed {
         self.wait();
     }
 
-    /// Stops answering, with its connections open, or goes on.
+    /// Sends `STOP` or `CONT`: the connections stay open.
     pub(crate) fn signal(&self, name: &str) {
         self.process.signal(name);
     }
@@ -109,9 +109,9 @@ impl Seaweed {
     fn wait(&mut self) {
         let (s3, master) = (self.address(), ([127, 0, 0, 1], self.port + 1).into());
         self.process.wait_until(|| {
-            // S3 answers before there is a volume to write to.
+            // S3 answers before there is a volume for writes.
             let assigned = ask("GET", master, "/dir/assign");
-            ask("GET", s3, "/").is_some() && assigned.is_some_and(|(_, said)| said.contains("fid"))
+            ask("GET", s3, "/").is_some() && assigned.is_some_and(|(_, body)| body.contains("fid"))
         });
     }
 }
@@ -122,7 +122,7 @@ impl Drop for Seaweed {
     }
 }
 
-/// A killed server leaves its sockets, and the next one on these ports would not start.
+/// Removes the sockets of a killed server: the next one on these ports would not start.
 fn remove_sockets(first_port: u16) {
     let ports: Vec<String> = (first_port..first_port + 8)
         .map(|port| port.to_string())

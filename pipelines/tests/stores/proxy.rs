@@ -1,4 +1,4 @@
-//! The proxy does what it says: a fault that never happens proves nothing.
+//! Tests of the proxy: a fault that never happens proves nothing.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,23 +14,23 @@ const ALWAYS: When = When::Every {
     from: 0,
 };
 
-/// What came of a read: the head, the body, and how the connection ended.
+/// Reads through the proxy. Returns the head, the body, and how the connection ended.
 fn read(address: SocketAddr) -> (String, Vec<u8>, std::io::Result<()>) {
     let mut stream = TcpStream::connect(address).expect("the proxy listens");
     let request = "GET /a.bin HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("sent");
-    let (mut said, mut part) = (Vec::new(), [0; 1 << 12]);
+    let (mut received, mut buffer) = (Vec::new(), [0; 1 << 12]);
     let ended = loop {
-        match stream.read(&mut part) {
+        match stream.read(&mut buffer) {
             Ok(0) => break Ok(()),
-            Ok(n) => said.extend(&part[..n]),
+            Ok(n) => received.extend(&buffer[..n]),
             Err(error) => break Err(error),
         }
     };
-    let end = said.windows(4).position(|four| four == b"\r\n\r\n");
-    let body = said.split_off(end.map_or(said.len(), |end| end + 4));
+    let end = received.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = received.split_off(end.map_or(received.len(), |end| end + 4));
     (
-        String::from_utf8(said).expect("a head of text"),
+        String::from_utf8(received).expect("a head of text"),
         body,
         ended,
     )
@@ -46,7 +46,7 @@ fn proxied() -> (Proxy, Vec<u8>, tempfile::TempDir) {
 }
 
 #[test]
-fn without_a_fault_all_passes() {
+fn proxy_without_a_fault_changes_nothing() {
     let (proxy, bytes, _folder) = proxied();
     let (head, body, ended) = read(proxy.address);
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -66,36 +66,36 @@ fn without_a_fault_all_passes() {
 }
 
 #[test]
-fn each_fault_is_what_its_name_says() {
+fn proxy_injects_each_fault() {
     let (proxy, bytes, _folder) = proxied();
     let half = bytes.len() / 2;
     let length = format!("Content-Length: {}", bytes.len());
-    let spoil = |fault| {
+    let read_with = |fault| {
         proxy.set_fault(Some((fault, ALWAYS)));
         read(proxy.address)
     };
 
-    let (head, ..) = spoil(Fault::TooManyRequests {
+    let (head, ..) = read_with(Fault::TooManyRequests {
         retry_after_secs: 2,
     });
     assert!(
         head.starts_with("HTTP/1.1 429") && head.contains("Retry-After: 2"),
         "{head}"
     );
-    let (head, body, _) = spoil(Fault::SlowDown);
+    let (head, body, _) = read_with(Fault::SlowDown);
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     assert!(String::from_utf8_lossy(&body).contains("<Code>SlowDown</Code>"));
 
-    let (_, body, ended) = spoil(Fault::Reset);
+    let (_, body, ended) = read_with(Fault::Reset);
     let error = ended.expect_err("a reset, not an end").kind();
     assert_eq!(error, std::io::ErrorKind::ConnectionReset);
     assert!(body.len() <= half);
 
-    let (head, body, ended) = spoil(Fault::Truncate);
+    let (head, body, ended) = read_with(Fault::Truncate);
     assert!(head.contains(&length) && ended.is_ok(), "{head} {ended:?}");
     assert!(body == bytes[..half], "{} bytes", body.len());
 
-    let (_, body, _) = spoil(Fault::Flip);
+    let (_, body, _) = read_with(Fault::Flip);
     let differ = body.iter().zip(&bytes).filter(|(a, b)| a != b);
     let differ: Vec<u32> = differ.map(|(a, b)| (a ^ b).count_ones()).collect();
     assert_eq!((body.len(), differ), (bytes.len(), vec![1]));
@@ -104,19 +104,19 @@ fn each_fault_is_what_its_name_says() {
 
     let pause = Duration::from_millis(300);
     let start = std::time::Instant::now();
-    let (_, body, _) = spoil(Fault::Stall(pause));
+    let (_, body, _) = read_with(Fault::Stall(pause));
     assert!(body == bytes && start.elapsed() >= pause);
 
     proxy.set_line(Line {
         is_down: true,
         ..Line::default()
     });
-    let (head, _, ended) = spoil(Fault::Flip);
+    let (head, _, ended) = read_with(Fault::Flip);
     assert!(head.is_empty() && ended.is_err(), "{head} {ended:?}");
 }
 
 #[test]
-fn schedules_name_the_reads_they_should() {
+fn schedules_select_reads() {
     let (proxy, bytes, _folder) = proxied();
     let slowed = |when, n: usize| -> Vec<bool> {
         proxy.set_fault(Some((Fault::SlowDown, when)));
@@ -137,7 +137,7 @@ fn schedules_name_the_reads_they_should() {
     assert_eq!(
         slowed(when, 100),
         first,
-        "the same seed names the same reads"
+        "the same seed selects the same reads"
     );
     let n = first.iter().filter(|&&slowed| slowed).count();
     assert!((10..=30).contains(&n), "{n} of 100 at 20 %");

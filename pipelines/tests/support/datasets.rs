@@ -1,4 +1,4 @@
-//! Small sets of recordings, texts and tokens, written straight to Parquet.
+//! Small datasets of audio, texts and tokens, written directly to Parquet.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::assert_same;
 
-/// Writes one shard, in row groups of `group_rows`.
+/// Writes one shard with row groups of `group_rows` rows.
 pub(crate) fn write_shard(path: &Path, rows: &RecordBatch, group_rows: usize) {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     let file = std::fs::File::create(path).expect("a file");
@@ -42,7 +42,7 @@ pub(crate) fn with_metadata(rows: &RecordBatch, key: &str, value: &str) -> Recor
     RecordBatch::try_new(Arc::new(schema), rows.columns().to_vec()).expect("the same columns")
 }
 
-/// 16-bit PCM of one channel.
+/// Encodes 16-bit PCM of one channel as WAV.
 pub(crate) fn wav(values: &[i16], rate_hz: u32) -> Vec<u8> {
     let n_bytes = 2 * values.len() as u32;
     let mut bytes = Vec::new();
@@ -60,18 +60,18 @@ pub(crate) fn wav(values: &[i16], rate_hz: u32) -> Vec<u8> {
     bytes
 }
 
-/// Recording `row`: values that no other place of the set has in a row.
-pub(crate) fn sound(row: usize, n_frames: usize) -> Vec<i16> {
+/// Returns PCM of utterance `row`: values that occur in this order nowhere else in the dataset.
+pub(crate) fn pcm(row: usize, n_frames: usize) -> Vec<i16> {
     let seed = xxh3_64(&(row as u64).to_le_bytes());
     (0..n_frames as u64)
         .map(|at| (xxh3_64(&(seed ^ at).to_le_bytes()) >> 49) as i16 - 0x3fff)
         .collect()
 }
 
-/// Columns as our writer makes them.
-pub(crate) fn audio_rows(recordings: &[Vec<u8>], n_frames: &[i64], rate_hz: i32) -> RecordBatch {
-    let bytes: BinaryArray = recordings.iter().map(Some).collect();
-    let names: StringArray = recordings.iter().map(|_| Some("a.wav")).collect();
+/// Returns rows of the audio schema, as `shards write` makes them.
+pub(crate) fn audio_rows(utterances: &[Vec<u8>], n_frames: &[i64], rate_hz: i32) -> RecordBatch {
+    let bytes: BinaryArray = utterances.iter().map(Some).collect();
+    let names: StringArray = utterances.iter().map(|_| Some("a.wav")).collect();
     let audio = StructArray::from(vec![
         (
             Arc::new(Field::new("bytes", DataType::Binary, true)),
@@ -82,8 +82,8 @@ pub(crate) fn audio_rows(recordings: &[Vec<u8>], n_frames: &[i64], rate_hz: i32)
             Arc::new(names) as ArrayRef,
         ),
     ]);
-    let hashes = recordings.iter().map(|bytes| xxh3_64(bytes));
-    let n = recordings.len();
+    let hashes = utterances.iter().map(|bytes| xxh3_64(bytes));
+    let n = utterances.len();
     batch(vec![
         ("audio", Arc::new(audio)),
         (
@@ -105,7 +105,7 @@ pub(crate) fn labels(n: usize) -> ArrayRef {
     ))
 }
 
-/// Blocks of `width_bytes`-byte ids, padded with 1.
+/// Returns rows of token blocks: ids of `width_bytes` bytes, padded with 1.
 pub(crate) fn token_rows(
     texts: &[Vec<u32>],
     block_tokens: usize,
@@ -143,7 +143,7 @@ pub(crate) fn token_rows(
     )
 }
 
-/// A vocabulary of single bytes, as `RoBERTa` keeps one: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, the
+/// Writes a vocabulary of single bytes in the format of `RoBERTa`: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, the
 /// bytes from 4 on in the order of their characters, `<mask>` 260.
 pub(crate) fn write_vocabulary(folder: &Path) {
     std::fs::create_dir_all(folder).expect("a folder");
@@ -177,13 +177,13 @@ pub(crate) fn write_vocabulary(folder: &Path) {
     std::fs::write(folder.join("merges.txt"), "#version: 0.2\n").expect("written");
 }
 
-/// The id of an ASCII letter in that vocabulary.
+/// Returns the id of an ASCII letter in that vocabulary.
 pub(crate) fn id_of(letter: u8) -> u32 {
-    // Characters from `!` on stand in the order of their codes.
+    // Characters from `!` on are in the order of their codes.
     4 + u32::from(letter) - 33
 }
 
-/// One part for each lane of a rank.
+/// Returns options with one micro-batch for each lane of a rank.
 pub(crate) fn by_lanes(config: &DataConfig, rank: usize, world: usize, threads: usize) -> Options {
     Options {
         rank,
@@ -194,7 +194,7 @@ pub(crate) fn by_lanes(config: &DataConfig, rank: usize, world: usize, threads: 
     }
 }
 
-/// The first `n_steps` steps, lane by lane, of all ranks together.
+/// Returns the first `n_steps` steps of all ranks, lane by lane.
 pub(crate) fn steps(
     config: &DataConfig,
     world: usize,
@@ -220,7 +220,7 @@ pub(crate) fn steps(
     batches
 }
 
-/// The stream is the same for any number of threads and ranks, and from any step on.
+/// Checks that the stream is the same for any number of threads and ranks, and after resumes.
 pub(crate) fn check_stream(config: &DataConfig, n_steps: usize) -> Vec<Batch> {
     let whole = steps(config, 1, 2, n_steps);
     assert_same_bits(&steps(config, 1, 1, n_steps), &whole, "1 thread");
@@ -230,7 +230,7 @@ pub(crate) fn check_stream(config: &DataConfig, n_steps: usize) -> Vec<Batch> {
     }
     let mut bad_rows = Vec::new();
     let mut at = 0;
-    // Broken off twice.
+    // Interrupted twice.
     for stop in [n_steps / 3, n_steps / 2, n_steps] {
         let options = Options {
             start_step: at as u64,
@@ -239,13 +239,13 @@ pub(crate) fn check_stream(config: &DataConfig, n_steps: usize) -> Vec<Batch> {
         };
         let mut pipeline = Pipeline::train(config, &options).expect("a pipeline");
         let n = (stop - at) * config.lanes;
-        let part: Vec<Batch> = pipeline
+        let resumed: Vec<Batch> = pipeline
             .by_ref()
             .take(n)
             .map(|batch| batch.expect("a batch"))
             .collect();
         assert_same_bits(
-            &part,
+            &resumed,
             &whole[at * config.lanes..stop * config.lanes],
             "resumed",
         );
@@ -255,7 +255,7 @@ pub(crate) fn check_stream(config: &DataConfig, n_steps: usize) -> Vec<Batch> {
     whole
 }
 
-/// As `assert_same`, and floats have the same bits.
+/// Checks what `assert_same` does, and that floats have the same bits.
 pub(crate) fn assert_same_bits(found: &[Batch], expected: &[Batch], what: &str) {
     assert_same(found, expected, what);
     for (found, expected) in found.iter().zip(expected) {

@@ -1,4 +1,4 @@
-//! A small set, local and in a store, and how it is read.
+//! A small dataset, local and in a store, and how it is read.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,19 +17,19 @@ use crate::lab::reader::{self, Digest, Outcome, Reading, watch};
 use crate::lab::seaweed::{self, Seaweed};
 use crate::support::{config, rows, write_set};
 
-/// The bucket or container, and the set's folder in it.
+/// The bucket or container, and the dataset's folder in it.
 pub(crate) const BUCKET: &str = "sets";
-pub(crate) const FOLDER: &str = "deep/pictures";
+pub(crate) const FOLDER: &str = "deep/images";
 
-/// 400 pictures in four shards of 25 row groups, with a manifest.
-pub(crate) struct Set {
+/// A dataset of 400 images in four shards of 25 row groups, with a manifest.
+pub(crate) struct TestDataset {
     pub(crate) folder: tempfile::TempDir,
-    /// What reading it gives: the training steps, and all of it.
+    /// Hashes of the training steps; in `expected` those of an evaluation pass too.
     pub(crate) trained: Option<Digest>,
     pub(crate) expected: Outcome,
 }
 
-impl Set {
+impl TestDataset {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         write_set(folder.path(), &rows(400), 4, 25);
@@ -43,7 +43,7 @@ impl Set {
         }
     }
 
-    /// The hash of all that reading it gives, but for labels.
+    /// Returns the hash of all batches without their labels.
     pub(crate) fn media(&self) -> Option<String> {
         match &self.expected {
             Outcome::Finished(digest) => Some(digest.media.clone()),
@@ -51,7 +51,7 @@ impl Set {
         }
     }
 
-    /// Names of its files, and their bytes.
+    /// Returns names and bytes of the files, sorted.
     pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
         let files = std::fs::read_dir(self.folder.path()).expect("a folder");
         let files = files.map(|file| file.expect("an entry"));
@@ -65,9 +65,9 @@ impl Set {
         files
     }
 
-    /// Starts a server with the set in it; `None`, and the reason printed, where there is none.
+    /// Starts a server with the dataset in it. Prints the reason and returns `None` if it is missing.
     pub(crate) fn in_seaweed(&self) -> Option<Seaweed> {
-        let mut server = said_if_missing(Seaweed::start())?;
+        let mut server = skip_if_missing(Seaweed::start())?;
         server.make_bucket(BUCKET);
         for (name, bytes) in self.files() {
             put_to_seaweed(&server, &name, bytes);
@@ -75,9 +75,9 @@ impl Set {
         Some(server)
     }
 
-    /// Starts a server with the set in it; `None`, and the reason printed, where there is none.
+    /// Starts a server with the dataset in it. Prints the reason and returns `None` if it is missing.
     pub(crate) fn in_azurite(&self) -> Option<Azurite> {
-        let server = said_if_missing(Azurite::start())?;
+        let server = skip_if_missing(Azurite::start())?;
         server.make_container(BUCKET);
         let store = MicrosoftAzureBuilder::new()
             .with_account(azurite::ACCOUNT)
@@ -95,7 +95,7 @@ impl Set {
     }
 }
 
-/// Writes one file of the set, or another in its place.
+/// Writes one file of the dataset, or replaces it.
 pub(crate) fn put_to_seaweed(server: &Seaweed, name: &str, bytes: Vec<u8>) {
     install_crypto();
     let store = AmazonS3Builder::new()
@@ -109,7 +109,7 @@ pub(crate) fn put_to_seaweed(server: &Seaweed, name: &str, bytes: Vec<u8>) {
     run(store.put(&path, bytes.into())).expect("written");
 }
 
-/// Credentials and the endpoint of S3, as the environment has them.
+/// Returns the environment variables with credentials and endpoint of the S3 server.
 pub(crate) fn s3_environment(endpoint: std::net::SocketAddr) -> Vec<(&'static str, String)> {
     vec![
         ("AWS_ACCESS_KEY_ID", seaweed::ACCESS_KEY.to_owned()),
@@ -119,7 +119,7 @@ pub(crate) fn s3_environment(endpoint: std::net::SocketAddr) -> Vec<(&'static st
     ]
 }
 
-/// Credentials and the endpoint of Azure, as the environment has them.
+/// Returns the environment variables with credentials and endpoint of the Azure server.
 pub(crate) fn azure_environment(server: &Azurite) -> Vec<(&'static str, String)> {
     vec![
         ("AZURE_STORAGE_ACCOUNT_NAME", azurite::ACCOUNT.to_owned()),
@@ -131,12 +131,12 @@ pub(crate) fn azure_environment(server: &Azurite) -> Vec<(&'static str, String)>
     ]
 }
 
-/// Reads `url` in a process of its own.
+/// Reads `url` in a child process.
 pub(crate) fn read(url: &str, environment: &[(&str, String)]) -> Reading {
     read_meanwhile(&config_of(url), environment, |_| {})
 }
 
-/// Reads a recipe's set, while something happens at the n-th batch.
+/// Reads a config's dataset in a child process. Calls `meanwhile` with the number of each batch.
 pub(crate) fn read_meanwhile(
     config: &DataConfig,
     environment: &[(&str, String)],
@@ -181,8 +181,8 @@ fn manifest_of(folder: &Path) -> Manifest {
     Manifest::new("image", 1, None, shards.collect())
 }
 
-/// What was started, or `None` with the reason printed.
-pub(crate) fn said_if_missing<T>(started: Result<T, String>) -> Option<T> {
+/// Returns what was started, or prints the reason.
+pub(crate) fn skip_if_missing<T>(started: Result<T, String>) -> Option<T> {
     started.map_err(|why| println!("skipped: {why}")).ok()
 }
 
@@ -193,7 +193,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-/// reqwest wants to know whose ciphers it may use, even where it speaks plain HTTP.
+/// Installs a crypto provider, which reqwest needs even for plain HTTP.
 fn install_crypto() {
     let _installed = rustls::crypto::ring::default_provider().install_default();
 }

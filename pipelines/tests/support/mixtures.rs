@@ -1,4 +1,4 @@
-//! Datasets to be mixed, with bad rows in each.
+//! Mixtures of two datasets, with bad rows in each.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, MaskConfig, MixedSet, TrainSets};
 use understudy_pipelines::mask::Spans;
 
-use super::sets::{audio_rows, sound, wav, write_shard};
-use super::{Row, config, picture, write_set};
+use super::datasets::{audio_rows, pcm, wav, write_shard};
+use super::{Row, config, jpeg, write_set};
 
-/// Rows of the datasets of [`images`] and of [`audio`], and the bad rows among all of them.
+/// Numbers of rows of the datasets of [`images`] and of [`audio`], and the bad rows over both datasets.
 pub(crate) const N_IMAGES: [usize; 2] = [120, 50];
 pub(crate) const BAD_IMAGES: [u64; 4] = [3, 77, 125, 160];
-pub(crate) const N_AUDIO: [usize; 2] = [160, 90];
-pub(crate) const BAD_AUDIO: [u64; 3] = [20, 161, 200];
+pub(crate) const N_UTTERANCES: [usize; 2] = [160, 90];
+pub(crate) const BAD_UTTERANCES: [u64; 3] = [20, 161, 200];
 
 const RATE_HZ: u32 = 8000;
 
@@ -26,7 +26,8 @@ pub(crate) fn weighted(sets: &[(String, f64)]) -> TrainSets {
     TrainSets::Mix(sets.collect())
 }
 
-/// Mixes `a` three times as often as `b`, in lanes of two samples a step.
+/// Writes two datasets of images: `a` with three times the weight of `b`, in lanes of two samples a
+/// step.
 pub(crate) fn images(folder: &Path, lanes: usize) -> DataConfig {
     let mut row = 0;
     for (name, n_rows) in ["a", "b"].into_iter().zip(N_IMAGES) {
@@ -34,9 +35,9 @@ pub(crate) fn images(folder: &Path, lanes: usize) -> DataConfig {
             .map(|i| {
                 row += 1;
                 if BAD_IMAGES.contains(&(row - 1)) {
-                    Row::new(format!("not a picture {row}").into_bytes(), 0)
+                    Row::new(format!("not an image {row}").into_bytes(), 0)
                 } else {
-                    Row::new(picture(row as u32, 24 + i as u32 % 5, 20), i as i64 % 3)
+                    Row::new(jpeg(row as u32, 24 + i as u32 % 5, 20), i as i64 % 3)
                 }
             })
             .collect();
@@ -51,23 +52,24 @@ pub(crate) fn images(folder: &Path, lanes: usize) -> DataConfig {
     }
 }
 
-/// Mixes both equally often, in lanes of 4,000 frames a step. Some rows are too short.
+/// Writes two datasets of audio with equal weights, in lanes of 4,000 frames a step. Some utterances
+/// are too short.
 pub(crate) fn audio(folder: &Path, lanes: usize) -> DataConfig {
     let mut row = 0;
-    for (name, n_rows) in ["a", "b"].into_iter().zip(N_AUDIO) {
+    for (name, n_rows) in ["a", "b"].into_iter().zip(N_UTTERANCES) {
         let lengths: Vec<i64> = (0..n_rows).map(|i| 300 + i as i64 * 733 % 2000).collect();
-        let recordings: Vec<Vec<u8>> = lengths
+        let utterances: Vec<Vec<u8>> = lengths
             .iter()
             .map(|&n_frames| {
                 row += 1;
-                if BAD_AUDIO.contains(&(row - 1)) {
-                    b"not a recording".to_vec()
+                if BAD_UTTERANCES.contains(&(row - 1)) {
+                    b"not audio".to_vec()
                 } else {
-                    wav(&sound(row as usize, n_frames as usize), RATE_HZ)
+                    wav(&pcm(row as usize, n_frames as usize), RATE_HZ)
                 }
             })
             .collect();
-        let rows = audio_rows(&recordings, &lengths, RATE_HZ as i32);
+        let rows = audio_rows(&utterances, &lengths, RATE_HZ as i32);
         write_shard(&folder.join(name).join("0.parquet"), &rows, 4);
     }
     let place = |name: &str| folder.join(name).display().to_string();
