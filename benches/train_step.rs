@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor, TensorData};
 use understudy::checkpoint::safetensors;
-use understudy::config::RunConfig;
+use understudy::config::{Overrides, RunConfig};
 use understudy::model::EncoderInput;
 use understudy::objective::{Data2Vec, Inputs};
 use understudy::optim::{AdamW, Gradients, ema};
@@ -36,8 +36,8 @@ fn main() {
 }
 
 fn load(recipe: &str) -> RunConfig {
-    let mut config =
-        RunConfig::load(Path::new(recipe), &[]).unwrap_or_else(|error| panic!("{error}"));
+    let mut config = RunConfig::load(Path::new(recipe), &Overrides::default())
+        .unwrap_or_else(|error| panic!("{error}"));
     config.threads.resolve();
     device::set_compute_threads(&config.threads);
     config

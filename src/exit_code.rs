@@ -21,7 +21,7 @@ pub trait ExitCode {
 impl ExitCode for understudy_pipelines::Error {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => USAGE,
+            Self::Config(_) | Self::ConfigFile(_) => USAGE,
             _ => FAILED,
         }
     }
@@ -29,10 +29,7 @@ impl ExitCode for understudy_pipelines::Error {
 
 impl ExitCode for ConfigError {
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::Store(_) => FAILED,
-            _ => USAGE,
-        }
+        USAGE
     }
 }
 

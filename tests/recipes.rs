@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use understudy::config::{ConfigError, RunConfig};
+use understudy::config::{ConfigError, Overrides, RunConfig};
 use understudy::model::EncoderConfig;
 use understudy::objective::Network;
 use understudy::params;
+use understudy_pipelines::config::TRAINER_KEYS;
 
 fn recipes() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
@@ -45,7 +46,8 @@ const PUBLISHED: [(&str, f64, f64); 14] = [
 fn every_recipe_loads_and_has_the_published_size() {
     let mut n_published = 0;
     for path in recipes() {
-        let config = RunConfig::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+        let config =
+            RunConfig::load(&path, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
         let student = Network::student(&config.model, &Device::flex());
         let millions = |encoder: bool| {
             let sizes = params::shapes(&student)
@@ -104,8 +106,9 @@ fn every_recipe_says_what_it_is() {
 #[test]
 fn a_resolved_config_repeats_itself() {
     for path in recipes() {
-        let config = RunConfig::load(&path, &[]).expect("a recipe");
-        let again = RunConfig::parse(&path, &config.to_toml(), &[]).expect("its own text");
+        let config = RunConfig::load(&path, &Overrides::default()).expect("a recipe");
+        let again = RunConfig::parse(&path, &config.to_toml(), &Overrides::default())
+            .expect("its own text");
         assert_eq!(config, again);
     }
 }
@@ -124,7 +127,7 @@ fn all_mistakes_are_told_at_once() {
         "optim.schedule.cosine.final_lr=-1e-6",
     ]
     .map(str::to_owned);
-    let error = RunConfig::load(&path, &set).expect_err("five mistakes");
+    let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("five mistakes");
     let ConfigError::Invalid { problems, .. } = &error else {
         panic!("{error}")
     };
@@ -158,13 +161,13 @@ fn what_is_not_finite_is_refused_with_its_key() {
     ] {
         for value in ["inf", "nan"] {
             let set = [format!("{key}={value}")];
-            let error = RunConfig::load(&path, &set).expect_err("not finite");
+            let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("not finite");
             let told = format!("{key}: must be finite, is {value}");
             assert!(error.to_string().contains(&told), "{error}");
         }
     }
     let set = ["optim.betas=[0.9, inf]".to_owned()];
-    let error = RunConfig::load(&path, &set).expect_err("not finite");
+    let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("not finite");
     let told = "optim.betas: must be finite, is [0.9, inf]";
     assert!(error.to_string().contains(told), "{error}");
 }
@@ -177,14 +180,41 @@ fn an_unknown_key_is_shown_where_it_stands() {
         .expect("the recipe");
     let text = std::fs::read_to_string(&path).expect("a recipe");
     let text = text.replace("clip_norm = 4.0", "clip_nrom = 4.0");
-    let error = RunConfig::parse(&path, &text, &[]).expect_err("a typing mistake");
+    let error =
+        RunConfig::parse(&path, &text, &Overrides::default()).expect_err("a typing mistake");
     let message = error.to_string();
     assert!(
         message.contains("clip_nrom") && message.contains('^'),
         "{message}"
     );
-    let error = RunConfig::load(&path, &["optim.clip_nrom=1".to_owned()]).expect_err("another");
+    let error =
+        RunConfig::load(&path, &Overrides::set(["optim.clip_nrom=1"])).expect_err("another");
     assert!(error.to_string().contains("clip_nrom"), "{error}");
+}
+
+#[test]
+fn problems_name_the_override_that_brought_them() {
+    let path = recipes()
+        .into_iter()
+        .find(|p| p.ends_with("tiny-image.toml"))
+        .expect("the recipe");
+    let overrides = Overrides::set(["seed=2", "data.batch=6"]);
+    let error = RunConfig::load(&path, &overrides).expect_err("4 lanes");
+    let said = "data.lanes: 4 does not divide data.batch = 6 (with --set data.batch=6)";
+    assert!(error.to_string().contains(said), "{error}");
+}
+
+#[test]
+fn every_root_key_belongs_to_the_data_or_to_the_trainer() {
+    let schema = schemars::schema_for!(RunConfig);
+    let roots: Vec<&String> = schema.as_value()["properties"]
+        .as_object()
+        .expect("an object")
+        .keys()
+        .collect();
+    let mut expected: Vec<&str> = TRAINER_KEYS.iter().copied().chain(["data"]).collect();
+    expected.sort_unstable();
+    assert_eq!(roots, expected);
 }
 
 #[test]

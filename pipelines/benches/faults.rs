@@ -27,6 +27,7 @@ use fault::{Fault, When};
 use proxy::{Counts, Line, Proxy};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Media;
+use understudy_pipelines::config::Overrides;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -121,7 +122,7 @@ fn read(config: &Path) -> ExitCode {
 }
 
 fn try_read(config: &Path) -> understudy_pipelines::Result<serde_json::Value> {
-    let config = DataConfig::read(config, &[])?;
+    let config = DataConfig::read(config, &Overrides::default())?;
     let (mut n, mut digest) = (0, Xxh3::new());
     let mut last = Instant::now();
     let mut longest_wait = Duration::ZERO;

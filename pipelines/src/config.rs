@@ -1,7 +1,9 @@
-//! The table `[data]` of a recipe: where samples come from and what becomes of them.
+//! The table `[data]` of a config: the source of samples, their order, decoding and masks.
 
-mod assign;
+mod keys;
+pub mod load;
 mod media;
+mod overrides;
 mod train;
 mod units;
 
@@ -11,29 +13,35 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::assign::assign;
 pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
+pub use self::overrides::Overrides;
 pub use self::train::{MixedSet, Share, TrainSets};
 pub use self::units::parse_bytes;
+pub use crate::error::ConfigError;
 pub use crate::limits::Limits;
 pub use crate::mask::MaskConfig;
 use crate::store::{CacheOptions, StoreOptions};
 use crate::{Error, Result};
 
-/// Where samples come from and what becomes of them: the table `[data]`.
+/// Keys at the top of a config that are the trainer's.
+pub const TRAINER_KEYS: &[&str] = &[
+    "seed", "steps", "init", "threads", "model", "ema", "optim", "guard", "train",
+];
+
+/// The table `[data]`: the source of samples, their order, decoding and masks.
 ///
-/// Exactly one of `image`, `audio` and `text` says what a sample is, and exactly one of `batch`,
-/// `batch_seconds` and `batch_tokens` how large a step is.
+/// Exactly one of `image`, `audio` and `text` sets the modality, and exactly one of `batch`,
+/// `batch_seconds` and `batch_tokens` the size of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The training set: a folder or file of shards, as a path or URL. Or a list of several with
-    /// their shares, `[[data.train]]`.
+    /// The train set: a folder or file of shards, as a path or URL; or a list of several with their
+    /// shares, `[[data.train]]`.
     pub train: TrainSets,
-    /// The validation set, for `understudy evaluate`.
+    /// The val set, for `understudy evaluate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
-    /// Our name of a column → its name in the shards, for sets that use others.
+    /// Maps our name of a column to its name in the shards, for datasets with other names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
     /// Seed of order, crops and masks.
@@ -47,46 +55,46 @@ pub struct DataConfig {
     /// Tokens per optimizer step at most, over all ranks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<u64>,
-    /// Streams that an epoch is split into; divides `batch`, and the number of ranks divides it.
+    /// Lanes that an epoch is split into; divides `batch`, and the number of ranks divides it.
     pub lanes: usize,
-    /// Chunks (row groups, or runs of rows of one) that each lane shuffles together.
+    /// Chunks (row groups, or ranges of rows within one) that each lane shuffles together.
     pub window_chunks: usize,
-    /// All buffers of the pipeline together, for example `"2GiB"`.
+    /// Size of all buffers of the pipeline together, for example `"2GiB"`.
     pub memory: String,
-    /// How long a store that does not answer is waited for before the run stops, with a checkpoint:
-    /// `"15min"`.
+    /// Time for which failing requests to a store are retried before the run stops with a
+    /// checkpoint: `"15min"`.
     #[serde(default = "default_retry_for")]
     pub retry_for: String,
-    /// Where ranges of remote shards are kept, so that the next epoch need not fetch them.
+    /// A local cache of remote byte ranges, for the next epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheConfig>,
     /// Share of bad samples at which the run stops, of a thousand samples at least; unless it is 0,
-    /// ten are borne. In training what is too short is left out and not bad.
+    /// ten bad samples are allowed. In training, a sample that is too short is left out, not bad.
     pub max_bad_fraction: f64,
-    /// What one sample may cost.
+    /// The limits of one sample.
     #[serde(default)]
     pub limits: Limits,
-    /// How a picture becomes a training sample.
+    /// Images: the steps from an image to a training sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageConfig>,
-    /// How a recording becomes a training sample.
+    /// Audio: the steps from an audio file to a training sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioConfig>,
-    /// How a text becomes a training sample.
+    /// Text: the steps from a text to a training sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
-    /// Which positions the student does not see.
+    /// The masking strategy of the student's input.
     pub mask: MaskConfig,
 }
 
-/// A folder of ranges on a local disk. Processes may share it; it never grows beyond its size, and
-/// what it did not write it does not touch.
+/// A cache of byte ranges on a local disk. Processes may share it; it stays within its size and
+/// touches no file that it did not write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// The folder.
+    /// Path of the cache's folder.
     pub folder: PathBuf,
-    /// How much it may hold, for example `"200GiB"`.
+    /// Most bytes it holds, for example `"200GiB"`.
     pub size: String,
 }
 
@@ -94,71 +102,72 @@ fn default_retry_for() -> String {
     "15min".to_owned()
 }
 
-/// What a sample is, and what becomes of it.
+/// The modality of the samples, with its table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Modality<'a> {
-    /// A picture.
+    /// Images.
     Image(&'a ImageConfig),
-    /// A recording.
+    /// Audio.
     Audio(&'a AudioConfig),
-    /// A text, or a block of tokens.
+    /// Texts, or blocks of tokens.
     Text(&'a TextConfig),
 }
 
-/// How large a step is, over all lanes.
+/// The size of a step, over all lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepSize {
-    /// So many samples.
+    /// A number of samples.
     Samples(usize),
-    /// Samples that cost no more than this, padding included: audio frames at the recipe's rate,
-    /// or tokens.
+    /// Most cost of the samples, padding included: audio frames at the config's rate, or tokens.
     Cost(u64),
 }
 
 impl DataConfig {
-    /// Reads the table `[data]` of a recipe, changed by `assignments` (`data.seed=2`); its other
-    /// tables are the trainer's.
-    pub fn read(recipe: &Path, assignments: &[String]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Recipe {
-            data: DataConfig,
-        }
-        let text = std::fs::read_to_string(recipe).map_err(|source| Error::Io {
-            path: recipe.to_owned(),
-            source,
-        })?;
-        let refuse =
-            |place: String, error: String| Error::Config(vec![format!("{place}: {error}")]);
-        let at_path =
-            |error: toml::de::Error| refuse(recipe.display().to_string(), error.to_string());
-        // The plain file first: only its own text gives errors with line and caret.
-        let Recipe { data } = toml::from_str(&text).map_err(at_path)?;
-        if assignments.is_empty() {
-            return Ok(data);
-        }
-        let mut table: toml::Table = toml::from_str(&text).map_err(at_path)?;
-        for assignment in assignments {
-            assign(&mut table, assignment)
-                .map_err(|reason| refuse(format!("--set {assignment}"), reason))?;
-        }
-        let Recipe { data } = table.try_into().map_err(|error: toml::de::Error| {
-            refuse(
-                format!("--set {}", assignments.join(" --set ")),
-                error.to_string(),
-            )
-        })?;
-        Ok(data)
-    }
-
-    /// How patient the client of a store is.
+    /// Reads the table `[data]` of the config at `path`, changed by `overrides`. The tables of the
+    /// trainer may stand next to it; other ones are refused, in the file and in `overrides`.
     ///
     /// # Errors
     ///
-    /// What is wrong with `retry_for` or `cache`.
+    /// [`Error::ConfigFile`]: an unreadable file, an unknown key or table, a wrong type.
+    pub fn read(path: &Path, overrides: &Overrides) -> Result<Self> {
+        #[derive(Deserialize, JsonSchema)]
+        struct DataTable {
+            data: DataConfig,
+        }
+        let is_trainers = |root: &str| TRAINER_KEYS.contains(&root);
+        let text = load::read(path)?;
+        let unknown: Vec<String> = toml::from_str::<toml::Table>(&text)
+            .unwrap_or_default()
+            .keys()
+            .filter(|&root| root != "data" && !is_trainers(root))
+            .map(|root| format!("{root}: unknown table or key; `shards` reads `[data]`"))
+            .collect();
+        if !unknown.is_empty() {
+            return Err(Error::ConfigFile(ConfigError::Invalid {
+                path: path.to_owned(),
+                problems: unknown,
+            }));
+        }
+        let ours = overrides.without_roots(TRAINER_KEYS);
+        let strays = load::unknown_keys::<DataTable>(&ours.without_roots(&["data"]).in_order());
+        if !strays.is_empty() {
+            return Err(Error::ConfigFile(ConfigError::Override {
+                problems: strays,
+            }));
+        }
+        let DataTable { data } = load::parse(path, &text, &ours, |_| Vec::new())?;
+        Ok(data)
+    }
+
+    /// Returns the options of the store's client.
+    ///
+    /// # Errors
+    ///
+    /// `key: problem`, for `retry_for` or `cache`.
     pub fn store_options(&self) -> Result<StoreOptions, String> {
         let retry_for = humantime::parse_duration(&self.retry_for).map_err(|error| {
             format!(
-                "data.retry_for: `{}` is not a time such as \"15min\" or \"90s\": {error}",
+                "data.retry_for: invalid duration `{}` (examples: \"15min\", \"90s\"): {error}",
                 self.retry_for
             )
         })?;
@@ -169,7 +178,7 @@ impl DataConfig {
                 let bytes = bytes.map_err(|reason| format!("data.cache.size: {reason}"))?;
                 if bytes < CacheOptions::LEAST_BYTES {
                     return Err(format!(
-                        "data.cache.size: {size} is too small to keep row groups; give 1GiB or more"
+                        "data.cache.size: must be at least 1GiB to hold row groups, is {size}"
                     ));
                 }
                 let folder = folder.clone();
@@ -183,7 +192,7 @@ impl DataConfig {
         })
     }
 
-    /// The table that says what a sample is; `None` unless there is exactly one.
+    /// Returns the modality; `None` unless exactly one table sets it.
     pub fn modality(&self) -> Option<Modality<'_>> {
         match (&self.image, &self.audio, &self.text) {
             (Some(image), None, None) => Some(Modality::Image(image)),
@@ -193,7 +202,7 @@ impl DataConfig {
         }
     }
 
-    /// How large a step is; `None` unless exactly one key says so, in a unit that the samples have.
+    /// Returns the size of a step; `None` unless exactly one key sets it, in a unit of the modality.
     pub fn step_size(&self) -> Option<StepSize> {
         match (self.batch, self.batch_seconds, self.batch_tokens) {
             (Some(samples), None, None) => Some(StepSize::Samples(samples)),
@@ -206,7 +215,7 @@ impl DataConfig {
         }
     }
 
-    /// Everything that cannot work, as `key: what is wrong`.
+    /// Lists every problem, as `key: problem`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut check = |holds: bool, problem: String| {
@@ -221,7 +230,7 @@ impl DataConfig {
         check(
             (0.0..=1.0).contains(&self.max_bad_fraction),
             format!(
-                "data.max_bad_fraction: must lie in [0, 1], is {}",
+                "data.max_bad_fraction: must be in [0, 1], is {}",
                 self.max_bad_fraction
             ),
         );
@@ -233,8 +242,7 @@ impl DataConfig {
         problems.extend(self.step_problems());
         let Some(modality) = self.modality() else {
             problems.push(
-                "data: exactly one of [data.image], [data.audio] and [data.text] says what a \
-                 sample is"
+                "data: exactly one of [data.image], [data.audio] and [data.text] is needed"
                     .to_owned(),
             );
             return problems;
@@ -246,7 +254,7 @@ impl DataConfig {
         });
         if !self.mask.suits(modality) {
             problems.push(format!(
-                "data.mask: {} does not suit {}, which takes {}",
+                "data.mask: unsupported for {1}: {0}; supported: {2}",
                 self.mask.name(),
                 modality.name(),
                 MaskConfig::names_for(modality)
@@ -256,7 +264,7 @@ impl DataConfig {
         problems
     }
 
-    /// What is wrong with the size of a step and its division among the lanes.
+    /// Lists the problems of a step's size and of its division into lanes.
     fn step_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let lanes = self.lanes;
@@ -275,13 +283,12 @@ impl DataConfig {
             .collect();
         match given.as_slice() {
             [] => problems.push(
-                "data.batch: a step has no size; give batch, batch_seconds (audio) or \
-                 batch_tokens (text)"
+                "data.batch: missing; set batch, batch_seconds (audio) or batch_tokens (text)"
                     .to_owned(),
             ),
             [_] => {}
             several => problems.push(format!(
-                "data.{}: only one of them can be the size of a step",
+                "data.{}: only one of them can set the size of a step; remove the others (--unset KEY)",
                 several.join(", data.")
             )),
         }
@@ -294,11 +301,11 @@ impl DataConfig {
                 format!("data.lanes: {lanes} does not divide data.batch = {batch}")
             });
         }
-        // A lane's share must hold the longest sample there can be.
+        // A lane's micro-batch must hold the longest possible sample.
         if let Some(seconds) = self.batch_seconds {
             match &self.audio {
                 None => problems.push(
-                    "data.batch_seconds: is for audio; pictures take batch, text batch_tokens"
+                    "data.batch_seconds: audio only; images take batch, text takes batch_tokens"
                         .to_owned(),
                 ),
                 Some(audio) => {
@@ -307,8 +314,8 @@ impl DataConfig {
                     let is_enough = seconds / lanes.max(1) as f64 >= longest;
                     if !is_enough {
                         problems.push(format!(
-                            "data.batch_seconds: {seconds} over {lanes} lanes leaves a lane less \
-                             than the {longest} s of data.audio.max_frames"
+                            "data.batch_seconds: {seconds} s over {lanes} lanes is less per lane than \
+                             data.audio.max_frames, {longest} s"
                         ));
                     }
                 }
@@ -317,12 +324,12 @@ impl DataConfig {
         if let Some(tokens) = self.batch_tokens {
             match &self.text {
                 None => problems.push(
-                    "data.batch_tokens: is for text; pictures take batch, audio batch_seconds"
+                    "data.batch_tokens: text only; images take batch, audio takes batch_seconds"
                         .to_owned(),
                 ),
                 Some(text) if tokens / (lanes.max(1) as u64) < text.max_tokens as u64 => {
                     problems.push(format!(
-                        "data.batch_tokens: {tokens} over {lanes} lanes leaves a lane less than \
+                        "data.batch_tokens: {tokens} over {lanes} lanes is less per lane than \
                          data.text.max_tokens = {}",
                         text.max_tokens
                     ));
@@ -335,10 +342,10 @@ impl DataConfig {
 }
 
 impl Modality<'_> {
-    /// `pictures`, `audio` or `text`.
+    /// Returns `images`, `audio` or `text`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Image(_) => "pictures",
+            Self::Image(_) => "images",
             Self::Audio(_) => "audio",
             Self::Text(_) => "text",
         }

@@ -4,8 +4,10 @@
 //! do (`hint: …`). [`SampleError`] is a fault of one sample's bytes: the sample is counted and
 //! quarantined, and another row replaces it.
 
+mod config;
 mod message;
 
+pub use self::config::ConfigError;
 pub use self::message::full_message;
 pub(crate) use self::message::{GaveUp, StoreMessage, causes};
 
@@ -74,6 +76,9 @@ pub enum Error {
     /// Invalid settings, one message each.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
+    /// A config file, or a change to it from the command line, that cannot be used.
+    #[error(transparent)]
+    ConfigFile(#[from] ConfigError),
     /// More bad samples than `max_bad_fraction` allows.
     #[error(
         "too many bad samples: {failed} of {seen}, max_bad_fraction = {limit}; last error: {last}\n\

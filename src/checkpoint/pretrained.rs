@@ -12,7 +12,7 @@ use super::find::find_weights;
 use super::layout::{CONFIG, STUDENT, TEACHER};
 use super::load_state;
 use super::safetensors::{self, Tensors, WeightsError};
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{ConfigError, Overrides, RunConfig};
 use crate::exit_code::{ExitCode, FAILED};
 use crate::model::{AudioEncoder, Beit, Encoder, EncoderConfig};
 use crate::params::{self, LoadError};
@@ -95,10 +95,14 @@ impl Pretrained {
     pub fn open(
         folder: &Folder,
         weights: Option<Weights>,
-        set: &[String],
+        overrides: &Overrides,
     ) -> Result<Self, PretrainedError> {
         let folder = find_weights(folder)?;
-        let config = RunConfig::load_in(&folder, CONFIG, set)?;
+        let config =
+            RunConfig::load_in(&folder, CONFIG, overrides).map_err(|error| match error {
+                understudy_pipelines::Error::ConfigFile(error) => PretrainedError::Config(error),
+                error => PretrainedError::Store(error),
+            })?;
         let has_teacher = folder.size(TEACHER)?.is_some();
         let weights = match weights {
             Some(Weights::Teacher) if !has_teacher => {

@@ -1,14 +1,15 @@
-//! Every value of a config under its dotted key.
+//! The values of a config by dotted key.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use toml::Value;
 
-/// Dotted key → value, of `config` or one of its tables; of a list of tables `key[i].key`.
+/// Maps each dotted key of `config`, or of one of its tables, to its value; in a list of tables the
+/// key is `key[i].key`.
 pub(crate) fn flatten(config: &impl Serialize) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
-    let table = Value::try_from(config).expect("a config holds only what TOML can say");
+    let table = Value::try_from(config).expect("every value of a config has a form in TOML");
     walk("", table, &mut flat);
     flat
 }

@@ -1,4 +1,4 @@
-//! Just enough of BMP to store a square RGB picture: 24 bits, uncompressed.
+//! Encodes a square RGB image as BMP: 24 bits, uncompressed.
 
 /// File header (14 bytes) and BITMAPINFOHEADER (40 bytes).
 const HEADER_BYTES: usize = 14 + 40;
@@ -8,7 +8,7 @@ pub(super) fn encode(pixels: &[u8], side: usize) -> Vec<u8> {
     assert_eq!(
         pixels.len(),
         side * side * 3,
-        "pixels of a square RGB picture"
+        "pixels of a square RGB image"
     );
     assert_eq!(side % 4, 0, "rows are padded to 4 bytes; ours need none");
     let mut file = Vec::with_capacity(HEADER_BYTES + pixels.len());
@@ -37,7 +37,7 @@ pub(super) fn encode(pixels: &[u8], side: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_picture_is_stored_bottom_row_first_in_blue_green_red() {
+    fn encode_stores_the_bottom_row_first_in_blue_green_red() {
         let mut pixels = vec![0; 4 * 4 * 3];
         pixels[..3].copy_from_slice(&[1, 2, 3]); // Top left.
         let file = super::encode(&pixels, 4);

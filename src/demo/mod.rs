@@ -1,31 +1,30 @@
-//! The demo's own picture set: synthetic, rendered here, so that `understudy demo` needs no
-//! download.
+//! The demo and its own images: synthetic, rendered here, so that `understudy demo` downloads
+//! nothing.
 //!
-//! Eight classes of textured shapes at any place, size, angle and colour, on shaded and cluttered
-//! grounds. Colour and place say nothing about the class, so that pictures near each other in
-//! pixels are seldom of one class.
+//! Eight classes of patterns in any two colours, at any angle, place and scale, unevenly lit.
+//! Colour and place are independent of the class, so images with similar pixels are seldom of one
+//! class.
 
 mod bmp;
 mod paint;
+mod patterns;
 mod run;
-mod shapes;
 
 use std::io;
 use std::path::Path;
 
 use understudy_pipelines::rng::{Purpose, Rng};
 
-pub use run::{run, write_set};
-pub use shapes::CLASSES;
+pub use patterns::CLASSES;
+pub use run::{DemoError, run, write_dataset};
 
-/// Side of every picture, in pixels.
+/// Side of every image, in pixels.
 pub const SIDE: usize = 32;
 
-/// Renders `n_train` pictures into `folder/train/CLASS/` and `n_val` into `folder/val/CLASS/`,
-/// as BMP files, the classes in turn.
+/// Renders `n_train` images into `folder/train/CLASS/` and `n_val` into `folder/val/CLASS/`, as BMP
+/// files, the classes in turn.
 ///
-/// Every byte depends on `seed` and the file's name alone. Files that are already there are
-/// overwritten.
+/// Every byte is a function of `seed` and the file's name. Existing files are overwritten.
 pub fn render(folder: &Path, seed: u64, n_train: usize, n_val: usize) -> io::Result<()> {
     for (split, n) in [("train", n_train), ("val", n_val)] {
         for class in &CLASSES {
@@ -35,7 +34,7 @@ pub fn render(folder: &Path, seed: u64, n_train: usize, n_val: usize) -> io::Res
             let class = &CLASSES[i % CLASSES.len()];
             let name = format!("{split}/{}/{:05}.bmp", class.name, i / CLASSES.len());
             let mut rng = Rng::for_name(seed, Purpose::Init, &name);
-            let pixels = paint::picture(class, &mut rng);
+            let pixels = paint::image(class, &mut rng);
             std::fs::write(folder.join(&name), bmp::encode(&pixels, SIDE))?;
         }
     }
@@ -60,7 +59,7 @@ mod tests {
                         .expect("inside")
                         .display()
                         .to_string();
-                    found.insert(name, fs::read(path).expect("a picture"));
+                    found.insert(name, fs::read(path).expect("an image"));
                 }
             }
         }
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_depends_on_its_seed_alone() {
+    fn render_depends_on_the_seed_alone() {
         let folders = [(); 3].map(|()| tempfile::tempdir().expect("a folder"));
         render(folders[0].path(), 1, 20, 9).expect("renders");
         render(folders[1].path(), 1, 20, 9).expect("renders");
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_even_and_no_picture_comes_twice() {
+    fn render_balances_classes_and_repeats_no_image() {
         let folder = tempfile::tempdir().expect("a folder");
         render(folder.path(), 1, 48, 16).expect("renders");
         let files = files(folder.path());
@@ -97,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn classes_stand_in_the_order_of_their_folders() {
+    fn classes_are_in_the_order_of_their_folders() {
         assert!(CLASSES.windows(2).all(|pair| pair[0].name < pair[1].name));
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_an_error() {
+    fn render_reports_a_folder_that_cannot_be_made() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         assert!(render(file.path(), 1, 8, 8).is_err());
     }

@@ -1,20 +1,65 @@
-//! `understudy demo`: from nothing to a trained encoder and what it is worth.
+//! `understudy demo`: from nothing to a trained encoder and its evaluation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
 use burn::tensor::Device;
-use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptions, write};
+use understudy_pipelines::write::{
+    Check, Encode, EncodeOptions, ImageOptions, WriteOptions, write,
+};
 
-use crate::config::RunConfig;
-use crate::train::{Ending, Resume, train};
-use crate::{evaluate, objective::Network, params};
+use crate::config::{ConfigError, Overrides, RunConfig};
+use crate::evaluate::{self, Row, Table};
+use crate::exit_code::{ExitCode, FAILED, USAGE};
+use crate::train::{Ending, Resume, TrainError, train};
+use crate::{objective::Network, params};
 
-/// The demo's recipe, in the binary so that it runs from any folder.
+/// The reason why the demo stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DemoError {
+    /// The images could not be drawn.
+    #[error("cannot draw images: {path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A path that no config can hold.
+    #[error("unsupported folder name, not UTF-8: {}\nhint: choose another with --dir", .0.display())]
+    Path(PathBuf),
+    /// Writing shards failed.
+    #[error(transparent)]
+    Write(#[from] understudy_pipelines::Error),
+    /// The demo's changes do not fit its config.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Evaluating failed.
+    #[error(transparent)]
+    Evaluate(#[from] evaluate::RunEvaluateError),
+}
+
+impl ExitCode for DemoError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io { .. } => FAILED,
+            Self::Path(_) => USAGE,
+            Self::Write(error) => error.exit_code(),
+            Self::Config(error) => error.exit_code(),
+            Self::Train(error) => error.exit_code(),
+            Self::Evaluate(error) => error.exit_code(),
+        }
+    }
+}
+
+/// The demo's config, in the binary so that the demo runs from any folder.
 const RECIPE: &str = include_str!("../../configs/tiny-image.toml");
 
-/// What the demo changes: its pictures, and a run of a few minutes.
+/// The demo's changes to it: a run of a few minutes.
 const SHORTER: [&str; 4] = [
     "steps=800",
     "optim.schedule.cosine.warmup_steps=80",
@@ -22,17 +67,25 @@ const SHORTER: [&str; 4] = [
     "train.save_every=200",
 ];
 
-/// Draws pictures, writes shards, trains, evaluates; everything goes below `folder`.
-pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
-    let [pictures, set, run] = ["pictures", "shards", "run"].map(|name| folder.join(name));
-    tracing::info!("1/4  drawing pictures (synthetic: shapes with textures, eight classes)");
-    write_set(&set, &pictures, 2000, 500, 1)?;
-    tracing::info!("2/4  wrote shards to {}", set.display());
+/// Draws images, writes shards, trains and evaluates, all below `folder`.
+///
+/// # Errors
+///
+/// [`DemoError`], by stage.
+pub fn run(folder: &Path, device: &Device) -> Result<Ending, DemoError> {
+    let [images, dataset, run] = ["images", "shards", "run"].map(|name| folder.join(name));
+    tracing::info!("1/4  drawing images (synthetic: eight classes of patterns)");
+    write_dataset(&dataset, &images, 2000, 500, 1)?;
+    tracing::info!("2/4  wrote shards to {}", dataset.display());
 
     let mut changes: Vec<String> = SHORTER.map(str::to_owned).to_vec();
-    changes.push(format!("data.train={}", absolute(&set.join("train"))?));
-    changes.push(format!("data.val={}", absolute(&set.join("val"))?));
-    let config = RunConfig::parse(Path::new("configs/tiny-image.toml"), RECIPE, &changes)?;
+    changes.push(format!("data.train={}", absolute(&dataset.join("train"))?));
+    changes.push(format!("data.val={}", absolute(&dataset.join("val"))?));
+    let config = RunConfig::parse(
+        Path::new("configs/tiny-image.toml"),
+        RECIPE,
+        &Overrides::set(changes),
+    )?;
     let n_params = params::count(&Network::teacher(&config.model, device));
     tracing::info!(
         "3/4  training data2vec 2.0: an encoder of {:.1} million parameters",
@@ -47,37 +100,65 @@ pub fn run(folder: &Path, device: &Device) -> anyhow::Result<Ending> {
         &run.as_path().into(),
         None,
         evaluate::EvalUnit::Samples,
-        &[],
+        &Overrides::default(),
         device,
     )?;
     for line in table.to_string().lines() {
         tracing::info!("{line}");
     }
     tracing::info!(
-        "the run lies in {}: config.toml, metrics.jsonl, checkpoints/",
+        "the trained encoder is {} in every column",
+        if is_ahead(&table) {
+            "ahead"
+        } else {
+            "not ahead"
+        }
+    );
+    tracing::info!(
+        "the run is in {}: config.toml, metrics.jsonl, checkpoints/",
         run.display()
     );
-    tracing::info!("pictures of your own: shards write FOLDER --to data/mine --schema image");
+    tracing::info!("your own images: shards write FOLDER --to data/mine --schema image");
     Ok(Ending::Finished)
 }
 
-/// Draws `n_train` and `n_val` pictures below `pictures` and writes them as the sets `train` and
-/// `val` below `set`; what is there already is kept.
-pub fn write_set(
-    set: &Path,
-    pictures: &Path,
+/// Tells whether the first encoder, the trained one, has the highest figure in every column.
+fn is_ahead(table: &Table) -> bool {
+    let columns = |row: &Row| [row.knn_top1, Some(row.probe_top1), row.probe_top5];
+    let Some((trained, others)) = table.rows.split_first() else {
+        return false;
+    };
+    others.iter().all(|other| {
+        let pairs = columns(trained).into_iter().zip(columns(other));
+        pairs
+            .into_iter()
+            .all(|(trained, other)| trained.is_none() || trained > other)
+    })
+}
+
+/// Draws `n_train` and `n_val` images below `images` and writes them as the datasets `train` and
+/// `val` below `dataset`; a dataset that is complete is kept.
+///
+/// # Errors
+///
+/// [`DemoError::Io`], [`DemoError::Path`] and [`DemoError::Write`].
+pub fn write_dataset(
+    dataset: &Path,
+    images: &Path,
     n_train: usize,
     n_val: usize,
     seed: u64,
-) -> anyhow::Result<()> {
-    super::render(pictures, seed, n_train, n_val)
-        .with_context(|| format!("drawing pictures in {}", pictures.display()))?;
+) -> Result<(), DemoError> {
+    super::render(images, seed, n_train, n_val).map_err(|source| DemoError::Io {
+        path: images.to_owned(),
+        source,
+    })?;
     let options = WriteOptions {
-        sources: vec![pictures.to_owned()],
-        to: path_of(set)?,
+        sources: vec![images.to_owned()],
+        to: utf8(dataset)?,
         columns: std::collections::BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Image(ImageRecipe {
+        encode: EncodeOptions::Image(ImageOptions {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,
@@ -91,12 +172,17 @@ pub fn write_set(
     Ok(())
 }
 
-fn absolute(path: &Path) -> anyhow::Result<String> {
-    path_of(&std::path::absolute(path)?)
+fn absolute(path: &Path) -> Result<String, DemoError> {
+    let absolute = std::path::absolute(path).map_err(|source| DemoError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    utf8(&absolute)
 }
 
-fn path_of(path: &Path) -> anyhow::Result<String> {
-    path.to_str()
-        .map(str::to_owned)
-        .with_context(|| format!("{} is not UTF-8", path.display()))
+fn utf8(path: &Path) -> Result<String, DemoError> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| DemoError::Path(path.to_owned()))?;
+    Ok(text.to_owned())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::RunConfig;
+use crate::config::{Overrides, RunConfig};
 use crate::device;
 use crate::model::EncoderInput;
 use crate::objective::{Data2Vec, Inputs};
@@ -23,7 +23,11 @@ pub(super) type StepValues = [f32; 2];
 /// Computes a step on `device` after a warm-up step. Returns its results and time, or the reason for
 /// a failure.
 pub(super) fn run(device: &Device) -> Result<(StepValues, Duration), String> {
-    let config = RunConfig::parse(Path::new("configs/tiny-audio.toml"), CONFIG, &[]);
+    let config = RunConfig::parse(
+        Path::new("configs/tiny-audio.toml"),
+        CONFIG,
+        &Overrides::default(),
+    );
     let config = config.map_err(|error| error.to_string())?;
     let audio = config.data.audio.as_ref().expect("a config for audio");
     let n_frames = audio.window_frames + audio.hop_frames * (N_POSITIONS - 1);

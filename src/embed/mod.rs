@@ -1,7 +1,7 @@
 //! `understudy embed`: writes an encoder's features of every sample of a dataset as shards.
 //!
 //! The pipeline reads uncropped samples in the order of the dataset's files, the encoder computes
-//! their features, and a [`FeatureSet`] writes these with the keys of their rows. A command that was
+//! their features, and a [`FeatureDataset`] writes these with the keys of their rows. A command that was
 //! stopped or killed resumes after its last complete shard, with the same batches as an
 //! uninterrupted one.
 
@@ -14,12 +14,13 @@ use understudy_pipelines::config::Modality;
 use understudy_pipelines::pipeline::{Options, WholeSet};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
-    FeatureOptions, FeatureReport, FeatureRows, FeatureSet, files_xxh3,
+    FeatureDataset, FeatureOptions, FeatureReport, FeatureRows, files_xxh3,
 };
 
 use self::progress::Progress;
 use crate::checkpoint::layout::{STUDENT, TEACHER};
 use crate::checkpoint::pretrained::{Pretrained, PretrainedError, Weights};
+use crate::config::Overrides;
 use crate::evaluate::features::batch_size;
 use crate::exit_code::{ExitCode, FAILED, USAGE};
 use crate::model::{
@@ -44,7 +45,7 @@ pub struct Embed {
     /// Whether to write a vector per position instead of the mean over positions.
     pub frames: bool,
     /// Overrides of the model's config, `key=value`.
-    pub set: Vec<String>,
+    pub overrides: Overrides,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
 }
@@ -95,7 +96,7 @@ impl ExitCode for EmbedError {
 /// [`End::Interrupted`](understudy_pipelines::write::End).
 pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
     let signals = Signals::watch();
-    let mut pretrained = Pretrained::open(&options.model, options.weights, &options.set)?;
+    let mut pretrained = Pretrained::open(&options.model, options.weights, &options.overrides)?;
     pretrained.config.threads.resolve();
     let config = &pretrained.config;
     crate::device::set_compute_threads(&config.threads);
@@ -115,9 +116,9 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
     let trained = pretrained.vocabulary_sha256.as_deref();
     model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
-    let mut features = match FeatureSet::open(&feature_options, source.set())? {
-        FeatureSet::Finished(report) => return Ok(report),
-        FeatureSet::Begun(features) => features,
+    let mut features = match FeatureDataset::open(&feature_options, source.set())? {
+        FeatureDataset::Finished(report) => return Ok(report),
+        FeatureDataset::Unfinished(features) => features,
     };
     let encoder = pretrained.encoder(device)?;
 
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn padding_does_not_change_features() {
         let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/tiny-audio.toml");
-        let config = RunConfig::load(recipe.as_ref(), &[]).expect("a recipe");
+        let config = RunConfig::load(recipe.as_ref(), &Overrides::default()).expect("a recipe");
         let device = Device::flex();
         let model = Data2Vec::initialised(config.model.clone(), 1, &device);
         let encoder = model.student.valid().encoder;
@@ -256,7 +257,7 @@ mod tests {
             weights: None,
             layer: None,
             frames,
-            set: Vec::new(),
+            overrides: Overrides::default(),
             shard_bytes: 1,
         };
         let frames = vectors(&encoder, config, &media, &options(true));

@@ -11,6 +11,7 @@ use super::features::NamedEncoder;
 use super::table::{EvalUnit, Table};
 use crate::checkpoint::layout::{CHECKPOINTS, evaluation_file};
 use crate::checkpoint::pretrained::{Pretrained, Weights};
+use crate::config::Overrides;
 use crate::model::{self, Encoder, EncoderConfig, EncoderInput, FeatureVectors};
 use crate::objective::Data2Vec;
 
@@ -24,10 +25,10 @@ pub fn run(
     run: &Folder,
     weights: Option<Weights>,
     unit: EvalUnit,
-    set: &[String],
+    overrides: &Overrides,
     device: &Device,
 ) -> Result<Table, RunEvaluateError> {
-    let mut pretrained = Pretrained::open(run, weights, set)?;
+    let mut pretrained = Pretrained::open(run, weights, overrides)?;
     let config = &mut pretrained.config;
     config.threads.resolve();
     crate::device::set_compute_threads(&config.threads);

@@ -14,6 +14,7 @@ use crate::checkpoint::atomic_dir;
 use crate::checkpoint::layout::HEADS;
 use crate::checkpoint::pretrained::{Pretrained, Weights};
 use crate::checkpoint::safetensors::{self, Tensors};
+use crate::config::Overrides;
 use crate::objective::ModelConfig;
 
 /// Writes the model in `from` (a run, a checkpoint or an imported model) to the folder `to`.
@@ -23,7 +24,7 @@ pub fn export(from: &Folder, weights: Option<Weights>, to: &Path) -> Result<Expo
     if atomic_dir::is_taken(to).map_err(at(to))? {
         return Err(ExportError::Taken(to.to_owned()));
     }
-    let mut pretrained = Pretrained::open(from, weights, &[])?;
+    let mut pretrained = Pretrained::open(from, weights, &Overrides::default())?;
     let heads = match pretrained.folder.size(HEADS)? {
         Some(_) => safetensors::read_in(&pretrained.folder, HEADS)?,
         None => Tensors::new(),

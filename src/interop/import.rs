@@ -15,6 +15,7 @@ use crate::checkpoint::atomic_dir;
 use crate::checkpoint::layout::{CONFIG, HEADS, HUGGING_FACE, STUDENT, TEACHER};
 use crate::checkpoint::pretrained::{Pretrained, Weights};
 use crate::checkpoint::safetensors::{self, Tensors};
+use crate::config::Overrides;
 use crate::model::EncoderConfig;
 use crate::objective::ModelConfig;
 
@@ -128,9 +129,13 @@ pub fn import(source: &Path, to: &Path) -> Result<Imported, ImportError> {
         }
         let teacher = model.teacher.as_ref().map(|_| Weights::Teacher);
         for weights in std::iter::once(Weights::Student).chain(teacher) {
-            Pretrained::open(&partial.as_path().into(), Some(weights), &[])
-                .and_then(|pretrained| pretrained.encoder(&Device::flex()))
-                .map_err(|error| ImportError::Tensors(Box::new(error)))?;
+            Pretrained::open(
+                &partial.as_path().into(),
+                Some(weights),
+                &Overrides::default(),
+            )
+            .and_then(|pretrained| pretrained.encoder(&Device::flex()))
+            .map_err(|error| ImportError::Tensors(Box::new(error)))?;
         }
         atomic_dir::finish(&partial, to).map_err(at(to))
     })();

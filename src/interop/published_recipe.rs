@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::error::ImportError;
 use super::pickle;
-use crate::config::RunConfig;
+use crate::config::{Overrides, RunConfig};
 use crate::model::EncoderConfig;
 use crate::objective::ModelConfig;
 
@@ -66,7 +66,8 @@ fn published(is_v1: bool, modality: &str) -> RunConfig {
         (false, "audio") => recipe!("data2vec2-audio-base"),
         (false, _) => recipe!("data2vec2-text-base"),
     };
-    RunConfig::parse(Path::new(name), text, &[]).expect("a recipe that the tests build")
+    RunConfig::parse(Path::new(name), text, &Overrides::default())
+        .expect("a recipe that the tests build")
 }
 
 /// Returns data2vec 1.0 with this encoder, for a checkpoint that has only an encoder.

@@ -83,11 +83,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::Overrides;
 
     fn with(set: &[&str]) -> RunConfig {
         let text = include_str!("../../configs/tiny-image.toml");
         let set: Vec<String> = set.iter().map(|&set| set.to_owned()).collect();
-        RunConfig::parse(Path::new("tiny-image.toml"), text, &set).expect("a recipe")
+        RunConfig::parse(Path::new("tiny-image.toml"), text, &Overrides::set(set))
+            .expect("a recipe")
     }
 
     fn compared(set: &[&str]) -> Result<Vec<String>, RunError> {

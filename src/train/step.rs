@@ -14,7 +14,7 @@ use super::run_dir::RunDir;
 use super::warm_start;
 use crate::checkpoint::layout::CONFIG;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, CheckpointState};
-use crate::config::RunConfig;
+use crate::config::{Overrides, RunConfig};
 use crate::model;
 use crate::objective::{Data2Vec, Inputs, MaskError, Output, feature_std};
 use crate::optim::{AdamW, Gradients, ema};
@@ -109,7 +109,11 @@ impl Trainer {
             optimizer,
             config: then,
         } = checkpoint::load(from).map_err(|error| StartError::unreadable(from, error))?;
-        let then = RunConfig::parse(Path::new(&from.url_of(CONFIG)), &then, &[])?;
+        let then = RunConfig::parse(
+            Path::new(&from.url_of(CONFIG)),
+            &then,
+            &Overrides::default(),
+        )?;
         for difference in resume_compat::compare(from, &then, config)? {
             tracing::warn!(
                 "resuming with another setting, results will not be bit-identical: {difference}"

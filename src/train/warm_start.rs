@@ -11,7 +11,7 @@ use crate::checkpoint::find::find_weights;
 use crate::checkpoint::layout::{CONFIG, STUDENT};
 use crate::checkpoint::load_state;
 use crate::checkpoint::safetensors::{self, Tensors};
-use crate::config::{RunConfig, flatten};
+use crate::config::{Overrides, RunConfig, flatten};
 use crate::init;
 use crate::objective::{Data2Vec, ModelConfig, Network};
 use crate::params;
@@ -28,7 +28,8 @@ pub(super) fn initial(
     };
     let folder = Folder::open(place, &StoreOptions::default()).map_err(StartError::Init)?;
     let folder = find_weights(&folder)?;
-    let then = RunConfig::load_in(&folder, CONFIG, &[])?;
+    let then =
+        RunConfig::load_in(&folder, CONFIG, &Overrides::default()).map_err(StartError::Init)?;
     compare(&folder, &then.model, model)?;
     let state = load_state(&folder)?;
     let tensors = safetensors::read_in(&folder, STUDENT)?;
@@ -152,7 +153,7 @@ mod tests {
 
     fn recipe(text: &str, set: &[&str]) -> RunConfig {
         let set: Vec<String> = set.iter().map(|&set| set.to_owned()).collect();
-        RunConfig::parse(Path::new("recipe"), text, &set).expect("a recipe")
+        RunConfig::parse(Path::new("recipe"), text, &Overrides::set(set)).expect("a recipe")
     }
 
     /// Returns the initial weights of a run by `now`, and those drawn by seed, where `init` names a

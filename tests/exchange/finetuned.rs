@@ -8,6 +8,7 @@ use understudy::checkpoint::layout::{HEADS, STUDENT, TEACHER};
 use understudy::checkpoint::pretrained::{Pretrained, Weights};
 use understudy::checkpoint::safetensors;
 use understudy::checkpoint::safetensors::Tensors;
+use understudy::config::Overrides;
 use understudy::interop::export;
 use understudy::interop::import;
 use understudy::model::EncoderConfig;
@@ -87,7 +88,8 @@ fn fine_tuned_model_is_encoder_and_head() {
 /// Writes an input and the CTC scores that our encoder and the linear layer `head` compute.
 fn write_ctc_scores(model: &Path, head: &Tensors, io: &Path) {
     let device = Device::flex();
-    let pretrained = Pretrained::open(&model.into(), Some(Weights::Student), &[]).unwrap();
+    let pretrained =
+        Pretrained::open(&model.into(), Some(Weights::Student), &Overrides::default()).unwrap();
     let config = pretrained.config.model.encoder();
     let (_, input, media) = example_input(config);
     let features = pretrained

@@ -25,7 +25,7 @@ use serde_json::Value;
 use understudy::checkpoint::pretrained::{Pretrained, Weights};
 use understudy::checkpoint::safetensors;
 use understudy::checkpoint::safetensors::Tensors;
-use understudy::config::RunConfig;
+use understudy::config::{Overrides, RunConfig};
 use understudy::interop::export;
 use understudy::interop::import;
 use understudy::model::{EncoderConfig, EncoderInput};
@@ -153,12 +153,16 @@ fn fairseq_checkpoints_are_imported_and_exported() {
             return;
         }
         import(&file, &model).unwrap();
-        let student =
-            Pretrained::open(&model.as_path().into(), Some(Weights::Student), &[]).unwrap();
+        let student = Pretrained::open(
+            &model.as_path().into(),
+            Some(Weights::Student),
+            &Overrides::default(),
+        )
+        .unwrap();
         let is_fairseq =
             case_json(&case)["modality"] != "image" || case_json(&case)["method"] != "data2vec1";
         assert_eq!(
-            Pretrained::open(&model.as_path().into(), None, &[])
+            Pretrained::open(&model.as_path().into(), None, &Overrides::default())
                 .unwrap()
                 .weights
                 == Weights::Teacher,
@@ -255,7 +259,7 @@ fn imported_config_is_valid_for_training() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
         let imported = import(&case, &model).unwrap();
-        let config = RunConfig::load(&model.join("config.toml"), &[]).unwrap();
+        let config = RunConfig::load(&model.join("config.toml"), &Overrides::default()).unwrap();
         assert_eq!(config.model, imported.model);
         assert!(config.problems().is_empty());
     }

@@ -12,10 +12,11 @@ use arrow::datatypes::{Float32Type, Int64Type, UInt64Type};
 use burn::tensor::Tensor;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use understudy::checkpoint::pretrained::Pretrained;
+use understudy::config::Overrides;
 use understudy::model::{Encoder, EncoderInput, View};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::shard::Manifest;
-use understudy_pipelines::write::{self, Check, Encode, ImageRecipe, Recipe, WriteOptions};
+use understudy_pipelines::write::{self, Check, Encode, EncodeOptions, ImageOptions, WriteOptions};
 
 use crate::support::{DEVICE, Outcome, Sandbox};
 
@@ -109,7 +110,12 @@ fn expected(
     encode: impl Fn(&Encoder, &Pretrained, &EncoderInput) -> Vec<f32>,
 ) -> (Vec<f32>, Vec<i64>) {
     let device = understudy::device::open(DEVICE).expect("a device");
-    let model = Pretrained::open(&sandbox.run("run").as_path().into(), None, &[]).expect("a run");
+    let model = Pretrained::open(
+        &sandbox.run("run").as_path().into(),
+        None,
+        &Overrides::default(),
+    )
+    .expect("a run");
     let encoder = model.encoder(&device).expect("an encoder");
     let data = &model.config.data;
     let pass =
@@ -351,7 +357,7 @@ fn rows_without_labels_are_embedded_and_not_evaluated() {
         to: set.display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Image(ImageRecipe {
+        encode: EncodeOptions::Image(ImageOptions {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,

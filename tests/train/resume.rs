@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use understudy::config::Overrides;
 
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
@@ -217,7 +218,8 @@ fn too_many_bad_samples_end_a_run_with_a_checkpoint() {
     let first = sandbox.train("first", DEVICE, &["steps=5"]);
     assert!(first.status.success(), "{}", first.text);
     let config = sandbox.run("first").join("config.toml");
-    let config = understudy::config::RunConfig::load(&config, &[]).expect("a resolved config");
+    let config = understudy::config::RunConfig::load(&config, &Overrides::default())
+        .expect("a resolved config");
     let batches = Pipeline::train(&config.data, &Options::default()).expect("a pipeline");
     let fourth = { batches }.nth(3).expect("endless").expect("a batch");
     sandbox.flip_a_bit(fourth.samples[0].row);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use understudy_pipelines::write::{self, AudioRecipe, Check, Recipe, WriteOptions};
+use understudy_pipelines::write::{self, AudioOptions, Check, EncodeOptions, WriteOptions};
 
 use crate::support::{DEVICE, Sandbox, understudy};
 
@@ -73,7 +73,7 @@ fn write_tones(root: &Path, split: &str, n_of_each: usize) {
         to: root.join("set").join(split).display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Audio(AudioRecipe {
+        encode: EncodeOptions::Audio(AudioOptions {
             check: Check::Header,
         }),
         shard_bytes: 1 << 20,

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use understudy_pipelines::write::{Check, Encode, ImageRecipe, Recipe, WriteOptions, write};
+use understudy_pipelines::write::{
+    Check, Encode, EncodeOptions, ImageOptions, WriteOptions, write,
+};
 
 use crate::server::Server;
 use crate::support::{DEVICE, Outcome, Sandbox, run_lines, wait_for_steps};
@@ -154,7 +156,7 @@ fn write_small_groups(sandbox: &Sandbox) {
         to: sandbox.root().join("groups").display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Image(ImageRecipe {
+        encode: EncodeOptions::Image(ImageOptions {
             resize_short: None,
             quality: 90,
             encode: Encode::Keep,

@@ -73,8 +73,14 @@ impl Sandbox {
     /// Draws `n` images and writes them as shards; returns the training set's folder.
     pub(crate) fn write_images(&self, name: &str, n: usize) -> PathBuf {
         let set = self.root().join(name);
-        understudy::demo::write_set(&set, &self.root().join(format!("{name}-images")), n, 16, 1)
-            .expect("images and shards");
+        understudy::demo::write_dataset(
+            &set,
+            &self.root().join(format!("{name}-images")),
+            n,
+            16,
+            1,
+        )
+        .expect("images and shards");
         set.join("train")
     }
 

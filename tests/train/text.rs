@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use understudy_pipelines::write::{self, Recipe, WriteOptions};
+use understudy_pipelines::write::{self, EncodeOptions, WriteOptions};
 
 use crate::support::{Outcome, understudy};
 
@@ -59,7 +59,7 @@ fn write_sentences(root: &Path) -> PathBuf {
         to: set.display().to_string(),
         columns: BTreeMap::new(),
         labels: None,
-        recipe: Recipe::Text,
+        encode: EncodeOptions::Text,
         shard_bytes: 1 << 20,
         row_group_bytes: 1 << 10,
         threads: 1,

@@ -1,4 +1,4 @@
-//! How pictures, recordings and texts become samples.
+//! The tables `[data.image]`, `[data.audio]` and `[data.text]`: from media to samples.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub enum Filter {
     Bicubic,
 }
 
-/// How a picture becomes a training sample: jitter → flip → RandomResizedCrop.
+/// The steps from an image to a training sample: jitter → flip → RandomResizedCrop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageConfig {
@@ -37,32 +37,32 @@ pub struct ImageConfig {
     pub std: [f32; 3],
 }
 
-/// How a recording becomes a training sample: mono → resample → normalise → crop.
+/// The steps from an audio file to a training sample: mono → resample → normalise → crop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AudioConfig {
     /// Frames per second that the model takes; other rates are resampled.
     pub sample_rate_hz: u32,
-    /// Recordings of fewer frames at that rate are left out of training.
+    /// Least frames at that rate; shorter audio is left out of training.
     pub min_frames: usize,
-    /// Longer ones are cropped to this many frames at a random place, in training.
+    /// Most frames at that rate; in training, longer audio is cropped to this at a random place.
     pub max_frames: usize,
-    /// Added to the variance where a recording is brought to mean 0 and variance 1, before any crop.
+    /// Added to the variance when a waveform is normalised to mean 0 and variance 1, before any crop.
     pub normalize_eps: f64,
-    /// Frames that the first position of the model sees.
+    /// Receptive field of one position of the model, in frames.
     pub window_frames: usize,
     /// Frames from one position to the next.
     pub hop_frames: usize,
 }
 
-/// How a text becomes a training sample.
+/// The steps from a text to a training sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// Tokens of a sample at most, specials included; longer texts are cut to a window at a random
-    /// place, in training.
+    /// Most tokens of a sample, special tokens included; in training, longer texts are cropped at a
+    /// random place.
     pub max_tokens: usize,
-    /// The vocabulary that raw text is tokenised with: a folder, or a `tokenizer.json`. A set of
+    /// The vocabulary of the tokenizer for raw text: a folder, or a `tokenizer.json`. A dataset of
     /// tokens carries its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
@@ -80,20 +80,20 @@ impl ImageConfig {
         let [from, to] = self.crop_scale;
         check(
             0.0 < from && from <= to && to <= 1.0,
-            format!("crop_scale: must rise within (0, 1], is [{from}, {to}]"),
+            format!("crop_scale: must be increasing and in (0, 1], is [{from}, {to}]"),
         );
         let [from, to] = self.crop_ratio;
         check(
             0.0 < from && from <= to,
-            format!("crop_ratio: must rise and be above 0, is [{from}, {to}]"),
+            format!("crop_ratio: must be increasing and above 0, is [{from}, {to}]"),
         );
         check(
             (0.0..=1.0).contains(&self.flip_prob),
-            format!("flip_prob: must lie in [0, 1], is {}", self.flip_prob),
+            format!("flip_prob: must be in [0, 1], is {}", self.flip_prob),
         );
         check(
             (0.0..=1.0).contains(&self.color_jitter),
-            format!("color_jitter: must lie in [0, 1], is {}", self.color_jitter),
+            format!("color_jitter: must be in [0, 1], is {}", self.color_jitter),
         );
         check(
             self.eval_resize >= self.size,
@@ -141,7 +141,7 @@ impl AudioConfig {
         check(
             self.min_frames >= self.window_frames,
             format!(
-                "min_frames: {} are fewer than the {} of one position (window_frames)",
+                "min_frames: {} is less than window_frames = {}",
                 self.min_frames, self.window_frames
             ),
         );

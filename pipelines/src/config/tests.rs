@@ -1,4 +1,4 @@
-//! What a table `[data]` may say.
+//! Tests of the table `[data]`.
 
 use super::*;
 
@@ -28,7 +28,7 @@ fn read(parts: &[&str]) -> DataConfig {
 }
 
 #[test]
-fn audio_and_text_are_read_with_their_step_sizes() {
+fn audio_and_text_tables_give_modality_and_step_size() {
     let audio = read(&["batch_seconds = 240\n", AUDIO, SPANS]);
     assert_eq!(audio.problems(), [""; 0]);
     assert_eq!(audio.step_size(), Some(StepSize::Cost(240 * 16_000)));
@@ -48,7 +48,7 @@ fn audio_and_text_are_read_with_their_step_sizes() {
 }
 
 #[test]
-fn a_recipe_is_read_with_changes() {
+fn read_applies_overrides_and_names_the_one_at_fault() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("recipe.toml");
     let recipe = read(&["batch = 8\n", TEXT, BERT]);
@@ -56,47 +56,81 @@ fn a_recipe_is_read_with_changes() {
         .expect("TOML")
         .replace('[', "[data.");
     std::fs::write(&path, format!("steps = 3\n[data]\n{recipe}")).expect("written");
-    let set = |assignments: &[&str]| {
-        let assignments: Vec<String> = assignments.iter().map(|&a| a.to_owned()).collect();
-        DataConfig::read(&path, &assignments).map_err(|error| error.to_string())
+    let read = |set: &[&str], unset: &[&str]| {
+        let overrides = Overrides {
+            set: set.iter().map(|&change| change.to_owned()).collect(),
+            unset: unset.iter().map(|&key| key.to_owned()).collect(),
+        };
+        DataConfig::read(&path, &overrides).map_err(|error| error.to_string())
     };
-    assert_eq!(set(&[]).expect("a recipe").seed, 1);
-    let changed = set(&["data.seed=2", "data.train=s3://bucket/set"]).expect("a recipe");
+    assert_eq!(read(&[], &[]).expect("a config").seed, 1);
+    let changed = read(&["data.seed=2", "data.train=s3://bucket/set"], &[]).expect("a config");
     assert_eq!(changed.seed, 2);
     assert_eq!(changed.train.to_string(), "s3://bucket/set");
-    for (wrong, said) in [
-        ("data.seed", "write it as key=value"),
-        ("data.seed.x=1", "`seed` is a value"),
-        ("data.sed=1", "unknown field `sed`"),
+    let by_tokens = read(&["data.batch_tokens=4096"], &["data.batch"]).expect("a config");
+    assert_eq!(by_tokens.step_size(), Some(StepSize::Cost(4096)));
+    // The trainer's keys are ignored, in the file and here.
+    read(&["optim.lr=1.0"], &[]).expect("a config");
+
+    for (set, unset, said) in [
+        (["data.seed"], &[][..], "--set data.seed: no value"),
+        (
+            ["data.seed.x=1"],
+            &[],
+            "--set data.seed.x=1: `seed` is a value",
+        ),
+        (
+            ["data.sed=1"],
+            &[],
+            "--set data.sed=1: unknown key `data.sed`\nhint: the nearest key is `data.seed`",
+        ),
+        (
+            ["dta.batch=8"],
+            &[],
+            "--set dta.batch=8: unknown key `dta.batch`\nhint: the nearest key is `data.batch`",
+        ),
+        (["data.seed=x"], &[], "--set data.seed=x: invalid type"),
+        (
+            ["data.seed=1"],
+            &["data.vall"],
+            "--unset data.vall: nothing to remove",
+        ),
+        (
+            ["data.seed=1"],
+            &["data.lanes"],
+            "--unset data.lanes: missing field `lanes`",
+        ),
     ] {
-        let error = set(&[wrong]).expect_err("wrong");
-        assert!(error.contains(wrong) && error.contains(said), "{error}");
+        let error = read(&set, unset).expect_err("wrong");
+        assert!(error.contains(said), "{said} in {error}");
     }
+
+    let text = std::fs::read_to_string(&path).expect("a config");
+    std::fs::write(&path, format!("{text}\n[dta]\nbatch = 8\n")).expect("written");
+    let error = read(&[], &[]).expect_err("an unknown table");
+    assert!(error.contains("dta: unknown table"), "{error}");
 }
 
 #[test]
-fn one_modality_and_one_step_size_are_demanded() {
+fn problems_name_missing_and_double_modality_and_step_size() {
     let said = |parts: &[&str]| read(parts).problems().join("\n");
     let none = said(&[BERT]);
     assert!(none.contains("exactly one of [data.image]"), "{none}");
-    assert!(none.contains("a step has no size"), "{none}");
+    assert!(none.contains("data.batch: missing"), "{none}");
     let both = said(&["batch = 8\nbatch_tokens = 4096\n", AUDIO, TEXT, BERT]);
     assert!(both.contains("exactly one of [data.image]"), "{both}");
     assert!(both.contains("data.batch, data.batch_tokens"), "{both}");
     let other = said(&["batch_seconds = 100.0\n", TEXT, SPANS]);
-    assert!(
-        other.contains("data.batch_seconds: is for audio"),
-        "{other}"
-    );
-    assert!(other.contains("spans does not suit text"), "{other}");
+    assert!(other.contains("data.batch_seconds: audio only"), "{other}");
+    assert!(other.contains("unsupported for text: spans"), "{other}");
 }
 
 #[test]
-fn a_lane_must_be_able_to_hold_the_longest_sample() {
+fn problems_name_a_lane_too_small_for_the_longest_sample() {
     let short = read(&["batch_seconds = 79\n", AUDIO, SPANS]).problems();
     assert_eq!(short.len(), 1, "{short:?}");
     assert!(
-        short[0].contains("the 20 s of data.audio.max_frames"),
+        short[0].contains("data.audio.max_frames, 20 s"),
         "{short:?}"
     );
     let short = read(&["batch_tokens = 2047\n", TEXT, BERT]).problems();
@@ -104,7 +138,7 @@ fn a_lane_must_be_able_to_hold_the_longest_sample() {
 }
 
 #[test]
-fn all_mistakes_of_a_table_are_told() {
+fn problems_lists_all_at_once() {
     let audio = AUDIO
         .replace("32000", "300")
         .replace("hop_frames = 320", "hop_frames = 0");
@@ -125,7 +159,7 @@ fn all_mistakes_of_a_table_are_told() {
 }
 
 #[test]
-fn a_mix_is_a_list_of_sets_and_shares() {
+fn train_reads_a_mix_and_names_its_problems() {
     let rest = REST.replace("train = \"train\"\n", "");
     let read = |train: &str| {
         let text = [&rest, "batch_tokens = 2048\n", TEXT, BERT, train].concat();
@@ -150,11 +184,11 @@ fn a_mix_is_a_list_of_sets_and_shares() {
     for (train, said) in [
         (
             "[[train]]\nset = \"a\"\n",
-            "data.train[0]: give either `weight` or `passes` of a",
+            "data.train[0]: a needs either `weight` or `passes`",
         ),
         (
             "[[train]]\nset = \"a\"\nweight = 1\npasses = 1\n",
-            "data.train[0]: give either `weight` or `passes` of a",
+            "data.train[0]: a needs either `weight` or `passes`",
         ),
         (
             "[[train]]\nset = \"a\"\nweight = 0\n",
@@ -166,16 +200,16 @@ fn a_mix_is_a_list_of_sets_and_shares() {
         ),
         (
             "[[train]]\nset = \"a\"\npasses = 1\n[[train]]\nset = \"b\"\nweight = 1\n",
-            "data.train: `weight` and `passes` cannot be compared",
+            "data.train: `weight` and `passes` cannot be mixed",
         ),
     ] {
         assert!(problems(train).contains(said), "{}", problems(train));
     }
     let none = REST.replace("\"train\"", "[]") + "batch_tokens = 2048\n" + TEXT + BERT;
     let none: DataConfig = toml::from_str(&none).expect("a list");
-    assert_eq!(none.problems(), ["data.train: a mix of no sets"]);
+    assert_eq!(none.problems(), ["data.train: the list is empty"]);
 
-    // What is wrong, and where.
+    // Reason and place.
     let error = read("[[train]]\nset = \"a\"\nwieght = 1\n").expect_err("a slip");
     let error = error.to_string();
     assert!(
@@ -187,7 +221,7 @@ fn a_mix_is_a_list_of_sets_and_shares() {
     assert!(
         error
             .to_string()
-            .contains("the path or URL of a set, or a list"),
+            .contains("the path or URL of a dataset, or a list"),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! What a run trains on: `data.train`.
+//! The training datasets of a run: `data.train`.
 
 use std::fmt;
 
@@ -8,28 +8,28 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What a run trains on: one set, or a mix of several.
+/// The training datasets: one, or a mix of several.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TrainSets {
     /// A folder or file of shards, as a path or URL.
     One(String),
-    /// Several sets, each with its share: `[[data.train]]`.
+    /// Several datasets, each with its share: `[[data.train]]`.
     Mix(Vec<MixedSet>),
 }
 
-/// One set of a mix. All sets of a mix have a `weight`, or all have `passes`.
+/// One dataset of a mix. All datasets of a mix have a `weight`, or all have `passes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixedSet {
     /// A folder or file of shards, as a path or URL.
     pub set: String,
-    /// Its share of the samples, beside the weights of the others; of the cost, where a step is so
-    /// many seconds or tokens.
+    /// Share of the samples, relative to the weights of the others; share of the cost, where a step
+    /// is measured in seconds or tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
-    /// Epochs of it, while the others have theirs: its share is its passes times its rows (their
-    /// seconds or tokens, where a step is so many).
+    /// Epochs of this dataset per `passes` epochs of the others: its share is passes × rows (×
+    /// seconds or tokens, where a step is measured in these).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes: Option<f64>,
 }
@@ -37,14 +37,14 @@ pub struct MixedSet {
 /// The share of one dataset in a mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Share {
-    /// So much of the samples (of the cost, in a plan by cost), beside the weights of the others.
+    /// Share of the samples (of the cost, in a plan by cost), relative to the others' weights.
     Weight(f64),
-    /// So many epochs of it, while the others have theirs.
+    /// Epochs of this dataset per `passes` epochs of the others.
     Passes(f64),
 }
 
 impl TrainSets {
-    /// The only set; `None` of a mix.
+    /// Returns the URL of the only dataset; `None` for a mix.
     pub fn one(&self) -> Option<&str> {
         match self {
             Self::One(url) => Some(url),
@@ -52,7 +52,7 @@ impl TrainSets {
         }
     }
 
-    /// Where the sets lie.
+    /// Returns the URL of each dataset, in order.
     pub fn urls(&self) -> Vec<&str> {
         match self {
             Self::One(url) => vec![url],
@@ -60,8 +60,8 @@ impl TrainSets {
         }
     }
 
-    /// What each set has of the mix; all of it, if there is one. Without [`problems`](Self::problems)
-    /// there is one for each set.
+    /// Returns the share of each dataset, in order; weight 1 for a single one. Complete where
+    /// [`problems`](Self::problems) finds none.
     pub fn shares(&self) -> Vec<Share> {
         match self {
             Self::One(_) => vec![Share::Weight(1.0)],
@@ -69,7 +69,7 @@ impl TrainSets {
         }
     }
 
-    /// Identifies a set or a mix, where each set has one of `fingerprints`: a mix by its shares too.
+    /// Combines the `fingerprints` of the datasets, and the shares of a mix, into one.
     pub(crate) fn fingerprint(&self, fingerprints: &[u64]) -> u64 {
         if let (Self::One(_), &[one]) = (self, fingerprints) {
             return one;
@@ -87,19 +87,19 @@ impl TrainSets {
         hash.digest()
     }
 
-    /// Everything that cannot work, as `key: what is wrong`.
+    /// Lists every problem, as `key: problem`.
     pub fn problems(&self) -> Vec<String> {
         let Self::Mix(sets) = self else {
             return Vec::new();
         };
         let mut problems = Vec::new();
         if sets.is_empty() {
-            problems.push("data.train: a mix of no sets".to_owned());
+            problems.push("data.train: the list is empty".to_owned());
         }
         for (i, set) in sets.iter().enumerate() {
             match set.share() {
                 None => problems.push(format!(
-                    "data.train[{i}]: give either `weight` or `passes` of {}",
+                    "data.train[{i}]: {} needs either `weight` or `passes`",
                     set.set
                 )),
                 Some(Share::Weight(share) | Share::Passes(share)) => {
@@ -116,8 +116,8 @@ impl TrainSets {
         let n_passed = sets.iter().filter(|set| set.passes.is_some()).count();
         if n_weighted > 0 && n_passed > 0 && problems.is_empty() {
             problems.push(
-                "data.train: `weight` and `passes` cannot be compared: give all sets the one or \
-                 all the other"
+                "data.train: `weight` and `passes` cannot be mixed: give every dataset the one, or \
+                 every dataset the other"
                     .to_owned(),
             );
         }
@@ -147,7 +147,7 @@ impl fmt::Display for TrainSets {
     }
 }
 
-/// By hand, because errors of an untagged enum say neither what is wrong nor where.
+/// Written by hand: errors of an untagged enum give neither reason nor place.
 impl<'de> Deserialize<'de> for TrainSets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Sets;
@@ -155,7 +155,7 @@ impl<'de> Deserialize<'de> for TrainSets {
             type Value = TrainSets;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path or URL of a set, or a list of tables with `set` and `weight` or `passes`")
+                f.write_str("the path or URL of a dataset, or a list of tables with `set` and `weight` or `passes`")
             }
 
             fn visit_str<E>(self, url: &str) -> Result<TrainSets, E> {

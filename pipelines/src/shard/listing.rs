@@ -7,9 +7,8 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::fetch::{Object, ShardFormat, version};
-use super::manifest::{MANIFEST_NAME, Manifest};
+use super::manifest::{MANIFEST_NAME, Manifest, UNFINISHED_MARKER};
 use crate::store::{Location, StoreOptions};
-use crate::write::resume::JOB_PATH as UNFINISHED;
 use crate::{Error, Result};
 
 /// The files of a dataset, sorted by path, and its manifest, whose shards are the same files.
@@ -168,7 +167,7 @@ async fn matching(location: Location, pattern: &str) -> Result<Listing> {
 
 /// Rejects a dataset without a manifest that `shards write` has begun.
 async fn refuse_unfinished(location: &Location) -> Result<()> {
-    if location.join(UNFINISHED).read().await?.is_some() {
+    if location.join(UNFINISHED_MARKER).read().await?.is_some() {
         let reason =
             "this dataset is not finished\nhint: run the same `shards write` command again";
         return Err(nothing(location, reason));
@@ -194,7 +193,7 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
                 .map(|part| part.as_ref().to_owned())
                 .collect::<Vec<_>>()
                 .join("/");
-            for mark in [MANIFEST_NAME, UNFINISHED] {
+            for mark in [MANIFEST_NAME, UNFINISHED_MARKER] {
                 let folder = path.strip_suffix(mark).and_then(|at| at.strip_suffix('/'));
                 datasets.extend(folder.filter(|at| !is_hidden(at)).map(str::to_owned));
             }

@@ -10,6 +10,9 @@ use crate::{Error, Result};
 /// Name of the manifest, in the dataset's folder.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
+/// A file that `shards write` creates first. A dataset with it and without a manifest is unfinished.
+pub(crate) const UNFINISHED_MARKER: &str = ".write/job.json";
+
 const FORMAT: &str = "understudy-shards";
 const VERSION: u32 = 1;
 

@@ -24,6 +24,7 @@ pub use fetch::ShardFormat;
 pub use files::{Group, Shard};
 pub use kind::{Kind, unpadded_tokens};
 pub use lengths::Length;
+pub(crate) use manifest::UNFINISHED_MARKER;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use mixture::Mixture;
 pub use rows::Rows;

@@ -1,7 +1,7 @@
 //! What an encoder makes of a set, as a set of shards beside it: vectors with the keys of their rows.
 //!
 //! Rows come in the order of the source, and a shard ends where a batch does. So the number of the
-//! source's row after a shard's last one is all that the next run needs, see [`resume`](super::resume).
+//! source's row after a shard's last one is all that the next run needs, see `write::shards::journal`.
 //! The pass over the source lists bad samples in the set's quarantine file, and is ahead of what is
 //! written: lines of rows that come again are dropped when a run goes on.
 
@@ -20,12 +20,14 @@ use serde::{Deserialize, Serialize};
 use understudy_schemas::FEATURES;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::resume::{BadSamples, Note, Notes, QUARANTINE_NAME, Settings, State, read_if_there};
-use super::writer::ShardWriter;
-use super::{End, refuse_nesting};
 use crate::batch::{Key, SampleId};
+use crate::quarantine::QUARANTINE_NAME;
 use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
+use crate::write::job::{End, refuse_nesting};
+use crate::write::shards::bad_samples::{BadSamples, read_if_there};
+use crate::write::shards::journal::{EarlierRun, Journal, JournalEntry, ResumeSettings};
+use crate::write::shards::parquet_writer::ShardWriter;
 use crate::{Error, Result};
 
 /// Size at which a row group is closed, in bytes of features.
@@ -81,28 +83,28 @@ pub struct FeatureReport {
 }
 
 /// A set of features that may be whole already.
-pub enum FeatureSet {
+pub enum FeatureDataset {
     /// Its manifest is written.
     Finished(FeatureReport),
     /// To be gone on with.
-    Begun(Box<FeatureWriter>),
+    Unfinished(Box<FeatureWriter>),
 }
 
 /// A set of features as it grows.
 pub struct FeatureWriter {
-    notes: Notes,
+    notes: Journal,
     schema: SchemaRef,
     classes: Option<Vec<String>>,
     dim: usize,
     shard_bytes: u64,
-    finished: Vec<Note>,
+    finished: Vec<JournalEntry>,
     open: Option<ShardWriter>,
-    group: Group,
+    group: FeatureGroup,
     next_row: u64,
     bad_rows: Vec<u64>,
 }
 
-impl FeatureSet {
+impl FeatureDataset {
     /// Opens or makes the set of what is made of `source`.
     ///
     /// # Errors
@@ -113,7 +115,7 @@ impl FeatureSet {
         let url = options.source.trim_start_matches("file://");
         let to = Folder::open(&options.to, &StoreOptions::default())?;
         refuse_nesting(&to, &[PathBuf::from(url)])?;
-        let notes = Notes::open(&to)?;
+        let notes = Journal::open(&to)?;
         let fingerprint = format!("{:016x}", source.fingerprint());
         let mut job = FeatureJob {
             schema: FEATURES.name.clone(),
@@ -122,11 +124,11 @@ impl FeatureSet {
         job.settings
             .insert("source_fingerprint".into(), fingerprint);
         let finished = match notes.begin(&job, shard_name)? {
-            State::Finished(manifest) => {
+            EarlierRun::Finished(manifest) => {
                 let report = report(&notes, &manifest, End::AlreadyThere)?;
                 return Ok(Self::Finished(report));
             }
-            State::Begun(finished) => finished,
+            EarlierRun::Unfinished(finished) => finished,
         };
         remove_from(&to, finished.len())?;
         let next_row = finished.last().map_or(0, |note| note.next_sample);
@@ -138,7 +140,7 @@ impl FeatureSet {
             source.classes.as_deref(),
             about,
         );
-        Ok(Self::Begun(Box::new(FeatureWriter {
+        Ok(Self::Unfinished(Box::new(FeatureWriter {
             notes,
             schema: Arc::new(schema),
             classes: source.classes.clone(),
@@ -146,7 +148,7 @@ impl FeatureSet {
             shard_bytes: options.shard_bytes,
             finished,
             open: None,
-            group: Group::default(),
+            group: FeatureGroup::default(),
             next_row,
             bad_rows,
         })))
@@ -234,7 +236,7 @@ impl FeatureWriter {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let note = Note {
+        let note = JournalEntry {
             next_sample: self.next_row,
             quarantined: 0,
             quarantine_bytes: 0,
@@ -261,7 +263,7 @@ impl FeatureWriter {
 
 /// The rows of a row group that is being filled.
 #[derive(Debug, Default)]
-struct Group {
+struct FeatureGroup {
     row: UInt64Builder,
     path: StringBuilder,
     label: Int64Builder,
@@ -269,7 +271,7 @@ struct Group {
     values: Vec<f32>,
 }
 
-impl Group {
+impl FeatureGroup {
     fn push(&mut self, rows: &FeatureRows<'_>, dim: usize) {
         let n_vectors = match rows.n_vectors {
             Some(n_vectors) => n_vectors.to_vec(),
@@ -328,7 +330,7 @@ struct FeatureJob {
     settings: BTreeMap<String, String>,
 }
 
-impl Settings for FeatureJob {
+impl ResumeSettings for FeatureJob {
     fn differences(&self, now: &Self) -> Vec<String> {
         if self.schema != now.schema {
             return vec![format!("schema ({}, now {})", self.schema, now.schema)];
@@ -349,19 +351,19 @@ impl Settings for FeatureJob {
 
 /// A line of the quarantine file, as the pipeline writes it.
 #[derive(Deserialize)]
-struct Line {
+struct QuarantineLine {
     shard: String,
     row: u64,
 }
 
 /// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
-fn keep_bad_rows(notes: &Notes, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
+fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
     let path = notes.quarantine_path();
     let Some(text) = read_if_there(path)? else {
         return Ok(Vec::new());
     };
     let row_of = |line: &str| {
-        let line: Line = serde_json::from_str(line).ok()?;
+        let line: QuarantineLine = serde_json::from_str(line).ok()?;
         let shard = source
             .shards
             .iter()
@@ -411,7 +413,7 @@ fn shard_name(i: usize) -> String {
     format!("features-{i:05}.parquet")
 }
 
-fn report(notes: &Notes, manifest: &Manifest, end: End) -> Result<FeatureReport> {
+fn report(notes: &Journal, manifest: &Manifest, end: End) -> Result<FeatureReport> {
     Ok(FeatureReport {
         set: notes.set().url(),
         rows: manifest.rows,

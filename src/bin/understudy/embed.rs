@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::HumanBytes;
+use understudy::config::Overrides;
 use understudy::embed::{Embed, embed};
 use understudy::exit_code::INTERRUPTED;
 use understudy_pipelines::config::parse_bytes;
@@ -11,7 +12,7 @@ use understudy_pipelines::quarantine::QUARANTINE_NAME;
 use understudy_pipelines::store::{Folder, StoreOptions};
 use understudy_pipelines::write::End;
 
-use crate::options::{DeviceOption, SetOption, WeightsOption};
+use crate::options::{DeviceOption, WeightsOption};
 use crate::output::{Outcome, print};
 
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub(crate) struct EmbedArgs {
     #[arg(long)]
     frames: bool,
     #[command(flatten)]
-    set: SetOption,
+    overrides: Overrides,
     /// Size at which a shard is closed
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
     shard_bytes: u64,
@@ -54,7 +55,7 @@ pub(crate) fn run(args: EmbedArgs) -> Outcome {
         weights: args.weights.weights,
         layer: args.layer,
         frames: args.frames,
-        set: args.set.set,
+        overrides: args.overrides,
         shard_bytes: args.shard_bytes,
     };
     let report = embed(&options, &device)?;

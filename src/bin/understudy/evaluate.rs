@@ -1,10 +1,11 @@
 //! `understudy evaluate`.
 
 use clap::Args;
+use understudy::config::Overrides;
 use understudy::evaluate::{self, EvalUnit};
 use understudy_pipelines::store::{Folder, StoreOptions};
 
-use crate::options::{DeviceOption, SetOption, WeightsOption};
+use crate::options::{DeviceOption, WeightsOption};
 use crate::output::{Outcome, print};
 
 #[derive(Args)]
@@ -17,7 +18,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long)]
     frames: bool,
     #[command(flatten)]
-    set: SetOption,
+    overrides: Overrides,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -30,6 +31,6 @@ pub(crate) fn run(args: &EvaluateArgs) -> Outcome {
     } else {
         EvalUnit::Samples
     };
-    let table = evaluate::run(&run, args.weights.weights, unit, &args.set.set, &device)?;
+    let table = evaluate::run(&run, args.weights.weights, unit, &args.overrides, &device)?;
     print(&table.to_string())
 }

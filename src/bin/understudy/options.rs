@@ -19,14 +19,6 @@ impl DeviceOption {
     }
 }
 
-/// `--set`.
-#[derive(Args)]
-pub(crate) struct SetOption {
-    /// Override a value of the config, such as optim.lr=1e-4; may be given more than once
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-}
-
 /// `--weights`.
 #[derive(Args)]
 pub(crate) struct WeightsOption {

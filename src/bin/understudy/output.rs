@@ -31,11 +31,6 @@ impl CommandError {
         }
     }
 
-    /// Replaces the exit code.
-    pub(crate) fn with_code(self, code: u8) -> Self {
-        Self { code, ..self }
-    }
-
     /// Adds what the program was doing.
     pub(crate) fn context(self, doing: String) -> Self {
         Self {

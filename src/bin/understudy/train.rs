@@ -4,11 +4,11 @@ use std::path::Path;
 
 use clap::Args;
 use understudy::checkpoint::layout::{CHECKPOINTS, CONFIG};
-use understudy::config::{ConfigError, RunConfig};
+use understudy::config::{Overrides, RunConfig};
 use understudy::train::{Resume, train};
 use understudy_pipelines::store::{Folder, StoreOptions};
 
-use crate::options::{DeviceOption, SetOption};
+use crate::options::DeviceOption;
 use crate::output::Outcome;
 
 #[derive(Args)]
@@ -16,7 +16,7 @@ pub(crate) struct TrainArgs {
     /// A recipe, or the config.toml of a run to resume: a path or URL
     config: String,
     #[command(flatten)]
-    set: SetOption,
+    overrides: Overrides,
     /// The run directory: a path, or a URL of s3, gs or az [default: runs/NAME-OF-THE-RECIPE]
     #[arg(long, value_name = "URL")]
     run: Option<String>,
@@ -28,7 +28,7 @@ pub(crate) struct TrainArgs {
 }
 
 pub(crate) fn run(args: &TrainArgs) -> Outcome {
-    let config = load_config(&args.config, &args.set.set)?;
+    let config = load_config(&args.config, &args.overrides)?;
     let options = config.data.store_options();
     let options = options.map_err(|reason| understudy_pipelines::Error::Config(vec![reason]))?;
     let run = match &args.run {
@@ -43,13 +43,16 @@ pub(crate) fn run(args: &TrainArgs) -> Outcome {
 }
 
 /// Reads a local config, or one in object storage.
-fn load_config(place: &str, set: &[String]) -> Result<RunConfig, ConfigError> {
+fn load_config(
+    place: &str,
+    overrides: &Overrides,
+) -> Result<RunConfig, understudy_pipelines::Error> {
     match place.rsplit_once('/') {
         Some((folder, name)) if place.contains("://") => {
             let folder = Folder::open(folder, &StoreOptions::default())?;
-            RunConfig::load_in(&folder, name, set)
+            RunConfig::load_in(&folder, name, overrides)
         }
-        _ => RunConfig::load(Path::new(place), set),
+        _ => Ok(RunConfig::load(Path::new(place), overrides)?),
     }
 }
 

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use understudy_pipelines::config::Overrides;
 use understudy_pipelines::pipeline::Options;
 use understudy_pipelines::{DataConfig, bench};
 
 /// Read training batches as fast as they come; report the throughput and what limits it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A recipe: its table `[data]` is read.
+    /// A config; its table `[data]` is read, and the trainer's tables are ignored.
     config: PathBuf,
-    /// Changes a value of it, such as `data.train=URL`; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// How long to read.
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Seconds to read for.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Threads that decode [default: one per core].
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 #[expect(clippy::print_stdout, reason = "the binary's own voice")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let config = DataConfig::read(&args.config, &args.set)?;
+    let config = DataConfig::read(&args.config, &args.overrides)?;
     let mut options = Options::default();
     options.threads = args.threads.unwrap_or(options.threads);
     let report = bench::run(&config, &options, Duration::from_secs(args.seconds))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use understudy_pipelines::DataConfig;
+use understudy_pipelines::config::Overrides;
 use understudy_pipelines::pipeline::{self, Planned};
 use understudy_pipelines::plan::Report;
 
@@ -11,15 +12,14 @@ use understudy_pipelines::plan::Report;
 pub(crate) struct Args {
     /// Config file; only its table `[data]` is used.
     config: PathBuf,
-    /// Override a value of the config, such as `data.train=URL`; repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Prints the plan's memory, reads and shuffle quality.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let config = DataConfig::read(&args.config, &args.set)?;
+    let config = DataConfig::read(&args.config, &args.overrides)?;
     let Planned {
         sets,
         plan,

@@ -10,10 +10,10 @@ use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use understudy_pipelines::Error;
 use understudy_pipelines::config::parse_bytes;
-use understudy_pipelines::write::resume::QUARANTINE_NAME;
+use understudy_pipelines::quarantine::QUARANTINE_NAME;
 use understudy_pipelines::write::{
-    AudioRecipe, Break, Check, Encode, End, ImageRecipe, Progress, Recipe, Report, TokenRecipe,
-    WriteOptions, write,
+    AudioOptions, BlockBoundary, Check, Encode, EncodeOptions, End, ImageOptions, Progress,
+    TokenOptions, WriteOptions, WriteReport, write,
 };
 
 use crate::{Interrupted, columns, stop_on_signal};
@@ -176,9 +176,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 impl Args {
     fn options(&self) -> Result<WriteOptions, Error> {
         let mut faults = self.foreign_options();
-        let recipe = self.recipe();
+        let encode = self.encode_options();
         for (ours, theirs) in &self.columns {
-            let columns = recipe.columns();
+            let columns = encode.columns();
             if !columns.contains(&ours.as_str()) {
                 let columns = columns.join(", ");
                 faults.push(format!("--columns {ours}=…: our columns are {columns}"));
@@ -201,20 +201,20 @@ impl Args {
             to: self.to.clone(),
             columns: self.columns.iter().cloned().collect(),
             labels: self.labels.clone(),
-            recipe,
+            encode,
             shard_bytes: self.shard_bytes,
             row_group_bytes: self.row_group_bytes,
             threads: self.threads.unwrap_or(cores).max(1),
         })
     }
 
-    fn recipe(&self) -> Recipe {
+    fn encode_options(&self) -> EncodeOptions {
         let check = match self.check {
             None | Some(CheckName::Decode) => Check::Decode,
             Some(CheckName::Header) => Check::Header,
         };
         match (self.schema, &self.tokenizer) {
-            (SchemaName::Image, _) => Recipe::Image(ImageRecipe {
+            (SchemaName::Image, _) => EncodeOptions::Image(ImageOptions {
                 resize_short: self.resize_short,
                 quality: self.quality.unwrap_or(90),
                 encode: match self.encode {
@@ -223,14 +223,14 @@ impl Args {
                 },
                 check,
             }),
-            (SchemaName::Audio, _) => Recipe::Audio(AudioRecipe { check }),
-            (SchemaName::Text, None) => Recipe::Text,
-            (SchemaName::Text, Some(tokenizer)) => Recipe::Tokens(TokenRecipe {
+            (SchemaName::Audio, _) => EncodeOptions::Audio(AudioOptions { check }),
+            (SchemaName::Text, None) => EncodeOptions::Text,
+            (SchemaName::Text, Some(tokenizer)) => EncodeOptions::Tokens(TokenOptions {
                 tokenizer: tokenizer.clone(),
                 block_tokens: self.block_tokens.unwrap_or(512),
                 break_at: match self.break_at {
-                    None | Some(BreakName::Document) => Break::Document,
-                    Some(BreakName::None) => Break::None,
+                    None | Some(BreakName::Document) => BlockBoundary::Document,
+                    Some(BreakName::None) => BlockBoundary::None,
                 },
             }),
         }
@@ -353,7 +353,7 @@ impl Display {
     }
 }
 
-fn print(report: &Report) {
+fn print(report: &WriteReport) {
     let set = &report.set;
     let size = HumanBytes(report.bytes);
     let classes = report
@@ -407,7 +407,7 @@ fn print_bare(sources: &[PathBuf]) {
     ));
 }
 
-fn print_next(reports: &[Report], to: &str) {
+fn print_next(reports: &[WriteReport], to: &str) {
     let named = |name: &str| {
         reports
             .iter()

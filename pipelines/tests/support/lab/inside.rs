@@ -5,6 +5,7 @@ use std::process::Command;
 use super::alone::alone;
 use super::azurite::{self, Azurite};
 use super::seaweed::{self, Seaweed};
+use super::skip::skip;
 
 /// Variable of the child process that runs the test: URL of the bucket.
 const BUCKET: &str = "UNDERSTUDY_TEST_BUCKET";
@@ -27,7 +28,7 @@ pub(crate) fn in_s3(name: &str, test: impl FnOnce(&str)) {
                 ];
                 again(name, &store);
             }
-            Err(reason) => skip(&reason),
+            Err(reason) => skip("stores", &reason),
         },
     });
 }
@@ -48,14 +49,9 @@ pub(crate) fn in_azure(name: &str, test: impl FnOnce(&str)) {
                 ];
                 again(name, &store);
             }
-            Err(reason) => skip(&reason),
+            Err(reason) => skip("stores", &reason),
         },
     });
-}
-
-#[expect(clippy::print_stdout, reason = "the reason of a skipped test")]
-fn skip(reason: &str) {
-    println!("skipped: {reason}");
 }
 
 fn again(name: &str, store: &[(&str, &str)]) {

@@ -21,3 +21,5 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod reader;
 pub(crate) mod seaweed;
+#[path = "../skip.rs"]
+pub(crate) mod skip;

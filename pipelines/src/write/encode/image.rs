@@ -1,0 +1,95 @@
+//! A picture becomes a row: checked, resized or encoded anew if asked, hashed.
+
+use image::codecs::jpeg::JpegEncoder;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::SampleError;
+use crate::config::{Filter, Limits};
+use crate::decode::{DecodedImage, decode_image, read_header};
+use crate::transform::resize;
+use crate::write::encode::row::Row;
+use crate::write::options::{Check, Encode, ImageOptions};
+
+/// Makes the row of an encoded picture. Its name stays, which tells it from others of its folder, even
+/// where the bytes become a JPEG: what they are is told by themselves.
+pub(crate) fn image_row(
+    bytes: Vec<u8>,
+    path: Option<String>,
+    label: Option<i64>,
+    options: &ImageOptions,
+    limits: &Limits,
+) -> Result<Row, SampleError> {
+    let (bytes, width, height) = prepare(bytes, options, limits)?;
+    let xxh3 = xxh3_64(&bytes);
+    Ok(Row::Image {
+        bytes,
+        path,
+        width,
+        height,
+        label,
+        xxh3,
+    })
+}
+
+/// The bytes to store, width and height.
+fn prepare(
+    bytes: Vec<u8>,
+    options: &ImageOptions,
+    limits: &Limits,
+) -> Result<(Vec<u8>, u32, u32), SampleError> {
+    let header = read_header(&bytes, limits)?;
+    let short = header.width.min(header.height);
+    let target = options.resize_short.filter(|&target| target < short);
+    if target.is_none() && options.encode == Encode::Keep {
+        if options.check == Check::Header {
+            return Ok((bytes, header.width, header.height));
+        }
+        let picture = decode_image(&bytes, limits)?;
+        return Ok((bytes, picture.width, picture.height));
+    }
+    let mut picture = decode_image(&bytes, limits)?;
+    if let Some(target) = target {
+        let (width, height) = short_side_to(target, picture.width, picture.height);
+        picture = resize(&picture, width, height, Filter::Bicubic);
+    }
+    let jpeg = encode_jpeg(&picture, options.quality)?;
+    Ok((jpeg, picture.width, picture.height))
+}
+
+/// Width and height with the short side at `target` pixels, the long side to the nearest pixel.
+fn short_side_to(target: u32, width: u32, height: u32) -> (u32, u32) {
+    let long = |long: u32, short: u32| {
+        let scaled = f64::from(long) * f64::from(target) / f64::from(short);
+        scaled.round() as u32
+    };
+    if width <= height {
+        (target, long(height, width))
+    } else {
+        (long(width, height), target)
+    }
+}
+
+fn encode_jpeg(picture: &DecodedImage, quality: u8) -> Result<Vec<u8>, SampleError> {
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, quality)
+        .encode(
+            &picture.pixels,
+            picture.width,
+            picture.height,
+            image::ExtendedColorType::Rgb8,
+        )
+        .map_err(|e| SampleError::Unsupported(format!("as JPEG: {e}")))?;
+    Ok(jpeg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_side_is_met_and_the_shape_kept() {
+        assert_eq!(short_side_to(256, 500, 375), (341, 256));
+        assert_eq!(short_side_to(256, 375, 500), (256, 341));
+        assert_eq!(short_side_to(32, 64, 64), (32, 32));
+    }
+}

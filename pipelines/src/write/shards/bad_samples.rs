@@ -1,0 +1,111 @@
+//! The list of bad samples that grows with the shards: one JSON object per line.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::write::sample::BadSample;
+use crate::{Error, Result};
+
+/// The file of bad samples while a set is written.
+#[derive(Debug)]
+pub(crate) struct BadSamples {
+    path: PathBuf,
+    file: Option<File>,
+    pub(crate) bytes: u64,
+    pub(crate) count: u64,
+}
+
+impl BadSamples {
+    /// Goes on after the bad samples that finished shards have noted; later lines are cut off, as
+    /// their samples are read again.
+    pub(crate) fn resume(path: PathBuf, bytes: u64, count: u64) -> Result<Self> {
+        let mut this = Self {
+            path,
+            file: None,
+            bytes,
+            count,
+        };
+        if this.path.exists() {
+            let file = File::options()
+                .append(true)
+                .open(&this.path)
+                .map_err(|e| this.io(e))?;
+            file.set_len(bytes).map_err(|e| this.io(e))?;
+            this.file = Some(file);
+        }
+        Ok(this)
+    }
+
+    pub(crate) fn add(&mut self, bad: &BadSample) -> Result<()> {
+        let entry = serde_json::json!({ "sample": bad.place, "reason": bad.reason.to_string() });
+        let line = format!("{entry}\n");
+        let file = match &mut self.file {
+            Some(file) => file,
+            empty => {
+                let file = File::options().create(true).append(true).open(&self.path);
+                let path = &self.path;
+                empty.insert(file.map_err(|source| Error::Io {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+        };
+        file.write_all(line.as_bytes())
+            .map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+        self.bytes += line.len() as u64;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Place and reason of the first.
+    pub(crate) fn first(path: &Path) -> Result<Option<(String, String)>> {
+        let text = read_if_there(path)?.unwrap_or_default();
+        let Some(line) = text.split(|byte| *byte == b'\n').find(|l| !l.is_empty()) else {
+            return Ok(None);
+        };
+        let line: Value = serde_json::from_slice(line).map_err(|error| Error::Corrupt {
+            shard: path.display().to_string(),
+            reason: format!("{error}; remove the set's folder and write it again"),
+        })?;
+        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        Ok(Some((field("sample"), field("reason"))))
+    }
+
+    /// Lines of the file of a finished set.
+    pub(crate) fn count(path: &Path) -> Result<u64> {
+        let text = read_if_there(path)?.unwrap_or_default();
+        Ok(text.split_inclusive(|byte| *byte == b'\n').count() as u64)
+    }
+
+    /// Removes a file that an earlier run left and that has no line any more.
+    pub(crate) fn finish(self) -> Result<()> {
+        match &self.file {
+            Some(_) if self.bytes == 0 => fs::remove_file(&self.path).map_err(|e| self.io(e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
