@@ -77,7 +77,7 @@ fn all_problems_of_the_options_are_reported_at_once() {
     config.window_chunks = 0;
     let options = Options {
         threads: 0,
-        parts_per_step: 3,
+        micro_batches_per_step: 3,
         ..options(3, 3)
     };
     let text = Pipeline::train(&config, &options)

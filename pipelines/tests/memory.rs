@@ -145,7 +145,7 @@ fn read_speech(dataset: &Path) {
         block: 5,
     });
     let options = Options {
-        parts_per_step: 2,
+        micro_batches_per_step: 2,
         threads: 4,
         ..Options::default()
     };

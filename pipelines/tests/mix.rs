@@ -260,7 +260,7 @@ fn the_report_describes_each_dataset_and_the_memory_of_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = images(folder.path(), 4);
     let planned = pipeline::plan(&config).expect("a plan");
-    let report = Report::new(&planned.sets, &planned.plan, planned.memory).expect("a report");
+    let report = Report::new(&planned.mixture, &planned.plan, planned.memory).expect("a report");
     let [a, b] = &report.datasets[..] else {
         panic!("{report}");
     };

@@ -80,26 +80,31 @@ fn batches_of_ranks_join_to_the_step() {
 fn micro_batches_join_to_the_step() {
     let (_folder, config) = dataset_with_bad_rows();
     let whole = train(&config, &options(0, 1), 40);
-    for n_parts in [2, 4] {
+    for n_micro_batches in [2, 4] {
         let options = Options {
-            parts_per_step: n_parts,
+            micro_batches_per_step: n_micro_batches,
             ..options(0, 1)
         };
-        let micro_batches = train(&config, &options, 40 * n_parts);
+        let micro_batches = train(&config, &options, 40 * n_micro_batches);
         for (step, expected) in whole.iter().enumerate() {
-            let micro_batches = &micro_batches[step * n_parts..(step + 1) * n_parts];
+            let micro_batches =
+                &micro_batches[step * n_micro_batches..(step + 1) * n_micro_batches];
             for (i, micro_batch) in micro_batches.iter().enumerate() {
                 assert_eq!(
-                    (micro_batch.step, micro_batch.part, micro_batch.n_parts),
-                    (step as u64, i, n_parts)
+                    (
+                        micro_batch.step,
+                        micro_batch.micro_batch,
+                        micro_batch.n_micro_batches
+                    ),
+                    (step as u64, i, n_micro_batches)
                 );
-                assert_eq!(micro_batch.n_samples, 8 / n_parts);
+                assert_eq!(micro_batch.n_samples, 8 / n_micro_batches);
             }
             let joined = join(&micro_batches.iter().collect::<Vec<_>>());
             assert_same(
                 &[joined],
                 std::slice::from_ref(expected),
-                &format!("{n_parts} micro_batches"),
+                &format!("{n_micro_batches} micro-batches"),
             );
         }
     }
@@ -228,8 +233,8 @@ fn resume_and_compare(
 /// Joins the micro-batches of one step, in the order of their lanes.
 fn join(micro_batches: &[&Batch]) -> Batch {
     let mut joined = Batch {
-        part: 0,
-        n_parts: 1,
+        micro_batch: 0,
+        n_micro_batches: 1,
         ..micro_batches[0].clone()
     };
     for micro_batch in &micro_batches[1..] {

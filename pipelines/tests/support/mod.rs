@@ -201,7 +201,7 @@ pub(crate) fn assert_same(found: &[Batch], expected: &[Batch], what: &str) {
             found == expected,
             "{what}: bytes of step {} micro-batch {}",
             expected.step,
-            expected.part
+            expected.micro_batch
         );
     }
 }

@@ -21,12 +21,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = DataConfig::read(&args.config, &args.overrides)?;
     let Planned {
-        sets,
+        mixture,
         plan,
         fingerprint,
         memory,
     } = pipeline::plan(&config)?;
-    print!("{}", Report::new(&sets, &plan, memory)?);
+    print!("{}", Report::new(&mixture, &plan, memory)?);
     println!("\nfingerprint {fingerprint:016x}");
     Ok(())
 }
