@@ -1,4 +1,4 @@
-//! Throughput per stage, and what limits it: the training stream, read as fast as it comes.
+//! Measures the throughput of a training stream per stage, and finds the stage that limits it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,23 +10,23 @@ use crate::pipeline::{Options, Pipeline};
 use crate::stats::{QueueStats, StageStats, Stats};
 use crate::{Error, Result};
 
-/// What a bench found.
+/// Result of a benchmark of a training stream.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// Good samples per second of wall time.
     pub samples_per_sec: f64,
     /// Bytes of row groups fetched per second of wall time.
     pub bytes_per_sec: f64,
-    /// CPU time of the whole process, all threads and the start included, for 1,000 samples.
+    /// CPU time of the process per 1,000 samples, including all threads and the start.
     pub cpu_secs_per_1000_samples: f64,
-    /// The process's peak less what it had before the first read; absent where the system does not
-    /// tell.
+    /// Peak memory of the process minus its memory before the first read; absent on systems without
+    /// `/proc`.
     pub peak_memory_bytes: Option<u64>,
-    /// From before the set is opened to the first batch.
+    /// Seconds from before the dataset is opened to the first batch.
     pub first_batch_secs: f64,
-    /// What limits it.
+    /// The stage that limits the throughput, and what would help; see [`Stats::verdict`].
     pub verdict: String,
-    /// The numbers behind the verdict.
+    /// Counts and times that the verdict is based on.
     pub stats: Stats,
 }
 
@@ -34,13 +34,13 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// Those of [`Pipeline::train`], and whatever ends the stream.
-pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Report> {
+/// Returns the errors of [`Pipeline::train`], and every error that ends the stream.
+pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<BenchReport> {
     let memory_before = memory_bytes("VmRSS:");
     let cpu_before = cpu_time();
     let start = Instant::now();
     let options = Options {
-        parts_per_step: parts_per_step(config, options),
+        micro_batches_per_step: micro_batches_per_step(config, options),
         ..options.clone()
     };
     let mut pipeline = Pipeline::train(config, &options)?;
@@ -55,7 +55,7 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Rep
     let peak_memory_bytes = memory_bytes("VmHWM:")
         .zip(memory_before)
         .map(|(peak, before)| peak.saturating_sub(before));
-    Ok(Report {
+    Ok(BenchReport {
         samples_per_sec: stats.samples_per_sec(),
         bytes_per_sec: stats.bytes_read as f64 / stats.elapsed_secs,
         cpu_secs_per_1000_samples: 1000.0 * cpu_secs / stats.samples as f64,
@@ -66,22 +66,22 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Rep
     })
 }
 
-/// Recordings and texts come lane by lane, whatever was asked for.
-fn parts_per_step(config: &DataConfig, options: &Options) -> usize {
+/// Returns the micro-batches per step: as many as lanes for audio and text, which are not joined.
+fn micro_batches_per_step(config: &DataConfig, options: &Options) -> usize {
     match config.modality() {
         Some(Modality::Audio(_) | Modality::Text(_)) => config.lanes / options.world.max(1),
-        _ => options.parts_per_step,
+        _ => options.micro_batches_per_step,
     }
 }
 
 fn ended() -> Error {
     Error::Panic {
-        stage: "order",
+        stage: "scheduler",
         message: "a training stream ended without an error".into(),
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = &self.stats;
         writeln!(
@@ -94,7 +94,7 @@ impl fmt::Display for Report {
             self.cpu_secs_per_1000_samples,
             self.first_batch_secs * 1e3,
             self.peak_memory_bytes
-                .map_or("not known".into(), |bytes| format!(
+                .map_or("unknown".into(), |bytes| format!(
                     "{:.0} MiB",
                     bytes as f64 / 1_048_576.0
                 )),
@@ -161,13 +161,13 @@ impl fmt::Display for Report {
     }
 }
 
-/// CPU time of all threads of this process so far.
+/// Returns the CPU time of all threads of this process so far.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// A line of Linux's `/proc/self/status`, in bytes.
+/// Reads a value of Linux's `/proc/self/status`, in bytes.
 fn memory_bytes(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -20,11 +20,11 @@ use crate::{Error, Result};
 /// What the shares must be able to hold, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
-    pub(crate) part_bytes: u64,
-    /// Parts that are alive at once.
-    pub(crate) n_parts: u64,
+    pub(crate) micro_batch_bytes: u64,
+    /// Number of micro-batches in memory at once.
+    pub(crate) n_batches: u64,
     pub(crate) sample_bytes: u64,
-    /// Samples that must be held at once: all of a part, where it is made of them as a whole.
+    /// Samples that must be held at once: one, or all of a micro-batch that is collated at its end.
     pub(crate) least_samples: u64,
     /// Samples that keep all threads busy; fewer will do if memory is short.
     pub(crate) n_samples: u64,
@@ -55,7 +55,7 @@ impl Needs {
     }
 
     fn batches_bytes(&self) -> u64 {
-        let batches_bytes = self.part_bytes.saturating_mul(self.n_parts);
+        let batches_bytes = self.micro_batch_bytes.saturating_mul(self.n_batches);
         batches_bytes.saturating_add(self.sample_bytes.saturating_mul(self.least_samples))
     }
 }
@@ -78,16 +78,16 @@ impl Shares {
             memory_bytes,
             lower,
         };
-        let batches_bytes = needs.part_bytes.saturating_mul(needs.n_parts);
+        let batches_bytes = needs.micro_batch_bytes.saturating_mul(needs.n_batches);
         let least_samples_bytes = needs.sample_bytes.saturating_mul(needs.least_samples);
         let after_batches = memory_bytes
             .checked_sub(batches_bytes)
             .and_then(|rest| rest.checked_sub(least_samples_bytes))
             .ok_or_else(|| {
                 short(
-                    format!("keeping {} batches or parts of batches", needs.n_parts),
+                    format!("keeping {} micro-batches", needs.n_batches),
                     batches_bytes.saturating_add(least_samples_bytes),
-                    "the size of a step (`batch`), the prefetch, or the number of masks; or use more parts per step",
+                    "the size of a step (`batch`), the prefetch, or the number of masks; or use more micro-batches per step",
                 )
             })?;
         // Waiting samples may take an eighth, and half of what windows leave; the least must fit in
@@ -211,8 +211,8 @@ mod tests {
     use super::*;
 
     const NEEDS: Needs = Needs {
-        part_bytes: 100,
-        n_parts: 4,
+        micro_batch_bytes: 100,
+        n_batches: 4,
         sample_bytes: 10,
         least_samples: 1,
         n_samples: 8,

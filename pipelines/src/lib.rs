@@ -1,28 +1,29 @@
-//! Bytes in object storage become masked batches in host memory.
+//! Streams bytes in object storage into masked batches in host memory.
 //!
-//! A [`Pipeline`](pipeline::Pipeline) streams shards (Parquet or Arrow IPC, ours or others'), decodes,
-//! crops and masks on a pool of threads, and gives [`Batch`](batch::Batch)es: plain buffers and
-//! shapes, ready for any trainer. What comes when is a pure function of the data, the seed and the
-//! step, for any number of threads and ranks; so a run resumes from its step alone.
+//! A [`Pipeline`](pipeline::Pipeline) streams shards (Parquet or Arrow IPC, written by `shards write` or
+//! by other programs), decodes, crops and masks samples on a pool of threads, and returns
+//! [`Batch`](batch::Batch)es: plain buffers and shapes, for any trainer. The content of each batch is a
+//! pure function of the data, the seed and the step, for any number of threads and ranks; so a run
+//! resumes from its step alone.
 //!
-//! # A trainer's side
+//! # Example: a training loop
 //!
 //! ```
 //! use understudy_pipelines::DataConfig;
 //! use understudy_pipelines::batch::Media;
 //! use understudy_pipelines::pipeline::{Options, Pipeline};
 //!
-//! # fn example_set(folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+//! # fn example_dataset(folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
 //! #     use std::{io::Cursor, sync::Arc};
 //! #     use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
-//! #     let picture = |i: u8| {
-//! #         let picture = image::RgbImage::from_fn(48, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, i]));
+//! #     let png = |i: u8| {
+//! #         let image = image::RgbImage::from_fn(48, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, i]));
 //! #         let mut bytes = Cursor::new(Vec::new());
-//! #         picture.write_to(&mut bytes, image::ImageFormat::Png).expect("PNG");
+//! #         image.write_to(&mut bytes, image::ImageFormat::Png).expect("PNG");
 //! #         Some(bytes.into_inner())
 //! #     };
-//! #     let pictures: BinaryArray = (0..50).map(picture).collect();
-//! #     let rows = RecordBatch::try_from_iter([("img", Arc::new(pictures) as ArrayRef)])?;
+//! #     let images: BinaryArray = (0..50).map(png).collect();
+//! #     let rows = RecordBatch::try_from_iter([("img", Arc::new(images) as ArrayRef)])?;
 //! #     std::fs::create_dir_all(folder)?;
 //! #     let file = std::fs::File::create(folder.join("0.parquet"))?;
 //! #     let mut writer = parquet::arrow::ArrowWriter::try_new(file, rows.schema(), None)?;
@@ -31,18 +32,18 @@
 //! #     Ok(())
 //! # }
 //! # let folder = tempfile::tempdir()?;
-//! # example_set(&folder.path().join("train"))?;
-//! // The table [data] of a recipe. `train` is a folder of shards: those of `shards write`, or any
-//! // Parquet files with encoded pictures in a column.
+//! # example_dataset(&folder.path().join("train"))?;
+//! // The table [data] of a config. `train` is a folder of shards: those of `shards write`, or any
+//! // Parquet files with encoded images in a column.
 //! let config: DataConfig = toml::from_str(
 //!     r#"
 //!     train = "train"
-//!     columns = { image = "img" }    # only for sets that call it otherwise
+//!     columns = { image = "img" }    # only if the column has another name
 //!     seed = 1
-//!     batch = 8                      # samples a step, over all ranks
+//!     batch = 8                      # samples per step, over all ranks
 //!     lanes = 4                      # divides the batch; ranks divide it
 //!     window_chunks = 4              # row groups that are shuffled together
-//!     memory = "64MiB"               # all buffers together
+//!     memory = "64MiB"               # for all buffers together
 //!     max_bad_fraction = 0.01
 //!
 //!     [image]
@@ -56,7 +57,7 @@
 //!     mean = [0.485, 0.456, 0.406]
 //!     std = [0.229, 0.224, 0.225]
 //!
-//!     [mask.inverse_block]           # data2vec 2.0's; or beit_block
+//!     [mask.inverse_block]           # as in data2vec 2.0; or beit_block
 //!     grid = 8
 //!     n_masks = 4
 //!     mask_prob = 0.75
@@ -66,11 +67,11 @@
 //! )?;
 //! # let config = DataConfig { train: folder.path().join("train").display().to_string().into(), ..config };
 //!
-//! // An endless stream: stop when you have had enough.
+//! // The stream is endless: the trainer decides when to stop.
 //! let mut batches = Pipeline::train(&config, &Options::default())?;
 //! for batch in batches.by_ref().take(3) {
 //!     let batch = batch?;
-//!     let Media::Images { pixels, .. } = &batch.media else { unreachable!("a set of pictures") };
+//!     let Media::Images { pixels, .. } = &batch.media else { unreachable!("a dataset of images") };
 //!     assert_eq!(pixels.len(), batch.n_samples * 32 * 32 * 3);       // [B, S, S, 3], u8
 //!     assert_eq!(batch.masks.len(), batch.n_samples * 4 * 64);       // [B * M, P], 1 = masked
 //!     for (sample, masks) in batch.samples.iter().zip(batch.masks.chunks(4 * 64)) {
@@ -79,14 +80,14 @@
 //!     }
 //! }
 //!
-//! // What limits it, and the numbers behind that.
+//! // The stage that limits the throughput, and the times behind that verdict.
 //! let stats = batches.stats();
 //! println!("{}", stats.verdict());
 //! for stage in &stats.stages {
 //!     println!("{}: {} runs, median {:.6} s", stage.name, stage.count, stage.p50_secs);
 //! }
 //!
-//! // A checkpoint keeps the step and the bad rows; with them the stream goes on where it was.
+//! // A checkpoint stores the step and the bad rows; with them the stream resumes exactly.
 //! let (start_step, bad_rows, short_rows) = (3, batches.bad_rows(), batches.short_rows());
 //! drop(batches);
 //! let resumed = Options { start_step, bad_rows, short_rows, ..Options::default() };
@@ -95,8 +96,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Several processes share a set by [`Options`](pipeline::Options)`::{rank, world}`;
-//! [`Pipeline::evaluate`](pipeline::Pipeline::evaluate) gives one finite pass with labels.
+//! Several processes share a dataset by [`Options`](pipeline::Options)`::{rank, world}`.
+//! [`Pipeline::evaluate`](pipeline::Pipeline::evaluate) starts one finite pass with labels.
 
 pub mod batch;
 pub mod bench;

@@ -1,17 +1,17 @@
-//! Shards in, batches out: stages on threads, order restored.
+//! The training stream: shards in, batches out, decoded on threads and put back in order.
 //!
 //! ```text
-//!             tokio's threads          CPU pool                    order thread
-//! plan ─> windows ─> row groups ─> hash, decode, crop, … ─> lanes in order ─> batches ─> you
+//!             tokio's threads          CPU pool                    scheduler
+//! plan ─> windows ─> row groups ─> hash, decode, crop, … ─> lanes in order ─> batches ─> trainer
 //! ```
 //!
-//! The order thread (`scheduler.rs`) is the only one that knows the whole. It asks for row groups
-//! (`fetch.rs`), hands rows to the pool (`worker.rs`) and fills batches (`collate.rs`); all that comes
-//! back to it is an `Event`. The stream of batches depends on plan and seed alone.
+//! The scheduler's thread (`scheduler.rs`) holds all the state. It requests row groups (`fetch.rs`),
+//! dispatches rows to the CPU pool (`worker.rs`) and fills batches (`collate.rs`); the other threads
+//! answer with an `Event`. The order of the batches depends on the plan and the seed alone.
 //!
-//! Pictures leave the pool as they go into a batch. Recordings and texts get their length from the
-//! others of their micro-batch, one lane's share of one step; so a batch of them is cropped or
-//! padded, and its masks are drawn, once all its samples are there.
+//! Images leave the pool in their final shape. Audio and text get their length from the other samples
+//! of their micro-batch, which is one lane's share of one step. So the scheduler crops or pads such a
+//! micro-batch, and draws its masks, once all its samples are there.
 
 mod bad_log;
 mod build;
@@ -34,11 +34,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use self::bad_log::BadRowList;
-use self::build::{Opened, Pass, check, collator, largest_groups_bytes, start};
+use self::build::{Opened, RunSpec, check, collator, largest_groups_bytes, start};
 pub use self::build::{Planned, plan};
-use self::fetch::{GroupKey, Source};
-pub use self::one_pass::WholeSet;
-use self::worker::{Outcome, Task, Work};
+use self::fetch::{GroupKey, StreamSource};
+pub use self::one_pass::OnePass;
+use self::worker::{Outcome, Task, Worker};
 use crate::batch::Batch;
 use crate::config::{DataConfig, StepSize};
 use crate::plan::{BadRows, Costs};
@@ -47,27 +47,28 @@ use crate::stats::{Recorder, Stats};
 use crate::tokenize::SpecialTokens;
 use crate::{Error, Result};
 
-/// What a run adds to its recipe.
+/// Settings of one pipeline that are not in the config: rank, start of the run, threads.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Which of the `world` pipelines this is.
+    /// Number of this pipeline among the `world` pipelines, from 0.
     pub rank: usize,
-    /// Pipelines that share the set: each carries `lanes / world` of the lanes.
+    /// Pipelines that share the dataset. Each reads `lanes / world` of the lanes.
     pub world: usize,
-    /// Micro-batches that this rank's lanes are joined into; divides `lanes / world`. Recordings and
-    /// texts of different lengths are not joined: there it is `lanes / world`.
-    pub parts_per_step: usize,
+    /// Micro-batches that this rank's lanes are joined into; divides `lanes / world`. Audio and texts
+    /// of different lengths are not joined: for them it must be `lanes / world`.
+    pub micro_batches_per_step: usize,
     /// The first step to deliver.
     pub start_step: u64,
-    /// Bad rows met before `start_step`, from [`Pipeline::bad_rows`] of all ranks. More do no harm.
+    /// Bad rows found before `start_step`, from [`Pipeline::bad_rows`] of all ranks. Rows found later
+    /// may be among them.
     pub bad_rows: Vec<u64>,
-    /// Likewise rows that were too short, from [`Pipeline::short_rows`].
+    /// Rows found too short before `start_step`, from [`Pipeline::short_rows`] of all ranks.
     pub short_rows: Vec<u64>,
-    /// Threads of the CPU pool. The order thread and two for I/O come on top.
+    /// Threads of the CPU pool. The scheduler's thread and two for I/O are not counted.
     pub threads: usize,
-    /// Parts that are finished before they are asked for.
+    /// Micro-batches that are finished ahead of the trainer.
     pub prefetch: usize,
-    /// A file of JSON lines that bad samples are added to.
+    /// File to which bad samples are appended as JSON lines.
     pub quarantine: Option<PathBuf>,
 }
 
@@ -76,7 +77,7 @@ impl Default for Options {
         Self {
             rank: 0,
             world: 1,
-            parts_per_step: 1,
+            micro_batches_per_step: 1,
             start_step: 0,
             bad_rows: Vec::new(),
             short_rows: Vec::new(),
@@ -90,12 +91,12 @@ impl Default for Options {
 /// A running pipeline: a blocking iterator over batches.
 ///
 /// A training pipeline never ends; an evaluation pass ends after each row came once. After an error
-/// there are no more batches. The batch last handed out counts towards `memory` until the next one
-/// is asked for. Dropping the pipeline ends its threads, waiting for no more than the pictures and
-/// reads that they are at.
+/// there are no more batches. The last batch returned counts towards `memory` until the next one is
+/// requested. Dropping the pipeline ends its threads; it waits only for the samples and reads that
+/// are in progress.
 #[derive(Debug)]
 pub struct Pipeline {
-    sets: Arc<Mixture>,
+    mixture: Arc<Mixture>,
     fingerprint: u64,
     specials: Option<SpecialTokens>,
     vocabulary_sha256: Option<String>,
@@ -104,12 +105,12 @@ pub struct Pipeline {
     events: Sender<Event>,
     batches: Receiver<Result<Batch>>,
     stop: Arc<AtomicBool>,
-    /// The order thread, which ends all others.
+    /// The scheduler's thread, which ends all others.
     thread: Option<JoinHandle<()>>,
     holds_batch: bool,
 }
 
-/// What the order thread is told.
+/// A message to the scheduler.
 #[derive(Debug)]
 enum Event {
     /// A read has ended.
@@ -123,9 +124,9 @@ enum Event {
         number: u64,
         outcome: Outcome,
     },
-    /// The trainer has given up a batch.
-    Returned,
-    /// Nobody wants any more batches.
+    /// The trainer has released a batch.
+    Released,
+    /// The pipeline was dropped.
     Stop,
 }
 
@@ -134,17 +135,18 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] with all problems of settings, [`Error::Budget`] if `memory` cannot hold
-    /// what the settings ask for, and what opening a set can give.
+    /// [`Error::Config`] with all invalid settings, [`Error::Budget`] if `memory` is too small for the
+    /// settings, and every error of opening a dataset.
     pub fn train(config: &DataConfig, options: &Options) -> Result<Pipeline> {
-        Self::train_with(config, options, Work::sample)
+        Self::train_with(config, options, Worker::sample)
     }
 
-    /// The training stream with other work for the CPU pool, so that tests can make it fail.
+    /// Starts the training stream with another function for the CPU pool, so that tests can make it
+    /// fail.
     fn train_with(
         config: &DataConfig,
         options: &Options,
-        sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
+        sample: impl Fn(&Worker, &Task) -> Outcome + Send + Sync + 'static,
     ) -> Result<Pipeline> {
         check(config, options)?;
         let step = config.step_size().expect("a config without problems");
@@ -154,41 +156,41 @@ impl Pipeline {
         let known: BadRows = bad_rows.rows().into_iter().collect();
         let n_lanes = config.lanes / options.world;
         let first_lane = options.rank * n_lanes;
-        if !opened.recipe.joins_lanes() && options.parts_per_step != n_lanes {
+        if !opened.kind.joins_lanes() && options.micro_batches_per_step != n_lanes {
             return Err(Error::Config(vec![format!(
-                "{} parts per step (`train.micro_batches` of a recipe), but samples of different \
-                 lengths come lane by lane: it must be {n_lanes}, as many as this rank has lanes",
-                options.parts_per_step
+                "{} micro-batches per step (`train.micro_batches`), but samples of different lengths \
+                 are not joined across lanes: it must be {n_lanes}, this rank's number of lanes",
+                options.micro_batches_per_step
             )]));
         }
-        let sets = opened.sets.datasets().iter();
-        let largest: Vec<u64> = sets
-            .map(|set| largest_groups_bytes(set, config.window_chunks))
+        let datasets = opened.mixture.datasets().iter();
+        let largest: Vec<u64> = datasets
+            .map(|dataset| largest_groups_bytes(dataset, config.window_chunks))
             .collect();
         let lanes = first_lane..first_lane + n_lanes;
         let sources = plan
             .lanes(lanes.clone(), options.start_step, &known)?
             .into_iter()
             .zip(largest.iter().cycle())
-            .map(|(stream, &largest_window_bytes)| Source {
+            .map(|(stream, &largest_window_bytes)| StreamSource {
                 windows: Box::new(stream.map(|window| window.slots)),
                 largest_window_bytes,
             })
             .collect();
-        let n_planned = (0..plan.mix().n_datasets()).map(|set| plan.n_planned_of(set));
+        let n_planned = (0..plan.mix().n_datasets()).map(|dataset| plan.n_planned_of(dataset));
         let mean_lane_samples = match (plan.lane_share(), plan.costs()) {
             (StepSize::Samples(samples), _) => samples as u64,
             (StepSize::Cost(share), costs) => share / costs.map_or(1, Costs::mean),
         };
         let n_good_before = options.start_step * config.lanes as u64 * mean_lane_samples;
         let Opened {
-            sets,
-            recipe,
+            mixture,
+            kind,
             runtime,
             fingerprint,
         } = opened;
-        let collator = collator(config, options, &Arc::new(recipe), &plan);
-        let pass = Pass {
+        let collator = collator(config, options, &Arc::new(kind), &plan);
+        let spec = RunSpec {
             mix: plan.mix().clone(),
             lanes,
             sources,
@@ -199,32 +201,38 @@ impl Pipeline {
             evaluate: false,
             keyed: false,
         };
-        start((sets, fingerprint, runtime), pass, config, options, sample)
+        start(
+            (mixture, fingerprint, runtime),
+            spec,
+            config,
+            options,
+            sample,
+        )
     }
 
-    /// Starts one pass over the set at `url`, each good row once and in the order of the files, with
-    /// labels and without masks, in batches of `batch`: centre crops of pictures, whole recordings
-    /// and the beginnings of texts, padded to the longest of a batch.
+    /// Starts one pass over the dataset at `url`: each good row once, in the order of the files, with
+    /// labels and without masks, in batches of `batch` samples. Images are cropped at their centre,
+    /// audio is not cropped, and texts keep their beginning; a batch is padded to its longest sample.
     ///
-    /// With several ranks, every `world`-th batch of rows is this rank's. `start_step`,
-    /// `parts_per_step` and `bad_rows` of the options belong to training and are not used.
+    /// With several ranks, this rank gets every `world`-th batch of rows. `start_step`,
+    /// `micro_batches_per_step` and `bad_rows` of the options belong to training and are not used.
     ///
     /// # Errors
     ///
-    /// As [`Pipeline::train`].
+    /// Returns the errors of [`Pipeline::train`].
     pub fn evaluate(
         config: &DataConfig,
         url: &str,
         batch: usize,
         options: &Options,
     ) -> Result<Pipeline> {
-        WholeSet::open(config, url, batch, options.world)?.labelled(options)
+        OnePass::open(config, url, batch, options.world)?.labelled(options)
     }
 
-    /// Waits until [`Iterator::next`] would return at once, for at most so long; whether it would.
-    /// The batch last handed out is given up as `next` does.
+    /// Waits for at most `timeout` until [`Iterator::next`] would return at once, and returns whether
+    /// it would. Releases the last batch, as `next` does.
     pub fn ready_within(&mut self, timeout: Duration) -> bool {
-        self.give_back();
+        self.release_batch();
         let start = Instant::now();
         let mut select = Select::new();
         select.recv(&self.batches);
@@ -235,65 +243,67 @@ impl Pipeline {
         is_ready
     }
 
-    fn give_back(&mut self) {
+    /// Tells the scheduler that the memory of the last batch is free.
+    fn release_batch(&mut self) {
         if std::mem::take(&mut self.holds_batch) {
-            // If the order thread has ended, what it left in the channel needs no credit.
-            let _ended = self.events.send(Event::Returned);
+            // If the scheduler has ended, the batches left in the channel need no credit.
+            let _ended = self.events.send(Event::Released);
         }
     }
 
-    /// Identifies the rows of the set, see [`Dataset::fingerprint`](crate::shard::Dataset::fingerprint);
-    /// of a mix, those of all its sets and their shares. A run resumes on no other.
+    /// Returns a hash that identifies the rows of the dataset, see
+    /// [`Dataset::fingerprint`](crate::shard::Dataset::fingerprint); for a mixture it covers all its
+    /// datasets and their shares. A run resumes only on data of the same fingerprint.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// Names of the classes, in the order of the labels' numbers; of a mix, where all sets have the
-    /// same.
+    /// Returns the names of the classes in the order of their numbers; `None` without labels, or if the
+    /// datasets of a mixture differ in them.
     pub fn classes(&self) -> Option<&[String]> {
-        self.sets.classes()
+        self.mixture.classes()
     }
 
-    /// What the ids of texts mean, as a set of tokens or the vocabulary of the recipe says; `None`
-    /// for other media.
+    /// Returns the special tokens of the vocabulary that texts are in: that of the config, or that of
+    /// a dataset of tokens. `None` for images and audio.
     pub fn specials(&self) -> Option<SpecialTokens> {
         self.specials
     }
 
-    /// SHA-256, in hex, of the files of the vocabulary that texts are in; `None` for other media.
-    /// Another vocabulary has another, and so has the same one in files of another form.
+    /// Returns the SHA-256, in hex, of the vocabulary's files; `None` for images and audio. The same
+    /// vocabulary stored in another file format has another hash.
     pub fn vocabulary_sha256(&self) -> Option<&str> {
         self.vocabulary_sha256.as_deref()
     }
 
-    /// Rows of all sets, bad ones included.
+    /// Returns the number of rows of all datasets, bad ones included.
     pub fn rows(&self) -> u64 {
-        self.sets.rows()
+        self.mixture.rows()
     }
 
-    /// What has been done so far.
+    /// Returns counts, times and queue levels since the start.
     pub fn stats(&self) -> Stats {
         Stats {
-            traffic: self.sets.traffic(),
+            traffic: self.mixture.traffic(),
             ..self.recorder.snapshot()
         }
     }
 
-    /// The bad rows met so far, sorted: at least those that the batches handed out stepped over.
-    /// With those that are too short and the step they are all that [`Options`] needs to go on
-    /// exactly.
+    /// Returns the bad rows found so far, sorted: at least those that the returned batches skipped.
+    /// Together with [`Pipeline::short_rows`] and the step they are all that [`Options`] needs to
+    /// resume with exactly the next batch.
     pub fn bad_rows(&self) -> Vec<u64> {
         self.bad_rows.bad()
     }
 
-    /// How many rows [`Pipeline::bad_rows`] and [`Pipeline::short_rows`] are together: as long as
-    /// there are no more of them, they are the same.
+    /// Returns the number of bad rows and short rows. Rows are only ever added, so that both lists are
+    /// unchanged as long as this number is.
     pub fn n_left_out(&self) -> usize {
         self.bad_rows.len()
     }
 
-    /// Likewise the rows that were too short for training, and are no fault: recordings of a set
-    /// without a column of lengths, which a plan would have left out.
+    /// Returns the rows found too short for training so far, sorted. They are not bad: they are audio
+    /// of a dataset without a column of lengths, with which the plan would have left them out.
     pub fn short_rows(&self) -> Vec<u64> {
         self.bad_rows.short()
     }
@@ -303,7 +313,7 @@ impl Iterator for Pipeline {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        self.give_back();
+        self.release_batch();
         let start = Instant::now();
         let received = self.batches.recv();
         self.recorder
@@ -316,10 +326,10 @@ impl Iterator for Pipeline {
                 Some(Ok(batch))
             }
             Ok(Err(error)) => Some(Err(error)),
-            // The order thread has ended: after an error, at the end of a pass, or by a panic.
+            // The scheduler has ended: after an error, at the end of a pass, or by a panic.
             Err(_) => match self.thread.take()?.join() {
                 Ok(()) => None,
-                Err(panic) => Some(Err(panic_error("order", panic.as_ref()))),
+                Err(panic) => Some(Err(panic_error("scheduler", panic.as_ref()))),
             },
         }
     }
@@ -330,13 +340,13 @@ impl Drop for Pipeline {
         self.stop.store(true, Relaxed);
         let _ended = self.events.send(Event::Stop);
         if let Some(thread) = self.thread.take() {
-            // A panic there has nobody left to go to.
+            // There is nobody left to report a panic to.
             let _panicked = thread.join();
         }
     }
 }
 
-/// What the system said when it was asked for a thread.
+/// Returns the error of a thread that the system could not start.
 fn io_error(what: &str, source: std::io::Error) -> Error {
     Error::Io {
         path: what.into(),
@@ -344,6 +354,7 @@ fn io_error(what: &str, source: std::io::Error) -> Error {
     }
 }
 
+/// Returns a panic's message as an error.
 fn panic_error(stage: &'static str, panic: &(dyn Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<&str>()

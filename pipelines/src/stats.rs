@@ -1,4 +1,4 @@
-//! Counts, times and queue occupancy of each stage, and the one line that says what to do.
+//! Counts, times and queue levels of each stage, and a one-line verdict on what limits the pipeline.
 
 mod record;
 
@@ -8,43 +8,43 @@ use crate::store::TrafficCounts;
 
 pub(crate) use record::{Recorder, WaitFor};
 
-/// What a pipeline has done since it started.
+/// Counts and times of a pipeline since it started.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stats {
-    /// Seconds since the start.
+    /// Seconds since the pipeline started.
     pub elapsed_secs: f64,
-    /// Good samples put into batches.
+    /// Good samples in batches.
     pub samples: u64,
-    /// Rows found bad; each is counted once.
+    /// Rows found bad, each counted once.
     pub bad_samples: u64,
-    /// Rows too short for training, in a set that does not say how long they are.
+    /// Rows found too short for training, in a dataset without a column of lengths.
     pub short_samples: u64,
-    /// Batches, or parts of them, handed over.
+    /// Micro-batches finished.
     pub batches: u64,
     /// Bytes of row groups fetched.
     pub bytes_read: u64,
-    /// What went over the wire; nothing for local sets.
+    /// Requests to the store and their bytes; all 0 for local datasets.
     pub traffic: TrafficCounts,
     /// Threads of the CPU pool.
     pub n_threads: usize,
     /// Cores of this machine.
     pub n_cores: usize,
-    /// Reading, decode, transform, mask and collate, in this order.
+    /// Read, decode, transform, mask and collate, in this order.
     pub stages: Vec<StageStats>,
     /// Fetched row groups, samples and batches, in this order.
     pub queues: Vec<QueueStats>,
-    /// What the next batch waited for.
+    /// Time that the next batch waited for each cause.
     pub waits: Waits,
 }
 
-/// One stage of the pipeline.
+/// Counts and times of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageStats {
     /// `read`, `decode`, `transform`, `mask` or `collate`.
     pub name: &'static str,
-    /// Times it ran.
+    /// Number of runs.
     pub count: u64,
-    /// Times it failed.
+    /// Number of runs that failed.
     pub failures: u64,
     /// Seconds spent, over all threads.
     pub busy_secs: f64,
@@ -54,41 +54,41 @@ pub struct StageStats {
     pub p99_secs: f64,
 }
 
-/// One queue between stages.
+/// Level of one queue between stages.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QueueStats {
     /// `row groups` (in bytes), `samples` or `batches`.
     pub name: &'static str,
-    /// What it can hold.
+    /// Largest level.
     pub capacity: u64,
-    /// What it held on average over time.
+    /// Mean level over time.
     pub mean_len: f64,
-    /// Seconds in which there was no room for more.
+    /// Seconds in which the queue was full and more would have come.
     pub full_secs: f64,
-    /// Seconds that those who take from it waited for it.
+    /// Seconds that its consumers waited for it.
     pub empty_secs: f64,
 }
 
-/// Seconds that the next batch waited, by what it waited for.
+/// Seconds that the next batch waited, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Waits {
-    /// A row group was not there yet.
+    /// Seconds in which a row group was not read yet.
     pub storage_secs: f64,
-    /// A sample was with the CPU pool.
+    /// Seconds in which a sample was in the CPU pool.
     pub cpu_secs: f64,
-    /// The trainer had not taken the batches that were ready.
+    /// Seconds in which the trainer had not taken the batches that were ready.
     pub trainer_secs: f64,
 }
 
 impl Stats {
-    /// Good samples per second.
+    /// Returns good samples per second.
     pub fn samples_per_sec(&self) -> f64 {
         self.samples as f64 / self.elapsed_secs.max(1e-9)
     }
 
-    /// One line that a person can act on: what limits the pipeline, and what would help.
+    /// Returns one line for a person: what limits the pipeline, and what would help.
     ///
-    /// Shares are of the time that the next batch spent waiting. The gain of one more core assumes
+    /// Percentages are of the time that the next batch waited. The gain of one more core assumes
     /// that the CPU pool's share shrinks with the number of threads, up to what storage can feed.
     pub fn verdict(&self) -> String {
         let Waits {
@@ -98,7 +98,7 @@ impl Stats {
         } = self.waits;
         let wait_secs = storage_secs + cpu_secs + trainer_secs;
         if self.samples == 0 || wait_secs <= 0.0 {
-            return "no verdict: no batch has been waited for yet".into();
+            return "no verdict: no batch was waited for yet".into();
         }
         let share = |secs: f64| 100.0 * secs / wait_secs;
         let elapsed_secs = self.elapsed_secs.max(wait_secs);
@@ -155,8 +155,8 @@ impl Stats {
         )
     }
 
-    /// What has happened since an earlier moment of the same pipeline; medians and percentiles are
-    /// still those of all of it.
+    /// Returns the differences to earlier statistics of the same pipeline. Medians and percentiles are
+    /// still those since its start.
     #[must_use]
     pub fn since(&self, earlier: &Stats) -> Stats {
         let mut now = self.clone();
@@ -186,7 +186,7 @@ impl Stats {
         now
     }
 
-    /// What would help a pipeline that waits for storage.
+    /// Returns what would help a pipeline that waits for storage.
     fn storage_advice(&self) -> String {
         let TrafficCounts {
             requests,
@@ -198,7 +198,7 @@ impl Stats {
         } = self.traffic;
         let groups = self.queues.iter().find(|queue| queue.name == "row groups");
         if requests == 0 {
-            return "a disk that keeps up, or more `memory` to read ahead,".to_owned();
+            return "a faster disk, or more `memory` to read ahead,".to_owned();
         }
         if refusals * 50 > requests {
             return format!(
@@ -212,14 +212,14 @@ impl Stats {
             );
         }
         if groups.is_some_and(|groups| groups.full_secs > 0.5 * self.waits.storage_secs) {
-            return "`memory` was full and nothing more was asked for: more of it".to_owned();
+            return "`memory` was full, which stopped reading ahead: more `memory`".to_owned();
         }
         let megabytes = bytes as f64 / 1e6 / self.elapsed_secs.max(1e-9);
         let cache = match cache_misses {
             0 => ", or `data.cache` from the second epoch on,",
-            _ => ", or the next epoch from the cache,",
+            _ => ", or the cache in the next epoch,",
         };
-        format!("the store gives {megabytes:.1} MB/s: a faster one, or a faster way to it{cache}")
+        format!("the store gives {megabytes:.1} MB/s: a faster store or network{cache}")
     }
 
     fn stage(&self, name: &str) -> &StageStats {
@@ -227,7 +227,7 @@ impl Stats {
         found.expect("every pipeline has all the stages")
     }
 
-    /// Seconds in which at least one read was under way.
+    /// Returns the seconds in which at least one read was in progress.
     fn reading_secs(&self) -> f64 {
         self.stage("read").busy_secs
     }
@@ -300,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn what_ails_a_store_is_told() {
+    fn verdict_names_the_problem_of_a_store() {
         let waits = Waits {
             storage_secs: 5.0,
             cpu_secs: 1.0,
             trainer_secs: 0.0,
         };
         let mut stats = stats(waits, BUSY);
-        assert!(stats.verdict().contains("a disk that keeps up"));
+        assert!(stats.verdict().contains("a faster disk"));
         stats.traffic.requests = 100;
         stats.traffic.bytes = 50_000_000;
         assert!(
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_of_now_forgets_what_was_before() {
+    fn verdict_since_ignores_earlier_waits() {
         let before = Waits {
             storage_secs: 9.0,
             cpu_secs: 0.5,
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn verdict_tells_storage_from_trainer() {
+    fn verdict_distinguishes_storage_and_trainer() {
         let storage = Waits {
             storage_secs: 5.0,
             cpu_secs: 4.0,

@@ -92,7 +92,7 @@ fn a_rank_in_a_process_of_its_own() {
         let batch = batch.expect("a batch");
         let told = LaneStep {
             step: batch.step,
-            lane: rank * batch.n_parts + batch.part,
+            lane: rank * batch.n_micro_batches + batch.micro_batch,
             samples: batch.samples.iter().map(|s| (s.epoch, s.row)).collect(),
             hash: hash(&batch),
             bad_rows: pipeline.bad_rows(),
@@ -200,9 +200,11 @@ fn hash(batch: &Batch) -> u64 {
         Media::Images { pixels, .. } => {
             numbers(&pixels.iter().map(|&byte| byte.into()).collect::<Vec<_>>());
         }
-        Media::Audio { waves, lengths, .. } => {
+        Media::Audio {
+            waveforms, lengths, ..
+        } => {
             numbers(
-                &waves
+                &waveforms
                     .iter()
                     .map(|value| value.to_bits())
                     .collect::<Vec<_>>(),

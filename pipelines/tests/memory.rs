@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::datasets::{audio_rows, write_shard};
-use support::{Row, config, options, write_set};
+use support::{Row, config, options, write_dataset};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, Limits, MaskConfig};
 use understudy_pipelines::decode::read_audio_header;
@@ -35,7 +35,7 @@ fn the_peak_of_pictures_stays_within_the_budget() {
         .iter()
         .map(|path| Row::new(std::fs::read(path).expect("a photo"), 0))
         .collect();
-    write_set(folder.path(), &rows, 16, 8);
+    write_dataset(folder.path(), &rows, 16, 8);
     in_its_own_process(
         "the_peak_of_pictures_stays_within_the_budget",
         folder.path(),
@@ -148,7 +148,7 @@ fn read_recordings(set: &Path) {
         block: 5,
     });
     let options = Options {
-        parts_per_step: 2,
+        micro_batches_per_step: 2,
         threads: 4,
         ..Options::default()
     };

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{Row, assert_same, config, options, pixels, rows, train, write_set};
+use support::{Row, assert_same, config, options, pixels, rows, train, write_dataset};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -20,7 +20,7 @@ fn set_with_bad_rows() -> (tempfile::TempDir, DataConfig) {
     for i in BAD {
         rows[i] = Row::new(format!("not a picture {i}").into_bytes(), 0);
     }
-    write_set(folder.path(), &rows, 7, 5);
+    write_dataset(folder.path(), &rows, 7, 5);
     let config = config(folder.path());
     (folder, config)
 }
@@ -82,7 +82,7 @@ fn parts_of_a_step_join_to_the_step() {
     let whole = train(&config, &options(0, 1), 40);
     for n_parts in [2, 4] {
         let options = Options {
-            parts_per_step: n_parts,
+            micro_batches_per_step: n_parts,
             ..options(0, 1)
         };
         let parts = train(&config, &options, 40 * n_parts);
@@ -90,7 +90,7 @@ fn parts_of_a_step_join_to_the_step() {
             let parts = &parts[step * n_parts..(step + 1) * n_parts];
             for (i, part) in parts.iter().enumerate() {
                 assert_eq!(
-                    (part.step, part.part, part.n_parts),
+                    (part.step, part.micro_batch, part.n_micro_batches),
                     (step as u64, i, n_parts)
                 );
                 assert_eq!(part.n_samples, 8 / n_parts);
@@ -227,8 +227,8 @@ fn resume_and_compare(
 /// Micro-batches of one step, in the order of their lanes, as one.
 fn join(parts: &[&Batch]) -> Batch {
     let mut whole = Batch {
-        part: 0,
-        n_parts: 1,
+        micro_batch: 0,
+        n_micro_batches: 1,
         ..parts[0].clone()
     };
     for part in &parts[1..] {

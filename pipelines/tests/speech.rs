@@ -77,14 +77,14 @@ fn set() -> (tempfile::TempDir, DataConfig) {
     (folder, config)
 }
 
-/// Frames, waves and lengths of a batch.
+/// Frames, waveforms and lengths of a batch.
 fn audio(batch: &Batch) -> (usize, &[f32], &[u32]) {
     match &batch.media {
         Media::Audio {
             n_frames,
-            waves,
+            waveforms,
             lengths,
-        } => (*n_frames, waves, lengths),
+        } => (*n_frames, waveforms, lengths),
         _ => panic!("not a batch of recordings"),
     }
 }
@@ -122,9 +122,9 @@ fn steps_by_seconds_hold_every_recording_once_and_cost_no_more_than_they_may() {
     let mut seen: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     let mut places = BTreeSet::new();
     for batch in &batches {
-        let (n_cropped, waves, lengths) = audio(batch);
+        let (n_cropped, waveforms, lengths) = audio(batch);
         assert!((MIN_FRAMES..=MAX_FRAMES).contains(&n_cropped));
-        assert_eq!(waves.len(), batch.n_samples * n_cropped);
+        assert_eq!(waveforms.len(), batch.n_samples * n_cropped);
         assert_eq!(lengths, vec![n_cropped as u32; batch.n_samples]);
         let planned = batch
             .samples
@@ -142,7 +142,7 @@ fn steps_by_seconds_hold_every_recording_once_and_cost_no_more_than_they_may() {
             .collect();
         assert_eq!(counts.len(), 1, "{counts:?}");
         assert!(counts.first() > Some(&0));
-        for (sample, wave) in batch.samples.iter().zip(waves.chunks(n_cropped)) {
+        for (sample, wave) in batch.samples.iter().zip(waveforms.chunks(n_cropped)) {
             assert!(seen.entry(sample.epoch).or_default().insert(sample.row));
             if batch.step < 4 {
                 places.insert(place_of(wave, sample.row as usize));
@@ -323,9 +323,9 @@ fn evaluation_pads_whole_recordings_and_labels_them() {
     let mut row = 0;
     for batch in pass {
         let batch = batch.expect("a batch");
-        let (longest, waves, lengths) = audio(&batch);
+        let (longest, waveforms, lengths) = audio(&batch);
         assert_eq!(longest as u32, *lengths.iter().max().expect("a sample"));
-        for (wave, &length) in waves.chunks(longest).zip(lengths) {
+        for (wave, &length) in waveforms.chunks(longest).zip(lengths) {
             assert_eq!(
                 length as usize,
                 n_frames(row),
@@ -367,7 +367,7 @@ fn lanes_are_not_joined_and_memory_is_kept() {
     let error = Pipeline::train(&config, &Options::default()).expect_err("one part");
     let text = error.to_string();
     assert!(
-        text.contains("1 parts per step") && text.contains("must be 4"),
+        text.contains("1 micro-batches per step") && text.contains("must be 4"),
         "{text}"
     );
     config.memory = "300KB".into();
@@ -380,7 +380,7 @@ fn the_commands_know_recordings() {
     let (_folder, config) = set();
     let planned = pipeline::plan(&config).expect("a plan");
     let plan = &planned.plan;
-    let report = Report::new(&planned.sets, plan, planned.memory).expect("a report");
+    let report = Report::new(&planned.mixture, plan, planned.memory).expect("a report");
     let cost = report.cost.as_ref().expect("a plan by cost");
     assert_eq!(cost.lane_share, SHARE);
     assert_eq!(cost.left_out, N_ROWS as u64 - plan.n_planned());

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::Modality;
-use understudy_pipelines::pipeline::{Options, WholeSet};
+use understudy_pipelines::pipeline::{OnePass, Options};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
     FeatureDataset, FeatureOptions, FeatureReport, FeatureRows, files_xxh3,
@@ -110,13 +110,13 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
         });
     }
 
-    let source = WholeSet::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
-    let n_rows = source.set().rows;
+    let source = OnePass::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
+    let n_rows = source.dataset().rows;
     model::check_vocabulary(config.model.encoder(), &options.shards, source.specials())?;
     let trained = pretrained.vocabulary_sha256.as_deref();
     model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
-    let mut features = match FeatureDataset::open(&feature_options, source.set())? {
+    let mut features = match FeatureDataset::open(&feature_options, source.dataset())? {
         FeatureDataset::Finished(report) => return Ok(report),
         FeatureDataset::Unfinished(features) => features,
     };

@@ -67,13 +67,13 @@ pub(super) fn raw_pixels(images: Tensor<4>) -> Tensor<2> {
 fn log_mels(batch: &Batch, sample_rate_hz: u32, unit: EvalUnit) -> FeatureVectors {
     let HostMedia::Audio {
         n_frames,
-        waves,
+        waveforms,
         lengths,
     } = &batch.media
     else {
         unreachable!("an audio dataset has audio")
     };
-    let own = waves.chunks(*n_frames).zip(lengths);
+    let own = waveforms.chunks(*n_frames).zip(lengths);
     let own = own.map(|(waveform, &len)| &waveform[..len as usize]);
     match unit {
         EvalUnit::Samples => {

@@ -244,8 +244,8 @@ mod tests {
         };
         Batch {
             step,
-            part: 0,
-            n_parts: 1,
+            micro_batch: 0,
+            n_micro_batches: 1,
             n_samples: 2,
             media: Media::Images {
                 size: 2,

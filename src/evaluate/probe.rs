@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn samples_are_held_out_with_all_their_rows() {
         let (n_samples, n_rows, dim) = (60, 20, 50);
-        let mut rng = Rng::for_name(1, Purpose::Order, "utterances");
+        let mut rng = Rng::for_name(1, Purpose::Order, "recordings");
         let mut features = |n_samples: usize| {
             let samples: Vec<Vec<f32>> = (0..n_samples)
                 .map(|_| (0..dim).map(|_| rng.normal() as f32).collect())

@@ -30,11 +30,11 @@ pub fn to_device(
         }
         HostMedia::Audio {
             n_frames,
-            waves,
+            waveforms,
             lengths,
         } => {
             let waveforms =
-                Tensor::from_data(TensorData::new(waves, [n_samples, n_frames]), device);
+                Tensor::from_data(TensorData::new(waveforms, [n_samples, n_frames]), device);
             let lengths = unless_full(lengths, n_frames);
             (EncoderInput::Waveforms { waveforms, lengths }, None)
         }

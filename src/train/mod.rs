@@ -229,7 +229,7 @@ fn save_last(
 /// Opens the pipeline at the trainer's next step.
 fn open_data(config: &RunConfig, run: &RunDir, trainer: &Trainer) -> Result<Pipeline, TrainError> {
     let options = Options {
-        parts_per_step: config.train.micro_batches,
+        micro_batches_per_step: config.train.micro_batches,
         start_step: trainer.steps_done(),
         bad_rows: trainer.bad_rows().to_vec(),
         short_rows: trainer.short_rows().to_vec(),

@@ -19,7 +19,7 @@ const MIN_ALLOWED: u64 = 10;
 /// Rows without a usable sample, in the order of the batches.
 #[derive(Debug)]
 pub(crate) struct BadLog {
-    pub(crate) sets: Arc<Mixture>,
+    pub(crate) mixture: Arc<Mixture>,
     pub(crate) rows: BadRowList,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) max_bad_fraction: f64,
@@ -97,7 +97,7 @@ impl BadLog {
         }
         let none_left = self.is_hopeless(&found.rows);
         drop(found);
-        let (set, shard, row) = self.sets.place(slot.shard as usize, slot.row);
+        let (set, shard, row) = self.mixture.place(slot.shard as usize, slot.row);
         let set = &set.location.url;
         self.last = format!("row {row} of {} of {set}: {reason}", shard.path);
         if is_short {
@@ -119,10 +119,10 @@ impl BadLog {
 
     /// Returns whether a dataset has no good row: a lane would search for one forever.
     pub(crate) fn is_hopeless(&self, bad: &BTreeSet<u64>) -> bool {
-        let sets = || self.sets.dataset_rows().zip(&self.n_planned);
+        let datasets = || self.mixture.dataset_rows().zip(&self.n_planned);
         // The first check is fast, and sufficient as long as few rows are bad.
-        sets().any(|(_, &n_planned)| n_planned <= bad.len() as u64)
-            && sets().any(|(rows, &n_planned)| n_planned <= bad.range(rows).count() as u64)
+        datasets().any(|(_, &n_planned)| n_planned <= bad.len() as u64)
+            && datasets().any(|(rows, &n_planned)| n_planned <= bad.range(rows).count() as u64)
     }
 
     /// Checks the number of bad samples, including those before a resume.

@@ -1,4 +1,4 @@
-//! Opens sets, divides the memory and starts the threads.
+//! Opens datasets, divides the memory and starts the threads.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -10,10 +10,10 @@ use tokio::runtime::Runtime;
 
 use super::bad_log::{BadLog, BadRowList};
 use super::collate::Collator;
-use super::fetch::{Fetcher, Reader, Source};
-use super::sample_kind::{Recipe, at_rate, kinds};
-use super::scheduler::{Order, Stream, Turns};
-use super::worker::{Outcome, Task, Work, start_pool};
+use super::fetch::{Fetcher, Reader, StreamSource};
+use super::sample_kind::{SampleKind, at_rate, kinds};
+use super::scheduler::{RowQueue, Scheduler, Turns};
+use super::worker::{Outcome, Task, Worker, start_pool};
 use super::{Options, Pipeline, io_error};
 use crate::budget::{DecodeShare, Needs, Shares};
 use crate::config::{DataConfig, StepSize, TrainSets, parse_bytes};
@@ -23,12 +23,12 @@ use crate::shard::{Dataset, Kind, Mixture};
 use crate::stats::Recorder;
 use crate::{Error, Result};
 
-/// Sets, what becomes of their rows, and the threads that read them.
+/// Open datasets, the kind of their samples, and the threads that read them.
 pub(super) struct Opened {
-    pub(super) sets: Arc<Mixture>,
-    pub(super) recipe: Recipe,
+    pub(super) mixture: Arc<Mixture>,
+    pub(super) kind: SampleKind,
     pub(super) runtime: Runtime,
-    /// Of one set its own, of a mix that of all its sets and shares.
+    /// Fingerprint of the dataset, or of a mixture's datasets and shares.
     pub(super) fingerprint: u64,
 }
 
@@ -42,110 +42,108 @@ impl Opened {
             .map_err(|source| io_error("the I/O threads", source))?;
         let kinds = config.modality().map_or(Kind::ALL.as_slice(), kinds);
         let options = config.store_options().map_err(|e| Error::Config(vec![e]))?;
-        let mut sets = Vec::new();
+        let mut datasets = Vec::new();
         for url in train.urls() {
             let open = Dataset::open_with(url, kinds, &config.columns, &options);
-            sets.push(runtime.block_on(open)?);
+            datasets.push(runtime.block_on(open)?);
         }
-        let fingerprints: Vec<u64> = sets.iter().map(Dataset::fingerprint).collect();
-        let sets = Arc::new(Mixture::new(sets)?);
-        let recipe = Recipe::of(config, &sets)?;
+        let fingerprints: Vec<u64> = datasets.iter().map(Dataset::fingerprint).collect();
+        let mixture = Arc::new(Mixture::new(datasets)?);
+        let kind = SampleKind::of(config, &mixture)?;
         Ok(Opened {
-            sets,
-            recipe,
+            mixture,
+            kind,
             runtime,
             fingerprint: train.fingerprint(&fingerprints),
         })
     }
 
-    /// The plan of a training run over these sets.
+    /// Builds the plan of a training run over these datasets.
     pub(super) fn plan(&self, config: &DataConfig, step: StepSize) -> Result<Plan> {
-        let step = self.recipe.step(step, config.lanes);
+        let step = self.kind.step(step, config.lanes);
         let costs = match step {
             StepSize::Samples(_) => None,
             StepSize::Cost(_) => {
-                let mut costs = Costs::empty(self.recipe.most_cost());
+                let mut costs = Costs::empty(self.kind.max_cost());
                 let read = self
-                    .sets
-                    .read_lengths(|length| costs.push(self.recipe.cost(length)));
+                    .mixture
+                    .read_lengths(|length| costs.push(self.kind.cost(length)));
                 self.runtime.block_on(read)?;
                 Some(costs)
             }
         };
-        let layout = Layout::joined(self.sets.datasets().iter().map(Layout::of));
+        let layout = Layout::joined(self.mixture.datasets().iter().map(Layout::of));
         let shares = config.train.shares();
         Plan::mixed(layout, PlanConfig::of(config, step), costs, &shares)
     }
 
-    /// Lets an evaluation pass over audio take whole recordings, however long, if the set says how
-    /// long they are; else `max_frames` bounds them.
-    pub(super) fn take_whole_recordings(&mut self) -> Result<()> {
-        let Recipe::Audio {
-            config,
-            most_frames,
-        } = &mut self.recipe
-        else {
+    /// Raises the limit on an utterance's length to the longest one of the dataset, if the dataset has
+    /// a column of lengths. An evaluation pass does not crop audio.
+    pub(super) fn allow_longest_audio(&mut self) -> Result<()> {
+        let SampleKind::Audio { config, max_frames } = &mut self.kind else {
             return Ok(());
         };
-        if self.sets.has_lengths() {
-            // One more than the column says: resampling may round up.
+        if self.mixture.has_lengths() {
+            // One more than the column's value: resampling may round up.
             let frames = |length| at_rate(length, config.sample_rate_hz) as u32 + 1;
-            let mut most = 0;
+            let mut longest = 0;
             let read = self
-                .sets
-                .read_lengths(|length| most = most.max(frames(length)));
+                .mixture
+                .read_lengths(|length| longest = longest.max(frames(length)));
             self.runtime.block_on(read)?;
-            *most_frames = most as usize;
+            *max_frames = longest as usize;
         }
         Ok(())
     }
 }
 
-/// The most that a window of `n_chunks` of a set can take: each chunk may lie in a group of its own.
-pub(super) fn largest_groups_bytes(set: &Dataset, n_chunks: usize) -> u64 {
-    let groups = set.shards.iter().flat_map(|shard| &shard.groups);
+/// Returns the most bytes that a window of `n_chunks` chunks can take: each chunk may be in another
+/// row group.
+pub(super) fn largest_groups_bytes(dataset: &Dataset, n_chunks: usize) -> u64 {
+    let groups = dataset.shards.iter().flat_map(|shard| &shard.groups);
     let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
     bytes.sort_unstable_by(|a, b| b.cmp(a));
     bytes.iter().take(n_chunks).sum()
 }
 
-/// What tells a training stream from an evaluation pass.
-pub(super) struct Pass {
-    /// This rank's lanes, among all, and which set each of their samples is of.
+/// The settings in which a training stream and an evaluation pass differ.
+pub(super) struct RunSpec {
+    /// This rank's lanes among those of all ranks.
     pub(super) lanes: Range<usize>,
+    /// The dataset of each sample of a lane.
     pub(super) mix: Mix,
-    /// What each lane takes of each set: lane by lane.
-    pub(super) sources: Vec<Source>,
-    /// Rows that the lanes take of each set.
+    /// One source for each lane and dataset, lane by lane.
+    pub(super) sources: Vec<StreamSource>,
+    /// Rows that the lanes take from each dataset.
     pub(super) n_planned: Vec<u64>,
-    /// Good samples of the steps before, over all ranks; about, where they differ in cost.
+    /// Good samples of the steps before, over all ranks; an estimate if samples differ in cost.
     pub(super) n_good_before: u64,
     pub(super) collator: Collator,
     pub(super) bad_rows: BadRowList,
-    /// Whole samples in place of crops and masks.
+    /// Whether samples have labels and no masks, and are not cropped at random.
     pub(super) evaluate: bool,
-    /// With keys in place of labels.
+    /// Whether samples have keys instead of labels.
     pub(super) keyed: bool,
 }
 
 /// A training run before it starts.
 #[derive(Debug)]
 pub struct Planned {
-    /// The sets.
-    pub sets: Arc<Mixture>,
-    /// The order of their samples.
+    /// The open datasets that the plan is over.
+    pub mixture: Arc<Mixture>,
+    /// The order of their samples in every lane.
     pub plan: Plan,
-    /// As [`Pipeline::fingerprint`].
+    /// The same value as [`Pipeline::fingerprint`].
     pub fingerprint: u64,
-    /// Memory that each rank needs, with as many threads as there are cores.
+    /// Memory that each rank needs for every possible number of ranks, with one thread per core.
     pub memory: Vec<RankMemory>,
 }
 
-/// The plan of a recipe's training run, and the sets that it is of.
+/// Opens the datasets of a training run and builds its plan, without starting it.
 ///
 /// # Errors
 ///
-/// Those of [`Pipeline::train`], but for memory.
+/// Returns the errors of [`Pipeline::train`], except that `memory` may be too small.
 pub fn plan(config: &DataConfig) -> Result<Planned> {
     let problems = config.problems();
     let (Some(step), true) = (config.step_size(), problems.is_empty()) else {
@@ -154,22 +152,22 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
     let opened = Opened::open(&config.train, config)?;
     let plan = opened.plan(config, step)?;
     let fingerprint = opened.fingerprint;
-    let sets = Arc::clone(&opened.sets);
-    let lane_bytes = sets.datasets().iter();
+    let mixture = Arc::clone(&opened.mixture);
+    let lane_bytes = mixture.datasets().iter();
     let lane_bytes = lane_bytes
-        .map(|set| largest_groups_bytes(set, config.window_chunks))
+        .map(|dataset| largest_groups_bytes(dataset, config.window_chunks))
         .sum();
-    let recipe = Arc::new(opened.recipe);
+    let kind = Arc::new(opened.kind);
     let worlds = (1..=config.lanes).filter(|world| config.lanes.is_multiple_of(*world));
     let memory = worlds.map(|world| {
         let n_lanes = config.lanes / world;
         let options = Options {
             world,
-            parts_per_step: if recipe.joins_lanes() { 1 } else { n_lanes },
+            micro_batches_per_step: if kind.joins_lanes() { 1 } else { n_lanes },
             ..Options::default()
         };
         let needs = needs(
-            &collator(config, &options, &recipe, &plan),
+            &collator(config, &options, &kind, &plan),
             &options,
             lane_bytes,
             n_lanes,
@@ -183,20 +181,20 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
     Ok(Planned {
         memory: memory.collect(),
         fingerprint,
-        sets,
+        mixture,
         plan,
     })
 }
 
-/// What makes the batches of a training run.
+/// Builds the collator of a training run.
 pub(super) fn collator(
     config: &DataConfig,
     options: &Options,
-    recipe: &Arc<Recipe>,
+    kind: &Arc<SampleKind>,
     plan: &Plan,
 ) -> Collator {
     let lane_share = plan.lane_share();
-    let most_lane_samples = match (lane_share, plan.costs()) {
+    let max_lane_samples = match (lane_share, plan.costs()) {
         (StepSize::Samples(samples), _) => samples,
         (StepSize::Cost(share), costs) => {
             let shortest = costs.map_or(1, Costs::shortest);
@@ -204,46 +202,47 @@ pub(super) fn collator(
         }
     };
     Collator {
-        recipe: Arc::clone(recipe),
+        kind: Arc::clone(kind),
         mask: Some(config.mask),
         seed: config.seed,
         lane_share,
-        most_lane_samples,
-        lanes_per_part: config.lanes / options.world / options.parts_per_step,
-        n_parts: options.parts_per_step,
+        max_lane_samples,
+        lanes_per_micro_batch: config.lanes / options.world / options.micro_batches_per_step,
+        n_micro_batches: options.micro_batches_per_step,
         next_step: options.start_step,
-        next_part: 0,
+        next_micro_batch: 0,
     }
 }
 
-/// What a rank needs to hold, where a lane's largest windows of all sets take `lane_bytes`.
+/// Returns the memory that a rank needs. `lane_bytes` is the size of one lane's largest windows, one
+/// for each dataset.
 fn needs(collator: &Collator, options: &Options, lane_bytes: u64, n_lanes: usize) -> Needs {
     let least_samples = collator.least_samples() as u64;
     Needs {
-        part_bytes: collator.part_bytes() as u64,
-        n_parts: credits(options) as u64,
+        micro_batch_bytes: collator.micro_batch_bytes() as u64,
+        n_batches: credits(options) as u64,
         sample_bytes: collator.sample_bytes() as u64,
         least_samples,
-        // Samples differ in cost: some slack, so that no thread runs dry behind a slow one.
+        // Samples differ in cost: some slack, so that no thread is idle behind a slow one.
         n_samples: least_samples - 1 + 8 * options.threads as u64,
         window_bytes: lane_bytes,
         n_lanes: n_lanes as u64,
     }
 }
 
-/// Batches that are alive at once: beside those ahead, one is being filled and one is in the
-/// trainer's hands.
+/// Returns the number of batches in memory at once: those that are ready, one that is being filled and
+/// one that the trainer holds.
 fn credits(options: &Options) -> usize {
     options.prefetch + 2
 }
 
-/// Everything that cannot work, at once.
+/// Returns all invalid settings in one error.
 pub(super) fn check(config: &DataConfig, options: &Options) -> Result<()> {
     let mut problems = config.problems();
     let Options {
         rank,
         world,
-        parts_per_step,
+        micro_batches_per_step,
         threads,
         ..
     } = *options;
@@ -262,8 +261,10 @@ pub(super) fn check(config: &DataConfig, options: &Options) -> Result<()> {
     );
     let rank_lanes = config.lanes / world.max(1);
     check(
-        parts_per_step > 0 && rank_lanes.is_multiple_of(parts_per_step),
-        format!("{parts_per_step} parts do not divide the {rank_lanes} lanes of a rank"),
+        micro_batches_per_step > 0 && rank_lanes.is_multiple_of(micro_batches_per_step),
+        format!(
+            "{micro_batches_per_step} micro-batches do not divide the {rank_lanes} lanes of a rank"
+        ),
     );
     check(threads > 0, "threads: must be at least 1".to_owned());
     if problems.is_empty() {
@@ -273,15 +274,15 @@ pub(super) fn check(config: &DataConfig, options: &Options) -> Result<()> {
     }
 }
 
-/// Divides the memory and starts the threads.
+/// Divides the memory among the stages and starts the threads.
 pub(super) fn start(
-    (sets, fingerprint, runtime): (Arc<Mixture>, u64, Runtime),
-    pass: Pass,
+    (mixture, fingerprint, runtime): (Arc<Mixture>, u64, Runtime),
+    spec: RunSpec,
     config: &DataConfig,
     options: &Options,
-    sample: impl Fn(&Work, &Task) -> Outcome + Send + Sync + 'static,
+    sample: impl Fn(&Worker, &Task) -> Outcome + Send + Sync + 'static,
 ) -> Result<Pipeline> {
-    let Pass {
+    let RunSpec {
         lanes,
         mix,
         sources,
@@ -291,9 +292,9 @@ pub(super) fn start(
         bad_rows,
         evaluate,
         keyed,
-    } = pass;
+    } = spec;
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
-    // A lane holds a window of each set.
+    // A lane holds a window of each dataset.
     let of_lane = sources.iter().take(mix.n_datasets());
     let lane_bytes = of_lane.map(|source| source.largest_window_bytes).sum();
     let needs = needs(&collator, options, lane_bytes, lanes.len());
@@ -307,7 +308,7 @@ pub(super) fn start(
         options.prefetch,
     ));
     let log = BadLog {
-        sets: Arc::clone(&sets),
+        mixture: Arc::clone(&mixture),
         rows: bad_rows.clone(),
         quarantine: options.quarantine.as_deref().map(Quarantine::new),
         max_bad_fraction: config.max_bad_fraction,
@@ -315,9 +316,9 @@ pub(super) fn start(
         leaves_out_short: !evaluate,
         n_failed: bad_rows.bad().len() as u64,
         n_good_before,
-        last: "met before this run was resumed, see its quarantine file".to_owned(),
+        last: "found before this run was resumed, see its quarantine file".to_owned(),
     };
-    // What ended a run must not be forgotten by starting it again.
+    // A run that ended because of its bad samples must not continue when it is resumed.
     log.judge(&recorder)?;
 
     let (events, events_in) = bounded(1024);
@@ -326,9 +327,9 @@ pub(super) fn start(
     let (batches, batches_in) = bounded(credits + 1);
     let stop = Arc::new(AtomicBool::new(false));
 
-    let work = Work {
-        sets: Arc::clone(&sets),
-        recipe: Arc::clone(&collator.recipe),
+    let worker = Worker {
+        mixture: Arc::clone(&mixture),
+        kind: Arc::clone(&collator.kind),
         mask: config.mask,
         seed: config.seed,
         limits: config.limits,
@@ -337,27 +338,27 @@ pub(super) fn start(
         share: DecodeShare::new(&shares),
         recorder: Arc::clone(&recorder),
     };
-    let specials = collator.recipe.specials();
-    let vocabulary_sha256 = collator.recipe.vocabulary_sha256().map(str::to_owned);
-    let work = Arc::new(move |task: &Task| sample(&work, task));
-    let pool = start_pool(options.threads, &tasks_in, &events, &stop, &work)?;
+    let specials = collator.kind.specials();
+    let vocabulary_sha256 = collator.kind.vocabulary_sha256().map(str::to_owned);
+    let process = Arc::new(move |task: &Task| sample(&worker, task));
+    let pool = start_pool(options.threads, &tasks_in, &events, &stop, &process)?;
     drop(tasks_in);
 
-    let order = Order {
-        streams: sources.iter().map(|_| Stream::default()).collect(),
+    let scheduler = Scheduler {
+        streams: sources.iter().map(|_| RowQueue::default()).collect(),
         turns: Turns {
             mix,
             lanes,
             lane_share: collator.lane_share,
             lane_idx: 0,
-            n_taken: 0,
+            n_dispatched: 0,
             step: collator.next_step,
         },
         fetcher: Fetcher::new(
             sources,
             shares.windows_bytes,
             Reader::new(
-                Arc::clone(&sets),
+                Arc::clone(&mixture),
                 runtime.handle().clone(),
                 events.clone(),
                 Arc::clone(&recorder),
@@ -379,11 +380,11 @@ pub(super) fn start(
     };
     let stop_pool = Arc::clone(&stop);
     let thread = std::thread::Builder::new()
-        .name("shards-order".into())
+        .name("shards-sched".into())
         .spawn(move || {
-            order.run(&events_in);
-            // Nobody takes events now: threads that would send one end, and so do the others once
-            // they are through with their picture. Dropping the runtime waits for running reads.
+            scheduler.run(&events_in);
+            // With no receiver of events, a thread of the pool ends after its current sample.
+            // Dropping the runtime waits for running reads.
             drop(events_in);
             stop_pool.store(true, Relaxed);
             for thread in pool {
@@ -391,10 +392,10 @@ pub(super) fn start(
             }
             drop(runtime);
         })
-        .map_err(|source| io_error("the order thread", source))?;
+        .map_err(|source| io_error("the scheduler's thread", source))?;
     let thread = Some(thread);
     Ok(Pipeline {
-        sets,
+        mixture,
         fingerprint,
         specials,
         vocabulary_sha256,

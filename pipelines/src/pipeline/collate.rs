@@ -1,4 +1,4 @@
-//! Samples in order become batches.
+//! Collates samples, in the scheduler's order, into batches.
 
 mod audio;
 mod text;
@@ -6,29 +6,31 @@ mod text;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::sample_kind::Recipe;
-use super::worker::{Beside, Sample, SampleMedia};
+use super::sample_kind::SampleKind;
+use super::worker::{RowMetadata, Sample, SampleMedia};
 use crate::batch::{Batch, Media, SampleId};
 use crate::config::{MaskConfig, StepSize};
 use crate::rng::SampleKey;
 use crate::stats::Recorder;
 
-/// What batches are made of, and which comes next.
+/// The shape of the batches, and the number of the next one.
 pub(crate) struct Collator {
-    pub(crate) recipe: Arc<Recipe>,
-    /// None in an evaluation pass.
+    pub(crate) kind: Arc<SampleKind>,
+    /// `None` in an evaluation pass.
     pub(crate) mask: Option<MaskConfig>,
     pub(crate) seed: u64,
-    /// What one lane gives to one step, and how many samples that can be.
+    /// One lane's share of one step.
     pub(crate) lane_share: StepSize,
-    pub(crate) most_lane_samples: usize,
-    pub(crate) lanes_per_part: usize,
-    pub(crate) n_parts: usize,
+    /// Most samples that a lane's share can have.
+    pub(crate) max_lane_samples: usize,
+    pub(crate) lanes_per_micro_batch: usize,
+    pub(crate) n_micro_batches: usize,
     pub(crate) next_step: u64,
-    pub(crate) next_part: usize,
+    pub(crate) next_micro_batch: usize,
 }
 
-/// A place in a step: the lane of this rank, and the samples of its share that come before.
+/// A sample's place in a step: the lane of this rank, and the number of samples of the lane's share
+/// before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) lane_idx: usize,
@@ -39,7 +41,7 @@ pub(crate) struct Place {
 /// A batch that is being filled.
 pub(crate) struct Filling {
     batch: Batch,
-    /// Samples whose shape depends on those that are still to come.
+    /// Samples whose final length depends on samples that have not arrived.
     held: Vec<Sample>,
     lane_share: StepSize,
     n_lanes: usize,
@@ -48,70 +50,38 @@ pub(crate) struct Filling {
 }
 
 impl Collator {
-    /// Bytes of one sample that waits for its place.
+    /// Returns the bytes of one sample that waits for its place.
     pub(crate) fn sample_bytes(&self) -> usize {
-        match &*self.recipe {
-            Recipe::Image(image) => {
-                let mask = self.mask.as_ref();
-                let masks = mask.map_or(0, |mask| mask.n_masks() * mask.n_patches().unwrap_or(0));
-                (image.size as usize).pow(2) * 3 + masks
-            }
-            Recipe::Audio { most_frames, .. } => most_frames * size_of::<f32>(),
-            Recipe::Text { max_tokens, .. } => max_tokens * size_of::<u32>(),
-            Recipe::Tokens(info) => info.block_tokens as usize * size_of::<u32>(),
-        }
+        self.kind.sample_bytes(self.mask.as_ref())
     }
 
-    /// Bytes of one part, at most.
-    pub(crate) fn part_bytes(&self) -> usize {
-        let n_samples = self.part_samples();
-        let n_masks = self.mask.as_ref().map_or(0, MaskConfig::n_masks);
+    /// Returns the most bytes that one micro-batch takes.
+    pub(crate) fn micro_batch_bytes(&self) -> usize {
+        let n_samples = self.micro_batch_samples();
         let ids = n_samples * (size_of::<SampleId>() + size_of::<i64>());
-        let media = match (&*self.recipe, self.lane_share) {
-            (Recipe::Image(_), _) => n_samples * self.sample_bytes(),
-            (
-                Recipe::Audio {
-                    config,
-                    most_frames,
-                },
-                share,
-            ) => {
-                let n_frames = match share {
-                    StepSize::Samples(_) => n_samples * most_frames,
-                    StepSize::Cost(n_frames) => n_frames as usize,
-                };
-                let n_positions = n_frames / config.hop_frames + n_samples;
-                n_frames * size_of::<f32>() + n_masks * n_positions
-            }
-            (Recipe::Text { .. } | Recipe::Tokens(_), _) => {
-                let replaces = self.mask.as_ref().is_some_and(MaskConfig::replaces_tokens);
-                let student = if replaces { n_masks } else { 0 };
-                let n_tokens = n_samples * self.sample_bytes() / size_of::<u32>();
-                n_tokens * (size_of::<u32>() * (1 + student) + n_masks)
-            }
-        };
-        media + ids
+        let kind = &self.kind;
+        ids + kind.batch_bytes(n_samples, self.lane_share, self.mask.as_ref())
     }
 
-    /// Samples that must be held at once to make a part.
+    /// Returns the number of samples that must be held at once to make a micro-batch.
     pub(crate) fn least_samples(&self) -> usize {
-        match &*self.recipe {
-            Recipe::Image(_) => 1,
-            _ => self.part_samples(),
+        match &*self.kind {
+            SampleKind::Image(_) => 1,
+            _ => self.micro_batch_samples(),
         }
     }
 
-    fn part_samples(&self) -> usize {
-        self.lanes_per_part * self.most_lane_samples
+    fn micro_batch_samples(&self) -> usize {
+        self.lanes_per_micro_batch * self.max_lane_samples
     }
 
-    /// An empty batch: the next part, or the first part of the next step.
+    /// Starts the next micro-batch of this step, or the first one of the next step.
     pub(crate) fn begin(&mut self) -> Filling {
-        let n_most = self.part_samples();
+        let n_most = self.micro_batch_samples();
         let mask = self.mask.as_ref();
-        // Pictures go into the batch one by one, all else once the batch's shape is known.
-        let (media, n_positions) = match &*self.recipe {
-            Recipe::Image(image) => {
+        // Images are copied into the batch one by one, all else when the batch's shape is known.
+        let (media, n_positions) = match &*self.kind {
+            SampleKind::Image(image) => {
                 let size = image.size as usize;
                 let pixels = Vec::with_capacity(n_most * size * size * 3);
                 (
@@ -119,14 +89,14 @@ impl Collator {
                     mask.and_then(MaskConfig::n_patches).unwrap_or(0),
                 )
             }
-            Recipe::Audio { .. } => (audio::empty(), 0),
-            Recipe::Text { .. } | Recipe::Tokens(_) => (text::empty(), 0),
+            SampleKind::Audio { .. } => (audio::empty(), 0),
+            SampleKind::Text { .. } | SampleKind::Tokens(_) => (text::empty(), 0),
         };
         let n_masks = mask.map_or(0, MaskConfig::n_masks);
         let batch = Batch {
             step: self.next_step,
-            part: self.next_part,
-            n_parts: self.n_parts,
+            micro_batch: self.next_micro_batch,
+            n_micro_batches: self.n_micro_batches,
             n_samples: 0,
             media,
             n_masks,
@@ -136,23 +106,23 @@ impl Collator {
             keys: Vec::new(),
             samples: Vec::new(),
         };
-        let first_lane = self.next_part * self.lanes_per_part;
-        self.next_part += 1;
-        if self.next_part == self.n_parts {
-            self.next_part = 0;
+        let first_lane = self.next_micro_batch * self.lanes_per_micro_batch;
+        self.next_micro_batch += 1;
+        if self.next_micro_batch == self.n_micro_batches {
+            self.next_micro_batch = 0;
             self.next_step += 1;
         }
         Filling {
             batch,
             held: Vec::new(),
             lane_share: self.lane_share,
-            n_lanes: self.lanes_per_part,
+            n_lanes: self.lanes_per_micro_batch,
             first_lane,
             time: Duration::ZERO,
         }
     }
 
-    /// Gives a batch its final shape; also the number of samples that were held for it.
+    /// Gives a batch its final shape; returns it with the number of samples that were held for it.
     pub(crate) fn finish(&self, filling: Filling, recorder: &Recorder) -> (Batch, usize) {
         let start = Instant::now();
         let Filling {
@@ -170,13 +140,13 @@ impl Collator {
                 sample: row,
             })
             .collect();
-        match &*self.recipe {
-            Recipe::Image(_) => {}
-            Recipe::Audio { config, .. } => {
+        match &*self.kind {
+            SampleKind::Image(_) => {}
+            SampleKind::Audio { config, .. } => {
                 audio::collate(&mut batch, &held, config, self.mask.as_ref(), &keys);
             }
-            Recipe::Text { .. } | Recipe::Tokens(_) => {
-                text::collate(&mut batch, &held, &self.recipe, self.mask.as_ref(), &keys);
+            SampleKind::Text { .. } | SampleKind::Tokens(_) => {
+                text::collate(&mut batch, &held, &self.kind, self.mask.as_ref(), &keys);
             }
         }
         recorder.collate.record(time + start.elapsed(), false);
@@ -185,8 +155,8 @@ impl Collator {
 }
 
 impl Filling {
-    /// Where the sample that comes next is taken from; none if the batch is full. A batch by cost is
-    /// never full: its lane's plan says where it ends.
+    /// Returns the place of the next sample, or `None` if the batch is full. In a plan by cost a batch is
+    /// never full here: the plan of its lane says where it ends.
     pub(crate) fn next(&self) -> Option<Place> {
         let n_samples = self.batch.n_samples;
         let (lane_idx, n_before) = match self.lane_share {
@@ -201,16 +171,16 @@ impl Filling {
         })
     }
 
-    /// Puts one sample at the end; true if it was copied out and need not be held.
+    /// Appends one sample; returns whether it was copied, so that its memory is free again.
     ///
-    /// The one copy of pixels between crop and device: a row that turns out bad moves all those
-    /// behind it, so a crop's place in a batch is not known when it is made.
+    /// This is the only copy of pixels between crop and device. It is needed because a bad row moves all
+    /// rows behind it, so that the place of a crop is not known when it is made.
     pub(crate) fn push(&mut self, id: SampleId, mut sample: Sample) -> bool {
         let start = Instant::now();
-        match std::mem::replace(&mut sample.beside, Beside::Nothing) {
-            Beside::Nothing => {}
-            Beside::Label(label) => self.batch.labels.push(label),
-            Beside::Key(key) => self.batch.keys.push(key),
+        match std::mem::replace(&mut sample.metadata, RowMetadata::None) {
+            RowMetadata::None => {}
+            RowMetadata::Label(label) => self.batch.labels.push(label),
+            RowMetadata::Key(key) => self.batch.keys.push(key),
         }
         self.batch.samples.push(id);
         self.batch.n_samples += 1;

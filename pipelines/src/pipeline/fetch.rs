@@ -1,17 +1,17 @@
-//! Row groups: which to hold, when to read them, when to let go.
+//! Row groups: decides which to hold, when to read them and when to drop them.
 //!
-//! What one lane takes of one set is a *stream*, which walks from window to window. Its current
-//! window and the next one are loaded; their row groups are read in the order of first use and let
-//! go as soon as their last row is done. Streams that use the same group share one copy.
+//! The rows that one lane takes from one dataset are a *stream*, which walks from window to window.
+//! Its current window and the next one are loaded; their row groups are read in the order of first use
+//! and dropped as soon as their last row is done. Streams that use the same group share one copy.
 //!
 //! # Why this cannot get stuck
 //!
-//! A group is read only if, after it, what is left of the share still lets every stream go on to
-//! hold one largest window (the banker's rule): `held + claims ≤ share`, where a stream's claim is
-//! what it lacks of a largest window. At the start that holds, because `held` is 0 and
+//! A group is read only if the rest of the share still lets every stream hold one largest window
+//! (the banker's rule): `held + claims ≤ share`, where a stream's claim is the difference between its
+//! largest window and what it holds. At the start that holds, because `held` is 0 and
 //! [`Shares::divide`](crate::budget::Shares::divide) made the share that large. A stream that needs
 //! a group of its current window holds nothing else once its running samples are done, and they
-//! end by themselves; so that group lies within its claim and can always be had. Groups that
+//! end by themselves; so that group is within its claim and can always be read. Groups that
 //! several streams share are counted once for each, which errs on the safe side.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,32 +28,32 @@ use crate::plan::Slot;
 use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 
-/// Reads of a disk under way at once.
+/// Most reads of a disk at a time.
 const MAX_LOCAL_READS: usize = 8;
-/// Reads of a store under way at once, as far as memory goes; `store/wire.rs` sends fewer where the
+/// Most reads of a store at a time, if memory allows; `store/concurrency.rs` sends fewer requests if the
 /// store does not keep up.
 const MAX_STORE_READS: usize = 64;
 
-/// A row group: number of the shard, number in the shard.
+/// Identifies a row group: number of the shard, number in the shard.
 pub(crate) type GroupKey = (u32, u32);
 
 /// The slots of one window after another.
 pub(crate) type Windows = Box<dyn Iterator<Item = Vec<Slot>> + Send>;
 
-/// What one lane takes of one set.
-pub(crate) struct Source {
+/// The windows that one lane takes from one dataset.
+pub(crate) struct StreamSource {
     pub(crate) windows: Windows,
-    /// The most that the row groups of one window take.
+    /// Most bytes that the row groups of one window take.
     pub(crate) largest_window_bytes: u64,
 }
 
-/// What a stream has for the CPU pool.
+/// The answer to a request for a stream's next row.
 pub(crate) enum Next {
-    /// The next row, and the group that it lies in.
+    /// The next row, and the group that holds it.
     Slot(Slot, Arc<Rows>),
-    /// Its group is not there yet.
+    /// The group of the next row is not read yet.
     Wait,
-    /// There are no more.
+    /// The stream has no more rows.
     End,
 }
 
@@ -61,43 +61,43 @@ pub(crate) enum Next {
 pub(crate) struct Fetcher {
     share_bytes: u64,
     streams: Vec<Stream>,
-    groups: BTreeMap<GroupKey, Group>,
+    groups: BTreeMap<GroupKey, HeldGroup>,
     reader: Reader,
-    /// Something changed that may let a stream load or read more.
+    /// Whether something changed that may let a stream load or read more.
     changed: bool,
 }
 
 struct Stream {
-    source: Source,
-    /// Loaded and not yet handed out.
+    source: StreamSource,
+    /// Loaded and not yet dispatched.
     slots: VecDeque<Slot>,
     last_window_len: usize,
     /// Groups of `slots` that are not held yet, in the order of first use.
     wanted: VecDeque<GroupKey>,
-    /// Rows that are not done, by group.
+    /// Number of rows that are not done, by group.
     open: BTreeMap<GroupKey, usize>,
     held_bytes: u64,
     ended: bool,
 }
 
-struct Group {
-    rows: State,
-    /// Streams that hold it.
+struct HeldGroup {
+    rows: GroupState,
+    /// Number of streams that hold it.
     n_streams: usize,
-    /// Samples of it with the CPU pool.
+    /// Number of its samples in the CPU pool.
     n_running: usize,
     read_again: bool,
 }
 
-enum State {
+enum GroupState {
     Reading,
     Ready(Arc<Rows>),
-    /// To be read again once nobody uses this copy.
+    /// To be read again when no sample uses this copy.
     Stale,
 }
 
 impl Fetcher {
-    pub(crate) fn new(sources: Vec<Source>, share_bytes: u64, reader: Reader) -> Self {
+    pub(crate) fn new(sources: Vec<StreamSource>, share_bytes: u64, reader: Reader) -> Self {
         let streams = sources.into_iter().map(Stream::new).collect();
         let groups = BTreeMap::new();
         Self {
@@ -109,7 +109,7 @@ impl Fetcher {
         }
     }
 
-    /// Hands out the next row of a stream, stepping over those known to be bad.
+    /// Returns the next row of a stream, and skips those known to be bad.
     pub(crate) fn next(&mut self, stream_idx: usize, bad: &BTreeSet<u64>) -> Next {
         loop {
             let stream = &mut self.streams[stream_idx];
@@ -118,7 +118,7 @@ impl Fetcher {
             };
             let key = (slot.shard, slot.group);
             if bad.contains(&slot.row) {
-                // Its group may not be held yet; then it is not wanted for this row any more.
+                // Its group may not be held yet; then this row does not need it any more.
                 stream.take_front(&mut self.changed);
                 self.done(stream_idx, key);
                 continue;
@@ -130,7 +130,7 @@ impl Fetcher {
                 .groups
                 .get_mut(&key)
                 .expect("a stream's group that is not wanted is held");
-            let State::Ready(rows) = &group.rows else {
+            let GroupState::Ready(rows) = &group.rows else {
                 return Next::Wait;
             };
             let rows = Arc::clone(rows);
@@ -140,7 +140,8 @@ impl Fetcher {
         }
     }
 
-    /// The step of the next row that is not known to be bad, in a plan by cost; `None` at the end.
+    /// Returns the step of the next row that is not known to be bad, in a plan by cost; `None` at the
+    /// end.
     pub(crate) fn next_step(&mut self, stream_idx: usize, bad: &BTreeSet<u64>) -> Option<u64> {
         loop {
             let stream = &mut self.streams[stream_idx];
@@ -156,20 +157,20 @@ impl Fetcher {
         }
     }
 
-    /// A sample has left the CPU pool; its row may be tried again.
-    pub(crate) fn ran(&mut self, key: GroupKey) {
+    /// Notes that a sample has left the CPU pool; its row may be dispatched again.
+    pub(crate) fn left_pool(&mut self, key: GroupKey) {
         let group = self
             .groups
             .get_mut(&key)
             .expect("the group of a running sample is held");
         group.n_running -= 1;
-        if group.n_running == 0 && matches!(group.rows, State::Stale) {
-            group.rows = State::Reading;
+        if group.n_running == 0 && matches!(group.rows, GroupState::Stale) {
+            group.rows = GroupState::Reading;
             self.reader.start(key, true);
         }
     }
 
-    /// A stream is through with a row; with the last one of a group the stream lets go of it.
+    /// Notes that a stream is done with a row; after the last row of a group it drops the group.
     pub(crate) fn done(&mut self, stream_idx: usize, key: GroupKey) {
         let stream = &mut self.streams[stream_idx];
         let open = stream
@@ -192,31 +193,31 @@ impl Fetcher {
             .get_mut(&key)
             .expect("a stream's group that is not wanted is held");
         group.n_streams -= 1;
-        if group.n_streams == 0 && !matches!(group.rows, State::Reading) {
+        if group.n_streams == 0 && !matches!(group.rows, GroupState::Reading) {
             self.groups.remove(&key);
         }
     }
 
-    /// A row's bytes are not those that were written: read its group once more.
+    /// Reads a group once more, because a row's bytes are not those that were written.
     ///
-    /// False if that was done already: then the fault is in the shard.
+    /// Returns false if that was done before: then the fault is in the shard.
     pub(crate) fn read_again(&mut self, key: GroupKey) -> bool {
         let group = self
             .groups
             .get_mut(&key)
             .expect("the group of an open row is held");
         match group.rows {
-            State::Stale | State::Reading => true,
-            State::Ready(_) if group.read_again => false,
-            State::Ready(_) => {
+            GroupState::Stale | GroupState::Reading => true,
+            GroupState::Ready(_) if group.read_again => false,
+            GroupState::Ready(_) => {
                 group.read_again = true;
-                group.rows = State::Stale;
+                group.rows = GroupState::Stale;
                 true
             }
         }
     }
 
-    /// A read has ended.
+    /// Stores the rows of a group whose read has ended.
     pub(crate) fn arrived(&mut self, key: GroupKey, rows: Arc<Rows>) {
         let group = self
             .groups
@@ -226,29 +227,29 @@ impl Fetcher {
             // All its rows turned out bad while it was read.
             self.groups.remove(&key);
         } else {
-            group.rows = State::Ready(rows);
+            group.rows = GroupState::Ready(rows);
         }
     }
 
-    /// The rows of a group that was read again, for the samples that wait for it.
+    /// Returns the rows of a group that was read again, for a sample that waits for it.
     pub(crate) fn retry(&mut self, key: GroupKey) -> Arc<Rows> {
         let group = self
             .groups
             .get_mut(&key)
             .expect("the group of an open row is held");
-        let State::Ready(rows) = &group.rows else {
+        let GroupState::Ready(rows) = &group.rows else {
             unreachable!("asked for when the group arrived");
         };
         group.n_running += 1;
         Arc::clone(rows)
     }
 
-    /// Whether [`Fetcher::advance`] may find something to do.
+    /// Returns whether [`Fetcher::advance`] may load or read something.
     pub(crate) fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Loads windows and starts reads as far as the share allows.
+    /// Loads windows and starts reads while the share allows it.
     pub(crate) fn advance(&mut self, bad: &BTreeSet<u64>) {
         if !std::mem::take(&mut self.changed) {
             return;
@@ -280,7 +281,7 @@ impl Fetcher {
         self.reader.recorder.groups.set(held_bytes, full);
     }
 
-    /// The banker's rule of the module's documentation.
+    /// Applies the banker's rule of the module's documentation.
     fn may_hold(&self, stream_idx: usize, bytes: u64) -> bool {
         let held_and_claimed: u64 = self
             .streams
@@ -301,8 +302,8 @@ impl Fetcher {
         let reader = &self.reader;
         let group = self.groups.entry(key).or_insert_with(|| {
             reader.start(key, false);
-            Group {
-                rows: State::Reading,
+            HeldGroup {
+                rows: GroupState::Reading,
                 n_streams: 0,
                 n_running: 0,
                 read_again: false,
@@ -313,7 +314,7 @@ impl Fetcher {
 }
 
 impl Stream {
-    fn new(source: Source) -> Self {
+    fn new(source: StreamSource) -> Self {
         Self {
             source,
             slots: VecDeque::new(),
@@ -357,7 +358,7 @@ impl Stream {
 
 /// Starts reads on the I/O threads; they end as [`Event::Group`].
 pub(crate) struct Reader {
-    pub(crate) sets: Arc<Mixture>,
+    pub(crate) mixture: Arc<Mixture>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) events: Sender<Event>,
     pub(crate) recorder: Arc<Recorder>,
@@ -366,15 +367,15 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(
-        sets: Arc<Mixture>,
+        mixture: Arc<Mixture>,
         runtime: tokio::runtime::Handle,
         events: Sender<Event>,
         recorder: Arc<Recorder>,
     ) -> Self {
-        let is_local = sets
+        let is_local = mixture
             .datasets()
             .iter()
-            .all(|set| set.location.local.is_some());
+            .all(|dataset| dataset.location.local.is_some());
         let max_reads = if is_local {
             MAX_LOCAL_READS
         } else {
@@ -382,7 +383,7 @@ impl Reader {
         };
         let permits = Arc::new(Semaphore::new(max_reads));
         Self {
-            sets,
+            mixture,
             runtime,
             events,
             recorder,
@@ -390,13 +391,13 @@ impl Reader {
         }
     }
 
-    /// What holding a group takes, and reading it.
+    /// Returns the bytes that reading and holding a group takes.
     fn group_bytes(&self, (shard, group): GroupKey) -> u64 {
-        self.sets.shard(shard as usize).groups[group as usize].memory
+        self.mixture.shard(shard as usize).groups[group as usize].memory
     }
 
     fn start(&self, key: GroupKey, again: bool) {
-        let (sets, events) = (Arc::clone(&self.sets), self.events.clone());
+        let (mixture, events) = (Arc::clone(&self.mixture), self.events.clone());
         let (recorder, permits) = (Arc::clone(&self.recorder), Arc::clone(&self.permits));
         let bytes = self.group_bytes(key);
         self.runtime.spawn(async move {
@@ -406,7 +407,7 @@ impl Reader {
             recorder.reads.change(1);
             let start = Instant::now();
             let (shard, group) = (key.0 as usize, key.1 as usize);
-            let read = std::panic::AssertUnwindSafe(sets.read_group(shard, group, again));
+            let read = std::panic::AssertUnwindSafe(mixture.read_group(shard, group, again));
             let result = match read.catch_unwind().await {
                 Ok(result) => result.map(Arc::new),
                 Err(panic) => Err(panic_error("read", panic.as_ref())),
@@ -414,7 +415,7 @@ impl Reader {
             recorder.read.record(start.elapsed(), result.is_err());
             recorder.reads.change(-1);
             recorder.bytes_read.fetch_add(bytes, Relaxed);
-            // The order thread takes events until it ends, so this waits for it only for a moment.
+            // The scheduler receives events until it ends, so this blocks only for a moment.
             let _ended = events.send(Event::Group { key, result });
         });
     }

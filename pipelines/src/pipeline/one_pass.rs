@@ -1,12 +1,12 @@
-//! One finite pass over a set, in the order of its files.
+//! One finite pass over a dataset, in the order of its files.
 
 use std::sync::Arc;
 
 use super::bad_log::BadRowList;
-use super::build::{Opened, Pass, check, largest_groups_bytes, start};
+use super::build::{Opened, RunSpec, check, largest_groups_bytes, start};
 use super::collate::Collator;
-use super::fetch::Source;
-use super::worker::Work;
+use super::fetch::StreamSource;
+use super::worker::Worker;
 use super::{Options, Pipeline};
 use crate::Result;
 use crate::config::{DataConfig, StepSize};
@@ -14,24 +14,24 @@ use crate::plan::{Layout, Mix, Slot, file_order};
 use crate::shard::Dataset;
 use crate::tokenize::SpecialTokens;
 
-/// A set that is open for a pass over all of it: what it holds can be asked before the pass starts.
-pub struct WholeSet {
+/// A dataset that is open for one pass over all its rows, and can be inspected before the pass starts.
+pub struct OnePass {
     opened: Opened,
     config: DataConfig,
-    /// Samples of a batch.
+    /// Samples per batch.
     batch: usize,
 }
 
-impl WholeSet {
-    /// Opens the set at `url`, for batches of `batch` samples on each of `world` ranks.
+impl OnePass {
+    /// Opens the dataset at `url`, for batches of `batch` samples on each of `world` ranks.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`](crate::Error::Config) with all problems of settings, and what opening a
-    /// set can give.
+    /// [`Error::Config`](crate::Error::Config) with all invalid settings, and every error of opening a
+    /// dataset.
     pub fn open(config: &DataConfig, url: &str, batch: usize, world: usize) -> Result<Self> {
         let mut config = config.clone();
-        // What a pass has in place of lanes: each rank's batch in turn.
+        // A pass has one lane per rank, each with one batch per step.
         (config.batch, config.lanes) = (Some(batch * world), world);
         (config.batch_seconds, config.batch_tokens) = (None, None);
         let options = Options {
@@ -40,7 +40,7 @@ impl WholeSet {
         };
         check(&config, &options)?;
         let mut opened = Opened::open(&url.to_owned().into(), &config)?;
-        opened.take_whole_recordings()?;
+        opened.allow_longest_audio()?;
         Ok(Self {
             opened,
             config,
@@ -48,29 +48,30 @@ impl WholeSet {
         })
     }
 
-    /// The set.
-    pub fn set(&self) -> &Dataset {
-        &self.opened.sets.datasets()[0]
+    /// Returns the open dataset.
+    pub fn dataset(&self) -> &Dataset {
+        &self.opened.mixture.datasets()[0]
     }
 
-    /// What the ids of texts mean; `None` for other media.
+    /// Returns the special tokens of the vocabulary that texts are in; `None` for images and audio.
     pub fn specials(&self) -> Option<SpecialTokens> {
-        self.opened.recipe.specials()
+        self.opened.kind.specials()
     }
 
-    /// As [`Pipeline::vocabulary_sha256`].
+    /// Returns the same hash as [`Pipeline::vocabulary_sha256`].
     pub fn vocabulary_sha256(&self) -> Option<&str> {
-        self.opened.recipe.vocabulary_sha256()
+        self.opened.kind.vocabulary_sha256()
     }
 
-    /// Starts a pass as [`Pipeline::evaluate`] does, but at `first_row` and with
-    /// [`keys`](crate::batch::Batch::keys) in place of labels, which rows may lack: the batches of
-    /// a pass that begins after another one's last row are those that would have come.
-    /// `options.bad_rows` are those before `first_row`; `rank` and `world` are not used.
+    /// Starts a pass at `first_row`, with [`keys`](crate::batch::Batch::keys) instead of labels.
+    ///
+    /// Unlike in [`Pipeline::evaluate`], a row may lack a label. A pass that starts after the last row of
+    /// another one continues with the batches that would have followed. `options.bad_rows` are those
+    /// before `first_row`; `rank` and `world` are not used.
     ///
     /// # Errors
     ///
-    /// As [`Pipeline::train`].
+    /// Returns the errors of [`Pipeline::train`].
     pub fn keyed(self, first_row: u64, options: &Options) -> Result<Pipeline> {
         let options = Options {
             rank: 0,
@@ -80,7 +81,7 @@ impl WholeSet {
         self.start(first_row, true, &options)
     }
 
-    /// Starts a pass with labels over all rows that are this rank's.
+    /// Starts a pass with labels over all rows of this rank.
     pub(super) fn labelled(self, options: &Options) -> Result<Pipeline> {
         let options = Options {
             bad_rows: Vec::new(),
@@ -97,42 +98,42 @@ impl WholeSet {
             batch,
         } = self;
         let options = Options {
-            parts_per_step: 1,
+            micro_batches_per_step: 1,
             ..options.clone()
         };
         check(&config, &options)?;
         let Options { rank, world, .. } = options;
         let is_mine =
             move |slot: &Slot| slot.row >= first_row && slot.row as usize / batch % world == rank;
-        let windows = file_order(&Layout::of(&opened.sets.datasets()[0]))
+        let windows = file_order(&Layout::of(&opened.mixture.datasets()[0]))
             .map(move |window| window.slots.into_iter().filter(is_mine).collect());
-        let largest_window_bytes = largest_groups_bytes(&opened.sets.datasets()[0], 1);
+        let largest_window_bytes = largest_groups_bytes(&opened.mixture.datasets()[0], 1);
         let Opened {
-            sets,
-            recipe,
+            mixture,
+            kind,
             runtime,
             fingerprint,
         } = opened;
         let collator = Collator {
-            recipe: Arc::new(recipe),
+            kind: Arc::new(kind),
             mask: None,
             seed: config.seed,
             lane_share: StepSize::Samples(batch),
-            most_lane_samples: batch,
-            lanes_per_part: 1,
-            n_parts: 1,
+            max_lane_samples: batch,
+            lanes_per_micro_batch: 1,
+            n_micro_batches: 1,
             next_step: 0,
-            next_part: 0,
+            next_micro_batch: 0,
         };
         let bad_rows = BadRowList::new(&options.bad_rows, &[]);
-        let pass = Pass {
-            sources: vec![Source {
+        let spec = RunSpec {
+            sources: vec![StreamSource {
                 windows: Box::new(windows),
                 largest_window_bytes,
             }],
             mix: Mix::single(1),
             lanes: 0..1,
-            n_planned: vec![sets.rows()],
+            n_planned: vec![mixture.rows()],
             n_good_before: first_row.saturating_sub(bad_rows.rows().len() as u64),
             collator,
             bad_rows,
@@ -140,11 +141,11 @@ impl WholeSet {
             keyed,
         };
         start(
-            (sets, fingerprint, runtime),
-            pass,
+            (mixture, fingerprint, runtime),
+            spec,
             &config,
             &options,
-            Work::sample,
+            Worker::sample,
         )
     }
 }

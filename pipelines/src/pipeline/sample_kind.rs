@@ -1,31 +1,35 @@
-//! What becomes of a row, and what a batch is made of.
+//! The kind of a pipeline's samples: all that differs between images, audio, text and tokens before a
+//! row is decoded.
 
-use crate::config::{AudioConfig, DataConfig, ImageConfig, Modality, StepSize};
+use crate::config::{AudioConfig, DataConfig, ImageConfig, MaskConfig, Modality, StepSize};
 use crate::shard::{Kind, Length, Mixture, Vocabulary};
 use crate::tokenize::{SpecialTokens, Tokenizer};
 use crate::{Error, Result};
 
-/// Bytes of text that a token stands for, where only bytes are known: English has 4.2 to 4.5.
+/// Bytes of text per token, for the cost of a text that is not tokenised yet: English has 4.2 to 4.5.
 const BYTES_PER_TOKEN: u64 = 4;
-/// `<s>` and `</s>`.
+/// Number of special tokens of one text, `<s>` and `</s>`.
 const SENTENCE_SPECIALS: u64 = 2;
 
-/// What becomes of a row, and what a batch is made of.
-pub(crate) enum Recipe {
+/// The kind of the samples, with the settings and the tokenizer that it needs. `worker/` decodes a row
+/// by it, `collate/` makes batches by it.
+pub(crate) enum SampleKind {
     Image(ImageConfig),
     Audio {
         config: AudioConfig,
-        /// Frames of a sample that may come out, at the recipe's rate.
-        most_frames: usize,
+        /// Largest length of a sample, in PCM frames at the config's rate.
+        max_frames: usize,
     },
+    /// Raw text, tokenised when it is read.
     Text {
         max_tokens: usize,
         tokenizer: Box<Tokenizer>,
     },
+    /// Blocks of token ids, in the vocabulary that the dataset declares.
     Tokens(Vocabulary),
 }
 
-/// What a set may be made of to serve a recipe.
+/// Returns the kinds of datasets that have samples of a modality, the preferred one first.
 pub(crate) fn kinds(modality: Modality) -> &'static [Kind] {
     match modality {
         Modality::Image(_) => &[Kind::Image],
@@ -34,16 +38,16 @@ pub(crate) fn kinds(modality: Modality) -> &'static [Kind] {
     }
 }
 
-impl Recipe {
-    /// The recipe for the rows of open sets.
-    pub(crate) fn of(config: &DataConfig, sets: &Mixture) -> Result<Self> {
-        let url = &sets.datasets()[0].location.url;
+impl SampleKind {
+    /// Chooses the kind for open datasets, and opens the tokenizer that it needs.
+    pub(crate) fn of(config: &DataConfig, mixture: &Mixture) -> Result<Self> {
+        let url = &mixture.datasets()[0].location.url;
         let refuse = |problem: String| Err(Error::Config(vec![problem]));
-        match (config.modality(), sets.tokenizer()) {
+        match (config.modality(), mixture.tokenizer()) {
             (Some(Modality::Image(image)), _) => Ok(Self::Image(image.clone())),
             (Some(Modality::Audio(audio)), _) => Ok(Self::Audio {
                 config: audio.clone(),
-                most_frames: audio.max_frames,
+                max_frames: audio.max_frames,
             }),
             (Some(Modality::Text(text)), Some(info)) => {
                 if text.max_tokens < info.block_tokens as usize {
@@ -60,19 +64,20 @@ impl Recipe {
                     tokenizer: Box::new(Tokenizer::open(path.as_ref())?),
                 }),
                 None => refuse(format!(
-                    "data.text.tokenizer: {url} holds raw text, which needs a vocabulary"
+                    "data.text.tokenizer: not set, but {url} has raw text\n\
+                     hint: set it to the path of a vocabulary"
                 )),
             },
             (None, _) => Err(Error::Config(config.problems())),
         }
     }
 
-    /// Whether samples all have one shape, so that lanes can be joined in one batch.
+    /// Returns whether all samples have one shape, so that a micro-batch can join several lanes.
     pub(crate) fn joins_lanes(&self) -> bool {
         matches!(self, Self::Image(_) | Self::Tokens(_))
     }
 
-    /// What a step takes: tokens in blocks of one size are counted by the block.
+    /// Returns the size of a step. Tokens in blocks of one size are counted by the block.
     pub(crate) fn step(&self, step: StepSize, lanes: usize) -> StepSize {
         match (self, step) {
             (Self::Tokens(info), StepSize::Cost(tokens)) => {
@@ -83,8 +88,8 @@ impl Recipe {
         }
     }
 
-    /// The most that a row costs in a plan.
-    pub(crate) fn most_cost(&self) -> u32 {
+    /// Returns the largest cost of a row in a plan: frames or tokens.
+    pub(crate) fn max_cost(&self) -> u32 {
         match self {
             Self::Audio { config, .. } => config.max_frames as u32,
             Self::Text { max_tokens, .. } => *max_tokens as u32,
@@ -92,7 +97,8 @@ impl Recipe {
         }
     }
 
-    /// What a row of this length costs in a plan; 0 leaves it out.
+    /// Returns the cost of a row of this length in a plan: frames or tokens. The plan leaves out a row of
+    /// cost 0.
     pub(crate) fn cost(&self, length: Length) -> u32 {
         match self {
             Self::Audio { config, .. } => {
@@ -111,7 +117,48 @@ impl Recipe {
         }
     }
 
-    /// SHA-256 of the vocabulary's files, in hex, of a recipe for text.
+    /// Returns the bytes of one decoded sample.
+    pub(crate) fn sample_bytes(&self, mask: Option<&MaskConfig>) -> usize {
+        match self {
+            Self::Image(image) => {
+                let masks = mask.map_or(0, |mask| mask.n_masks() * mask.n_patches().unwrap_or(0));
+                (image.size as usize).pow(2) * 3 + masks
+            }
+            Self::Audio { max_frames, .. } => max_frames * size_of::<f32>(),
+            Self::Text { max_tokens, .. } => max_tokens * size_of::<u32>(),
+            Self::Tokens(info) => info.block_tokens as usize * size_of::<u32>(),
+        }
+    }
+
+    /// Returns the most bytes that the media and masks of a batch take, for at most `n_samples` samples
+    /// and `lane_share` of each of its lanes.
+    pub(crate) fn batch_bytes(
+        &self,
+        n_samples: usize,
+        lane_share: StepSize,
+        mask: Option<&MaskConfig>,
+    ) -> usize {
+        let n_masks = mask.map_or(0, MaskConfig::n_masks);
+        match self {
+            Self::Image(_) => n_samples * self.sample_bytes(mask),
+            Self::Audio { config, max_frames } => {
+                let n_frames = match lane_share {
+                    StepSize::Samples(_) => n_samples * max_frames,
+                    StepSize::Cost(n_frames) => n_frames as usize,
+                };
+                let n_positions = n_frames / config.hop_frames + n_samples;
+                n_frames * size_of::<f32>() + n_masks * n_positions
+            }
+            Self::Text { .. } | Self::Tokens(_) => {
+                let replaces = mask.is_some_and(MaskConfig::replaces_tokens);
+                let student = if replaces { n_masks } else { 0 };
+                let n_tokens = n_samples * self.sample_bytes(mask) / size_of::<u32>();
+                n_tokens * (size_of::<u32>() * (1 + student) + n_masks)
+            }
+        }
+    }
+
+    /// Returns the SHA-256 of the vocabulary's files, in hex; `None` for images and audio.
     pub(crate) fn vocabulary_sha256(&self) -> Option<&str> {
         match self {
             Self::Image(_) | Self::Audio { .. } => None,
@@ -120,7 +167,7 @@ impl Recipe {
         }
     }
 
-    /// The special tokens of a recipe for text.
+    /// Returns the special tokens; `None` for images and audio.
     pub(crate) fn specials(&self) -> Option<SpecialTokens> {
         match self {
             Self::Image(_) | Self::Audio { .. } => None,
@@ -130,7 +177,8 @@ impl Recipe {
     }
 }
 
-/// Frames of a recording at `rate_hz`; without a rate of its own it is taken to have that.
+/// Returns the length of a row in frames at `rate_hz`. A length without a rate is in frames at that
+/// rate.
 pub(crate) fn at_rate(length: Length, rate_hz: u32) -> u64 {
     let from = u128::from(length.rate_hz.unwrap_or(rate_hz));
     (u128::from(length.n) * u128::from(rate_hz) / from) as u64

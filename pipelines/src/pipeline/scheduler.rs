@@ -1,14 +1,15 @@
-//! The thread that keeps the order: it hands rows to the CPU pool in the order of the plan, and
-//! puts what comes back into batches in that same order.
+//! The scheduler: it dispatches rows to the CPU pool in the order of the plan, and puts the samples
+//! that come back into batches in that same order.
 //!
-//! It never blocks except to wait for the next [`Event`], and whoever sends one never holds what
-//! it waits for. The other channels cannot be full: tasks are limited by `n_samples`, batches by
-//! `credits`.
+//! Its thread blocks only to wait for the next [`Event`], and no sender of an event holds anything
+//! that this thread waits for. The other channels cannot be full: tasks are limited by `n_samples`,
+//! batches by `credits`.
 //!
-//! A sample's crop and mask depend on its row alone, not on its place. So a bad row costs nothing
-//! but itself: its stream's next row is handed out, and all behind it move up by one. (A *stream* is
-//! what one lane takes of one set; the lane's turns go around its streams as the mix says.) In a plan
-//! by cost nothing stands in for it: its lane's share of the step is one sample short.
+//! A sample's crop and mask depend on its row alone, not on its place in a batch. So a bad row costs
+//! nothing else: the next row of its stream is dispatched, and all rows behind it move up by one. (A
+//! *stream* is the rows that one lane takes from one dataset; a lane takes turns among its streams as
+//! the mixture says.) In a plan by cost a bad row is not replaced: its lane's share of the step is one
+//! sample short.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -29,71 +30,73 @@ use crate::plan::{Mix, Slot};
 use crate::stats::{Recorder, WaitFor};
 use crate::{Error, Result, SampleError};
 
-/// State of the order thread.
-pub(crate) struct Order {
+/// State of the scheduler's thread.
+pub(crate) struct Scheduler {
     pub(crate) fetcher: Fetcher,
-    pub(crate) streams: Vec<Stream>,
+    pub(crate) streams: Vec<RowQueue>,
     pub(crate) turns: Turns,
     pub(crate) collator: Collator,
     pub(crate) filling: Option<Filling>,
-    /// Batches that may still be begun before the trainer gives one up.
+    /// Batches that may still be started before the trainer releases one.
     pub(crate) credits: usize,
-    /// Samples that may be with the pool or wait for their place, and those that are.
+    /// Largest number of samples that are in the pool or wait for their place in a batch.
     pub(crate) n_samples: usize,
+    /// Number of samples that are in the pool or wait for their place in a batch.
     pub(crate) in_flight: usize,
-    /// Streams that lost a sample to a bad row: they come before all others, and keep its place
-    /// among the samples in flight.
+    /// Streams that lost a sample to a bad row, each to be given another row before all other
+    /// streams.
     pub(crate) replacing: VecDeque<usize>,
     /// Samples whose group is being read again.
     pub(crate) retries: BTreeMap<GroupKey, Vec<(usize, u64)>>,
-    /// Rows known to be bad, whether their turn has come or not.
+    /// Rows known to be bad, before or after their turn.
     pub(crate) bad: BTreeSet<u64>,
     pub(crate) log: BadLog,
     pub(crate) tasks: Sender<Task>,
     pub(crate) batches: Sender<Result<Batch>>,
     pub(crate) recorder: Arc<Recorder>,
-    /// The pass has an end, and it has been reached.
+    /// Whether the end of a finite pass has been reached.
     pub(crate) ended: bool,
 }
 
-/// The rows of one stream that were handed out and have not been put into a batch.
+/// The rows of one stream that were dispatched and are not in a batch yet, in order.
 #[derive(Default)]
-pub(crate) struct Stream {
-    rows: VecDeque<(Slot, State)>,
-    /// Number of the first of them.
+pub(crate) struct RowQueue {
+    rows: VecDeque<(Slot, RowState)>,
+    /// Number in the stream of the first of these rows.
     first_number: u64,
 }
 
-enum State {
-    Running,
+enum RowState {
+    InPool,
     /// Its group is being read again.
     Rereading,
     Good(Sample),
     Bad(SampleError),
 }
 
-impl State {
-    /// Whether the row has left the pool for good.
+impl RowState {
+    /// Returns whether the row has left the pool and will not be read again.
     fn is_settled(&self) -> bool {
         matches!(self, Self::Good(_) | Self::Bad(_))
     }
 }
 
-/// Whose turn it is: each lane in turn, for its share of a step, from the sets as the mix says.
+/// The order in which rows are dispatched: lane by lane, each for its share of a step, from the datasets
+/// as the mixture says.
 pub(crate) struct Turns {
     pub(crate) mix: Mix,
-    /// This rank's lanes, among all.
+    /// This rank's lanes among those of all ranks.
     pub(crate) lanes: Range<usize>,
     pub(crate) lane_share: StepSize,
     pub(crate) lane_idx: usize,
-    /// Samples that the lane has had of its share, in a plan by count.
-    pub(crate) n_taken: usize,
+    /// Samples of the lane's share that were dispatched, in a plan by count.
+    pub(crate) n_dispatched: usize,
     pub(crate) step: u64,
 }
 
 impl Turns {
-    /// The stream that one of this rank's lanes takes a unit from: a sample of its share of a step,
-    /// or in a plan by cost all of it.
+    /// Returns the stream that a lane takes a sample from. In a plan by cost a lane takes all samples
+    /// of a step from one stream.
     fn stream_of(
         &self,
         Place {
@@ -102,33 +105,33 @@ impl Turns {
             n_before,
         }: Place,
     ) -> usize {
-        let unit = match self.lane_share {
+        let turn = match self.lane_share {
             StepSize::Samples(share) => step * share as u64 + n_before as u64,
             StepSize::Cost(_) => step,
         };
-        let set = self.mix.dataset_of(self.lanes.start + lane_idx, unit);
-        lane_idx * self.mix.n_datasets() + set
+        let dataset = self.mix.dataset_of(self.lanes.start + lane_idx, turn);
+        lane_idx * self.mix.n_datasets() + dataset
     }
 
-    /// The stream whose turn it is.
+    /// Returns the stream that the next row is dispatched from.
     fn stream(&self) -> usize {
         self.stream_of(Place {
             lane_idx: self.lane_idx,
             step: self.step,
-            n_before: self.n_taken,
+            n_before: self.n_dispatched,
         })
     }
 
-    /// A sample of the lane's share was handed out.
-    fn took(&mut self) {
-        self.n_taken += 1;
-        if StepSize::Samples(self.n_taken) == self.lane_share {
+    /// Counts a dispatched sample, and goes to the next lane at the end of this lane's share.
+    fn record(&mut self) {
+        self.n_dispatched += 1;
+        if StepSize::Samples(self.n_dispatched) == self.lane_share {
             self.next_lane();
         }
     }
 
     fn next_lane(&mut self) {
-        self.n_taken = 0;
+        self.n_dispatched = 0;
         self.lane_idx += 1;
         if self.lane_idx == self.lanes.len() {
             self.lane_idx = 0;
@@ -137,16 +140,16 @@ impl Turns {
     }
 }
 
-impl Order {
+impl Scheduler {
     /// Runs until the pass ends, the trainer stops it, or something fails.
     pub(crate) fn run(mut self, events: &Receiver<Event>) {
-        if let Err(error) = self.conduct(events) {
-            // There is room for it; if nobody listens any more, nobody wants it.
-            let _nobody_listens = self.batches.send(Err(error));
+        if let Err(error) = self.run_until_end(events) {
+            // The channel has room for an error; if the pipeline was dropped, nobody needs it.
+            let _dropped = self.batches.send(Err(error));
         }
     }
 
-    fn conduct(&mut self, events: &Receiver<Event>) -> Result<()> {
+    fn run_until_end(&mut self, events: &Receiver<Event>) -> Result<()> {
         loop {
             self.collate()?;
             if self.filling.is_none() && self.nothing_left() {
@@ -154,12 +157,12 @@ impl Order {
             }
             let had_ended = self.ended;
             if self.log.is_hopeless(&self.bad) {
-                if self.streams.iter().all(Stream::is_settled) {
-                    return Err(self.give_up());
+                if self.streams.iter().all(RowQueue::is_settled) {
+                    return Err(self.record_all_bad());
                 }
             } else {
                 self.fetcher.advance(&self.bad);
-                while self.hand_out() || self.fetcher.has_changed() {
+                while self.dispatch() || self.fetcher.has_changed() {
                     self.fetcher.advance(&self.bad);
                 }
             }
@@ -178,20 +181,20 @@ impl Order {
                 if matches!(event, Event::Stop) {
                     return Ok(());
                 }
-                self.take(event)?;
+                self.handle(event)?;
                 next = events.try_recv().ok();
             }
         }
     }
 
-    /// All rows of a set are bad: they are noted, whether their turn has come or not.
-    fn give_up(&mut self) -> Error {
+    /// Records the bad rows whose turn has not come, and returns the error that all rows are bad.
+    fn record_all_bad(&mut self) -> Error {
         for (slot, state) in self
             .streams
             .iter_mut()
             .flat_map(|stream| stream.rows.drain(..))
         {
-            if let State::Bad(error) = state
+            if let RowState::Bad(error) = state
                 && let Err(error) = self.log.add(&slot, &error, &self.recorder)
             {
                 return error;
@@ -200,13 +203,13 @@ impl Order {
         self.log.none_left()
     }
 
-    fn take(&mut self, event: Event) -> Result<()> {
+    fn handle(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Group { key, result } => {
                 self.fetcher.arrived(key, result?);
                 for (stream_idx, number) in self.retries.remove(&key).unwrap_or_default() {
                     let (slot, state) = self.streams[stream_idx].row(number);
-                    *state = State::Running;
+                    *state = RowState::InPool;
                     let (slot, rows) = (*slot, self.fetcher.retry(key));
                     self.send(Task {
                         stream_idx,
@@ -221,31 +224,31 @@ impl Order {
                 number,
                 outcome,
             } => self.settle(stream_idx, number, outcome)?,
-            Event::Returned => self.credits += 1,
+            Event::Released => self.credits += 1,
             Event::Stop => unreachable!("handled where events are received"),
         }
         Ok(())
     }
 
-    /// A sample has left the pool.
+    /// Handles a sample that has left the pool.
     fn settle(&mut self, stream_idx: usize, number: u64, outcome: Outcome) -> Result<()> {
         let (slot, state) = self.streams[stream_idx].row(number);
         let slot = *slot;
         let key = (slot.shard, slot.group);
         match outcome {
             Outcome::Failed(error) => return Err(error),
-            Outcome::Good(sample) => *state = State::Good(sample),
+            Outcome::Good(sample) => *state = RowState::Good(sample),
             Outcome::Bad(SampleError::Hash { .. }) if self.fetcher.read_again(key) => {
-                *state = State::Rereading;
+                *state = RowState::Rereading;
                 self.retries
                     .entry(key)
                     .or_default()
                     .push((stream_idx, number));
-                self.fetcher.ran(key);
+                self.fetcher.left_pool(key);
                 return Ok(());
             }
             Outcome::Bad(error) => {
-                *state = State::Bad(error);
+                *state = RowState::Bad(error);
                 self.bad.insert(slot.row);
                 self.in_flight -= 1;
                 self.recorder.in_flight.change(-1);
@@ -254,18 +257,19 @@ impl Order {
                 }
             }
         }
-        self.fetcher.ran(key);
+        self.fetcher.left_pool(key);
         self.fetcher.done(stream_idx, key);
         Ok(())
     }
 
-    /// Hands one row to the pool, if there is room for one and its group is there.
-    fn hand_out(&mut self) -> bool {
+    /// Dispatches one row to the pool, if there is room for one and its group is held; returns whether
+    /// it did.
+    fn dispatch(&mut self) -> bool {
         if self.in_flight == self.n_samples || self.ended {
             return false;
         }
         if let StepSize::Cost(_) = self.turns.lane_share {
-            // A lane may have nothing left of a step: then the next one has its turn.
+            // A lane may have no row left in this step.
             while self.starts_after(self.turns.stream(), self.turns.step) {
                 self.turns.next_lane();
             }
@@ -281,13 +285,13 @@ impl Order {
             }
         };
         if self.replacing.pop_front().is_none() {
-            self.turns.took();
+            self.turns.record();
         }
         self.in_flight += 1;
         self.recorder.in_flight.change(1);
         let stream = &mut self.streams[stream_idx];
         let number = stream.first_number + stream.rows.len() as u64;
-        stream.rows.push_back((slot, State::Running));
+        stream.rows.push_back((slot, RowState::InPool));
         self.send(Task {
             stream_idx,
             number,
@@ -297,19 +301,20 @@ impl Order {
         true
     }
 
-    /// Whether all that a stream has not handed out yet belongs to later steps, in a plan by cost.
+    /// Returns whether all rows that a stream has not dispatched belong to steps after `step`, in a plan
+    /// by cost.
     fn starts_after(&mut self, stream_idx: usize, step: u64) -> bool {
         let next = self.fetcher.next_step(stream_idx, &self.bad);
         next.is_some_and(|next| next > step)
     }
 
     fn send(&self, task: Task) {
-        // The pool outlives this thread's loop: its threads end when this sender is dropped.
+        // The pool outlives the loop of this thread: its threads end when this sender is dropped.
         let sent = self.tasks.send(task);
         assert!(sent.is_ok(), "the CPU pool has ended before its tasks");
     }
 
-    /// Puts into batches all samples whose turn has come.
+    /// Moves all samples whose turn has come into batches, and sends the batches that are full.
     fn collate(&mut self) -> Result<()> {
         loop {
             let Some(mut filling) = self.filling.take() else {
@@ -321,15 +326,15 @@ impl Order {
                 continue;
             };
             let complete = self.fill(&mut filling)?;
-            // The last batch of a pass is as long as it gets; nothing comes after it.
+            // The last batch of a pass may be short.
             let last = self.nothing_left();
             if complete || last && !filling.is_empty() {
                 let (batch, n_held) = self.collator.finish(filling, &self.recorder);
-                self.let_go(n_held);
+                self.release(n_held);
                 self.recorder.batches.fetch_add(1, Relaxed);
                 self.recorder.ready.change(1);
-                // If nobody listens any more, `Event::Stop` is on its way.
-                let _nobody_listens = self.batches.send(Ok(batch));
+                // If the pipeline was dropped, `Event::Stop` will arrive.
+                let _dropped = self.batches.send(Ok(batch));
             } else if !last {
                 self.filling = Some(filling);
                 return Ok(());
@@ -340,12 +345,13 @@ impl Order {
         }
     }
 
-    /// The pass has ended and all its samples are in batches.
+    /// Returns whether the pass has ended and all its samples are in batches.
     fn nothing_left(&self) -> bool {
         self.ended && self.streams.iter().all(|stream| stream.rows.is_empty())
     }
 
-    /// Moves samples into a batch until it is full or the next sample is not there yet.
+    /// Moves samples into a batch until it is full or the next sample is not ready; returns whether it is
+    /// full.
     fn fill(&mut self, filling: &mut Filling) -> Result<bool> {
         while let Some(place) = filling.next() {
             let stream_idx = self.turns.stream_of(place);
@@ -370,56 +376,56 @@ impl Order {
             };
             stream.first_number += 1;
             match state {
-                State::Good(sample) => {
+                RowState::Good(sample) => {
                     let id = SampleId {
                         epoch: slot.epoch,
                         row: slot.row,
                     };
                     if filling.push(id, sample) {
-                        self.let_go(1);
+                        self.release(1);
                     }
                     self.recorder.samples.fetch_add(1, Relaxed);
                 }
-                State::Bad(error) => self.log.add(&slot, &error, &self.recorder)?,
-                State::Running | State::Rereading => unreachable!("a settled row"),
+                RowState::Bad(error) => self.log.add(&slot, &error, &self.recorder)?,
+                RowState::InPool | RowState::Rereading => unreachable!("a settled row"),
             }
         }
         Ok(true)
     }
 
-    /// So many samples are in a batch now.
-    fn let_go(&mut self, n_samples: usize) {
+    /// Frees the memory share of samples that were moved into a batch.
+    fn release(&mut self, n_samples: usize) {
         self.in_flight -= n_samples;
         self.recorder.in_flight.change(-(n_samples as i64));
     }
 
-    /// What the next batch is waiting for.
+    /// Returns what the next batch is waiting for.
     fn waits_for(&self) -> WaitFor {
         let Some(place) = self.filling.as_ref().and_then(Filling::next) else {
             return WaitFor::Trainer;
         };
         match self.streams[self.turns.stream_of(place)].rows.front() {
-            Some((_, State::Rereading)) => WaitFor::Storage,
+            Some((_, RowState::Rereading)) => WaitFor::Storage,
             None if self.in_flight < self.n_samples => WaitFor::Storage,
             _ => WaitFor::Cpu,
         }
     }
 }
 
-impl Stream {
-    /// Whether the first row has left the pool.
+impl RowQueue {
+    /// Returns whether the first row has left the pool.
     fn is_front_settled(&self) -> bool {
         self.rows
             .front()
             .is_some_and(|(_, state)| state.is_settled())
     }
 
-    /// Whether all rows have.
+    /// Returns whether all rows have left the pool.
     fn is_settled(&self) -> bool {
         self.rows.iter().all(|(_, state)| state.is_settled())
     }
 
-    fn row(&mut self, number: u64) -> &mut (Slot, State) {
+    fn row(&mut self, number: u64) -> &mut (Slot, RowState) {
         &mut self.rows[(number - self.first_number) as usize]
     }
 }

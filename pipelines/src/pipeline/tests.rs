@@ -1,4 +1,4 @@
-//! Threads: they end, and what happens to them is told.
+//! Threads of a pipeline: they end, and their panics become errors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use parquet::arrow::ArrowWriter;
 
-use super::worker::{Beside, Sample, SampleMedia};
+use super::worker::{RowMetadata, Sample, SampleMedia};
 use super::*;
 use crate::config::{Filter, ImageConfig, Limits, MaskConfig};
 use crate::mask::InverseBlock;
 
-/// Forty rows of four bytes in row groups of five, and a recipe of 4 samples a step.
-fn set(folder: &Path) -> DataConfig {
+/// Writes forty rows of four bytes in row groups of five; returns a config with 4 samples a step.
+fn dataset(folder: &Path) -> DataConfig {
     let rows: BinaryArray = (0..40_u32).map(|row| Some(row.to_le_bytes())).collect();
     let batch = RecordBatch::try_from_iter([("image", Arc::new(rows) as ArrayRef)]).expect("rows");
     let file = std::fs::File::create(folder.join("a.parquet")).expect("a file");
@@ -65,7 +65,7 @@ fn blank() -> Outcome {
     Outcome::Good(Sample {
         media: SampleMedia::Pixels(vec![0; 12]),
         masks: vec![0; 4],
-        beside: Beside::Nothing,
+        metadata: RowMetadata::None,
     })
 }
 
@@ -77,15 +77,16 @@ fn options(threads: usize) -> Options {
 }
 
 #[test]
-fn a_panic_in_the_pool_comes_out_as_an_error() {
+fn panic_in_the_pool_becomes_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = set(folder.path());
+    let config = dataset(folder.path());
     for threads in [1, 3] {
-        let panics = |_: &Work, task: &Task| {
+        let panics = |_: &Worker, task: &Task| {
             assert!(task.slot.epoch < 2, "row {} is too much", task.slot.row);
             blank()
         };
-        let mut pipeline = Pipeline::train_with(&config, &options(threads), panics).expect("a set");
+        let mut pipeline =
+            Pipeline::train_with(&config, &options(threads), panics).expect("a dataset");
         let error = pipeline.find_map(Result::err).expect("an error");
         match &error {
             Error::Panic {
@@ -99,24 +100,30 @@ fn a_panic_in_the_pool_comes_out_as_an_error() {
 }
 
 #[test]
-fn a_panic_of_the_order_thread_comes_out_as_an_error() {
+fn panic_of_the_scheduler_becomes_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = set(folder.path());
-    // The fault of a shard is an error; this is the pool answering for a row that it never got.
-    let pipeline = Pipeline::train_with(&config, &options(1), |_, _| blank()).expect("a set");
+    let config = dataset(folder.path());
+    // The pool answers for a row that was never dispatched: only a defect of the pipeline does that.
+    let pipeline = Pipeline::train_with(&config, &options(1), |_, _| blank()).expect("a dataset");
     let events = pipeline.events.clone();
     let stray = Event::Sample {
         stream_idx: 9,
         number: 0,
         outcome: blank(),
     };
-    events.send(stray).expect("the order thread listens");
+    events.send(stray).expect("the scheduler listens");
     let error = pipeline
         .take(10_000)
         .find_map(Result::err)
         .expect("an error");
     assert!(
-        matches!(error, Error::Panic { stage: "order", .. }),
+        matches!(
+            error,
+            Error::Panic {
+                stage: "scheduler",
+                ..
+            }
+        ),
         "{error}"
     );
 }
@@ -124,11 +131,11 @@ fn a_panic_of_the_order_thread_comes_out_as_an_error() {
 #[test]
 fn dropping_a_pipeline_ends_all_its_threads() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = set(folder.path());
+    let config = dataset(folder.path());
     for threads in [1, 5] {
         for n_batches in [0, 1, 30] {
             let pool = Pipeline::train_with(&config, &options(threads), |_, _| blank());
-            let mut pipeline = pool.expect("a set");
+            let mut pipeline = pool.expect("a dataset");
             for batch in pipeline.by_ref().take(n_batches) {
                 batch.expect("a batch");
             }
@@ -145,13 +152,13 @@ fn dropping_a_pipeline_ends_all_its_threads() {
 }
 
 #[test]
-fn an_evaluation_pass_ends_its_threads_by_itself() {
+fn evaluation_pass_ends_its_threads() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut config = set(folder.path());
+    let mut config = dataset(folder.path());
     config.max_bad_fraction = 1.0;
     let url = config.train.to_string();
-    // No row is a picture: the pass ends with the last one.
-    let mut pass = Pipeline::evaluate(&config, &url, 8, &options(2)).expect("a set");
+    // No row is an image: the pass ends with the last one.
+    let mut pass = Pipeline::evaluate(&config, &url, 8, &options(2)).expect("a dataset");
     let error = pass.next().expect("an answer").expect_err("no good row");
     assert!(matches!(error, Error::NoGoodSample { .. }), "{error}");
     assert!(pass.next().is_none());

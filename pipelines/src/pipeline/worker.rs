@@ -1,4 +1,4 @@
-//! The CPU pool: one row's bytes become one sample.
+//! The CPU pool: decodes the bytes of one row into one sample.
 
 mod audio;
 mod image;
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::sample_kind::Recipe;
+use super::sample_kind::SampleKind;
 use super::{Event, io_error, panic_error};
 use crate::batch::Key;
 use crate::budget::DecodeShare;
@@ -24,123 +24,121 @@ use crate::{Error, Result, SampleError};
 
 /// One row to work on. Tasks do not depend on each other.
 pub(crate) struct Task {
-    /// The stream, and the number of the row in it: where the outcome belongs.
     pub(crate) stream_idx: usize,
+    /// Number of the row among those of its stream.
     pub(crate) number: u64,
     pub(crate) slot: Slot,
     pub(crate) rows: Arc<Rows>,
 }
 
-/// What became of a row.
+/// The result of a task.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Good(Sample),
     Bad(SampleError),
-    /// Nothing that another row could stand in for.
+    /// An error that ends the pipeline, because it is not the row's.
     Failed(Error),
 }
 
-/// A sample that waits for its place in a batch.
+/// A decoded sample that waits for its place in a batch.
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) media: SampleMedia,
-    /// `[n_masks, n_patches]` of a picture; empty in evaluation, and where masks are drawn once the
-    /// batch's length is known.
+    /// Masks of an image, `[n_masks, n_patches]`; empty in evaluation, and for audio and text, whose
+    /// masks are drawn when the batch's length is known.
     pub(crate) masks: Vec<u8>,
-    pub(crate) beside: Beside,
+    pub(crate) metadata: RowMetadata,
 }
 
-/// What a pass takes of a row beside its media.
+/// The label or the key of a row.
 #[derive(Debug)]
-pub(crate) enum Beside {
-    /// In training, and in evaluation of a set without labels.
-    Nothing,
-    /// In evaluation of a labelled set.
+pub(crate) enum RowMetadata {
+    /// In training, and in evaluation of a dataset without labels.
+    None,
+    /// In evaluation of a labelled dataset: the class number.
     Label(i64),
     /// In a pass with keys.
     Key(Key),
 }
 
-/// What came out of a row.
+/// The decoded media of one sample.
 #[derive(Debug)]
 pub(crate) enum SampleMedia {
-    /// `[size, size, 3]`.
+    /// RGB, `[size, size, 3]`.
     Pixels(Vec<u8>),
-    /// Frames at the recipe's rate, normalised.
-    Wave(Window<f32>),
-    /// The sample's own ids, specials included.
+    /// PCM frames at the config's rate, normalised to mean 0 and variance 1.
+    Waveform(SequenceCrop<f32>),
+    /// Token ids with special tokens, without padding.
     Tokens(Vec<u32>),
 }
 
-/// A part of a longer sequence, at a place that does not depend on how long the part is: a shorter
-/// one at the same place lies within it.
+/// A crop of a longer sequence, at a place that does not depend on the crop's length: a shorter crop
+/// at the same place is inside a longer one.
 #[derive(Debug)]
-pub(crate) struct Window<T> {
+pub(crate) struct SequenceCrop<T> {
     pub(crate) values: Vec<T>,
-    /// Length of the whole.
-    whole: usize,
-    /// Where in the whole, as a share of 2^64.
+    /// Length of the sequence before cropping.
+    full_len: usize,
+    /// Place of the crop in the sequence, as a fraction of 2^64.
     place: u64,
 }
 
-impl<T> Window<T> {
-    /// At most `most` values of `whole`.
-    pub(crate) fn new(mut whole: Vec<T>, most: usize, place: u64) -> Self {
-        let n_whole = whole.len();
-        if n_whole > most {
-            whole.drain(..start(n_whole, most, place));
-            whole.truncate(most);
-            whole.shrink_to_fit();
+impl<T> SequenceCrop<T> {
+    /// Keeps at most `max_len` of the values.
+    pub(crate) fn new(mut values: Vec<T>, max_len: usize, place: u64) -> Self {
+        let full_len = values.len();
+        if full_len > max_len {
+            values.drain(..start(full_len, max_len, place));
+            values.truncate(max_len);
+            values.shrink_to_fit();
         }
         Self {
-            values: whole,
-            whole: n_whole,
+            values,
+            full_len,
             place,
         }
     }
 
-    /// `n` of the values: those at the same place in the whole.
-    pub(crate) fn cut(&self, n: usize) -> &[T] {
-        let offset =
-            start(self.whole, n, self.place) - start(self.whole, self.values.len(), self.place);
+    /// Returns the `n` values that a crop of length `n` at the same place has.
+    pub(crate) fn shorter(&self, n: usize) -> &[T] {
+        let offset = start(self.full_len, n, self.place)
+            - start(self.full_len, self.values.len(), self.place);
         &self.values[offset..offset + n]
     }
 }
 
-/// Where `n` of `whole` values begin: uniform over all places, as `place` is over all numbers.
-fn start(whole: usize, n: usize, place: u64) -> usize {
-    ((u128::from(place) * (whole - n + 1) as u128) >> 64) as usize
+/// Returns the index at which a crop of `n` of `full_len` values begins: uniform over all indices if
+/// `place` is uniform over all numbers.
+fn start(full_len: usize, n: usize, place: u64) -> usize {
+    ((u128::from(place) * (full_len - n + 1) as u128) >> 64) as usize
 }
 
-/// What the pool needs to know to work on a row.
-pub(crate) struct Work {
-    pub(crate) sets: Arc<Mixture>,
-    pub(crate) recipe: Arc<Recipe>,
+/// Everything that the threads of the pool share.
+pub(crate) struct Worker {
+    pub(crate) mixture: Arc<Mixture>,
+    pub(crate) kind: Arc<SampleKind>,
     pub(crate) mask: MaskConfig,
     pub(crate) seed: u64,
     pub(crate) limits: Limits,
-    /// Whole samples with labels in place of random crops and masks.
+    /// Whether samples have labels and no masks, and are not cropped at random.
     pub(crate) evaluate: bool,
-    /// Path and label where a row has them, in place of labels that all rows must have.
+    /// Whether samples have a key: path and label if the row has them. Else a label must be valid.
     pub(crate) keyed: bool,
     pub(crate) share: DecodeShare,
     pub(crate) recorder: Arc<Recorder>,
 }
 
-impl Work {
-    /// Hash, header, decode, crop, mask.
+impl Worker {
+    /// Checks the hash and the header, decodes, crops and draws masks.
     pub(crate) fn sample(&self, task: &Task) -> Outcome {
-        let sample = match &*self.recipe {
-            Recipe::Image(config) => self.picture(task, config),
-            Recipe::Audio {
-                config,
-                most_frames,
-            } => self.wave(task, config, *most_frames),
-            Recipe::Text {
+        let sample = match &*self.kind {
+            SampleKind::Image(config) => self.image(task, config),
+            SampleKind::Audio { config, max_frames } => self.audio(task, config, *max_frames),
+            SampleKind::Text {
                 max_tokens,
                 tokenizer,
             } => self.text(task, tokenizer, *max_tokens),
-            Recipe::Tokens(info) => Ok(self.block(task, info)),
+            SampleKind::Tokens(info) => Ok(self.tokens(task, info)),
         };
         match sample {
             Ok(Ok(sample)) => Outcome::Good(sample),
@@ -149,23 +147,25 @@ impl Work {
         }
     }
 
-    /// What can be told without decoding: the bytes are those that were written, and what stands
-    /// beside them.
-    fn check<'a>(&self, task: &'a Task) -> Result<(&'a [u8], Beside), SampleError> {
+    /// Returns a row's bytes and its metadata; an error if the hash differs from the written one or the
+    /// label is invalid.
+    fn check<'a>(&self, task: &'a Task) -> Result<(&'a [u8], RowMetadata), SampleError> {
         let row = task.slot.row_in_group as usize;
         let bytes = task.rows.checked(row)?;
-        let beside = if self.keyed {
-            Beside::Key(Key {
+        let metadata = if self.keyed {
+            RowMetadata::Key(Key {
                 path: task.rows.path(row).map(str::to_owned),
-                // A label that is missing or wrong is no fault of the media.
+                // A missing or invalid label does not make the media bad.
                 label: task.rows.label(row).ok().flatten(),
             })
         } else if self.evaluate {
-            task.rows.label(row)?.map_or(Beside::Nothing, Beside::Label)
+            task.rows
+                .label(row)?
+                .map_or(RowMetadata::None, RowMetadata::Label)
         } else {
-            Beside::Nothing
+            RowMetadata::None
         };
-        Ok((bytes, beside))
+        Ok((bytes, metadata))
     }
 
     fn key(&self, task: &Task) -> SampleKey {
@@ -176,14 +176,14 @@ impl Work {
         }
     }
 
-    /// A row's place, for messages.
+    /// Returns a row's number and shard, for messages.
     fn place(&self, task: &Task) -> String {
-        let (_, shard, row) = self.sets.place(task.slot.shard as usize, task.slot.row);
+        let (_, shard, row) = self.mixture.place(task.slot.shard as usize, task.slot.row);
         format!("row {row} of {}", shard.path)
     }
 }
 
-/// Starts the pool. Its threads end when there are no more tasks to come, or at `stop`.
+/// Starts the pool. Its threads end when the sender of tasks is dropped, or at `stop`.
 pub(crate) fn start_pool<W>(
     n_threads: usize,
     tasks: &Receiver<Task>,
@@ -212,7 +212,7 @@ where
     (0..n_threads).map(spawn).collect()
 }
 
-/// Works on one task; false if nobody waits for outcomes any more.
+/// Runs one task and sends its outcome; returns false if the receiver was dropped.
 fn run(task: Task, events: &Sender<Event>, work: &impl Fn(&Task) -> Outcome) -> bool {
     let outcome = catch_unwind(AssertUnwindSafe(|| work(&task)))
         .unwrap_or_else(|panic| Outcome::Failed(panic_error("decode", panic.as_ref())));
@@ -222,7 +222,7 @@ fn run(task: Task, events: &Sender<Event>, work: &impl Fn(&Task) -> Outcome) -> 
         rows,
         ..
     } = task;
-    // The group must be free by the time that the event says so.
+    // The scheduler may drop the group when it receives the event.
     drop(rows);
     let event = Event::Sample {
         stream_idx,
@@ -240,22 +240,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_shorter_window_lies_where_it_would_in_the_whole(
-            whole in 1_usize..200, most in 1_usize..250, n in 1_usize..250, place: u64,
+        fn shorter_crop_equals_direct_crop(
+            full_len in 1_usize..200, max_len in 1_usize..250, n in 1_usize..250, place: u64,
         ) {
-            let most = most.min(whole);
-            let n = n.min(most);
-            let window = Window::new((0..whole).collect(), most, place);
-            prop_assert_eq!(window.values.len(), most);
-            let cut = window.cut(n);
-            let direct = Window::new((0..whole).collect(), n, place);
-            prop_assert_eq!(cut, direct.values.as_slice());
+            let max_len = max_len.min(full_len);
+            let n = n.min(max_len);
+            let crop = SequenceCrop::new((0..full_len).collect(), max_len, place);
+            prop_assert_eq!(crop.values.len(), max_len);
+            let direct = SequenceCrop::new((0..full_len).collect(), n, place);
+            prop_assert_eq!(crop.shorter(n), direct.values.as_slice());
         }
     }
 
     #[test]
-    fn windows_reach_both_ends() {
-        let first = |place| Window::new((0..10).collect(), 4, place).values[0];
+    fn crops_reach_both_ends_of_the_sequence() {
+        let first = |place| SequenceCrop::new((0..10).collect(), 4, place).values[0];
         assert_eq!((first(0), first(u64::MAX)), (0, 6));
         assert_eq!(first(1 << 63), 3);
     }

@@ -1,4 +1,4 @@
-//! The counters behind [`Stats`]: cheap enough to keep on for every sample.
+//! The counters behind [`Stats`], cheap enough to be updated for every sample.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +17,11 @@ pub(crate) struct Recorder {
     pub(crate) transform: Stage,
     pub(crate) mask: Stage,
     pub(crate) collate: Stage,
-    /// Reads under way, for the time in which there was at least one.
+    /// Reads in progress, for the time in which there was at least one.
     pub(crate) reads: Level,
     /// Bytes of row groups held.
     pub(crate) groups: Level,
-    /// Samples with the pool or waiting for their turn.
+    /// Samples in the pool or waiting for their turn.
     pub(crate) in_flight: Level,
     /// Finished batches that the trainer has not taken.
     pub(crate) ready: Level,
@@ -30,13 +30,13 @@ pub(crate) struct Recorder {
     pub(crate) short_samples: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
-    /// Nanoseconds by [`WaitFor`].
+    /// Nanoseconds waited, indexed by [`WaitFor`].
     waits: [AtomicU64; 3],
-    /// Nanoseconds that the caller of `next` waited.
+    /// Nanoseconds that callers of `next` waited.
     pub(crate) next_nanos: AtomicU64,
 }
 
-/// What the next batch is waiting for.
+/// The cause that the next batch waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitFor {
     Storage = 0,
@@ -90,7 +90,7 @@ impl Recorder {
         ]
         .map(Stage::snapshot)
         .into();
-        // What the threads did not spend in their stages they waited for a sample.
+        // The time that the threads did not spend in their stages, they waited for a sample.
         let busy_secs: f64 = stages[1..4].iter().map(|stage| stage.busy_secs).sum();
         let idle_secs = (elapsed_secs - busy_secs / self.n_threads as f64).max(0.0);
         let mut stats = Stats {
@@ -116,7 +116,7 @@ impl Recorder {
                 trainer_secs,
             },
         };
-        // Reads overlap: their sum says how slow they are, this how long storage was at work.
+        // Reads overlap, so the sum of their times says nothing about how long storage was busy.
         stats.stages[0].busy_secs = self.reads.busy_secs();
         stats
     }
@@ -144,7 +144,7 @@ impl Stage {
         }
     }
 
-    /// Counts one run.
+    /// Counts one run of the stage.
     pub(crate) fn record(&self, time: Duration, failed: bool) {
         let time = nanos(time);
         self.busy_nanos.fetch_add(time, Relaxed);
@@ -174,7 +174,7 @@ fn bucket(nanos: u64) -> usize {
     (octave - 2) * 8 + (nanos >> (octave - 3) & 7) as usize
 }
 
-/// The middle of a bucket, in seconds.
+/// Returns the middle of a bucket, in seconds.
 fn bucket_secs(bucket: usize) -> f64 {
     if bucket < 8 {
         return bucket as f64 * 1e-9;
@@ -194,16 +194,16 @@ fn quantile(counts: &[u64], total: u64, share: f64) -> f64 {
     reached.map_or(0.0, bucket_secs)
 }
 
-/// A length over time.
+/// The level of a queue over time.
 #[derive(Debug)]
 pub(crate) struct Level {
     name: &'static str,
     capacity: u64,
-    now: Mutex<Now>,
+    now: Mutex<LevelState>,
 }
 
 #[derive(Debug)]
-struct Now {
+struct LevelState {
     len: u64,
     full: bool,
     since: Instant,
@@ -212,7 +212,7 @@ struct Now {
     full_secs: f64,
 }
 
-impl Now {
+impl LevelState {
     fn pass(&mut self) {
         let now = Instant::now();
         let secs = (now - self.since).as_secs_f64();
@@ -226,7 +226,7 @@ impl Now {
 impl Level {
     fn new(name: &'static str, capacity: u64) -> Self {
         let since = Instant::now();
-        let now = Now {
+        let now = LevelState {
             len: 0,
             full: false,
             since,
@@ -241,7 +241,7 @@ impl Level {
         }
     }
 
-    /// From now on it is `len` long, and `full` says whether more would have come.
+    /// Sets the level; `full` says whether more would have come.
     pub(crate) fn set(&self, len: u64, full: bool) {
         let mut now = self.lock();
         if (now.len, now.full) != (len, full) {
@@ -250,7 +250,7 @@ impl Level {
         }
     }
 
-    /// One more, or one less; full at its capacity.
+    /// Changes the level by `by`; the queue is full at its capacity.
     pub(crate) fn change(&self, by: i64) {
         let mut now = self.lock();
         now.pass();
@@ -276,8 +276,8 @@ impl Level {
         }
     }
 
-    /// Numbers of a panicked thread are still numbers.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Now> {
+    /// Locks the level. A panic of another thread cannot leave it invalid.
+    fn lock(&self) -> std::sync::MutexGuard<'_, LevelState> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_counts_the_time_it_was_full() {
+    fn level_counts_the_time_it_was_full() {
         let level = Level::new("samples", 2);
         level.change(1);
         level.change(1);

@@ -189,7 +189,7 @@ pub(crate) fn by_lanes(config: &DataConfig, rank: usize, world: usize, threads: 
         rank,
         world,
         threads,
-        parts_per_step: config.lanes / world,
+        micro_batches_per_step: config.lanes / world,
         ..Options::default()
     }
 }
@@ -212,7 +212,8 @@ pub(crate) fn steps(
         for (rank, pipeline) in ranks.iter_mut().enumerate() {
             for batch in pipeline.by_ref().take(n_lanes) {
                 let mut batch = batch.expect("a batch");
-                (batch.part, batch.n_parts) = (rank * n_lanes + batch.part, config.lanes);
+                (batch.micro_batch, batch.n_micro_batches) =
+                    (rank * n_lanes + batch.micro_batch, config.lanes);
                 batches.push(batch);
             }
         }
@@ -259,7 +260,7 @@ pub(crate) fn check_stream(config: &DataConfig, n_steps: usize) -> Vec<Batch> {
 pub(crate) fn assert_same_bits(found: &[Batch], expected: &[Batch], what: &str) {
     assert_same(found, expected, what);
     for (found, expected) in found.iter().zip(expected) {
-        if let (Media::Audio { waves: a, .. }, Media::Audio { waves: b, .. }) =
+        if let (Media::Audio { waveforms: a, .. }, Media::Audio { waveforms: b, .. }) =
             (&found.media, &expected.media)
         {
             assert!(

@@ -1,4 +1,4 @@
-//! `shards bench`: throughput per stage, and what limits it.
+//! `shards bench`: measures the throughput of a training stream.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use understudy_pipelines::config::Overrides;
 use understudy_pipelines::pipeline::Options;
 use understudy_pipelines::{DataConfig, bench};
 
-/// Read training batches as fast as they come; report the throughput and what limits it.
+/// Read training batches as fast as possible; report the throughput of each stage and what limits it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A config; its table `[data]` is read, and the trainer's tables are ignored.
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// Seconds to read for.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Threads that decode [default: one per core].
+    /// Decoding threads [default: one per core].
     #[arg(long)]
     threads: Option<usize>,
     /// Print the report as JSON.

@@ -21,12 +21,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = DataConfig::read(&args.config, &args.overrides)?;
     let Planned {
-        sets,
+        mixture,
         plan,
         fingerprint,
         memory,
     } = pipeline::plan(&config)?;
-    println!("{}", Report::new(&sets, &plan, memory)?);
+    println!("{}", Report::new(&mixture, &plan, memory)?);
     println!("fingerprint {fingerprint:016x}");
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Tokens padded to one length, and the masks over them.
+//! Pads the tokens of a batch to one length, and draws the masks over them.
 
 use crate::batch::{Batch, Media};
 use crate::config::MaskConfig;
-use crate::pipeline::sample_kind::Recipe;
+use crate::pipeline::sample_kind::SampleKind;
 use crate::pipeline::worker::{Sample, SampleMedia};
 use crate::rng::SampleKey;
 
@@ -15,17 +15,18 @@ pub(super) fn empty() -> Media {
     }
 }
 
-/// Pads to the block, or to the longest of texts; masks are drawn over a sample's own tokens where
-/// the student sees others in their place, and over all of a row where it sees fewer: there every
-/// row must keep the same number.
+/// Pads blocks to the block's size, and texts to the longest of the batch.
+///
+/// If the mask replaces tokens, it is drawn over a sample's own tokens. If the student sees only the
+/// unmasked positions, it is drawn over the padding too, because every row must keep the same number.
 pub(super) fn collate(
     batch: &mut Batch,
     held: &[Sample],
-    recipe: &Recipe,
+    kind: &SampleKind,
     mask: Option<&MaskConfig>,
     keys: &[SampleKey],
 ) {
-    let Some(specials) = recipe.specials() else {
+    let Some(specials) = kind.specials() else {
         return;
     };
     let texts: Vec<&[u32]> = held
@@ -35,8 +36,8 @@ pub(super) fn collate(
             _ => None,
         })
         .collect();
-    let n_tokens = match recipe {
-        Recipe::Tokens(info) => info.block_tokens as usize,
+    let n_tokens = match kind {
+        SampleKind::Tokens(info) => info.block_tokens as usize,
         _ => texts.iter().map(|text| text.len()).max().unwrap_or(0),
     };
     let mut tokens = Vec::with_capacity(texts.len() * n_tokens);

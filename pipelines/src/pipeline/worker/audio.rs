@@ -1,27 +1,27 @@
-//! Encoded recordings become normalised waves.
+//! Decodes, resamples and normalises the audio of a row.
 
 use std::time::Instant;
 
-use super::{Sample, SampleMedia, Task, Window, Work};
+use super::{Sample, SampleMedia, SequenceCrop, Task, Worker};
 use crate::config::AudioConfig;
 use crate::rng::{Purpose, Rng};
 use crate::{Result, SampleError, decode, transform};
 
-impl Work {
-    /// The wave at the recipe's rate, normalised as a whole; in training no longer than the recipe
-    /// allows. It gets its final length, and its masks, with the batch.
-    pub(super) fn wave(
+impl Worker {
+    /// Returns the waveform at the config's rate, normalised over its full length and then, in
+    /// training, cropped to `max_frames`. The collator gives it its final length and its masks.
+    pub(super) fn audio(
         &self,
         task: &Task,
         config: &AudioConfig,
-        most_frames: usize,
+        max_frames: usize,
     ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
-        let checked = self.check(task).and_then(|(bytes, beside)| {
+        let checked = self.check(task).and_then(|(bytes, metadata)| {
             let header = decode::read_audio_header(bytes, &self.limits)?;
-            Ok((bytes, beside, header))
+            Ok((bytes, metadata, header))
         });
-        let (bytes, beside, header) = match checked {
+        let (bytes, metadata, header) = match checked {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
@@ -44,32 +44,33 @@ impl Work {
         self.recorder
             .decode
             .record(checking + start.elapsed(), decoded.is_err());
-        let wave = match decoded {
-            Ok(wave) => wave,
+        let waveform = match decoded {
+            Ok(waveform) => waveform,
             Err(bad) => return Ok(Err(bad)),
         };
 
         let start = Instant::now();
-        let mut frames = transform::waveform::resample(wave, config.sample_rate_hz);
+        let mut frames = transform::waveform::resample(waveform, config.sample_rate_hz);
         transform::waveform::normalise(&mut frames, config.normalize_eps);
-        let window = self.window(task, config, most_frames, frames);
+        let crop = self.crop(task, config, max_frames, frames);
         self.recorder
             .transform
-            .record(start.elapsed(), window.is_err());
-        Ok(window.map(|window| Sample {
-            media: SampleMedia::Wave(window),
+            .record(start.elapsed(), crop.is_err());
+        Ok(crop.map(|crop| Sample {
+            media: SampleMedia::Waveform(crop),
             masks: Vec::new(),
-            beside,
+            metadata,
         }))
     }
 
-    fn window(
+    /// Checks the length and crops to `max_frames`.
+    fn crop(
         &self,
         task: &Task,
         config: &AudioConfig,
-        most_frames: usize,
+        max_frames: usize,
         frames: Vec<f32>,
-    ) -> Result<Window<f32>, SampleError> {
+    ) -> Result<SequenceCrop<f32>, SampleError> {
         let least = if self.evaluate {
             config.window_frames
         } else {
@@ -82,14 +83,14 @@ impl Work {
                 least: least as u64,
             });
         }
-        if self.evaluate && frames.len() > most_frames {
+        if self.evaluate && frames.len() > max_frames {
             return Err(SampleError::Limit {
                 what: "number of frames",
                 found: frames.len() as u64,
-                limit: most_frames as u64,
+                limit: max_frames as u64,
             });
         }
         let place = Rng::for_sample(self.key(task), Purpose::Crop, 0).next_u64();
-        Ok(Window::new(frames, most_frames, place))
+        Ok(SequenceCrop::new(frames, max_frames, place))
     }
 }

@@ -1,24 +1,24 @@
-//! Encoded pictures become crops and masks.
+//! Decodes and crops the image of a row, and draws its masks.
 
 use std::time::Instant;
 
-use super::{Sample, SampleMedia, Task, Work};
+use super::{Sample, SampleMedia, Task, Worker};
 use crate::config::ImageConfig;
 use crate::{Result, SampleError, decode, transform};
 
-impl Work {
-    /// The crop of a picture, and in training its masks.
-    pub(super) fn picture(
+impl Worker {
+    /// Returns the crop of an image and, in training, its masks.
+    pub(super) fn image(
         &self,
         task: &Task,
-        image: &ImageConfig,
+        config: &ImageConfig,
     ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
-        let checked = self.check(task).and_then(|(bytes, beside)| {
-            // Nothing that fails here is ever decoded.
-            Ok((bytes, beside, decode::read_header(bytes, &self.limits)?))
+        let checked = self.check(task).and_then(|(bytes, metadata)| {
+            // Rows that fail here are never decoded.
+            Ok((bytes, metadata, decode::read_header(bytes, &self.limits)?))
         });
-        let (bytes, beside, header) = match checked {
+        let (bytes, metadata, header) = match checked {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
@@ -28,15 +28,15 @@ impl Work {
         let checking = start.elapsed();
 
         let crop_bytes = if self.evaluate {
-            transform::eval_crop_bytes(header.width, header.height, image)
+            transform::eval_crop_bytes(header.width, header.height, config)
         } else {
-            transform::train_crop_bytes(header.width, header.height, image)
+            transform::train_crop_bytes(header.width, header.height, config)
         };
         let bytes_needed = header.decode_bytes.max(crop_bytes);
         let _taken = self.share.take(bytes_needed, || {
             let (width, height) = (header.width, header.height);
             format!(
-                "decoding the {width}×{height} picture in {}",
+                "decoding the {width}×{height} image in {}",
                 self.place(task)
             )
         })?;
@@ -45,17 +45,17 @@ impl Work {
         self.recorder
             .decode
             .record(checking + start.elapsed(), decoded.is_err());
-        let picture = match decoded {
-            Ok(picture) => picture,
+        let image = match decoded {
+            Ok(image) => image,
             Err(bad) => return Ok(Err(bad)),
         };
 
         let key = self.key(task);
         let start = Instant::now();
         let pixels = if self.evaluate {
-            transform::eval_crop(&picture, image)
+            transform::eval_crop(&image, config)
         } else {
-            transform::train_crop(&picture, image, key)
+            transform::train_crop(&image, config, key)
         };
         self.recorder.transform.record(start.elapsed(), false);
 
@@ -69,7 +69,7 @@ impl Work {
         Ok(Ok(Sample {
             media: SampleMedia::Pixels(pixels),
             masks,
-            beside,
+            metadata,
         }))
     }
 }

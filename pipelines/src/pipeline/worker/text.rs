@@ -1,23 +1,25 @@
-//! Texts and blocks of ids become the tokens of a sample.
+//! Tokenises the text of a row, or reads its block of token ids.
 
 use std::time::Instant;
 
-use super::{Beside, Sample, SampleMedia, Task, Window, Work};
+use super::{RowMetadata, Sample, SampleMedia, SequenceCrop, Task, Worker};
 use crate::rng::{Purpose, Rng};
 use crate::shard::{Vocabulary, unpadded_tokens};
 use crate::tokenize::Tokenizer;
 use crate::{Result, SampleError, decode};
 
-/// Special tokens around one text, and around a pair.
+/// Number of special tokens around one text.
 const TEXT_SPECIALS: usize = 2;
+/// Number of special tokens around and between the texts of a pair.
 const PAIR_SPECIALS: usize = 4;
 
-/// A text, and the second of a pair.
+/// A text, and the second text of a pair.
 type Texts<'a> = [Option<&'a [u8]>; 2];
 
-impl Work {
-    /// `<s> A </s>`, or `<s> A </s> </s> B </s>` of a pair. One text too long is cut to a window at
-    /// a random place, in evaluation to its beginning; of a pair the longer loses its end.
+impl Worker {
+    /// Returns `<s> A </s>`, or `<s> A </s> </s> B </s>` for a pair. A text that is too long is cropped
+    /// at a random place, in evaluation to its beginning. If a pair is too long, its longer text loses
+    /// tokens at the end.
     pub(super) fn text(
         &self,
         task: &Task,
@@ -25,7 +27,7 @@ impl Work {
         max_tokens: usize,
     ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
-        let (texts, beside) = match self.texts(task) {
+        let (texts, metadata) = match self.texts(task) {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
@@ -40,20 +42,20 @@ impl Work {
                 format!("tokenising the {n_bytes} bytes in {}", self.place(task))
             })?;
         let start = Instant::now();
-        let tokens = self.tokens(task, texts, tokenizer, max_tokens);
+        let tokens = self.tokenize(task, texts, tokenizer, max_tokens);
         self.recorder
             .decode
             .record(checking + start.elapsed(), tokens.is_err());
         Ok(tokens.map(|tokens| Sample {
             media: SampleMedia::Tokens(tokens),
             masks: Vec::new(),
-            beside,
+            metadata,
         }))
     }
 
-    /// A text and the second of a pair, as the writer saw them and within the limit.
-    fn texts<'a>(&self, task: &'a Task) -> Result<(Texts<'a>, Beside), SampleError> {
-        let (text, beside) = self.check(task)?;
+    /// Returns a text, and the second text of a pair, after checking their hash and size.
+    fn texts<'a>(&self, task: &'a Task) -> Result<(Texts<'a>, RowMetadata), SampleError> {
+        let (text, metadata) = self.check(task)?;
         let texts = [
             Some(text),
             task.rows.second(task.slot.row_in_group as usize),
@@ -66,10 +68,10 @@ impl Work {
                 limit: self.limits.bytes,
             });
         }
-        Ok((texts, beside))
+        Ok((texts, metadata))
     }
 
-    fn tokens(
+    fn tokenize(
         &self,
         task: &Task,
         [text, second]: Texts<'_>,
@@ -91,7 +93,7 @@ impl Work {
                 } else {
                     Rng::for_sample(self.key(task), Purpose::Crop, 0).next_u64()
                 };
-                first = Window::new(first, max_tokens - TEXT_SPECIALS, place).values;
+                first = SequenceCrop::new(first, max_tokens - TEXT_SPECIALS, place).values;
             }
             Some(second) => {
                 let room = max_tokens.saturating_sub(PAIR_SPECIALS);
@@ -115,23 +117,23 @@ impl Work {
         Ok(tokens)
     }
 
-    /// The ids of a block, without its padding.
-    pub(super) fn block(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
+    /// Returns the token ids of a block, without its padding.
+    pub(super) fn tokens(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
         let start = Instant::now();
-        let tokens = self.own_ids(task, info);
+        let tokens = self.block_tokens(task, info);
         self.recorder
             .decode
             .record(start.elapsed(), tokens.is_err());
         tokens
     }
 
-    fn own_ids(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
-        let (bytes, beside) = self.check(task)?;
+    fn block_tokens(&self, task: &Task, info: &Vocabulary) -> Result<Sample, SampleError> {
+        let (bytes, metadata) = self.check(task)?;
         let n_tokens = task.rows.n_tokens(task.slot.row_in_group as usize);
         Ok(Sample {
             media: SampleMedia::Tokens(unpadded_tokens(info, bytes, n_tokens)?),
             masks: Vec::new(),
-            beside,
+            metadata,
         })
     }
 }
