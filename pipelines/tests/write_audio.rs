@@ -1,7 +1,10 @@
 //! `shards write --schema audio` from every supported layout of audio.
 
 mod corpus;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -343,7 +346,10 @@ fn librispeech_frame_counts_match_its_manifest() {
     let root = Path::new(&data).join("speech/librispeech");
     let manifest = root.join("manifest.tsv");
     let Ok(manifest) = fs::read_to_string(&manifest) else {
-        println!("skipped: no {}; set UNDERSTUDY_DATA", manifest.display());
+        skip(
+            "data",
+            &format!("no {}; set UNDERSTUDY_DATA", manifest.display()),
+        );
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,10 @@
 //! `shards write` when it is killed, stopped, raced, or out of disk space: no sample is lost or doubled.
 
 mod corpus;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -288,7 +291,7 @@ fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]
 fn memory_is_independent_of_corpus_size() {
     let status = Path::new("/proc/self/status");
     if !status.exists() {
-        println!("skipped: no /proc to read a process's memory from");
+        skip("proc", "no /proc to read a process's memory from");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
