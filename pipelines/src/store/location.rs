@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::cache::Cache;
@@ -118,6 +118,8 @@ impl Location {
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         let parts = relative.split('/').filter(|part| !part.is_empty());
+        // As they are: the clients encode them in their requests. `.` and `..` are no names.
+        let parts = parts.map(|part| PathPart::parse(part).unwrap_or_else(|_| part.into()));
         let prefix = parts.fold(self.prefix.clone(), Path::join);
         let url = format!("{}/{relative}", self.url.trim_end_matches('/'));
         let local = self.local.as_ref().map(|folder| folder.join(relative));

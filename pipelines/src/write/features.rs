@@ -33,13 +33,8 @@ use crate::{Error, Result};
 /// Size at which a row group is closed, in bytes of features.
 const GROUP_BYTES: u64 = 8 << 20;
 
-<<<<<<< HEAD
-/// What is written, and where.
-#[derive(Clone)]
-=======
 /// Options of a dataset of features.
-#[derive(Debug, Clone)]
->>>>>>> main
+#[derive(Clone)]
 pub struct FeatureOptions {
     /// The folder of the dataset, a path or URL.
     pub to: String,
@@ -58,7 +53,6 @@ pub struct FeatureOptions {
     pub shard_bytes: u64,
 }
 
-<<<<<<< HEAD
 /// Written by hand: a URL may be signed.
 impl fmt::Debug for FeatureOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,10 +63,7 @@ impl fmt::Debug for FeatureOptions {
     }
 }
 
-/// Features of some samples, in the order of the source.
-=======
 /// Features of samples, in the order of the source.
->>>>>>> main
 #[derive(Debug, Clone, Copy)]
 pub struct FeatureRows<'a> {
     /// The samples, `[B]`.

@@ -70,6 +70,35 @@ fn hidden_files_and_foreign_manifests_are_ignored() {
 
 #[cfg(unix)]
 #[test]
+fn finished_dataset_opens_next_to_files_that_cannot_be_listed() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = folder();
+    let shard = "a#b~c?d%e%20é.parquet";
+    write_parquet(
+        &folder.path().join(shard),
+        &our_batch(),
+        Compression::UNCOMPRESSED,
+    );
+    write_manifest(folder.path(), |_| ());
+    let stray = std::ffi::OsStr::from_bytes(b"b\xff.parquet");
+    std::fs::write(folder.path().join(stray), "not UTF-8").expect("written");
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).expect("a link");
+    std::os::unix::fs::symlink("nowhere", folder.path().join("c.parquet")).expect("a link");
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).expect("a folder");
+    let none = std::os::unix::fs::PermissionsExt::from_mode(0);
+    std::fs::set_permissions(&closed, none).expect("closed");
+    let dataset = open(folder.path(), &MAP).expect("a dataset");
+    assert_eq!(dataset.shards[0].path, shard);
+    assert_eq!(dataset.shards.len(), 1);
+    assert_images(&dataset);
+    // Without the manifest the folder must be listed.
+    std::fs::remove_file(folder.path().join(MANIFEST_NAME)).expect("removed");
+    open(folder.path(), &MAP).expect_err("a name that is not UTF-8");
+}
+
+#[cfg(unix)]
+#[test]
 fn the_name_of_a_link_decides_the_format() {
     let folder = folder();
     let blob = folder.path().join("0a1b2c");
