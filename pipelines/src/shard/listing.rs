@@ -220,10 +220,12 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
     Ok((objects, datasets.into_iter().collect()))
 }
 
-/// Whether a path is hidden, such as `._a.parquet`, which macOS writes next to `a.parquet`, or a file
-/// in `.trash`.
+/// Returns whether a path is not data: `._a.parquet`, which macOS leaves next to `a.parquet`, what is
+/// in `.trash`, and what Spark and Delta Lake keep in `_temporary` and `_delta_log`. A folder such as
+/// `_year=2020` is a partition.
 fn is_hidden(path: &str) -> bool {
-    path.split('/').any(|part| part.starts_with('.'))
+    path.split('/')
+        .any(|part| part.starts_with('.') || part.starts_with('_') && !part.contains('='))
 }
 
 fn object(mut location: Location, path: String, format: ShardFormat, meta: ObjectMeta) -> Object {

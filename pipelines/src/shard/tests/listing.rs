@@ -54,6 +54,16 @@ fn hidden_files_and_foreign_manifests_are_ignored() {
     std::fs::write(folder.path().join("._a.parquet"), "a Mac's").expect("written");
     std::fs::create_dir(folder.path().join(".trash")).expect("a folder");
     std::fs::write(folder.path().join(".trash/b.parquet"), "gone").expect("written");
+    for spark in ["_temporary/0", "_delta_log"] {
+        let spark = folder.path().join(spark);
+        std::fs::create_dir_all(&spark).expect("a folder");
+        write_parquet(&spark.join("a.parquet"), &our_batch(), Compression::SNAPPY);
+    }
+    write_parquet(
+        &folder.path().join("_a.parquet"),
+        &our_batch(),
+        Compression::SNAPPY,
+    );
     std::fs::write(folder.path().join(".trash").join(MANIFEST_NAME), "{}").expect("written");
     let manifest = folder.path().join(MANIFEST_NAME);
     for foreign in [r#"{"files": []}"#, "[]"] {
