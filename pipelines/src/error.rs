@@ -8,8 +8,10 @@ mod config;
 mod message;
 
 pub use self::config::ConfigError;
+#[cfg(feature = "http")]
+pub(crate) use self::message::GaveUp;
 pub use self::message::full_message;
-pub(crate) use self::message::{GaveUp, StoreMessage, causes};
+pub(crate) use self::message::{StoreMessage, causes};
 
 /// An error that stops a run.
 #[derive(Debug, thiserror::Error)]
