@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use understudy_pipelines::stats::Stats;
 
 use super::metrics::{MetricsLine, StepMetrics};
 use crate::config::RunConfig;
+use crate::progress_bar::ProgressBar;
 
 /// Shows a bar on a terminal, a line per logged step elsewhere.
 pub(super) struct Progress {
@@ -30,14 +29,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Starts counting at step `from`.
     pub(super) fn new(config: &RunConfig, folder: String, from: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left");
-        if let Ok(style) = style {
-            bar.set_style(style);
-        }
-        bar.set_position(from);
-        // The rate, and with it the time left, counts from here on.
-        bar.reset_eta();
+        let template = "{bar:30} step {pos}/{len}  {msg}  {eta} left";
+        let bar = ProgressBar::new(template, config.steps, from);
         if from > 0 {
             tracing::info!("resuming from step {from} in {folder}");
         } else {
