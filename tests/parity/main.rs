@@ -17,6 +17,8 @@ mod losses;
 mod options;
 mod pretrain;
 mod reference;
+#[path = "../../pipelines/tests/support/skip.rs"]
+mod skip;
 mod v1;
 mod v2;
 
