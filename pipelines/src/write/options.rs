@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use understudy_schemas::{AUDIO, IMAGE, Schema, TEXT, TOKENS};
 
+use crate::config::Modality;
+
 /// What becomes of each sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,14 +81,6 @@ pub enum BlockBoundary {
     Document,
     /// `none`: one stream, cut wherever a block is full (data2vec 2.0).
     None,
-}
-
-/// The kind of media that a source is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Modality {
-    Image,
-    Audio,
-    Text,
 }
 
 impl EncodeOptions {

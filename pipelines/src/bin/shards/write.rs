@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use understudy_pipelines::Error;
-use understudy_pipelines::config::parse_bytes;
+use understudy_pipelines::config::{Modality, parse_bytes};
 use understudy_pipelines::quarantine::QUARANTINE_NAME;
 use understudy_pipelines::write::{
     AudioOptions, BlockBoundary, Check, Encode, EncodeOptions, End, ImageOptions, Progress,
@@ -69,7 +69,7 @@ pub(crate) struct Args {
     to: String,
     /// What the samples are.
     #[arg(long, value_enum, default_value = "image")]
-    schema: SchemaName,
+    schema: Modality,
     /// Use the class list of another set (a folder of shards, here or at a URL, or a Parquet file).
     #[arg(long, value_name = "FROM")]
     labels: Option<String>,
@@ -112,13 +112,6 @@ pub(crate) struct Args {
     /// Threads that check and encode; all cores if not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SchemaName {
-    Image,
-    Audio,
-    Text,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -214,7 +207,7 @@ impl Args {
             Some(CheckName::Header) => Check::Header,
         };
         match (self.schema, &self.tokenizer) {
-            (SchemaName::Image, _) => EncodeOptions::Image(ImageOptions {
+            (Modality::Image, _) => EncodeOptions::Image(ImageOptions {
                 resize_short: self.resize_short,
                 quality: self.quality.unwrap_or(90),
                 encode: match self.encode {
@@ -223,9 +216,9 @@ impl Args {
                 },
                 check,
             }),
-            (SchemaName::Audio, _) => EncodeOptions::Audio(AudioOptions { check }),
-            (SchemaName::Text, None) => EncodeOptions::Text,
-            (SchemaName::Text, Some(tokenizer)) => EncodeOptions::Tokens(TokenOptions {
+            (Modality::Audio, _) => EncodeOptions::Audio(AudioOptions { check }),
+            (Modality::Text, None) => EncodeOptions::Text,
+            (Modality::Text, Some(tokenizer)) => EncodeOptions::Tokens(TokenOptions {
                 tokenizer: tokenizer.clone(),
                 block_tokens: self.block_tokens.unwrap_or(512),
                 break_at: match self.break_at {
@@ -252,9 +245,9 @@ impl Args {
     /// Options of another schema than the one that is written.
     fn foreign_options(&self) -> Vec<String> {
         let (image, text) = match self.schema {
-            SchemaName::Image => (true, false),
-            SchemaName::Audio => (false, false),
-            SchemaName::Text => (false, true),
+            Modality::Image => (true, false),
+            Modality::Audio => (false, false),
+            Modality::Text => (false, true),
         };
         let encodes = self.resize_short.is_some() || matches!(self.encode, Some(EncodeName::Jpeg));
         let tokens = text && self.tokenizer.is_some();

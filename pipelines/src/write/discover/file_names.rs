@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::write::options::Modality;
+use crate::config::Modality;
 
 /// How names of recordings end.
 pub(crate) const RECORDINGS: [&str; 10] = [

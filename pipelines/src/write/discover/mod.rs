@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::config::Modality;
 use crate::rng::{Purpose, Rng};
 use crate::write::discover::directory::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use crate::write::discover::file_names::{
@@ -18,7 +19,6 @@ use crate::write::discover::file_names::{
 use crate::write::discover::splits::{
     SplitNames, half_split, holder_of_parts, n_different, parts_of_sources, split_of_folder,
 };
-use crate::write::options::Modality;
 use crate::write::sample::ColumnMap;
 use crate::write::source::SampleSource;
 

@@ -15,8 +15,8 @@ use serde_json::Value;
 use tar::{Archive, Entries};
 
 use crate::config::Limits;
+use crate::config::Modality;
 use crate::write::classes::RawLabel;
-use crate::write::options::Modality;
 use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
 use crate::write::source::audio_manifest::{SPEAKER, TRANSCRIPT};
 use crate::{Error, Result, SampleError};
