@@ -152,10 +152,10 @@ impl RunConfig {
                     ));
                 }
             }
-            (modality, encoder) => problems.push(format!(
+            (media, encoder) => problems.push(format!(
                 "model: its encoder takes {}, but the data are {}",
                 encoder.table(),
-                modality.name()
+                media.modality().name()
             )),
         }
         let (is_v1, takes) = match &self.model {
