@@ -8,10 +8,9 @@ mod config;
 mod message;
 
 pub use self::config::ConfigError;
-#[cfg(feature = "http")]
-pub(crate) use self::message::GaveUp;
 pub use self::message::full_message;
-pub(crate) use self::message::{StoreMessage, causes};
+#[cfg(feature = "http")]
+pub(crate) use self::message::{GaveUp, StoreMessage, causes};
 
 /// An error that stops a run.
 #[derive(Debug, thiserror::Error)]
