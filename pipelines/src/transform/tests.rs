@@ -4,6 +4,8 @@
 
 mod photos;
 mod pillow;
+#[path = "../../tests/support/skip.rs"]
+mod skip;
 
 use std::io::Write;
 use std::path::Path;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::Filter;
 use crop::Window;
+use skip::skip;
 
 /// Runs `tests/fixtures/pillow.py` on `jobs` and returns what it prints; `None`, with the reason
 /// printed, if there is no Pillow 13.
@@ -23,9 +26,9 @@ fn run_pillow(jobs: &Value) -> Option<Vec<u8>> {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_pillow = Command::new(&python).args(["-c", HAS_PILLOW]).output();
     if !has_pillow.is_ok_and(|output| output.status.success()) {
-        println!(
-            "skipped: `{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)"
-        );
+        let reason =
+            format!("`{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)");
+        skip("pillow", &reason);
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pillow.py");

@@ -9,6 +9,8 @@ use understudy_pipelines::decode::{Waveform, decode_audio, read_audio_header};
 use understudy_pipelines::limits::Limits;
 use understudy_pipelines::rng::{Purpose, Rng};
 
+use crate::skip::skip;
+
 struct Fixture {
     name: String,
     bytes: Vec<u8>,
@@ -237,7 +239,8 @@ fn utterances() -> Vec<PathBuf> {
     };
     let utterances: Vec<PathBuf> = paths.filter(is_audio).collect();
     if utterances.is_empty() {
-        println!("skipped: no FLAC or WAV files in {}", folder.display());
+        let reason = format!("no FLAC or WAV files in {}", folder.display());
+        skip("data", &reason);
     }
     utterances
 }
@@ -296,9 +299,9 @@ fn decoded_audio_equals_soundfile_bit_for_bit() {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let run = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
     if !run(&["-c", "import soundfile"]).is_ok_and(|output| output.status.success()) {
-        println!(
-            "skipped: `{python}` cannot import soundfile (UNDERSTUDY_PYTHON may name another)"
-        );
+        let reason =
+            format!("`{python}` cannot import soundfile (UNDERSTUDY_PYTHON may name another)");
+        skip("soundfile", &reason);
         return;
     }
     let utterances: Vec<PathBuf> = utterances().into_iter().step_by(5).collect();

@@ -9,6 +9,7 @@ use understudy_pipelines::mask::{BeitBlock, InverseBlock, MaskConfig};
 use understudy_pipelines::rng::SampleKey;
 
 use crate::parity_folder;
+use crate::skip::skip;
 
 /// Masks drawn per file.
 pub(crate) const N_DRAWN: usize = 20_000;
@@ -251,7 +252,7 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
 pub(crate) fn golden_cases(sampler: &str) -> Vec<(String, Value)> {
     let folder = parity_folder().join("masks");
     let Ok(files) = std::fs::read_dir(&folder) else {
-        println!("skipped: no golden data in {}", folder.display());
+        skip("parity", &format!("no golden data in {}", folder.display()));
         return Vec::new();
     };
     let paths = files.map(|file| file.unwrap().path());

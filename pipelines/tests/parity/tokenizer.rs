@@ -10,6 +10,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use understudy_pipelines::tokenize::{SpecialTokens, Tokenizer};
 
 use crate::parity_folder;
+use crate::skip::skip;
 
 const ROBERTA: SpecialTokens = SpecialTokens {
     bos: 0,
@@ -24,7 +25,7 @@ const ROBERTA: SpecialTokens = SpecialTokens {
 fn golden() -> Option<(PathBuf, Value)> {
     let folder = parity_folder().join("bpe");
     let Ok(cases) = std::fs::read(folder.join("strings.json")) else {
-        println!("skipped: no golden data in {}", folder.display());
+        skip("parity", &format!("no golden data in {}", folder.display()));
         return None;
     };
     Some((folder, serde_json::from_slice(&cases).unwrap()))

@@ -27,7 +27,7 @@ fn decoded_and_cropped_photos_are_close_to_pillow() {
         .filter(|path| path.is_file())
         .collect();
     if photos.is_empty() {
-        println!("skipped: no photos in {}", folder.display());
+        skip("data", &format!("no photos in {}", folder.display()));
         return;
     }
     let config = ImageConfig {
