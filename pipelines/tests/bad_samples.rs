@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Row, config, jpeg, options, pixels, rows, train, write_set};
+use support::{Row, config, jpeg, options, pixels, rows, train, write_dataset};
 use understudy_pipelines::Error;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -50,7 +50,7 @@ fn every_kind_of_bad_sample_is_left_out_and_quarantined() {
     rows[23] = Row::new(whole[..whole.len() / 2].to_vec(), 0);
     rows[29] = Row::new(jpeg(2, 300, 200), 0);
     rows[41].xxh3 = Some(12345);
-    write_set(folder.path(), &rows, 10, 3);
+    write_dataset(folder.path(), &rows, 10, 3);
 
     let mut config = config(folder.path());
     config.limits.pixels = 50_000;
@@ -104,7 +104,7 @@ fn every_kind_of_bad_sample_is_left_out_and_quarantined() {
 fn flipped_bit_costs_one_sample() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = rows(N_ROWS);
-    write_set(folder.path(), &rows, 10, 6);
+    write_dataset(folder.path(), &rows, 10, 6);
     let config = config(folder.path());
     let whole = train(&config, &options(0, 1), N_STEPS);
 
@@ -158,10 +158,10 @@ fn flipped_bit_costs_one_sample() {
 fn wrong_hash_is_bad_only_after_a_second_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
-    write_set(&folder.path().join("good"), &rows, 20, 1);
+    write_dataset(&folder.path().join("good"), &rows, 20, 1);
     rows[4].xxh3 = Some(1);
     rows[7].xxh3 = Some(2);
-    write_set(&folder.path().join("bad"), &rows, 20, 1);
+    write_dataset(&folder.path().join("bad"), &rows, 20, 1);
     // One row group: it is read once, and once more for both wrong hashes.
     for (name, n_reads, n_rows) in [("good", 1, 20), ("bad", 2, 18)] {
         let config = config(&folder.path().join(name));
@@ -183,7 +183,7 @@ fn too_many_bad_samples_stop_the_run() {
     for row in &mut rows[10..30] {
         *row = Row::new(b"not a picture".to_vec(), 0);
     }
-    write_set(folder.path(), &rows, 10, 3);
+    write_dataset(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
     // 1 % of the first 1,000 samples may be bad, and ten whatever the fraction: the eleventh stops it.
     for fraction in [0.01, 0.0001] {
@@ -220,7 +220,7 @@ fn too_many_bad_samples_stop_the_run() {
 fn dataset_of_bad_rows_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = (0..12).map(|i| Row::new(vec![i; 100], 0)).collect();
-    write_set(folder.path(), &rows, 4, 3);
+    write_dataset(folder.path(), &rows, 4, 3);
     let mut config = config(folder.path());
     config.max_bad_fraction = 1.0;
     let mut pipeline = Pipeline::train(&config, &options(0, 1)).expect("a pipeline");
@@ -236,7 +236,7 @@ fn null_label_is_a_bad_sample_in_evaluation_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
     rows[6].label = None;
-    write_set(folder.path(), &rows, 10, 2);
+    write_dataset(folder.path(), &rows, 10, 2);
     let config = config(folder.path());
     let quarantine = folder.path().join("bad.jsonl");
     let options = Options {

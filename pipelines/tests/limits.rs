@@ -2,13 +2,13 @@
 
 mod support;
 
-use support::{Row, config, jpeg, options, rows, write_set};
+use support::{Row, config, jpeg, options, rows, write_dataset};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::{DataConfig, Error};
 
 fn small_set() -> (tempfile::TempDir, DataConfig) {
     let folder = tempfile::tempdir().expect("a folder");
-    write_set(folder.path(), &rows(60), 10, 3);
+    write_dataset(folder.path(), &rows(60), 10, 3);
     let config = config(folder.path());
     (folder, config)
 }
@@ -54,7 +54,7 @@ fn a_picture_that_cannot_fit_ends_the_run_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(60);
     rows[20] = Row::new(jpeg(1, 3000, 2000), 0);
-    write_set(folder.path(), &rows, 10, 3);
+    write_dataset(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
     config.memory = "24MiB".into();
     let error = Pipeline::train(&config, &options(0, 1))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::datasets::{audio_rows, write_shard};
-use support::{Row, config, options, write_set};
+use support::{Row, config, options, write_dataset};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, Limits, MaskConfig};
 use understudy_pipelines::decode::read_audio_header;
@@ -32,7 +32,7 @@ fn the_peak_of_pictures_stays_within_the_budget() {
         .iter()
         .map(|path| Row::new(std::fs::read(path).expect("a photo"), 0))
         .collect();
-    write_set(folder.path(), &rows, 16, 8);
+    write_dataset(folder.path(), &rows, 16, 8);
     in_its_own_process(
         "the_peak_of_pictures_stays_within_the_budget",
         folder.path(),

@@ -9,7 +9,7 @@ use support::datasets::{check_stream, token_rows, write_shard};
 use support::mixtures::{
     BAD_IMAGES, BAD_UTTERANCES, N_IMAGES, N_UTTERANCES, audio, images, weighted,
 };
-use support::{Row, config, options, rows, train, write_set};
+use support::{Row, config, options, rows, train, write_dataset};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
 use understudy_pipelines::mask::TokenSpans;
@@ -148,7 +148,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut by_count = images(folder.path(), 4);
     let rows: Vec<Row> = (0..12).map(|i| Row::new(vec![i; 100], 0)).collect();
-    write_set(&folder.path().join("bad"), &rows, 4, 3);
+    write_dataset(&folder.path().join("bad"), &rows, 4, 3);
     by_count.train = with(&by_count.train, folder.path());
     let sounds = tempfile::tempdir().expect("a folder");
     let mut by_cost = audio(sounds.path(), 4);
@@ -227,7 +227,7 @@ fn sets_that_do_not_mix_are_refused_by_name() {
         let rows = token_rows(&texts, block, 2);
         write_shard(&folder.path().join(name).join("0.parquet"), &rows, 5);
     }
-    write_set(&folder.path().join("pictures"), &rows(20), 5, 2);
+    write_dataset(&folder.path().join("pictures"), &rows(20), 5, 2);
     let refused = |others: [&str; 2]| {
         let config = DataConfig {
             image: None,

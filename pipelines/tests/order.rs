@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{Row, assert_same, config, options, pixels, rows, train, write_set};
+use support::{Row, assert_same, config, options, pixels, rows, train, write_dataset};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -20,7 +20,7 @@ fn set_with_bad_rows() -> (tempfile::TempDir, DataConfig) {
     for i in BAD {
         rows[i] = Row::new(format!("not a picture {i}").into_bytes(), 0);
     }
-    write_set(folder.path(), &rows, 7, 5);
+    write_dataset(folder.path(), &rows, 7, 5);
     let config = config(folder.path());
     (folder, config)
 }

@@ -15,7 +15,7 @@ use crate::fault_lab::{LONGEST_SILENCE, Lab, every, patient};
 use crate::lab::alone::{alone, is_alone};
 use crate::lab::fault::Fault;
 use crate::lab::http::serve_folder;
-use crate::support::{rows, write_set};
+use crate::support::{rows, write_dataset};
 
 /// Variables of a child process that reads: URL of the dataset, and folder of the cache.
 const DATASET: &str = "UNDERSTUDY_TEST_CACHED_DATASET";
@@ -74,7 +74,7 @@ fn reader_with_a_cache() {
 fn shared_cache_survives_kills_of_its_processes() {
     let folder = tempfile::tempdir().expect("a folder");
     let (set, cache) = (folder.path().join("set"), folder.path().join("cache"));
-    write_set(&set, &rows(400), 4, 100);
+    write_dataset(&set, &rows(400), 4, 100);
     let url = format!("http://{}/train-00000.parquet", serve_folder(&set));
     let start = || -> Child {
         Command::new(std::env::current_exe().expect("a test knows its binary"))
