@@ -1,8 +1,11 @@
 //! On real photos and speech, the peak memory of the process above its level before the first read
 //! stays within `memory` plus 15 %.
 
+#[path = "support/skip.rs"]
+mod skip;
 mod support;
 
+use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,7 +28,7 @@ fn peak_memory_of_images_stays_within_the_budget() {
     }
     let photos = match files("images/flowers/train") {
         Ok(photos) => photos,
-        Err(why) => return eprintln!("skipped: {why}"),
+        Err(reason) => return skip("data", &reason),
     };
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = photos
@@ -46,7 +49,7 @@ fn peak_memory_of_audio_stays_within_the_budget() {
     }
     let files = match files("speech/librispeech") {
         Ok(files) => files,
-        Err(why) => return eprintln!("skipped: {why}"),
+        Err(reason) => return skip("data", &reason),
     };
     let flac = files
         .iter()

@@ -26,9 +26,10 @@ fn run_pillow(jobs: &Value) -> Option<Vec<u8>> {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_pillow = Command::new(&python).args(["-c", HAS_PILLOW]).output();
     if !has_pillow.is_ok_and(|output| output.status.success()) {
-        let reason =
-            format!("`{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)");
-        skip("pillow", &reason);
+        skip(
+            "pillow",
+            &format!("`{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)"),
+        );
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pillow.py");

@@ -239,8 +239,10 @@ fn utterances() -> Vec<PathBuf> {
     };
     let utterances: Vec<PathBuf> = paths.filter(is_audio).collect();
     if utterances.is_empty() {
-        let reason = format!("no FLAC or WAV files in {}", folder.display());
-        skip("data", &reason);
+        skip(
+            "data",
+            &format!("no FLAC or WAV files in {}", folder.display()),
+        );
     }
     utterances
 }
@@ -299,9 +301,10 @@ fn decoded_audio_equals_soundfile_bit_for_bit() {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let run = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
     if !run(&["-c", "import soundfile"]).is_ok_and(|output| output.status.success()) {
-        let reason =
-            format!("`{python}` cannot import soundfile (UNDERSTUDY_PYTHON may name another)");
-        skip("soundfile", &reason);
+        skip(
+            "soundfile",
+            &format!("`{python}` cannot import soundfile (UNDERSTUDY_PYTHON may name another)"),
+        );
         return;
     }
     let utterances: Vec<PathBuf> = utterances().into_iter().step_by(5).collect();

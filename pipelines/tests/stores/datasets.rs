@@ -1,5 +1,6 @@
 //! A small dataset, local and in a store, and how it is read.
 
+use crate::lab::skip::skip;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -183,7 +184,7 @@ fn manifest_of(folder: &Path) -> Manifest {
 
 /// Returns what was started, or prints the reason.
 pub(crate) fn skip_if_missing<T>(started: Result<T, String>) -> Option<T> {
-    started.map_err(|why| println!("skipped: {why}")).ok()
+    started.map_err(|reason| skip("stores", &reason)).ok()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {

@@ -1,5 +1,6 @@
 //! From a JPEG file to the training crop, compared with Pillow, on real photos.
 
+use super::skip::skip;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
