@@ -1,6 +1,6 @@
 //! Checks a config: everything that cannot work, with the key that a user can set.
 
-use understudy_pipelines::config::{MaskConfig, Modality};
+use understudy_pipelines::config::{MaskConfig, MediaConfig};
 
 use super::{RunConfig, flatten};
 use crate::model::EncoderConfig;
@@ -107,8 +107,7 @@ impl RunConfig {
     fn misfits(&self) -> Vec<String> {
         let mut problems = Vec::new();
         // Without these there are problems enough.
-        let (Some(modality), true) = (self.data.modality(), self.model.problems().is_empty())
-        else {
+        let (Some(media), true) = (self.data.media(), self.model.problems().is_empty()) else {
             return problems;
         };
         let mut same = |key: &str, data: usize, what: &str, model: usize| {
@@ -116,8 +115,8 @@ impl RunConfig {
                 problems.push(format!("{key}: {data}, but the model's {what} is {model}"));
             }
         };
-        match (modality, self.model.encoder()) {
-            (Modality::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
+        match (media, self.model.encoder()) {
+            (MediaConfig::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
                 let side = self.model.image_size().unwrap_or(0);
                 same("data.image.size", image.size as usize, "image_size", side);
                 let patches = self.model.grid().unwrap_or(0);
@@ -129,7 +128,7 @@ impl RunConfig {
                     patches,
                 );
             }
-            (Modality::Audio(audio), EncoderConfig::Audio(model)) => {
+            (MediaConfig::Audio(audio), EncoderConfig::Audio(model)) => {
                 let (window, hop) = (audio.window_frames, audio.hop_frames);
                 let what = "extractor's window";
                 same(
@@ -145,7 +144,7 @@ impl RunConfig {
                     model.hop_frames(),
                 );
             }
-            (Modality::Text(text), EncoderConfig::Text(model)) => {
+            (MediaConfig::Text(text), EncoderConfig::Text(model)) => {
                 if text.max_tokens > model.max_tokens {
                     problems.push(format!(
                         "data.text.max_tokens: {}, but the model has positions for {}",
@@ -153,10 +152,10 @@ impl RunConfig {
                     ));
                 }
             }
-            (modality, encoder) => problems.push(format!(
+            (media, encoder) => problems.push(format!(
                 "model: its encoder takes {}, but the data are {}",
                 encoder.table(),
-                modality.name()
+                media.modality().name()
             )),
         }
         let (is_v1, takes) = match &self.model {

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::config::Modality;
 use crate::rng::{Purpose, Rng};
 use crate::write::discover::directory::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use crate::write::discover::file_names::{
@@ -19,7 +20,6 @@ use crate::write::discover::splits::{
     SplitNames, folder_of_splits, n_different, split_next_to_other, split_of_folder,
     splits_of_sources,
 };
-use crate::write::options::Modality;
 use crate::write::sample::ColumnMap;
 use crate::write::source::SampleSource;
 
