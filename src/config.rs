@@ -83,9 +83,16 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// Seconds after which a checkpoint is saved although `save_every` steps are not done; 900.
+    #[serde(default = "default_save_every_secs")]
+    pub save_every_secs: u64,
     /// Multiples of this step whose checkpoints are kept for good, next to the newest two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_every_steps: Option<u64>,
+}
+
+fn default_save_every_secs() -> u64 {
+    900
 }
 
 impl Threads {

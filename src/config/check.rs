@@ -71,6 +71,7 @@ impl RunConfig {
         for (key, value) in [
             ("log_every", self.train.log_every),
             ("save_every", self.train.save_every),
+            ("save_every_secs", self.train.save_every_secs),
             ("keep_every_steps", self.train.keep_every_steps.unwrap_or(1)),
         ] {
             check(value > 0, format!("train.{key}: must be at least 1"));

@@ -80,6 +80,8 @@ pub fn train(
     let mut progress = Progress::new(&config, folder.url(), trainer.steps_done());
 
     let mut saved = trainer.steps_done();
+    let mut saved_at = Instant::now();
+    let save_every = Duration::from_secs(config.train.save_every_secs);
     while trainer.steps_done() < config.steps {
         match step(&mut trainer, &mut data, &mut progress, &signals) {
             Ok(Step::Done) => {}
@@ -109,7 +111,9 @@ pub fn train(
         let done = trainer.steps_done();
         let interrupted = signals.received();
         let must_save = interrupted || done == config.steps;
-        let saves = must_save || done.is_multiple_of(config.train.save_every);
+        let is_due =
+            done.is_multiple_of(config.train.save_every) || saved_at.elapsed() >= save_every;
+        let saves = must_save || is_due;
         if saves || done.is_multiple_of(config.train.log_every) {
             let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
             // Written before the guard: this line shows why it ends a run.
@@ -137,6 +141,7 @@ pub fn train(
             }
         }
         if saves {
+            saved_at = Instant::now();
             progress.report_bottleneck(data.stats());
         }
         if interrupted && done < config.steps {

@@ -9,7 +9,7 @@ use super::error::RunError;
 use crate::config::{RunConfig, flatten};
 
 /// Keys that may differ: none of them changes what a step computes.
-const FREE: [&str; 13] = [
+const FREE: [&str; 14] = [
     "init",
     "data.cache",
     "data.retry_for",
@@ -22,6 +22,7 @@ const FREE: [&str; 13] = [
     "guard",
     "train.log_every",
     "train.save_every",
+    "train.save_every_secs",
     "train.keep_every_steps",
 ];
 

@@ -105,6 +105,60 @@ fn signal_saves_a_checkpoint_exits_130_and_run_resumes() {
     assert_eq!(run_lines(&sandbox.run("run")).len(), done + 2);
 }
 
+/// A closed terminal sends SIGHUP, and a job scheduler SIGUSR1 before the end of a job.
+#[test]
+fn hangup_and_user_signal_save_a_checkpoint_and_exit_130() {
+    let sandbox = Sandbox::with_images(96);
+    for signal in ["HUP", "USR1"] {
+        let set = [
+            "train.log_every=1",
+            "train.save_every=1000000",
+            "steps=100000",
+        ];
+        let mut child = sandbox
+            .train_command(signal, DEVICE, &set)
+            .spawn()
+            .expect("started");
+        wait_for_steps(&sandbox.run(signal), 2);
+        let killed = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(killed.expect("kill runs").success());
+        let status = child.wait().expect("ended");
+        assert_eq!(status.code(), Some(130), "{signal}");
+        let checkpoints =
+            std::fs::read_dir(sandbox.run(signal).join("checkpoints")).expect("saved");
+        assert_eq!(checkpoints.count(), 1, "{signal}");
+    }
+}
+
+/// No step count is due: the clock is.
+#[test]
+fn checkpoint_is_saved_after_save_every_secs() {
+    let sandbox = Sandbox::with_images(96);
+    let set = [
+        "train.save_every=1000000",
+        "train.save_every_secs=1",
+        "steps=100000",
+    ];
+    let mut child = sandbox
+        .train_command("run", DEVICE, &set)
+        .spawn()
+        .expect("started");
+    let checkpoints = sandbox.run("run").join("checkpoints");
+    let patience = Instant::now();
+    // The newest two are kept.
+    while !std::fs::read_dir(&checkpoints).is_ok_and(|found| found.count() >= 2) {
+        assert!(
+            patience.elapsed() < Duration::from_mins(10),
+            "no checkpoints"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+}
+
 /// Two steps of many micro-batches each.
 const LONG_STEPS: [&str; 6] = [
     "steps=2",
