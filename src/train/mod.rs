@@ -109,6 +109,7 @@ pub fn train(
         }
 
         let done = trainer.steps_done();
+        progress.step_done(done);
         let interrupted = signals.received();
         let must_save = interrupted || done == config.steps;
         let is_due =
