@@ -97,6 +97,29 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
     }
 }
 
+/// Returns the name of `device`, an inner (not autodiff) one, as `--device` takes it.
+pub(crate) fn name(device: &Device) -> String {
+    #[cfg(feature = "libtorch")]
+    if let Some((name, _)) = crate::libtorch::devices()
+        .into_iter()
+        .find(|(_, other)| other == device)
+    {
+        return name;
+    }
+    if *device == Device::flex() {
+        return "flex".to_owned();
+    }
+    "another".to_owned()
+}
+
+/// Returns the version of the loaded libtorch, if it is known.
+pub(crate) fn libtorch_version() -> Option<String> {
+    #[cfg(feature = "libtorch")]
+    return crate::libtorch::version();
+    #[cfg(not(feature = "libtorch"))]
+    None
+}
+
 /// Runs `compute` and returns its result, or the message of its panic: libtorch reports a failed
 /// device by a panic.
 pub(crate) fn catch_panic<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
@@ -157,6 +180,20 @@ mod tests {
     #[test]
     fn flex_is_always_available() {
         assert_eq!(open("flex"), Ok(Device::flex()));
+    }
+
+    #[test]
+    fn device_is_named_as_it_is_opened() {
+        for name in [
+            "flex",
+            if cfg!(feature = "libtorch") {
+                "cpu"
+            } else {
+                "flex"
+            },
+        ] {
+            assert_eq!(super::name(&open(name).expect("a device")), name);
+        }
     }
 
     #[cfg(feature = "libtorch")]

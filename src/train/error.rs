@@ -150,12 +150,14 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Tells a damaged checkpoint from a store that failed.
+    /// Tells a damaged checkpoint from a store that failed, and from one that this release must not
+    /// read.
     pub(super) fn unreadable(checkpoint: &Folder, error: CheckpointError) -> Self {
         match error {
-            CheckpointError::Store(_) | CheckpointError::Weights(WeightsError::Store(_)) => {
-                Self::Checkpoint(error)
-            }
+            CheckpointError::Store(_)
+            | CheckpointError::Weights(WeightsError::Store(_))
+            | CheckpointError::Newer { .. }
+            | CheckpointError::OtherStep { .. } => Self::Checkpoint(error),
             source => Self::Damaged {
                 path: checkpoint.url(),
                 source,

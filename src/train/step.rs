@@ -82,13 +82,7 @@ impl Trainer {
             device: device.clone(),
             objective,
             optim: AdamW::new(config.optim),
-            state: CheckpointState {
-                step: 0,
-                data_fingerprint: String::new(),
-                vocabulary_sha256,
-                bad_rows: Vec::new(),
-                short_rows: Vec::new(),
-            },
+            state: CheckpointState::start(vocabulary_sha256),
             resumed: None,
             gradients: Gradients::default(),
             losses: LossSums::default(),
@@ -324,7 +318,7 @@ impl Trainer {
         run.check_lease()?;
         let folder = run.checkpoints();
         let checkpoint = Checkpoint {
-            state: self.state.clone(),
+            state: self.state.written_now(&self.device),
             student: params::collect(&self.objective.student),
             teacher: params::collect(&self.objective.teacher),
             optimizer: checkpoint::moments_to_tensors(self.optim.moments()),
