@@ -1,7 +1,7 @@
 //! `--device`: the device that tensors are on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-#[cfg(feature = "libtorch")]
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use burn::tensor::Device;
@@ -120,15 +120,37 @@ pub(crate) fn libtorch_version() -> Option<String> {
     None
 }
 
+thread_local! {
+    /// Whether a panic of this thread is caught by [`catch_panic`].
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes the panic hook silent for panics that [`catch_panic`] turns into an error.
+fn silence_caught_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_CAUGHT.get() {
+                hook(info);
+            }
+        }));
+    });
+}
+
 /// Runs `compute` and returns its result, or the message of its panic: libtorch reports a failed
-/// device by a panic.
+/// device by a panic. The panic prints nothing.
 pub(crate) fn catch_panic<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
+    silence_caught_panics();
+    let was_caught = IS_CAUGHT.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(compute));
+    IS_CAUGHT.set(was_caught);
+    result.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message
             .or(panic.downcast_ref::<&str>().copied())
             .unwrap_or("panic without a message");
-        // Without libtorch's C++ backtrace, which the default panic hook has already printed.
+        // Without libtorch's C++ backtrace.
         let (message, _) = message
             .split_once("\\nException raised from")
             .unwrap_or((message, ""));
@@ -175,6 +197,16 @@ mod tests {
             catch_panic(|| panic!("Torch(\"out of memory\\nException raised from here\")"));
         assert_eq!(reason, Err::<(), _>("Torch(\"out of memory".to_owned()));
         assert_eq!(catch_panic(|| panic!("oh")), Err::<(), _>("oh".to_owned()));
+    }
+
+    #[test]
+    fn only_caught_panics_are_silent() {
+        let is_caught = catch_panic(|| {
+            let inner = catch_panic(|| panic!("oh"));
+            (inner, IS_CAUGHT.get())
+        });
+        assert_eq!(is_caught, Ok((Err::<(), _>("oh".to_owned()), true)));
+        assert!(!IS_CAUGHT.get());
     }
 
     #[test]

@@ -36,7 +36,10 @@ pub enum TrainError {
          hint: quarantine.jsonl in the run directory lists the bad samples"
     )]
     BadStep(u64),
-    /// The device has too little memory for a micro-batch.
+    /// The device failed in the middle of an update.
+    #[error("weights are half updated and cannot be saved: step {0}")]
+    Torn(u64),
+    /// The device has too little memory for a micro-batch or for the optimizer.
     #[error(
         "out of device memory: step {step}: {reason}\n\
          hint: raise `train.micro_batches` and resume; where `data.lanes` allows no more, start a \
@@ -48,7 +51,7 @@ pub enum TrainError {
         /// The device's message.
         reason: String,
     },
-    /// The device could not compute a micro-batch.
+    /// The device could not compute a step.
     #[error(
         "device failed: step {step}: {reason}\n\
          hint: `understudy doctor` tests the devices; if they pass, please report this"

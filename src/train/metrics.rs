@@ -46,6 +46,10 @@ pub(super) struct StepMetrics {
     /// EMA decay τ.
     #[serde(rename = "ema/decay")]
     pub decay: f64,
+    /// The first step since the last reading whose loss or gradient norm was not finite, and which
+    /// of them.
+    #[serde(skip)]
+    pub non_finite: Option<(u64, &'static str)>,
 }
 
 /// One line of `metrics.jsonl`. Names are `group/name`, times are in seconds.

@@ -1,6 +1,7 @@
 //! The training loop.
 
 mod error;
+mod finite;
 mod guard;
 mod metrics;
 mod progress;
@@ -20,6 +21,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::store::Folder;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::layout::checkpoint_step;
 use crate::config::RunConfig;
 use crate::device;
 use crate::exit_code::INTERRUPTED;
@@ -64,10 +66,11 @@ pub fn train(
     let run = RunDir::open(folder)?;
     config.threads.resolve();
     device::set_compute_threads(&config.threads);
-    let mut trainer = match run.resume_from(resume)? {
-        Some(checkpoint) => Trainer::resume(&config, &checkpoint, device)?,
-        None => Trainer::start(&config, device)?,
-    };
+    let from = run.resume_from(resume)?;
+    let mut trainer = guarded(step_of(from.as_ref()), || match &from {
+        Some(checkpoint) => Trainer::resume(&config, checkpoint, device),
+        None => Trainer::start(&config, device),
+    })??;
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
     model::check_vocabulary(config.model.encoder(), &train, data.specials())?;
@@ -87,7 +90,7 @@ pub fn train(
             Ok(Step::Done) => {}
             Ok(Step::Interrupted) => {
                 upload(&mut log, &run, trainer.steps_done());
-                save_last(&trainer, &run, &config, &mut progress, saved)?;
+                save_last(&mut trainer, &run, &config, &mut progress, saved)?;
                 progress.interrupted(trainer.steps_done());
                 return Ok(Ending::Interrupted);
             }
@@ -95,14 +98,8 @@ pub fn train(
                 // Reported first: a store that does not answer may delay the checkpoint.
                 tracing::warn!("saving a checkpoint before exiting: {error}");
                 upload(&mut log, &run, trainer.steps_done());
-                // A device that failed may fail again.
-                let last = device::catch_panic(|| {
-                    save_last(&trainer, &run, &config, &mut progress, saved)
-                });
-                let done = trainer.steps_done();
-                match last.unwrap_or_else(|reason| Err(TrainError::of_device(done, reason))) {
-                    Ok(()) => {}
-                    Err(error) => tracing::warn!("the steps after {saved} are not saved: {error}"),
+                if let Err(error) = save_last(&mut trainer, &run, &config, &mut progress, saved) {
+                    tracing::warn!("the steps after {saved} are not saved: {error}");
                 }
                 return Err(error);
             }
@@ -116,7 +113,8 @@ pub fn train(
             done.is_multiple_of(config.train.save_every) || saved_at.elapsed() >= save_every;
         let saves = must_save || is_due;
         if saves || done.is_multiple_of(config.train.log_every) {
-            let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+            let read = guarded(done, || trainer.read())?;
+            let metrics = progress.measure(read, trainer.bad_rows().len());
             // Written before the guard: this line shows why it ends a run.
             if let Err(error) = log.write(&metrics) {
                 tracing::warn!("cannot write metrics: step {done}: {error}");
@@ -129,7 +127,7 @@ pub fn train(
         }
         if saves {
             upload(&mut log, &run, done);
-            match trainer.save(&run) {
+            match guarded(done, || trainer.save(&run))? {
                 Ok(()) => saved = done,
                 Err(CheckpointError::NotFinite(name)) => {
                     return Err(Failure::Weights { step: done, name }.into());
@@ -183,23 +181,34 @@ fn step(
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
         progress.record(batch.n_samples, wait);
         // The last step's weights are not touched here: they can still be saved.
-        match device::catch_panic(|| trainer.accumulate(batch)) {
+        match guarded(trainer.steps_done(), || trainer.accumulate(batch)) {
             Ok(accumulated) => accumulated?,
-            Err(reason) => {
+            Err(error) => {
                 trainer.drop_sums();
-                return Err(TrainError::of_device(trainer.steps_done(), reason));
+                return Err(error);
             }
         }
     }
     if !trainer.has_loss() {
         return Err(TrainError::BadStep(trainer.steps_done()));
     }
-    trainer.finish_step();
+    guarded(trainer.steps_done(), || trainer.finish_step())?;
     // In a dataset without lengths these may be a large share of its rows.
     if data.n_left_out() > trainer.bad_rows().len() + trainer.short_rows().len() {
         trainer.leave_out(data.bad_rows(), data.short_rows());
     }
     Ok(Step::Done)
+}
+
+/// Runs `compute` and turns a failure of the device after `step` steps into an error.
+fn guarded<T>(step: u64, compute: impl FnOnce() -> T) -> Result<T, TrainError> {
+    device::catch_panic(compute).map_err(|reason| TrainError::of_device(step, reason))
+}
+
+/// Returns the step of a checkpoint's folder, for messages; 0 without one.
+fn step_of(checkpoint: Option<&Folder>) -> u64 {
+    let name = checkpoint.and_then(Folder::parent).map(|(_, name)| name);
+    name.and_then(|name| checkpoint_step(&name)).unwrap_or(0)
 }
 
 /// Uploads metrics and bad samples up to step `done`, if the run is in object storage.
@@ -212,7 +221,7 @@ fn upload(log: &mut MetricsLog, run: &RunDir, done: u64) {
 /// Saves the steps since the checkpoint at step `saved`. In the middle of a step the model is that
 /// of the last complete one.
 fn save_last(
-    trainer: &Trainer,
+    trainer: &mut Trainer,
     run: &RunDir,
     config: &RunConfig,
     progress: &mut Progress,
@@ -222,9 +231,14 @@ fn save_last(
     if step == saved {
         return Ok(());
     }
-    let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+    if trainer.is_torn() {
+        return Err(TrainError::Torn(step));
+    }
+    // A device that failed may fail again.
+    let read = guarded(step, || trainer.read())?;
+    let metrics = progress.measure(read, trainer.bad_rows().len());
     guard::check(&config.guard, &metrics.step)?;
-    match trainer.save(run) {
+    match guarded(step, || trainer.save(run))? {
         Err(CheckpointError::NotFinite(name)) => return Err(Failure::Weights { step, name }.into()),
         saved => saved?,
     }

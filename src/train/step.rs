@@ -8,6 +8,7 @@ use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::Folder;
 
 use super::error::{RunError, StartError};
+use super::finite::Finite;
 use super::metrics::StepMetrics;
 use super::resume_compat;
 use super::run_dir::RunDir;
@@ -16,7 +17,7 @@ use crate::checkpoint::layout::CONFIG;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, CheckpointState};
 use crate::config::{Overrides, RunConfig};
 use crate::model;
-use crate::objective::{Data2Vec, Inputs, MaskError, Output, feature_std};
+use crate::objective::{Data2Vec, FeatureSums, Inputs, MaskError, Output};
 use crate::optim::{AdamW, Gradients, ema};
 use crate::params;
 
@@ -32,6 +33,9 @@ pub(super) struct Trainer {
     gradients: Gradients,
     losses: LossSums,
     latest: Option<Latest>,
+    finite: Finite,
+    /// Whether an update of the weights began and did not end.
+    is_torn: bool,
 }
 
 /// Sums of a step over its micro-batches, on the device.
@@ -41,8 +45,8 @@ struct LossSums {
     loss: Option<Tensor<1>>,
     regression: Option<Tensor<1>>,
     cls: Option<Tensor<1>>,
-    /// Targets, predictions and local features of the last micro-batch with two masked positions.
-    features: Option<[Tensor<2>; 3]>,
+    /// Of targets, predictions and local features.
+    features: Option<[FeatureSums; 3]>,
 }
 
 impl LossSums {
@@ -54,10 +58,12 @@ impl LossSums {
         if let Some(cls) = output.cls_sum {
             add(&mut self.cls, cls);
         }
-        // One row has no standard deviation.
-        if output.targets.dims()[0] > 1 {
-            self.features = Some([output.targets, output.predictions, output.local]);
-        }
+        let [targets, predictions, local] =
+            [output.targets, output.predictions, output.local].map(FeatureSums::of);
+        self.features = Some(match self.features.take() {
+            Some([a, b, c]) => [a.merge(targets), b.merge(predictions), c.merge(local)],
+            None => [targets, predictions, local],
+        });
     }
 }
 
@@ -77,16 +83,20 @@ impl Trainer {
             return Err(StartError::Schedule(problem));
         }
         let (objective, vocabulary_sha256) = warm_start::initial(config, device)?;
+        let mut optim = AdamW::new(config.optim);
+        optim.allocate(&objective.student);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
             objective,
-            optim: AdamW::new(config.optim),
+            optim,
             state: CheckpointState::start(vocabulary_sha256),
+            finite: Finite::from(0, device),
             resumed: None,
             gradients: Gradients::default(),
             losses: LossSums::default(),
             latest: None,
+            is_torn: false,
         })
     }
 
@@ -125,16 +135,20 @@ impl Trainer {
             teacher: params::load(objective.teacher, teacher).map_err(at_path)?,
             config: objective.config,
         };
+        let mut optim = AdamW::resume(config.optim, state.step, moments);
+        optim.allocate(&objective.student);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
             objective,
-            optim: AdamW::resume(config.optim, state.step, moments),
+            optim,
+            finite: Finite::from(state.step, device),
             state,
             resumed: Some(from.clone()),
             gradients: Gradients::default(),
             losses: LossSums::default(),
             latest: None,
+            is_torn: false,
         })
     }
 
@@ -249,7 +263,13 @@ impl Trainer {
         self.losses.count > 0.0
     }
 
-    /// Applies the step to student and teacher.
+    /// Returns whether an update of the weights failed: they cannot be saved.
+    pub(super) fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// Applies the step to student and teacher. The weights are not touched before the gradients are
+    /// complete.
     pub(super) fn finish_step(&mut self) {
         let mut gradients = std::mem::take(&mut self.gradients);
         let losses = std::mem::take(&mut self.losses);
@@ -262,6 +282,11 @@ impl Trainer {
         let decay = self.config.ema.decay(step + 1);
         let grad_norm = gradients.finish(losses.count, self.config.optim.clip_norm);
 
+        if let Some(loss) = &losses.loss {
+            self.finite.add(loss.clone(), grad_norm.clone());
+        }
+
+        self.is_torn = true;
         // A clone of a module shares its tensors.
         let Data2Vec {
             config,
@@ -273,6 +298,7 @@ impl Trainer {
             Data2Vec::ema_scope(config, name)
         });
 
+        self.is_torn = false;
         self.state.step = step + 1;
         self.latest = Some(Latest {
             losses,
@@ -287,7 +313,8 @@ impl Trainer {
     /// # Panics
     ///
     /// Panics before the first step.
-    pub(super) fn read(&self) -> StepMetrics {
+    pub(super) fn read(&mut self) -> StepMetrics {
+        let non_finite = self.finite.read(self.state.step, &self.device);
         let latest = self.latest.as_ref().expect("a step has been done");
         let losses = &latest.losses;
         let scalar = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
@@ -296,7 +323,7 @@ impl Trainer {
                 .map(|sum| scalar(&sum.clone().div_scalar(losses.count)))
         };
         let [target_var, pred_var, local_var] = match &losses.features {
-            Some(rows) => rows.clone().map(|rows| scalar(&feature_std(rows))),
+            Some(features) => features.each_ref().map(|sums| scalar(&sums.std())),
             None => [f32::NAN; 3],
         };
         StepMetrics {
@@ -310,6 +337,7 @@ impl Trainer {
             grad_norm: scalar(&latest.grad_norm),
             lr: latest.lr,
             decay: latest.decay,
+            non_finite,
         }
     }
 
@@ -348,4 +376,62 @@ fn step_seed(seed: u64, step: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::device::catch_panic;
+
+    fn trainer() -> Trainer {
+        let text = include_str!("../../configs/tiny-image.toml");
+        let config = RunConfig::parse(Path::new("tiny-image.toml"), text, &Overrides::default());
+        Trainer::start(&config.expect("a recipe"), &Device::flex()).expect("a start")
+    }
+
+    /// Sets the sums of a step whose loss is `loss`, with a gradient of one parameter.
+    fn sums(trainer: &mut Trainer, loss: f32, gradient: Vec<f32>) {
+        let device = Device::flex();
+        let gradient = Tensor::from_floats(gradient.as_slice(), &device);
+        let name = "encoder.cls_token".to_owned();
+        trainer.begin_step();
+        trainer.gradients = Gradients::from_named(BTreeMap::from([(name, gradient)]));
+        trainer.losses.count = 1.0;
+        trainer.losses.loss = Some(Tensor::from_floats([loss], &device));
+    }
+
+    fn n_values(trainer: &Trainer) -> usize {
+        let shapes = params::shapes(&trainer.objective.student);
+        let found = shapes.iter().find(|(name, _)| name == "encoder.cls_token");
+        found.expect("a class token").1.iter().product()
+    }
+
+    #[test]
+    fn failed_update_is_known_as_one_that_cannot_be_saved() {
+        let mut trainer = trainer();
+        sums(&mut trainer, 1.0, vec![1.0; 3]);
+        assert!(catch_panic(|| trainer.finish_step()).is_err());
+        assert!(trainer.is_torn() && trainer.steps_done() == 0);
+    }
+
+    #[test]
+    fn first_step_that_is_not_finite_is_known_later() {
+        let mut trainer = trainer();
+        let n = n_values(&trainer);
+        for loss in [1.0, 1.0, f32::NAN, 1.0] {
+            sums(&mut trainer, loss, vec![1.0; n]);
+            trainer.finish_step();
+        }
+        assert_eq!(trainer.read().non_finite, Some((3, "train/loss")));
+        for gradient in [0.5, f32::INFINITY] {
+            sums(&mut trainer, 1.0, vec![gradient; n]);
+            trainer.finish_step();
+        }
+        assert_eq!(trainer.read().non_finite, Some((6, "train/grad_norm")));
+        sums(&mut trainer, 1.0, vec![1.0; n]);
+        trainer.finish_step();
+        assert_eq!(trainer.read().non_finite, None);
+    }
 }

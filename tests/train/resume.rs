@@ -329,6 +329,7 @@ fn out_of_device_memory_ends_a_run_with_a_checkpoint() {
         "{}",
         ended.text
     );
+    assert!(!ended.text.contains("panicked"), "{}", ended.text);
     let done = run_lines(&sandbox.run("run")).len();
     let saved = format!("saved step {done} of");
     assert!(ended.text.contains(&saved), "{}", ended.text);
