@@ -58,6 +58,11 @@ impl AdamW {
         &self.moments
     }
 
+    /// Counts `n` updates as done, for the bias corrections.
+    pub fn skip(&mut self, n: u64) {
+        self.updates += n;
+    }
+
     /// Applies one update with learning rate `lr` to every parameter that has a gradient.
     #[must_use]
     pub fn step<M: Module>(&mut self, student: M, gradients: Gradients, lr: f64) -> M {

@@ -204,6 +204,29 @@ pub enum RunError {
         /// `key: then → now`, one each.
         differences: Vec<String>,
     },
+    /// The checkpoint was trained with other settings of the optimizer, and with no others.
+    #[error(
+        "cannot resume: optimizer settings differ from the checkpoint's: {path}\n{}\n\
+         hint: --allow optim resumes with them and keeps the teacher and the optimizer's moments",
+        .differences.join("\n")
+    )]
+    OtherOptimizer {
+        /// The checkpoint.
+        path: String,
+        /// `key: then → now`, one each.
+        differences: Vec<String>,
+    },
+    /// The steps to leave out do not follow the checkpoint.
+    #[error(
+        "cannot skip to step {step}: {reason}\n\
+         hint: --skip-to takes a step after the checkpoint that a run resumes from"
+    )]
+    SkipTo {
+        /// The step.
+        step: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The checkpoint was trained on other data.
     #[error(
         "cannot resume: the checkpoint was trained on other data: {path} (fingerprint {then}; {url} has {now})\n\

@@ -12,7 +12,7 @@ mod warm_start;
 
 pub use error::{RunError, StartError, TrainError};
 pub use guard::Failure;
-pub use run_dir::Resume;
+pub use run_dir::{Allow, Resume, ResumeOptions};
 
 use std::time::{Duration, Instant};
 
@@ -56,21 +56,25 @@ impl Ending {
 }
 
 /// Trains by `config` in the run `folder` on `device`, which must be an inner (not autodiff) one.
-/// Training pauses while a checkpoint is uploaded.
+/// `resume` sets the checkpoint to resume from. Training pauses while a checkpoint is uploaded.
 pub fn train(
     mut config: RunConfig,
     folder: &Folder,
-    resume: &Resume,
+    resume: &ResumeOptions,
     device: &Device,
 ) -> Result<Ending, TrainError> {
     let run = RunDir::open(folder)?;
     config.threads.resolve();
     device::set_compute_threads(&config.threads);
-    let from = run.resume_from(resume)?;
+    let from = run.resume_from(&resume.from)?;
     let mut trainer = guarded(step_of(from.as_ref()), || match &from {
-        Some(checkpoint) => Trainer::resume(&config, checkpoint, device),
+        Some(checkpoint) => Trainer::resume(&config, checkpoint, &resume.allow, device),
         None => Trainer::start(&config, device),
     })??;
+    let last_step = trainer.steps_done();
+    if let Some(step) = resume.skip_to {
+        trainer.skip_to(step)?;
+    }
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
     model::check_vocabulary(config.model.encoder(), &train, data.specials())?;
@@ -79,7 +83,7 @@ pub fn train(
     // Before this there is nothing to save, and a signal ends the process at once.
     let signals = Signals::watch();
 
-    let mut log = MetricsLog::open(folder, trainer.steps_done())?;
+    let mut log = MetricsLog::open(folder, last_step)?;
     let mut progress = Progress::new(&config, folder.url(), trainer.steps_done());
 
     let mut saved = trainer.steps_done();

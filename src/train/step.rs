@@ -7,6 +7,7 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::Folder;
 
+use super::Allow;
 use super::error::{RunError, StartError};
 use super::finite::Finite;
 use super::metrics::StepMetrics;
@@ -104,6 +105,7 @@ impl Trainer {
     pub(super) fn resume(
         config: &RunConfig,
         from: &Folder,
+        allow: &[Allow],
         device: &Device,
     ) -> Result<Self, StartError> {
         let Checkpoint {
@@ -118,7 +120,7 @@ impl Trainer {
             &then,
             &Overrides::default(),
         )?;
-        for difference in resume_compat::compare(from, &then, config)? {
+        for difference in resume_compat::compare(from, state.step, &then, config, allow)? {
             tracing::warn!(
                 "resuming with another setting, results will not be bit-identical: {difference}"
             );
@@ -150,6 +152,30 @@ impl Trainer {
             latest: None,
             is_torn: false,
         })
+    }
+
+    /// Goes on with `step`, if it is after the checkpoint's: the steps between count as done for
+    /// schedules and bias corrections, and their samples are left out.
+    pub(super) fn skip_to(&mut self, step: u64) -> Result<(), RunError> {
+        let done = self.state.step;
+        let reason = if self.resumed.is_none() {
+            Some("this run has no checkpoint".to_owned())
+        } else {
+            (step >= self.config.steps).then(|| format!("the run has {} steps", self.config.steps))
+        };
+        if let Some(reason) = reason {
+            return Err(RunError::SkipTo { step, reason });
+        }
+        if step > done {
+            tracing::warn!(
+                "steps {} to {step} are left out, with their samples",
+                done + 1
+            );
+            self.state.step = step;
+            self.optim.skip(step - done);
+            self.finite = Finite::from(step, &self.device);
+        }
+        Ok(())
     }
 
     /// Stores fingerprint and vocabulary of the data; fails where those of the checkpoint differ.

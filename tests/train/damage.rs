@@ -72,7 +72,7 @@ fn damaged_checkpoint_is_named_with_a_hint() {
         refused.text
     );
     fs::remove_dir_all(&last).expect("removed");
-    let resumed = sandbox.train("run", DEVICE, &["steps=6", "train.save_every=2"]);
+    let resumed = sandbox.train_longer("run", DEVICE, &["steps=6", "train.save_every=2"]);
     assert!(resumed.status.success(), "{}", resumed.text);
 }
 

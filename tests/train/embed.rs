@@ -367,7 +367,7 @@ fn features_with_other_settings_are_rejected() {
     sandbox.copy_set("copy");
     let copied = command(&sandbox, &sandbox.root().join("copy"), "features", &[]).output();
     succeeds(&Outcome::of(copied.expect("the binary runs")));
-    let more = sandbox.train("run", DEVICE, &["steps=4"]);
+    let more = sandbox.train_longer("run", DEVICE, &["steps=4"]);
     assert!(more.status.success(), "{}", more.text);
     let outcome = embed(&sandbox, "features", &[]);
     assert_eq!(outcome.status.code(), Some(2), "{}", outcome.text);

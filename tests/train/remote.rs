@@ -204,7 +204,7 @@ fn works_like_a_local_run(bucket: &str) {
     // A local run resumes from its checkpoint, and its own config.toml resumes it there.
     let elsewhere = sandbox
         .command("here", DEVICE, &["steps=4"])
-        .args(["--resume", &url])
+        .args(["--resume", &url, "--allow", "optim"])
         .output();
     let elsewhere = Outcome::of(elsewhere.expect("the binary runs"));
     assert!(
@@ -213,7 +213,8 @@ fn works_like_a_local_run(bucket: &str) {
         elsewhere.text
     );
     let config = format!("{url}/config.toml");
-    let further = succeeds(&mut understudy(&["train", &config, "--set", "steps=4"]));
+    let further = ["train", &config, "--set", "steps=4", "--allow", "optim"];
+    let further = succeeds(&mut understudy(&further));
     assert!(further.contains("resuming from step 3"), "{further}");
     for file in WEIGHTS {
         let name = format!("checkpoints/step-000000004/{file}.safetensors");

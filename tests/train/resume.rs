@@ -95,7 +95,7 @@ fn signal_saves_a_checkpoint_exits_130_and_run_resumes() {
     assert_eq!(checkpoints.count(), 1);
     let done = run_lines(&sandbox.run("run")).len();
     let more = format!("steps={}", done + 2);
-    let resumed = sandbox.train("run", DEVICE, &["train.log_every=1", &more]);
+    let resumed = sandbox.train_longer("run", DEVICE, &["train.log_every=1", &more]);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
         resumed.text.contains("resuming from step"),
@@ -336,7 +336,7 @@ fn out_of_device_memory_ends_a_run_with_a_checkpoint() {
 
     let steps = format!("steps={}", done + 1);
     let smaller = [&set[..], &["train.micro_batches=32", &steps]].concat();
-    let resumed = sandbox.train("run", DEVICE, &smaller);
+    let resumed = sandbox.train_longer("run", DEVICE, &smaller);
     assert!(resumed.status.success(), "{}", resumed.text);
     let from = format!("resuming from step {done}");
     assert!(resumed.text.contains(&from), "{}", resumed.text);
@@ -352,7 +352,11 @@ fn resume_from_another_run_needs_a_new_directory() {
     let from_first = |run: &str| {
         let mut command = sandbox.command(run, DEVICE, &[]);
         let first = sandbox.run("first");
-        let output = command.arg("--resume").arg(first).output();
+        let output = command
+            .arg("--resume")
+            .arg(first)
+            .args(["--allow", "optim"])
+            .output();
         Outcome::of(output.expect("the binary runs"))
     };
     let refused = from_first("second");
