@@ -185,7 +185,11 @@ fn works_like_a_local_run(bucket: &str) {
     let exported = sandbox.root().join("exported");
     let mut export = Command::new(env!("CARGO_BIN_EXE_understudy"));
     succeeds(export.args(["export", &url, "--to"]).arg(&exported));
-    assert!(exported.join("model.safetensors").exists());
+    let exported = understudy::checkpoint::safetensors::read(&exported.join("model.safetensors"));
+    let name = "checkpoints/step-000000003";
+    let student =
+        understudy::checkpoint::safetensors::read_in(&run.join(name), "student.safetensors");
+    assert_eq!(exported.expect("tensors"), student.expect("tensors"));
 
     // A warm start with its student.
     let init = format!("init={url}");
