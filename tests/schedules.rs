@@ -1,8 +1,12 @@
 //! Learning rate and EMA decay equal the reference classes' values.
 
+#[path = "../pipelines/tests/support/skip.rs"]
+mod skip;
+
 use std::path::PathBuf;
 
 use serde_json::Value;
+use skip::skip;
 use understudy::optim::{EmaSchedule, LrSchedule};
 
 fn number(value: &Value) -> f64 {
@@ -76,7 +80,10 @@ fn schedules_equal_the_references() {
     );
     let path = folder.join("schedules/schedules.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: no golden schedules at {}", path.display());
+        skip(
+            "parity",
+            &format!("no golden schedules at {}", path.display()),
+        );
         return;
     };
     let entries: serde_json::Map<String, Value> = serde_json::from_str(&text).expect("schedules");

@@ -1,9 +1,9 @@
-//! What planning costs at a size that few sets have: a million row groups, a billion rows, 1,024
-//! ranks of a lane each. No set is read: a plan is a function of the rows of each group, and of
+//! The cost of planning at a size that few datasets have: a million row groups, a billion rows, 1,024
+//! ranks of one lane each. No dataset is read: a plan is a function of the rows of each group, and of
 //! their lengths.
 //!
-//! `plan [count] [cost] [mix]`: prints wall seconds and resident memory, of what one rank does at its
-//! start and of what it does again for each window. `cost` takes about 3 GB.
+//! `plan [count] [cost] [mix]`: prints wall seconds and resident memory of one rank's start and of its
+//! work for each window. `cost` takes about 3 GB.
 #![expect(clippy::print_stdout, reason = "the result")]
 
 use std::time::Instant;
@@ -16,7 +16,7 @@ const GROUPS_PER_SHARD: usize = 1000;
 const ROWS_PER_GROUP: u64 = 1000;
 const RANKS: usize = 1024;
 const N_ROWS: u64 = N_SHARDS as u64 * GROUPS_PER_SHARD as u64 * ROWS_PER_GROUP;
-/// What rows cost in a plan by cost: between 2 and 10 seconds at 16 kHz.
+/// Highest cost of a row: rows cost between 2 and 10 seconds at 16 kHz.
 const MOST: u32 = 160_000;
 
 fn main() {
@@ -47,7 +47,7 @@ fn bench(kind: &str) {
         window_chunks: 8,
     };
     let costs = by_cost.then(|| {
-        timed("lengths of all rows, made up", || {
+        timed("synthetic lengths of all rows", || {
             let mut costs = Costs::empty(MOST);
             for row in 0..N_ROWS {
                 costs.push(
@@ -59,7 +59,7 @@ fn bench(kind: &str) {
     });
     let shard = vec![ROWS_PER_GROUP; GROUPS_PER_SHARD];
     let layout = timed("layout", || match kind {
-        // Ten sets of 100 shards.
+        // Ten datasets of 100 shards.
         "mix" => Layout::joined((0..10).map(|_| Layout::new(vec![&shard[..]; N_SHARDS / 10]))),
         _ => Layout::new(vec![&shard[..]; N_SHARDS]),
     });
@@ -82,14 +82,14 @@ fn bench(kind: &str) {
             &none,
         ),
         (
-            "the same past 1,000 bad rows",
+            "the same after 1,000 bad rows",
             3 * steps_per_epoch + 7,
             &bad,
         ),
     ] {
-        let mut streams = timed(what, || plan.lanes(5..6, step, bad).expect("good rows"));
-        let windows = timed("  its first window of each set", || {
-            streams
+        let mut lanes = timed(what, || plan.lanes(5..6, step, bad).expect("good rows"));
+        let windows = timed("  its first window of each dataset", || {
+            lanes
                 .iter_mut()
                 .filter_map(Iterator::next)
                 .collect::<Vec<_>>()
@@ -97,8 +97,8 @@ fn bench(kind: &str) {
         let n_slots: usize = windows.iter().map(|window| window.slots.len()).sum();
         println!("    {n_slots} samples");
     }
-    if let Some(kib) = resident_mib().checked_sub(before) {
-        println!("  resident, more than before: {kib} MiB");
+    if let Some(mib) = resident_mib().checked_sub(before) {
+        println!("  added resident memory: {mib} MiB");
     }
 }
 
@@ -113,7 +113,7 @@ fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
     value
 }
 
-/// Memory of this process, on Linux.
+/// Returns the resident memory of this process in MiB, on Linux.
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

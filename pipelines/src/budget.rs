@@ -4,44 +4,45 @@
 //!
 //! | share | holds | taken |
 //! | --- | --- | --- |
-//! | batches | being filled, finished ahead of the trainer, in the trainer's hands | one by one |
-//! | samples | crops, waves and tokens waiting for their turn | before a sample goes to a thread |
+//! | batches | batches in filling, prefetched, and in use by the trainer | one by one |
+//! | samples | crops, waveforms and tokens that wait for their turn | before a sample goes to a thread |
 //! | windows | fetched row groups | before a read starts |
 //! | decoding | decoded media and the decoders' scratch | after the header, before the pixels |
 //!
-//! Shares that nobody else can take are what makes the pipeline free of deadlocks: a decoder waits
-//! only for other decoders, which end by themselves, and a lane can always fetch its next window
+//! The pipeline is free of deadlocks because no stage takes from another stage's share: a decoder
+//! waits only for other decoders, which end by themselves, and a lane can always fetch its next window
 //! once its last one is used up (see `pipeline/fetch.rs`).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{Error, Result};
 
-/// What the shares must be able to hold, in bytes.
+/// The sizes that the shares must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     pub(crate) micro_batch_bytes: u64,
-    /// Number of micro-batches in memory at once.
-    pub(crate) n_batches: u64,
+    /// Micro-batches that are alive at once.
+    pub(crate) n_micro_batches: u64,
     pub(crate) sample_bytes: u64,
-    /// Samples that must be held at once: one, or all of a micro-batch that is collated at its end.
+    /// Samples that must be held at once: all of a micro-batch, where it is only made when all its
+    /// samples are there.
     pub(crate) least_samples: u64,
-    /// Samples that keep all threads busy; fewer will do if memory is short.
+    /// Samples that keep all threads busy; fewer are enough if memory is short.
     pub(crate) n_samples: u64,
-    /// The largest window of one lane.
+    /// Bytes of the largest window of one lane.
     pub(crate) window_bytes: u64,
     pub(crate) n_lanes: u64,
 }
 
 impl Needs {
-    /// The least `memory` that is enough.
+    /// Returns the least `memory` that is enough, in bytes.
     pub(crate) fn least_bytes(&self) -> u64 {
         let windows_bytes = self.window_bytes.saturating_mul(self.n_lanes);
         self.batches_bytes().saturating_add(windows_bytes) + 1
     }
 
-    /// The least `memory` that holds two windows of each lane, keeps all threads busy and leaves a
-    /// quarter to decode with.
+    /// Returns the least `memory`, in bytes, that holds two windows of each lane, keeps all threads
+    /// busy and leaves a quarter for decoding.
     pub(crate) fn ahead_bytes(&self) -> u64 {
         let more_samples = self.n_samples.saturating_sub(self.least_samples);
         let samples_bytes = more_samples.saturating_mul(self.sample_bytes);
@@ -55,7 +56,7 @@ impl Needs {
     }
 
     fn batches_bytes(&self) -> u64 {
-        let batches_bytes = self.micro_batch_bytes.saturating_mul(self.n_batches);
+        let batches_bytes = self.micro_batch_bytes.saturating_mul(self.n_micro_batches);
         batches_bytes.saturating_add(self.sample_bytes.saturating_mul(self.least_samples))
     }
 }
@@ -70,7 +71,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Divides `memory_bytes`; an error if batches and windows leave nothing to decode with.
+    /// Divides `memory_bytes`; fails if batches and windows leave nothing for decoding.
     pub(crate) fn divide(memory_bytes: u64, needs: &Needs) -> Result<Shares> {
         let short = |what: String, needed_bytes: u64, lower: &'static str| Error::Budget {
             what,
@@ -78,14 +79,16 @@ impl Shares {
             memory_bytes,
             lower,
         };
-        let batches_bytes = needs.micro_batch_bytes.saturating_mul(needs.n_batches);
+        let batches_bytes = needs
+            .micro_batch_bytes
+            .saturating_mul(needs.n_micro_batches);
         let least_samples_bytes = needs.sample_bytes.saturating_mul(needs.least_samples);
         let after_batches = memory_bytes
             .checked_sub(batches_bytes)
             .and_then(|rest| rest.checked_sub(least_samples_bytes))
             .ok_or_else(|| {
                 short(
-                    format!("keeping {} micro-batches", needs.n_batches),
+                    format!("holding {} micro-batches", needs.n_micro_batches),
                     batches_bytes.saturating_add(least_samples_bytes),
                     "the size of a step (`batch`), the prefetch, or the number of masks; or use more micro-batches per step",
                 )
@@ -110,7 +113,7 @@ impl Shares {
                 "`window_chunks` or `lanes`, or write shards with smaller row groups",
             ));
         }
-        // One window in use and one ahead per lane, as long as a quarter is left to decode with.
+        // One window in use and one ahead per lane, as long as a quarter is left for decoding.
         let windows_bytes = least_windows
             .saturating_mul(2)
             .min(rest / 4 * 3)
@@ -124,7 +127,7 @@ impl Shares {
     }
 }
 
-/// The share that decoders draw on: a semaphore in bytes.
+/// The share of the decoders: a semaphore in bytes.
 #[derive(Debug)]
 pub(crate) struct DecodeShare {
     memory_bytes: u64,
@@ -136,7 +139,7 @@ pub(crate) struct DecodeShare {
 #[derive(Debug)]
 struct Free {
     bytes: u64,
-    /// Tickets are served in turn, so that a large picture is not passed over for ever.
+    /// Tickets are served in turn, so that a large image does not wait for ever.
     next_ticket: u64,
     now_serving: u64,
 }
@@ -155,18 +158,18 @@ impl DecodeShare {
         }
     }
 
-    /// Waits until `bytes` are free and takes them until the guard is dropped.
+    /// Waits until `bytes` are free and reserves them until the guard is dropped.
     ///
     /// `what` names the sample in the error for one that can never fit.
-    pub(crate) fn take(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<Taken<'_>> {
+    pub(crate) fn take(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<Reserved<'_>> {
         if bytes > self.share_bytes {
-            // What the other shares hold is part of what would be needed.
+            // The other shares are needed too.
             let needed_bytes = self.memory_bytes - self.share_bytes + bytes;
             return Err(Error::Budget {
                 what: what(),
                 needed_bytes,
                 memory_bytes: self.memory_bytes,
-                lower: "the limit of such samples (`limits.pixels` of pictures, `limits.seconds` of recordings, `limits.bytes` of texts), `window_chunks`, `lanes` or `batch`",
+                lower: "the limit of such samples (`limits.pixels` for images, `limits.seconds` for audio, `limits.bytes` for texts), `window_chunks`, `lanes` or `batch`",
             });
         }
         let mut free = self.lock();
@@ -181,23 +184,23 @@ impl DecodeShare {
         free.now_serving += 1;
         free.bytes -= bytes;
         self.changed.notify_all();
-        Ok(Taken { share: self, bytes })
+        Ok(Reserved { share: self, bytes })
     }
 
-    /// The counters stay right whatever a thread that panicked was doing: it held no half-done change.
+    /// Locks the counters. A thread that panicked leaves no half-done change, so poison is ignored.
     fn lock(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes taken from a [`DecodeShare`], given back on drop.
+/// Bytes reserved in a [`DecodeShare`], freed on drop.
 #[derive(Debug)]
-pub(crate) struct Taken<'a> {
+pub(crate) struct Reserved<'a> {
     share: &'a DecodeShare,
     bytes: u64,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.share.lock().bytes += self.bytes;
         self.share.changed.notify_all();
@@ -212,7 +215,7 @@ mod tests {
 
     const NEEDS: Needs = Needs {
         micro_batch_bytes: 100,
-        n_batches: 4,
+        n_micro_batches: 4,
         sample_bytes: 10,
         least_samples: 1,
         n_samples: 8,
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_must_be_held_at_once_have_their_room() {
+    fn divide_gives_room_to_samples_that_must_be_held_at_once() {
         let needs = Needs {
             least_samples: 20,
             ..NEEDS
@@ -247,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_fit_is_named() {
+    fn divide_names_what_does_not_fit() {
         let error = |memory| {
             Shares::divide(memory, &NEEDS)
                 .expect_err("too small")
                 .to_string()
         };
-        assert!(error(300).contains("4 batches") && error(300).contains("`batch`"));
+        assert!(error(300).contains("4 micro-batches") && error(300).contains("`batch`"));
         assert!(error(600).contains("4 lanes") && error(600).contains("`window_chunks`"));
     }
 
@@ -271,7 +274,7 @@ mod tests {
                 scope.spawn(move || {
                     for i in 0..200 {
                         let bytes = 1 + (thread * 37 + i * 13) % 100;
-                        let _taken = share.take(bytes, || "a picture".into()).expect("fits");
+                        let _reserved = share.take(bytes, || "an image".into()).expect("fits");
                         assert!(held.fetch_add(bytes, Ordering::SeqCst) + bytes <= 100);
                         held.fetch_sub(bytes, Ordering::SeqCst);
                     }
@@ -279,7 +282,7 @@ mod tests {
             }
         });
         let error = share
-            .take(101, || "a picture of 9×9 pixels".into())
+            .take(101, || "an image of 9×9 pixels".into())
             .expect_err("too large");
         assert!(error.to_string().contains("9×9") && error.to_string().contains("limits.pixels"));
     }

@@ -32,7 +32,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No shards where a dataset should be.
-    #[error("no shards found: {url} ({reason})")]
+    #[error("no shards found: {url}: {reason}")]
     NoShards {
         /// The folder or file of the dataset.
         url: String,

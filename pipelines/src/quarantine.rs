@@ -1,10 +1,11 @@
-//! The quarantine file: bad samples with reasons, one line of JSON each.
+//! The quarantine file: bad samples with reasons, one line of JSON each. Lines about a dataset that is
+//! read are [`BadRowLine`], lines about a source that is written are [`BadSampleLine`].
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, SampleError};
 
@@ -21,16 +22,26 @@ pub(crate) struct Quarantine {
 }
 
 /// A bad row of a dataset.
-#[derive(Debug, Serialize)]
-struct Entry<'a> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BadRowLine {
     /// Path or URL of the dataset.
-    set: &'a str,
+    set: String,
     /// Path of the shard, relative to the dataset.
-    shard: &'a str,
+    pub(crate) shard: String,
     /// Row in the shard, from 0.
-    row: u64,
+    pub(crate) row: u64,
     /// Message of the [`SampleError`].
     reason: String,
+}
+
+/// A bad sample of a source that is written to a dataset.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct BadSampleLine {
+    /// Message of the [`SampleError`].
+    pub(crate) reason: String,
+    /// Location in the source, for example `train/rose/1.jpg` or `x.tar:0001.jpg`.
+    pub(crate) sample: String,
 }
 
 impl Quarantine {
@@ -49,15 +60,13 @@ impl Quarantine {
         row: u64,
         reason: &SampleError,
     ) -> Result<()> {
-        let entry = Entry {
-            set,
-            shard,
+        let line = BadRowLine {
+            set: set.to_owned(),
+            shard: shard.to_owned(),
             row,
             reason: reason.to_string(),
         };
-        let mut line = serde_json::to_vec(&entry).expect("strings and numbers always become JSON");
-        line.push(b'\n');
-        self.write(&line).map_err(|source| Error::Io {
+        self.write(&json_line(&line)).map_err(|source| Error::Io {
             path: self.path.clone(),
             source,
         })
@@ -75,6 +84,13 @@ impl Quarantine {
         };
         file.write_all(line)
     }
+}
+
+/// Returns a line of the file, with its end.
+pub(crate) fn json_line(line: &impl Serialize) -> Vec<u8> {
+    let mut json = serde_json::to_vec(line).expect("strings and numbers always become JSON");
+    json.push(b'\n');
+    json
 }
 
 #[cfg(test)]

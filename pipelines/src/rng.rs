@@ -6,13 +6,13 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Why a number is drawn: keeps the streams of one sample apart.
+/// The purpose of a drawn number: it separates the streams of one sample.
 ///
 /// The numbers are part of what makes a run repeatable: never reuse or reorder them.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Which row comes when.
+    /// Order of rows.
     Order = 1,
     /// The window of a random crop.
     Crop = 2,
@@ -26,14 +26,15 @@ pub enum Purpose {
     Init = 6,
 }
 
-/// What a sample's randomness depends on.
+/// The key of a sample's random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleKey {
     /// `seed` of the config.
     pub seed: u64,
     /// Epoch of the sample's lane in its set, from 0.
     pub epoch: u64,
-    /// Row number in the whole set, shards sorted by relative path; sets of a mix follow one another.
+    /// Number of the row in the dataset, shards sorted by relative path; datasets of a mixture follow
+    /// one another.
     pub sample: u64,
 }
 
@@ -44,14 +45,15 @@ pub struct Rng {
     /// Word 0 counts blocks, the others name the stream.
     counter: [u32; 4],
     block: [u32; 4],
-    /// Words of `block` already given out.
+    /// Number of words of `block` already returned.
     used: usize,
-    /// The second of the pair of normals that Box–Muller makes.
+    /// Second normal of the pair that Box–Muller makes.
     spare_normal: Option<f64>,
 }
 
 impl Rng {
-    /// The stream of one purpose of one sample; `index` tells several apart (the mask's number).
+    /// Returns the stream of one purpose of one sample; `index` separates several of them (such as the
+    /// number of a mask).
     pub fn for_sample(key: SampleKey, purpose: Purpose, index: u32) -> Rng {
         let SampleKey {
             seed,
@@ -66,13 +68,13 @@ impl Rng {
         )
     }
 
-    /// The stream of a named thing: a parameter's initial values, a lane's permutation.
+    /// Returns the stream of a named thing: a parameter's initial values, a lane's permutation.
     pub fn for_name(seed: u64, purpose: Purpose, name: &str) -> Rng {
         Rng::new(seed, xxh3_128(name.as_bytes()), purpose, 0)
     }
 
-    /// `owner` goes through Philox under the seed first: 256 bits of identity do not fit the 192
-    /// bits of key and counter, and what comes out is spread over all of them.
+    /// Encrypts `owner` with Philox under the seed first: 256 bits of identity do not fit the 192 bits
+    /// of key and counter, and the result depends on all of them.
     fn new(seed: u64, owner: u128, purpose: Purpose, index: u32) -> Rng {
         let word = |value: u128, i: u32| (value >> (32 * i)) as u32;
         let seed_words = [word(seed.into(), 0), word(seed.into(), 1)];
@@ -87,7 +89,7 @@ impl Rng {
         }
     }
 
-    /// 32 random bits.
+    /// Returns 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {
             self.block = philox4x32_10(self.counter, self.key);
@@ -99,28 +101,28 @@ impl Rng {
         word
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         let low = u64::from(self.next_u32());
         u64::from(self.next_u32()) << 32 | low
     }
 
-    /// Uniform in [0, 1), in steps of 2^-53.
+    /// Draws uniformly from [0, 1), in steps of 2^-53.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// Uniform in [low, high).
+    /// Draws uniformly from [low, high).
     pub fn range(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.uniform()
     }
 
-    /// Uniform in 0..n, without bias (Lemire, "Fast random integer generation in an interval").
+    /// Draws uniformly from 0..n, without bias (Lemire, "Fast random integer generation in an interval").
     ///
     /// # Panics
-    /// If `n` is 0: there is nothing to choose from.
+    /// If `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        assert!(n > 0, "a number below 0 was asked for");
+        assert!(n > 0, "cannot draw from 0..0");
         let n = n as u64;
         let mut product = u128::from(self.next_u64()) * u128::from(n);
         if (product as u64) < n {
@@ -132,7 +134,7 @@ impl Rng {
         (product >> 64) as usize
     }
 
-    /// Normal with mean 0 and variance 1 (Box–Muller).
+    /// Draws a normal number with mean 0 and variance 1 (Box–Muller).
     pub fn normal(&mut self) -> f64 {
         if let Some(normal) = self.spare_normal.take() {
             return normal;
@@ -151,7 +153,7 @@ impl Rng {
     }
 }
 
-/// One block of Philox4x32 with ten rounds.
+/// Returns one block of Philox4x32 with ten rounds.
 fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let [c0, c1, c2, c3] = counter;
@@ -181,9 +183,9 @@ mod tests {
         sample: 31,
     };
 
-    /// The three lines for `philox4x32 10` of Random123's file of known answers.
+    /// Checks the three lines for `philox4x32 10` in Random123's file of known answers.
     #[test]
-    fn philox_gives_the_published_answers() {
+    fn philox_matches_the_published_answers() {
         for (counter, key, answer) in [
             (
                 [0; 4],
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_the_key_makes_another_stream() {
+    fn every_field_of_the_key_changes_the_stream() {
         let first = |key, purpose, index| Rng::for_sample(key, purpose, index).next_u64();
         let mut seen = vec![
             first(KEY, Purpose::Crop, 0),
@@ -259,9 +261,9 @@ mod tests {
         assert_eq!(first(KEY, Purpose::Crop, 1), first(KEY, Purpose::Crop, 1));
     }
 
-    /// A stored run repeats only while these stay what they are.
+    /// A stored run is only repeatable while these numbers do not change.
     #[test]
-    fn streams_stay_what_they_are() {
+    fn streams_do_not_change_between_versions() {
         let mut rng = Rng::for_sample(KEY, Purpose::Mask, 3);
         let drawn = [rng.next_u64(), rng.next_u64(), rng.next_u64()];
         assert_eq!(
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_those_of_the_distributions() {
+    fn moments_match_the_distributions() {
         let mut rng = Rng::for_sample(KEY, Purpose::Order, 0);
         let n = 200_000_u32;
         let mean_and_variance = |draws: &[f64]| {
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn below_is_even_and_in_range() {
+    fn below_is_uniform_and_in_range() {
         let mut rng = Rng::for_sample(KEY, Purpose::Order, 1);
         let mut counts = [0_f64; 7];
         for _ in 0..70_000 {
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffles_are_even() {
+    fn shuffle_is_uniform() {
         let mut rng = Rng::for_sample(KEY, Purpose::Order, 2);
         let mut counts = std::collections::BTreeMap::new();
         for _ in 0..24_000 {

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Row, config, jpeg, options, pixels, rows, train, write_set};
+use support::{Row, config, jpeg, options, pixels, rows, train, write_dataset};
 use understudy_pipelines::Error;
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -50,7 +50,7 @@ fn each_kind_of_fault_is_left_out_and_written_down() {
     rows[23] = Row::new(whole[..whole.len() / 2].to_vec(), 0);
     rows[29] = Row::new(jpeg(2, 300, 200), 0);
     rows[41].xxh3 = Some(12345);
-    write_set(folder.path(), &rows, 10, 3);
+    write_dataset(folder.path(), &rows, 10, 3);
 
     let mut config = config(folder.path());
     config.limits.pixels = 50_000;
@@ -104,7 +104,7 @@ fn each_kind_of_fault_is_left_out_and_written_down() {
 fn a_flipped_bit_costs_one_sample() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = rows(N_ROWS);
-    write_set(folder.path(), &rows, 10, 6);
+    write_dataset(folder.path(), &rows, 10, 6);
     let config = config(folder.path());
     let whole = train(&config, &options(0, 1), N_STEPS);
 
@@ -158,10 +158,10 @@ fn a_flipped_bit_costs_one_sample() {
 fn a_wrong_hash_is_believed_only_after_a_second_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
-    write_set(&folder.path().join("good"), &rows, 20, 1);
+    write_dataset(&folder.path().join("good"), &rows, 20, 1);
     rows[4].xxh3 = Some(1);
     rows[7].xxh3 = Some(2);
-    write_set(&folder.path().join("bad"), &rows, 20, 1);
+    write_dataset(&folder.path().join("bad"), &rows, 20, 1);
     // One row group: it is read once, and once more for both wrong hashes.
     for (name, n_reads, n_rows) in [("good", 1, 20), ("bad", 2, 18)] {
         let config = config(&folder.path().join(name));
@@ -183,7 +183,7 @@ fn too_many_bad_samples_stop_the_run() {
     for row in &mut rows[10..30] {
         *row = Row::new(b"not a picture".to_vec(), 0);
     }
-    write_set(folder.path(), &rows, 10, 3);
+    write_dataset(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
     // 1 % of the first 1,000 samples may be bad, and ten whatever the fraction: the eleventh stops it.
     for fraction in [0.01, 0.0001] {
@@ -220,7 +220,7 @@ fn too_many_bad_samples_stop_the_run() {
 fn a_set_of_bad_rows_alone_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = (0..12).map(|i| Row::new(vec![i; 100], 0)).collect();
-    write_set(folder.path(), &rows, 4, 3);
+    write_dataset(folder.path(), &rows, 4, 3);
     let mut config = config(folder.path());
     config.max_bad_fraction = 1.0;
     let mut pipeline = Pipeline::train(&config, &options(0, 1)).expect("a pipeline");
@@ -236,7 +236,7 @@ fn a_label_that_is_null_is_a_bad_sample_where_labels_are_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
     rows[6].label = None;
-    write_set(folder.path(), &rows, 10, 2);
+    write_dataset(folder.path(), &rows, 10, 2);
     let config = config(folder.path());
     let quarantine = folder.path().join("bad.jsonl");
     let options = Options {

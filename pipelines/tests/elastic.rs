@@ -1,8 +1,8 @@
-//! Ranks come and go: what they take together is what one rank would have taken, unbroken.
+//! A run resumed with other numbers of ranks takes the same samples as one unbroken rank.
 //!
-//! Each rank is a process of its own: this binary again, as [`a_rank_in_a_process_of_its_own`], which
-//! is killed when its steps are done. A run keeps what a checkpoint keeps: the step, and the bad rows
-//! that any rank has met.
+//! Each rank is a process of its own: this binary again, as [`rank_process`], which is killed when its
+//! steps are done. From one run to the next only the state of a checkpoint is kept: the step, and the
+//! bad rows that any rank has met.
 
 mod support;
 
@@ -18,7 +18,7 @@ use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Where a process finds what rank it is to be.
+/// Environment variable with the [`Job`] of a process.
 const JOB: &str = "UNDERSTUDY_TEST_RANK";
 const LANES: usize = 16;
 
@@ -31,21 +31,21 @@ struct Job {
     bad_rows: Vec<u64>,
 }
 
-/// One lane's share of one step, as a rank tells it.
+/// One micro-batch, as a rank reports it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct LaneStep {
     step: u64,
     lane: usize,
     /// Epoch and row of each sample.
     samples: Vec<(u64, u64)>,
-    /// Of crops, waves, masks and all else that a batch holds.
+    /// Hash of crops, waveforms, masks and all other fields of a batch.
     hash: u64,
-    /// All that the rank has met so far.
+    /// All bad rows that the rank has met so far.
     bad_rows: Vec<u64>,
 }
 
 #[test]
-fn pictures_by_count() {
+fn images_by_count_resume_with_other_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let mix = mixtures::images(folder.path(), LANES);
     let one = DataConfig {
@@ -57,7 +57,7 @@ fn pictures_by_count() {
 }
 
 #[test]
-fn recordings_by_cost() {
+fn audio_by_cost_resumes_with_other_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let mix = mixtures::audio(folder.path(), LANES);
     let one = DataConfig {
@@ -68,9 +68,9 @@ fn recordings_by_cost() {
     check(&mix);
 }
 
-/// The job of a process that [`spawn`] starts; in other processes there is none.
+/// Does the job of a process that [`spawn`] starts; does nothing in other processes.
 #[test]
-fn a_rank_in_a_process_of_its_own() {
+fn rank_process() {
     let Ok(job) = std::env::var(JOB) else {
         return;
     };
@@ -90,19 +90,19 @@ fn a_rank_in_a_process_of_its_own() {
     let mut out = std::io::stdout();
     while let Some(batch) = pipeline.next() {
         let batch = batch.expect("a batch");
-        let told = LaneStep {
+        let reported = LaneStep {
             step: batch.step,
             lane: rank * batch.n_micro_batches + batch.micro_batch,
             samples: batch.samples.iter().map(|s| (s.epoch, s.row)).collect(),
             hash: hash(&batch),
             bad_rows: pipeline.bad_rows(),
         };
-        let line = serde_json::to_string(&told).expect("JSON");
+        let line = serde_json::to_string(&reported).expect("JSON");
         writeln!(out, "{line}").expect("a listener");
     }
 }
 
-/// Two ranks, then eight, then one, then sixteen: the same steps as one unbroken rank's.
+/// Checks that two ranks, then eight, then one, then sixteen take the same steps as one unbroken rank.
 fn check(config: &DataConfig) {
     let mut bad_rows = BTreeSet::new();
     let unbroken = run(config, 1, 0, 40, &mut bad_rows);
@@ -113,7 +113,7 @@ fn check(config: &DataConfig) {
         let found = run(config, world, start, end, &mut bad_rows);
         let expected = unbroken.iter();
         let expected: Vec<_> = expected
-            .filter(|told| (start..end).contains(&told.step))
+            .filter(|reported| (start..end).contains(&reported.step))
             .collect();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
@@ -126,8 +126,8 @@ fn check(config: &DataConfig) {
     }
 }
 
-/// What `world` processes take of the steps `start..end`, step by step and lane by lane. Adds the
-/// bad rows that they have met by then to those that were met before.
+/// Returns the micro-batches of `world` processes in the steps `start..end`, step by step and lane by
+/// lane. Adds the bad rows that they have met to those that were met before.
 fn run(
     config: &DataConfig,
     world: usize,
@@ -146,13 +146,13 @@ fn run(
     let n_lines = (end - start) as usize * LANES / world;
     let mut steps = Vec::new();
     for mut rank in ranks {
-        let told: Vec<LaneStep> = (0..n_lines).map(|_| rank.next()).collect();
+        let reported: Vec<LaneStep> = (0..n_lines).map(|_| rank.next()).collect();
         rank.process.kill().expect("running until now");
         rank.process.wait().expect("gone");
-        bad_rows.extend(told.iter().flat_map(|told| &told.bad_rows));
-        steps.extend(told);
+        bad_rows.extend(reported.iter().flat_map(|reported| &reported.bad_rows));
+        steps.extend(reported);
     }
-    steps.sort_by_key(|told| (told.step, told.lane));
+    steps.sort_by_key(|reported| (reported.step, reported.lane));
     steps
 }
 
@@ -163,7 +163,7 @@ struct Rank {
 
 fn spawn(job: &Job) -> Rank {
     let mut process = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", "a_rank_in_a_process_of_its_own", "--nocapture"])
+        .args(["--exact", "rank_process", "--nocapture"])
         .env(JOB, serde_json::to_string(job).expect("JSON"))
         .stdout(Stdio::piped())
         .spawn()
@@ -173,7 +173,7 @@ fn spawn(job: &Job) -> Rank {
 }
 
 impl Rank {
-    /// What the process tells next, beside what the test harness says.
+    /// Reads the next report of the process, and skips the lines of the test harness.
     fn next(&mut self) -> LaneStep {
         loop {
             let mut line = String::new();
@@ -181,13 +181,13 @@ impl Rank {
             assert!(n_bytes > 0, "a rank has ended");
             // With one thread the harness begins the first line with the test's name.
             if let Some(at) = line.find('{') {
-                return serde_json::from_str(&line[at..]).expect("what a rank tells");
+                return serde_json::from_str(&line[at..]).expect("a report");
             }
         }
     }
 }
 
-/// All that a batch holds, but for the step and the part.
+/// Hashes all fields of a batch except the step and the micro-batch.
 fn hash(batch: &Batch) -> u64 {
     let mut hash = Xxh3::new();
     let mut numbers = |values: &[u32]| {

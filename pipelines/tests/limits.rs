@@ -1,21 +1,21 @@
-//! What cannot fit `memory`, and settings that cannot work, are said at the start or at first sight.
+//! Errors of batches and samples that do not fit `memory`, and of settings that cannot work.
 
 mod support;
 
-use support::{Row, config, jpeg, options, rows, write_set};
+use support::{Row, config, jpeg, options, rows, write_dataset};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::{DataConfig, Error};
 
-fn small_set() -> (tempfile::TempDir, DataConfig) {
+fn small_dataset() -> (tempfile::TempDir, DataConfig) {
     let folder = tempfile::tempdir().expect("a folder");
-    write_set(folder.path(), &rows(60), 10, 3);
+    write_dataset(folder.path(), &rows(60), 10, 3);
     let config = config(folder.path());
     (folder, config)
 }
 
 #[test]
-fn a_batch_that_cannot_fit_is_refused() {
-    let (_folder, mut config) = small_set();
+fn rejects_a_batch_that_does_not_fit_memory() {
+    let (_folder, mut config) = small_dataset();
     config.batch = Some(4096);
     config.memory = "10MB".into();
     let error = Pipeline::train(&config, &options(0, 1)).expect_err("4 × 3 MB of pixels");
@@ -37,8 +37,8 @@ fn a_batch_that_cannot_fit_is_refused() {
 }
 
 #[test]
-fn windows_that_cannot_fit_are_refused() {
-    let (_folder, mut config) = small_set();
+fn rejects_windows_that_do_not_fit_memory() {
+    let (_folder, mut config) = small_dataset();
     config.memory = "60KB".into();
     let text = Pipeline::train(&config, &options(0, 1))
         .expect_err("8 row groups")
@@ -50,11 +50,11 @@ fn windows_that_cannot_fit_are_refused() {
 }
 
 #[test]
-fn a_picture_that_cannot_fit_ends_the_run_by_name() {
+fn an_image_that_does_not_fit_memory_ends_the_run_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(60);
     rows[20] = Row::new(jpeg(1, 3000, 2000), 0);
-    write_set(folder.path(), &rows, 10, 3);
+    write_dataset(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());
     config.memory = "24MiB".into();
     let error = Pipeline::train(&config, &options(0, 1))
@@ -73,7 +73,7 @@ fn a_picture_that_cannot_fit_ends_the_run_by_name() {
 
 #[test]
 fn all_problems_of_the_options_are_reported_at_once() {
-    let (_folder, mut config) = small_set();
+    let (_folder, mut config) = small_dataset();
     config.window_chunks = 0;
     let options = Options {
         threads: 0,
@@ -83,20 +83,20 @@ fn all_problems_of_the_options_are_reported_at_once() {
     let text = Pipeline::train(&config, &options)
         .expect_err("five mistakes")
         .to_string();
-    for said in [
+    for expected in [
         "window_chunks",
         "rank 3 of 3",
         "3 ranks",
         "3 parts",
         "threads",
     ] {
-        assert!(text.contains(said), "{said} in {text}");
+        assert!(text.contains(expected), "{expected} in {text}");
     }
 }
 
 #[test]
 fn a_truncated_shard_is_an_error_not_a_hang() {
-    let (folder, config) = small_set();
+    let (folder, config) = small_dataset();
     let path = folder.path().join("train-00001.parquet");
     let shard = std::fs::read(&path).expect("a shard");
     std::fs::write(&path, &shard[..shard.len() / 2]).expect("written");

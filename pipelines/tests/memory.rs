@@ -1,79 +1,82 @@
-//! `memory` is kept: on real photos and recordings the process's peak, less what it had before the first read,
-//! stays within the budget and 15 %.
+//! On real photos and speech, the peak memory of the process above its level before the first read
+//! stays within `memory` plus 15 %.
 
+#[path = "support/skip.rs"]
+mod skip;
 mod support;
 
+use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::datasets::{audio_rows, write_shard};
-use support::{Row, config, options, write_set};
+use support::{Row, config, options, write_dataset};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{AudioConfig, Limits, MaskConfig};
 use understudy_pipelines::decode::read_audio_header;
 use understudy_pipelines::mask::{Blocks, InverseBlock};
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
-/// Names the set to the process that reads it: the test starts itself a second time, as the peak
-/// that Linux tells is that of a whole process.
-const SET: &str = "UNDERSTUDY_TEST_MEMORY_SET";
+/// Names the dataset to the process that reads it: the test starts itself a second time, because the
+/// peak that Linux reports is that of an entire process.
+const DATASET: &str = "UNDERSTUDY_TEST_MEMORY_DATASET";
 
 #[test]
-fn the_peak_of_pictures_stays_within_the_budget() {
-    if let Some(set) = std::env::var_os(SET) {
-        return read_photos(Path::new(&set));
+fn peak_memory_of_images_stays_within_the_budget() {
+    if let Some(dataset) = std::env::var_os(DATASET) {
+        return read_photos(Path::new(&dataset));
     }
     let photos = match files("images/flowers/train") {
         Ok(photos) => photos,
-        Err(why) => return eprintln!("skipped: {why}"),
+        Err(reason) => return skip("data", &reason),
     };
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = photos
         .iter()
         .map(|path| Row::new(std::fs::read(path).expect("a photo"), 0))
         .collect();
-    write_set(folder.path(), &rows, 16, 8);
+    write_dataset(folder.path(), &rows, 16, 8);
     in_its_own_process(
-        "the_peak_of_pictures_stays_within_the_budget",
+        "peak_memory_of_images_stays_within_the_budget",
         folder.path(),
     );
 }
 
 #[test]
-fn the_peak_of_recordings_stays_within_the_budget() {
-    if let Some(set) = std::env::var_os(SET) {
-        return read_recordings(Path::new(&set));
+fn peak_memory_of_audio_stays_within_the_budget() {
+    if let Some(dataset) = std::env::var_os(DATASET) {
+        return read_speech(Path::new(&dataset));
     }
     let files = match files("speech/librispeech") {
         Ok(files) => files,
-        Err(why) => return eprintln!("skipped: {why}"),
+        Err(reason) => return skip("data", &reason),
     };
     let flac = files
         .iter()
         .filter(|path| path.extension().is_some_and(|end| end == "flac"));
-    let recordings: Vec<Vec<u8>> = flac
-        .map(|path| std::fs::read(path).expect("a recording"))
+    let audio: Vec<Vec<u8>> = flac
+        .map(|path| std::fs::read(path).expect("an audio file"))
         .collect();
-    let n_frames: Vec<i64> = recordings
+    let n_frames: Vec<i64> = audio
         .iter()
         .map(|bytes| {
-            let header = read_audio_header(bytes, &Limits::default()).expect("a recording");
+            let header = read_audio_header(bytes, &Limits::default()).expect("an audio file");
             header.n_frames.expect("FLAC says its length") as i64
         })
         .collect();
     let folder = tempfile::tempdir().expect("a folder");
-    let rows = audio_rows(&recordings, &n_frames, 16_000);
+    let rows = audio_rows(&audio, &n_frames, 16_000);
     write_shard(&folder.path().join("a.parquet"), &rows, 8);
     in_its_own_process(
-        "the_peak_of_recordings_stays_within_the_budget",
+        "peak_memory_of_audio_stays_within_the_budget",
         folder.path(),
     );
 }
 
-/// The files of a folder of the data; or why nothing can be measured.
+/// Returns the files of a folder of the test data; or the reason why nothing can be measured.
 fn files(folder: &str) -> Result<Vec<PathBuf>, String> {
     if memory_bytes("VmHWM:").is_none() {
-        return Err("this system does not tell a process's peak memory".into());
+        return Err("this system does not report a process's peak memory".into());
     }
     let data = std::env::var("UNDERSTUDY_DATA").unwrap_or("../../shared/data".into());
     let found = walkdir::WalkDir::new(Path::new(&data).join(folder))
@@ -91,20 +94,20 @@ fn files(folder: &str) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Runs a test once more, in a process that has done nothing else.
-fn in_its_own_process(name: &str, set: &Path) {
+fn in_its_own_process(name: &str, dataset: &Path) {
     let itself = std::env::current_exe().expect("this test's path");
     let status = Command::new(itself)
         .args(["--exact", name, "--nocapture"])
-        .env(SET, set)
+        .env(DATASET, dataset)
         .status()
         .expect("this test once more");
     assert!(status.success());
 }
 
 /// Reads most of an epoch of photos with 96 MiB, and with 4 threads that decode.
-fn read_photos(set: &Path) {
-    let mut config = config(set);
-    let image = config.image.as_mut().expect("a recipe for pictures");
+fn read_photos(dataset: &Path) {
+    let mut config = config(dataset);
+    let image = config.image.as_mut().expect("a config for images");
     image.size = 224;
     image.eval_resize = 256;
     config.batch = Some(32);
@@ -124,8 +127,8 @@ fn read_photos(set: &Path) {
 }
 
 /// Reads LibriSpeech with 64 MiB, two lanes of 40 s.
-fn read_recordings(set: &Path) {
-    let mut config = config(set);
+fn read_speech(dataset: &Path) {
+    let mut config = config(dataset);
     (config.batch, config.batch_seconds) = (None, Some(80.0));
     config.lanes = 2;
     config.image = None;
@@ -153,12 +156,12 @@ fn read_recordings(set: &Path) {
 }
 
 fn check_peak(config: &DataConfig, options: &Options, memory: u64, n_batches: usize) {
-    let before = memory_bytes("VmRSS:").expect("told before");
+    let before = memory_bytes("VmRSS:").expect("reported before");
     let mut pipeline = Pipeline::train(config, options).expect("a pipeline");
     for _ in 0..n_batches {
         pipeline.next().expect("endless").expect("a batch");
     }
-    let used = memory_bytes("VmHWM:").expect("told before") - before;
+    let used = memory_bytes("VmHWM:").expect("reported before") - before;
     let mib = |bytes: u64| bytes >> 20;
     assert!(
         used < memory * 115 / 100,
@@ -166,7 +169,7 @@ fn check_peak(config: &DataConfig, options: &Options, memory: u64, n_batches: us
         mib(used),
         mib(memory)
     );
-    // Neither is it there for nothing.
+    // Nor is it far below the budget: then nothing was measured.
     assert!(
         used > memory / 4,
         "{} MiB of {}: what was measured?",
@@ -175,7 +178,7 @@ fn check_peak(config: &DataConfig, options: &Options, memory: u64, n_batches: us
     );
 }
 
-/// A line of Linux's `/proc/self/status`, in bytes.
+/// Reads a line of Linux's `/proc/self/status`, in bytes.
 fn memory_bytes(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

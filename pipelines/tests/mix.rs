@@ -1,4 +1,4 @@
-//! Several sets are one stream: the same for any threads and ranks, from any step on.
+//! A mixture gives the same batches for any threads and ranks, from any step on.
 
 mod support;
 
@@ -9,7 +9,7 @@ use support::datasets::{check_stream, token_rows, write_shard};
 use support::mixtures::{
     BAD_IMAGES, BAD_UTTERANCES, N_IMAGES, N_UTTERANCES, audio, images, weighted,
 };
-use support::{Row, config, options, rows, train, write_set};
+use support::{Row, config, options, rows, train, write_dataset};
 use understudy_pipelines::batch::Batch;
 use understudy_pipelines::config::{MaskConfig, TextConfig, TrainSets};
 use understudy_pipelines::mask::TokenSpans;
@@ -17,7 +17,7 @@ use understudy_pipelines::pipeline::{self, Options, Pipeline};
 use understudy_pipelines::plan::Report;
 use understudy_pipelines::{DataConfig, Error};
 
-/// How often each row came, by its epoch.
+/// Counts how often each row came, by epoch.
 fn times(batches: &[Batch]) -> BTreeMap<(u64, u64), u64> {
     let mut times = BTreeMap::new();
     for sample in batches.iter().flat_map(|batch| &batch.samples) {
@@ -43,10 +43,10 @@ fn assert_whole_epochs(
 }
 
 #[test]
-fn pictures_come_once_in_every_epoch_of_their_set() {
+fn images_come_once_in_every_epoch_of_their_dataset() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = images(folder.path(), 4);
-    // 60 steps of six samples of the one and two of the other: three epochs of 118, two of 48.
+    // 60 steps of six samples of the first and two of the second: three epochs of 118, two of 48.
     let batches = check_stream(&config, 60);
     let [n_first, n_second] = N_IMAGES.map(|n| n as u64);
     assert_whole_epochs(&batches, 0..n_first, 2, &BAD_IMAGES);
@@ -55,7 +55,7 @@ fn pictures_come_once_in_every_epoch_of_their_set() {
     for step in batches.chunks(4) {
         let samples = step.iter().flat_map(|batch| &batch.samples);
         let n = samples.filter(|sample| sample.row < n_first).count();
-        assert!((5..=7).contains(&n), "{n} of 8 are of the first set");
+        assert!((5..=7).contains(&n), "{n} of 8 are from the first dataset");
     }
     // Lanes may be joined, and little memory changes nothing.
     let mut config = config;
@@ -69,7 +69,7 @@ fn pictures_come_once_in_every_epoch_of_their_set() {
 }
 
 #[test]
-fn recordings_come_once_in_every_epoch_of_their_set() {
+fn audio_comes_once_in_every_epoch_of_its_dataset() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = audio(folder.path(), 4);
     let batches = check_stream(&config, 80);
@@ -90,7 +90,7 @@ fn recordings_come_once_in_every_epoch_of_their_set() {
             .count();
         assert!(
             n == 0 || n == batch.n_samples,
-            "a batch by cost is of one set"
+            "a batch by cost is from one dataset"
         );
         n > 0
     });
@@ -99,7 +99,7 @@ fn recordings_come_once_in_every_epoch_of_their_set() {
 }
 
 #[test]
-fn bad_rows_are_told_with_their_set() {
+fn the_quarantine_file_names_the_dataset_of_bad_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = images(folder.path(), 4);
     let quarantine = folder.path().join("bad.jsonl");
@@ -114,7 +114,7 @@ fn bad_rows_are_told_with_their_set() {
     assert_eq!(pipeline.bad_rows(), BAD_IMAGES);
     assert_eq!(pipeline.rows(), 170);
     let text = std::fs::read_to_string(&quarantine).expect("a file");
-    let mut told: Vec<(String, String, u64)> = text
+    let mut found: Vec<(String, String, u64)> = text
         .lines()
         .map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
@@ -126,13 +126,13 @@ fn bad_rows_are_told_with_their_set() {
             )
         })
         .collect();
-    told.sort();
+    found.sort();
     let place = |set: &str, shard: &str, row| {
         let set = folder.path().join(set).display().to_string();
         (set, shard.to_owned(), row)
     };
     assert_eq!(
-        told,
+        found,
         [
             place("a", "train-00000.parquet", 3),
             place("a", "train-00002.parquet", 7),
@@ -142,21 +142,22 @@ fn bad_rows_are_told_with_their_set() {
     );
 }
 
-/// A set whose every row is bad stops a mix, by count and by cost, however many rows may be bad.
+/// A dataset in which every row is bad stops a mixture, by count and by cost, even if all rows may be
+/// bad.
 #[test]
-fn a_set_of_bad_rows_alone_ends_with_an_error() {
+fn a_dataset_of_bad_rows_alone_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut by_count = images(folder.path(), 4);
     let rows: Vec<Row> = (0..12).map(|i| Row::new(vec![i; 100], 0)).collect();
-    write_set(&folder.path().join("bad"), &rows, 4, 3);
+    write_dataset(&folder.path().join("bad"), &rows, 4, 3);
     by_count.train = with(&by_count.train, folder.path());
-    let sounds = tempfile::tempdir().expect("a folder");
-    let mut by_cost = audio(sounds.path(), 4);
+    let audio_folder = tempfile::tempdir().expect("a folder");
+    let mut by_cost = audio(audio_folder.path(), 4);
     let noise = support::datasets::audio_rows(&vec![b"noise".to_vec(); 12], &[500; 12], 8000);
-    write_shard(&sounds.path().join("bad/0.parquet"), &noise, 4);
-    by_cost.train = with(&by_cost.train, sounds.path());
+    write_shard(&audio_folder.path().join("bad/0.parquet"), &noise, 4);
+    by_cost.train = with(&by_cost.train, audio_folder.path());
     let alone = DataConfig {
-        train: sounds.path().join("bad").display().to_string().into(),
+        train: audio_folder.path().join("bad").display().to_string().into(),
         ..by_cost.clone()
     };
     for mut config in [by_count, by_cost, alone] {
@@ -171,7 +172,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
     }
 }
 
-/// The same mix with the set `bad` in `folder`.
+/// Adds the dataset `bad` in `folder` to a mixture.
 fn with(train: &TrainSets, folder: &Path) -> TrainSets {
     let mut sets: Vec<(String, f64)> = train
         .urls()
@@ -183,7 +184,7 @@ fn with(train: &TrainSets, folder: &Path) -> TrainSets {
 }
 
 #[test]
-fn the_fingerprint_covers_sets_and_shares() {
+fn the_fingerprint_covers_datasets_and_shares() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = images(folder.path(), 4);
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name).display().to_string());
@@ -219,7 +220,7 @@ fn the_fingerprint_covers_sets_and_shares() {
 }
 
 #[test]
-fn sets_that_do_not_mix_are_refused_by_name() {
+fn datasets_that_do_not_mix_are_rejected_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = |name: &str| folder.path().join(name).display().to_string();
     let texts: Vec<Vec<u32>> = (0..40).map(|row| vec![5 + row % 7; 12]).collect();
@@ -227,7 +228,7 @@ fn sets_that_do_not_mix_are_refused_by_name() {
         let rows = token_rows(&texts, block, 2);
         write_shard(&folder.path().join(name).join("0.parquet"), &rows, 5);
     }
-    write_set(&folder.path().join("pictures"), &rows(20), 5, 2);
+    write_dataset(&folder.path().join("images"), &rows(20), 5, 2);
     let refused = |others: [&str; 2]| {
         let config = DataConfig {
             image: None,
@@ -250,12 +251,12 @@ fn sets_that_do_not_mix_are_refused_by_name() {
         error.contains(&place("large")) && error.contains("blocks"),
         "{error}"
     );
-    let error = refused(["small", "pictures"]);
-    assert!(error.contains(&place("pictures")), "{error}");
+    let error = refused(["small", "images"]);
+    assert!(error.contains(&place("images")), "{error}");
 }
 
 #[test]
-fn a_report_tells_each_set() {
+fn the_report_describes_each_dataset_and_the_memory_of_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = images(folder.path(), 4);
     let planned = pipeline::plan(&config).expect("a plan");

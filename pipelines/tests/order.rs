@@ -1,10 +1,10 @@
-//! The stream of batches depends on plan and seed alone.
+//! The sequence of batches depends on plan and seed alone.
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use support::{Row, assert_same, config, options, pixels, rows, train, write_set};
+use support::{Row, assert_same, config, options, pixels, rows, train, write_dataset};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::pipeline::{Options, Pipeline};
@@ -14,20 +14,20 @@ const N_ROWS: usize = 203;
 /// Rows 3, 50, 51 and 130 cannot be decoded; each kind of fault has its own test elsewhere.
 const BAD: [usize; 4] = [3, 50, 51, 130];
 
-fn set_with_bad_rows() -> (tempfile::TempDir, DataConfig) {
+fn dataset_with_bad_rows() -> (tempfile::TempDir, DataConfig) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(N_ROWS);
     for i in BAD {
         rows[i] = Row::new(format!("not a picture {i}").into_bytes(), 0);
     }
-    write_set(folder.path(), &rows, 7, 5);
+    write_dataset(folder.path(), &rows, 7, 5);
     let config = config(folder.path());
     (folder, config)
 }
 
 #[test]
-fn threads_and_prefetch_change_nothing() {
-    let (_folder, config) = set_with_bad_rows();
+fn batches_do_not_depend_on_threads_and_prefetch() {
+    let (_folder, config) = dataset_with_bad_rows();
     let expected = train(
         &config,
         &Options {
@@ -49,8 +49,8 @@ fn threads_and_prefetch_change_nothing() {
 }
 
 #[test]
-fn little_memory_changes_nothing() {
-    let (_folder, mut config) = set_with_bad_rows();
+fn batches_do_not_depend_on_memory() {
+    let (_folder, mut config) = dataset_with_bad_rows();
     let expected = train(&config, &options(0, 1), 60);
     // Room for few samples in flight and hardly a row group ahead.
     config.memory = "400KB".into();
@@ -58,8 +58,8 @@ fn little_memory_changes_nothing() {
 }
 
 #[test]
-fn ranks_share_the_steps_of_one() {
-    let (_folder, config) = set_with_bad_rows();
+fn batches_of_ranks_join_to_the_step() {
+    let (_folder, config) = dataset_with_bad_rows();
     let expected = train(&config, &options(0, 1), 60);
     for world in [2, 4] {
         let ranks: Vec<Vec<Batch>> = (0..world)
@@ -77,37 +77,42 @@ fn ranks_share_the_steps_of_one() {
 }
 
 #[test]
-fn parts_of_a_step_join_to_the_step() {
-    let (_folder, config) = set_with_bad_rows();
+fn micro_batches_join_to_the_step() {
+    let (_folder, config) = dataset_with_bad_rows();
     let whole = train(&config, &options(0, 1), 40);
-    for n_parts in [2, 4] {
+    for n_micro_batches in [2, 4] {
         let options = Options {
-            micro_batches_per_step: n_parts,
+            micro_batches_per_step: n_micro_batches,
             ..options(0, 1)
         };
-        let parts = train(&config, &options, 40 * n_parts);
+        let micro_batches = train(&config, &options, 40 * n_micro_batches);
         for (step, expected) in whole.iter().enumerate() {
-            let parts = &parts[step * n_parts..(step + 1) * n_parts];
-            for (i, part) in parts.iter().enumerate() {
+            let micro_batches =
+                &micro_batches[step * n_micro_batches..(step + 1) * n_micro_batches];
+            for (i, micro_batch) in micro_batches.iter().enumerate() {
                 assert_eq!(
-                    (part.step, part.micro_batch, part.n_micro_batches),
-                    (step as u64, i, n_parts)
+                    (
+                        micro_batch.step,
+                        micro_batch.micro_batch,
+                        micro_batch.n_micro_batches
+                    ),
+                    (step as u64, i, n_micro_batches)
                 );
-                assert_eq!(part.n_samples, 8 / n_parts);
+                assert_eq!(micro_batch.n_samples, 8 / n_micro_batches);
             }
-            let joined = join(&parts.iter().collect::<Vec<_>>());
+            let joined = join(&micro_batches.iter().collect::<Vec<_>>());
             assert_same(
                 &[joined],
                 std::slice::from_ref(expected),
-                &format!("{n_parts} parts"),
+                &format!("{n_micro_batches} micro-batches"),
             );
         }
     }
 }
 
 #[test]
-fn a_resumed_run_goes_on_as_the_unbroken_one() {
-    let (_folder, config) = set_with_bad_rows();
+fn a_resumed_run_equals_the_unbroken_run() {
+    let (_folder, config) = dataset_with_bad_rows();
     let unbroken = train(&config, &options(0, 1), 90);
     for first_stop in [1, 13, 26, 55] {
         let bad_rows = resume_and_compare(&config, 0, first_stop, vec![], &unbroken);
@@ -119,8 +124,8 @@ fn a_resumed_run_goes_on_as_the_unbroken_one() {
 }
 
 #[test]
-fn a_run_may_resume_with_other_ranks() {
-    let (_folder, config) = set_with_bad_rows();
+fn a_run_resumes_with_other_numbers_of_ranks() {
+    let (_folder, config) = dataset_with_bad_rows();
     let unbroken = train(&config, &options(0, 1), 60);
     // Two ranks stop at step 30: the checkpoint keeps the bad rows that either has met.
     let mut bad_rows = Vec::new();
@@ -136,7 +141,7 @@ fn a_run_may_resume_with_other_ranks() {
 
 #[test]
 fn every_good_sample_comes_once_in_an_epoch() {
-    let (_folder, config) = set_with_bad_rows();
+    let (_folder, config) = dataset_with_bad_rows();
     let mut times = BTreeMap::new();
     // Lanes cross the end of an epoch at different steps: the first two epochs are over after 60.
     for batch in train(&config, &options(0, 1), 60) {
@@ -154,8 +159,8 @@ fn every_good_sample_comes_once_in_an_epoch() {
 }
 
 #[test]
-fn a_pass_gives_each_row_once_in_order() {
-    let (_folder, config) = set_with_bad_rows();
+fn a_finite_pass_gives_each_row_once_in_file_order() {
+    let (_folder, config) = dataset_with_bad_rows();
     let good: Vec<u64> = (0..N_ROWS)
         .filter(|row| !BAD.contains(row))
         .map(|row| row as u64)
@@ -197,7 +202,8 @@ fn a_pass_gives_each_row_once_in_order() {
     assert_eq!(shared, good);
 }
 
-/// Runs steps `from..to` from what a checkpoint at `from` holds; gives what one at `to` would hold.
+/// Runs steps `from..to` from the state of a checkpoint at `from`; returns the bad rows that one at `to`
+/// would hold.
 fn resume_and_compare(
     config: &DataConfig,
     from: usize,
@@ -224,22 +230,22 @@ fn resume_and_compare(
     pipeline.bad_rows()
 }
 
-/// Micro-batches of one step, in the order of their lanes, as one.
-fn join(parts: &[&Batch]) -> Batch {
-    let mut whole = Batch {
+/// Joins the micro-batches of one step, in the order of their lanes.
+fn join(micro_batches: &[&Batch]) -> Batch {
+    let mut joined = Batch {
         micro_batch: 0,
         n_micro_batches: 1,
-        ..parts[0].clone()
+        ..micro_batches[0].clone()
     };
-    for part in &parts[1..] {
-        assert_eq!(part.step, whole.step);
-        whole.n_samples += part.n_samples;
-        if let Media::Images { pixels: whole, .. } = &mut whole.media {
-            whole.extend(pixels(part));
+    for micro_batch in &micro_batches[1..] {
+        assert_eq!(micro_batch.step, joined.step);
+        joined.n_samples += micro_batch.n_samples;
+        if let Media::Images { pixels: joined, .. } = &mut joined.media {
+            joined.extend(pixels(micro_batch));
         }
-        whole.masks.extend(&part.masks);
-        whole.labels.extend(&part.labels);
-        whole.samples.extend(&part.samples);
+        joined.masks.extend(&micro_batch.masks);
+        joined.labels.extend(&micro_batch.labels);
+        joined.samples.extend(&micro_batch.samples);
     }
-    whole
+    joined
 }

@@ -1,7 +1,10 @@
 //! `shards write --schema audio` from every form in which people keep recordings.
 
 mod corpus;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -347,7 +350,10 @@ fn real_speech_is_counted_as_its_publisher_counts_it() {
     let root = Path::new(&data).join("speech/librispeech");
     let manifest = root.join("manifest.tsv");
     let Ok(manifest) = fs::read_to_string(&manifest) else {
-        println!("skipped: no {}; set UNDERSTUDY_DATA", manifest.display());
+        skip(
+            "data",
+            &format!("no {}; set UNDERSTUDY_DATA", manifest.display()),
+        );
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,10 @@
 //! `shards write` when it is killed, stopped, raced, or out of space: nothing lost, nothing twice.
 
 mod corpus;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -285,7 +288,7 @@ fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]
 fn memory_does_not_grow_with_the_corpus() {
     let status = Path::new("/proc/self/status");
     if !status.exists() {
-        println!("skipped: no /proc to read a process's memory from");
+        skip("proc", "no /proc to read a process's memory from");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,10 @@
 //! What `shards write` makes, as others read it: Hugging Face's `datasets`, `inspect`, `verify`.
 
 mod corpus;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -9,14 +12,16 @@ use std::process::Command;
 use corpus::{run, shards};
 
 /// Runs a script on a set with the real library; says so and returns false where it is missing.
-#[expect(clippy::print_stdout, reason = "a test says that it was skipped")]
 fn read_by_datasets(script: &str, set: &Path) -> bool {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let import = Command::new(&python)
         .args(["-c", "import datasets, PIL"])
         .output();
     if !import.is_ok_and(|output| output.status.success()) {
-        println!("skipped: {python} cannot import datasets and PIL; set UNDERSTUDY_PYTHON");
+        skip(
+            "datasets",
+            &format!("{python} cannot import datasets and PIL; set UNDERSTUDY_PYTHON"),
+        );
         return false;
     }
     let home = tempfile::tempdir().expect("it works");

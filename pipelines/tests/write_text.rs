@@ -1,7 +1,10 @@
 //! `shards write --schema text` from texts, JSON lines, GLUE's tables and columnar files.
 
 mod corpus;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -227,7 +230,10 @@ fn real_glue_tasks_are_read_to_the_last_line() {
     let data = std::env::var("UNDERSTUDY_DATA").unwrap_or_else(|_| "../../shared/data".to_owned());
     let glue = Path::new(&data).join("text/glue");
     if !glue.is_dir() {
-        println!("skipped: no {}; set UNDERSTUDY_DATA", glue.display());
+        skip(
+            "data",
+            &format!("no {}; set UNDERSTUDY_DATA", glue.display()),
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,7 @@
-//! What a shard holds, for every language.
+//! Schemas of shards, for every language.
 //!
-//! The TOML files beside this crate are the truth; the Rust here reads them and turns them into an
-//! Arrow schema with the metadata by which Hugging Face's `datasets` knows pictures, recordings and
-//! class names.
+//! The TOML files in this crate define the schemas; the Rust here reads them and makes Arrow schemas
+//! with the metadata by which Hugging Face's `datasets` recognizes images, audio and class names.
 //!
 //! **Invariant:** this crate knows nothing of storage, runtimes or tensors.
 //!
@@ -19,23 +18,23 @@ use arrow_schema::{DataType, Field};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-/// Key of a file's metadata under which the schema's name stands.
+/// Metadata key of the schema's name.
 pub const NAME_KEY: &str = "understudy.schema";
-/// Key of a file's metadata under which the schema's version stands.
+/// Metadata key of the schema's version.
 pub const VERSION_KEY: &str = "understudy.schema_version";
-/// Key of a file's metadata under which Hugging Face's features stand, as JSON.
+/// Metadata key of Hugging Face's features, as JSON.
 pub const HUGGINGFACE_KEY: &str = "huggingface";
-/// Key of a token file's metadata under which a [`Vocabulary`] stands, as JSON.
+/// Metadata key of the [`Vocabulary`] of a token file, as JSON.
 pub const TOKENIZER_KEY: &str = "understudy.tokenizer";
-/// Key of a feature file's metadata under which stands what made the features, as JSON.
+/// Metadata key of the description of the encoder of a feature file, as JSON.
 pub const FEATURES_KEY: &str = "understudy.features";
 
-/// One picture per row, from `schemas/image.toml`.
+/// One image per row, from `schemas/image.toml`.
 pub static IMAGE: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse(include_str!("../image.toml")).expect("image.toml is embedded and tested")
 });
 
-/// One recording per row, from `schemas/audio.toml`.
+/// One audio file per row, from `schemas/audio.toml`.
 pub static AUDIO: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse(include_str!("../audio.toml")).expect("audio.toml is embedded and tested")
 });
@@ -50,29 +49,29 @@ pub static TOKENS: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse(include_str!("../tokens.toml")).expect("tokens.toml is embedded and tested")
 });
 
-/// What an encoder makes of one sample per row, from `schemas/features.toml`; see
+/// Features of one sample per row, from `schemas/features.toml`; see
 /// [`Schema::arrow_features`].
 pub static FEATURES: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse(include_str!("../features.toml")).expect("features.toml is embedded and tested")
 });
 
-/// What the numbers of a token set mean, and how they lie in a row.
+/// The vocabulary of a token dataset, and the layout of its blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vocabulary {
-    /// The vocabulary's folder or file, for people.
+    /// Folder or file of the vocabulary, for messages.
     pub name: String,
-    /// Numbers that a token can have: `0..vocab_size`.
+    /// Number of ids: a token is in `0..vocab_size`.
     pub vocab_size: u32,
-    /// Begins every block.
+    /// Id that begins every block.
     pub bos: u32,
-    /// Ends every line and document.
+    /// Id that ends every line and document.
     pub eos: u32,
-    /// Fills a block up.
+    /// Id that pads a block.
     pub pad: u32,
-    /// Stands for what the vocabulary lacks.
+    /// Id of text that the vocabulary lacks.
     pub unk: u32,
-    /// Stands for what the student does not see.
+    /// Id of masked tokens.
     pub mask: u32,
     /// Bytes of one token, 2 or 4, little-endian.
     pub width_bytes: u32,
@@ -88,9 +87,9 @@ pub struct Vocabulary {
 pub struct Schema {
     /// `image`, `audio`, `text`, `tokens` or `features`.
     pub name: String,
-    /// Raised by every change that an older reader cannot bear.
+    /// Version; raised by every change that an older reader cannot read.
     pub version: u32,
-    /// In the order in which they stand in a file.
+    /// Columns, in the order of a file.
     #[serde(rename = "column")]
     pub columns: Vec<Column>,
 }
@@ -99,36 +98,37 @@ pub struct Schema {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: String,
-    /// Its Arrow type.
+    /// Arrow type.
     #[serde(rename = "type", deserialize_with = "data_type")]
     pub data_type: DataType,
-    /// Whether a row may lack it.
+    /// Whether it may be null.
     pub nullable: bool,
-    /// What `datasets` makes of it.
+    /// Type in `datasets`.
     pub feature: Feature,
     /// Whether it holds encoded media: stored plain, without dictionary, statistics or compression.
     #[serde(default)]
     pub media: bool,
-    /// What it means, in words.
+    /// Description, in words.
     pub meaning: String,
 }
 
-/// What Hugging Face's `datasets` makes of a column.
+/// Type of a column in Hugging Face's `datasets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Feature {
-    /// A picture.
+    /// An image.
     Image,
-    /// A recording.
+    /// Audio.
     Audio,
-    /// An integer that counts class names.
+    /// An integer that is the index of a class name.
     ClassLabel,
-    /// The value as it stands.
+    /// The unchanged value.
     Value,
 }
 
-/// The class names that a file's `huggingface` metadata gives a column, if it is a `ClassLabel`.
+/// Returns the class names of a column from a file's `huggingface` metadata, if the column is a
+/// `ClassLabel`.
 pub fn class_names(huggingface: &str, column: &str) -> Option<Vec<String>> {
     let metadata: Value = serde_json::from_str(huggingface).ok()?;
     let names = metadata["info"]["features"][column]["names"].as_array()?;
@@ -144,7 +144,7 @@ impl Schema {
         toml::from_str(toml)
     }
 
-    /// The Arrow schema of a file, with name, version and features in its metadata. `classes`
+    /// Makes the Arrow schema of a file, with name, version and features in its metadata. `classes`
     /// become the names of the `ClassLabel` column; without them it is a plain integer.
     pub fn arrow(&self, classes: Option<&[String]>) -> arrow_schema::Schema {
         let fields = self
@@ -160,8 +160,8 @@ impl Schema {
         arrow_schema::Schema::new_with_metadata(fields, metadata)
     }
 
-    /// The Arrow schema of a file of token blocks: the column `tokens` has the vocabulary's width,
-    /// and the vocabulary stands in the metadata.
+    /// Makes the Arrow schema of a file of token blocks: the column `tokens` has the vocabulary's width,
+    /// and the vocabulary is in the metadata.
     #[expect(
         clippy::missing_panics_doc,
         reason = "strings and numbers always become JSON"
@@ -180,8 +180,8 @@ impl Schema {
         schema
     }
 
-    /// The Arrow schema of a file of features: the column `features` has `dim` numbers a row, or, per
-    /// position, a list of such vectors. `about` is what made them, as JSON.
+    /// Makes the Arrow schema of a file of features: the column `features` has `dim` numbers a row, or,
+    /// per position, a list of such vectors. `about` describes the encoder, as JSON.
     pub fn arrow_features(
         &self,
         dim: usize,
@@ -204,9 +204,9 @@ impl Schema {
         schema
     }
 
-    /// The `huggingface` metadata: `{"info": {"features": {column: feature}}}`.
+    /// Returns the `huggingface` metadata: `{"info": {"features": {column: feature}}}`.
     pub fn huggingface(&self, classes: Option<&[String]>) -> String {
-        // Joined by hand so that the features stand in the columns' order.
+        // Joined by hand so that the features are in the columns' order.
         let features: Vec<String> = self
             .columns
             .iter()
@@ -227,7 +227,7 @@ impl Column {
     }
 }
 
-/// A plain value, or a list of such, as `datasets` describes it.
+/// Returns the type of a value, or of a list of values, as `datasets` describes it.
 fn value(data_type: &DataType) -> Value {
     match data_type {
         // Later versions say `List`, and read this too.
@@ -241,7 +241,7 @@ fn value(data_type: &DataType) -> Value {
     }
 }
 
-/// The type as `datasets` spells it: int64, uint64, string.
+/// Returns the type as `datasets` spells it: int64, uint64, string.
 fn dtype(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 => "string".to_owned(),
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn image_schema_is_what_hugging_face_expects() {
+    fn image_schema_matches_hugging_face() {
         let schema = IMAGE.arrow(None);
         let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn features_carry_the_class_names_or_a_plain_integer() {
+    fn labels_have_class_names_or_are_plain_integers() {
         let named: Value =
             serde_json::from_str(&IMAGE.huggingface(Some(&["a".into(), "b \"c\"".into()])))
                 .unwrap();
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_and_text_schemas_are_what_hugging_face_expects() {
+    fn audio_and_text_schemas_match_hugging_face() {
         let features = |schema: &Schema| -> Value {
             let json: Value = serde_json::from_str(&schema.huggingface(None)).unwrap();
             json["info"]["features"].clone()
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_has_its_vocabulary_and_its_blocks_size() {
+    fn token_schema_has_the_vocabulary_and_the_block_size() {
         let vocabulary = Vocabulary {
             name: "gpt2".to_owned(),
             vocab_size: 50_265,
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn features_are_vectors_of_the_encoders_width_or_lists_of_them() {
+    fn feature_schema_has_one_vector_per_row_or_per_position() {
         let pooled = FEATURES.arrow_features(32, false, None, "{}".to_owned());
         let names: Vec<_> = pooled.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names, ["row", "path", "label", "features"]);
@@ -374,12 +374,12 @@ mod tests {
         assert!(
             matches!(&vector, DataType::FixedSizeList(item, 32) if *item.data_type() == DataType::Float32)
         );
-        let frames = FEATURES.arrow_features(32, true, Some(&["a".into()]), "{}".to_owned());
-        let DataType::List(item) = frames.field(3).data_type() else {
+        let positions = FEATURES.arrow_features(32, true, Some(&["a".into()]), "{}".to_owned());
+        let DataType::List(item) = positions.field(3).data_type() else {
             panic!("a list per sample");
         };
         assert_eq!(*item.data_type(), vector);
-        let features: Value = serde_json::from_str(&frames.metadata()[HUGGINGFACE_KEY]).unwrap();
+        let features: Value = serde_json::from_str(&positions.metadata()[HUGGINGFACE_KEY]).unwrap();
         let features = &features["info"]["features"];
         assert_eq!(
             features["label"],
@@ -390,11 +390,11 @@ mod tests {
             features["features"]["feature"]["feature"],
             json!({ "_type": "Value", "dtype": "float32" })
         );
-        assert_eq!(frames.metadata()[FEATURES_KEY], "{}");
+        assert_eq!(positions.metadata()[FEATURES_KEY], "{}");
     }
 
     #[test]
-    fn a_wrong_type_or_key_is_named() {
+    fn parse_names_an_unknown_type_or_key() {
         let column = "name = \"x\"\nversion = 1\n[[column]]\nname = \"c\"\nnullable = false\n\
                       feature = \"Value\"\nmeaning = \"m\"\n";
         let error = Schema::parse(&format!("{column}type = \"Int33\"")).unwrap_err();

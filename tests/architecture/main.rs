@@ -1,11 +1,14 @@
 //! The borders of the crates, proved from `cargo metadata`, and the walls inside them.
 
+#[path = "../../pipelines/tests/support/skip.rs"]
+mod skip;
 mod walls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
+use skip::skip;
 
 /// Returns what `cargo` prints for `args` in this workspace, from what is downloaded already.
 fn cargo(args: &[&str]) -> String {
@@ -211,7 +214,7 @@ fn top_level_holds_only_the_designed_names() {
         .args(["-C", env!("CARGO_MANIFEST_DIR"), "ls-files"])
         .output();
     let Ok(files) = files else {
-        println!("skipped: no git to list the files of the project");
+        skip("git", "no git to list the files of the project");
         return;
     };
     for path in String::from_utf8_lossy(&files.stdout).lines() {

@@ -12,6 +12,8 @@
 mod claims;
 mod classes;
 mod finetuned;
+#[path = "../../pipelines/tests/support/skip.rs"]
+mod skip;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,6 +24,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
+use skip::skip;
 use understudy::checkpoint::pretrained::{Pretrained, Weights};
 use understudy::checkpoint::safetensors;
 use understudy::checkpoint::safetensors::Tensors;
@@ -31,11 +34,6 @@ use understudy::interop::import;
 use understudy::model::{EncoderConfig, EncoderInput};
 use understudy::objective::ModelConfig;
 
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
-}
-
 /// Returns the folders of reference models whose `case.json` satisfies `choose`.
 fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
     let root = std::env::var_os("UNDERSTUDY_PARITY").map_or_else(
@@ -43,7 +41,10 @@ fn cases(choose: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
         PathBuf::from,
     );
     let Ok(entries) = fs::read_dir(&root) else {
-        skip(&format!("no reference models in {}", root.display()));
+        skip(
+            "parity",
+            &format!("no reference models in {}", root.display()),
+        );
         return Vec::new();
     };
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -88,9 +89,10 @@ fn peer(command: &str, args: &[&OsStr]) -> bool {
         })
     };
     if !CAN.get_or_init(|| matches!(run("can", &[]), Ok((true, _)))) {
-        skip(&format!(
-            "{python} has no torch or transformers (UNDERSTUDY_PYTHON names another)"
-        ));
+        skip(
+            "transformers",
+            &format!("{python} has no torch or transformers (UNDERSTUDY_PYTHON names another)"),
+        );
         return false;
     }
     let (done, text) = run(command, args).unwrap();

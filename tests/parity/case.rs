@@ -1,5 +1,6 @@
 //! Golden cases: their tensors, configs and tolerances.
 
+use crate::skip::skip;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,6 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::say;
 
 /// A folder with `case.json`, `config.json` and tensors.
 pub(crate) struct Case {
@@ -37,7 +37,10 @@ impl Case {
             PathBuf::from,
         );
         let Ok(entries) = fs::read_dir(&root) else {
-            say(&format!("skipped: no golden tensors in {}", root.display()));
+            skip(
+                "parity",
+                &format!("no golden tensors in {}", root.display()),
+            );
             return None;
         };
         let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -57,10 +60,10 @@ impl Case {
             })
             .collect::<Vec<_>>();
         if cases.is_empty() {
-            say(&format!(
-                "skipped: no case of {kinds:?} in {}",
-                root.display()
-            ));
+            skip(
+                "parity",
+                &format!("no case of {kinds:?} in {}", root.display()),
+            );
         }
         Some(cases)
     }

@@ -15,6 +15,8 @@ mod hugging_face;
 mod losses;
 mod pretrain;
 mod reference;
+#[path = "../../pipelines/tests/support/skip.rs"]
+mod skip;
 mod v1;
 mod v2;
 

@@ -1,6 +1,7 @@
 //! `understudy embed`: features equal the encoder's, with the right keys, each row once even after
 //! interruptions.
 
+use crate::lab::skip::skip;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -426,7 +427,10 @@ fn hugging_face_datasets_reads_features() {
         .args(["-c", "import datasets"])
         .output();
     if !import.is_ok_and(|output| output.status.success()) {
-        println!("skipped: {python} cannot import datasets; set UNDERSTUDY_PYTHON");
+        skip(
+            "datasets",
+            &format!("{python} cannot import datasets; set UNDERSTUDY_PYTHON"),
+        );
         return;
     }
     let sandbox = trained();

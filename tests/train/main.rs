@@ -9,6 +9,7 @@ mod resume;
 mod server;
 mod speech;
 mod spot;
+mod stored;
 mod support;
 mod text;
 

@@ -38,9 +38,9 @@ fn checkpoints(run: &Folder) -> Vec<u64> {
 }
 
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let patience = Instant::now();
+    let start = Instant::now();
     while !is_so() {
-        assert!(patience.elapsed() < Duration::from_mins(10), "{what}");
+        assert!(start.elapsed() < Duration::from_mins(10), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -272,7 +272,7 @@ fn lost_lease_ends_a_run(sandbox: &Sandbox, url: &str) {
     wait_for("no checkpoint", || !checkpoints(&run).is_empty());
     let other = r#"{"host": "elsewhere", "pid": 7, "expires": 4000000000, "machine": "another",
         "taken_nanos": 1, "renewed_nanos": 1}"#;
-    let patience = Instant::now();
+    let start = Instant::now();
     let status = loop {
         // A renewal in progress may overwrite it; a released lease is empty.
         let lock = read(&run, "lock");
@@ -282,7 +282,7 @@ fn lost_lease_ends_a_run(sandbox: &Sandbox, url: &str) {
         if let Some(status) = child.try_wait().expect("a child's state") {
             break status;
         }
-        if patience.elapsed() > Duration::from_mins(5) {
+        if start.elapsed() > Duration::from_mins(5) {
             child.kill().expect("killed");
             break child.wait().expect("gone");
         }

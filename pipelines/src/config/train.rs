@@ -34,7 +34,7 @@ pub struct MixedSet {
     pub passes: Option<f64>,
 }
 
-/// The share of one dataset in a mix.
+/// The share of one dataset in a mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Share {
     /// Share of the samples (of the cost, in a plan by cost), relative to the others' weights.

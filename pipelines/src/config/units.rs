@@ -1,10 +1,10 @@
 //! Sizes with units, as configs and flags spell them.
 
-/// Bytes of `text` such as `"512MiB"`, `"2 GiB"`, `"1.5GB"` or `"4096"`.
+/// Reads a size in bytes from a text such as `"512MiB"`, `"2 GiB"`, `"1.5GB"` or `"4096"`.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words for a list of config problems.
+/// The problem, in words for a list of invalid settings.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 9] = [
         ("KiB", 1 << 10),
@@ -25,7 +25,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     match number.trim().parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok((number * unit as f64) as u64),
         _ => Err(format!(
-            "`{text}` is not a size: write a number and a unit, for example \"2GiB\" or \"500MB\""
+            "`{text}` is not a size; write a number and a unit, for example \"2GiB\" or \"500MB\""
         )),
     }
 }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_with_their_units() {
+    fn parse_bytes_reads_numbers_with_units() {
         for (text, bytes) in [
             ("2GiB", 2 << 30),
             ("1.5 GB", 1_500_000_000),

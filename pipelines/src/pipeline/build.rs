@@ -220,7 +220,7 @@ fn needs(collator: &Collator, options: &Options, lane_bytes: u64, n_lanes: usize
     let least_samples = collator.least_samples() as u64;
     Needs {
         micro_batch_bytes: collator.micro_batch_bytes() as u64,
-        n_batches: credits(options) as u64,
+        n_micro_batches: credits(options) as u64,
         sample_bytes: collator.sample_bytes() as u64,
         least_samples,
         // Samples differ in cost: some slack, so that no thread is idle behind a slow one.

@@ -30,7 +30,7 @@ use crate::stats::Recorder;
 
 /// Most reads of a disk at a time.
 const MAX_LOCAL_READS: usize = 8;
-/// Most reads of a store at a time, if memory allows; `store/wire.rs` sends fewer requests if the
+/// Most reads of a store at a time, if memory allows; `store/concurrency.rs` sends fewer requests if the
 /// store does not keep up.
 const MAX_STORE_READS: usize = 64;
 

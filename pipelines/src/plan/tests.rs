@@ -1,4 +1,4 @@
-//! What every plan must keep, for any layout, seed, number of lanes, window, and bad rows.
+//! Properties of every plan, for any layout, seed, number of lanes, window, and bad rows.
 
 mod by_cost;
 mod mix;
@@ -12,7 +12,7 @@ use super::*;
 use crate::Error;
 use crate::config::{Share, StepSize};
 
-/// Rows per row group, per shard.
+/// Generates rows per row group, per shard.
 fn layouts() -> impl Strategy<Value = Vec<Vec<u64>>> {
     let few_small = prop::collection::vec(prop::collection::vec(0_u64..7, 0..6), 1..5);
     let one_group = (1_u64..300).prop_map(|rows| vec![vec![rows]]);
@@ -36,7 +36,8 @@ fn plan(shards: &[Vec<u64>], seed: u64, lanes: usize, per_lane: usize, window: u
     Plan::new(layout, config, None).expect("a plan that can work")
 }
 
-/// The first `n` good samples of a lane from `step` on, as one who meets the bad rows takes them.
+/// Returns the first `n` good samples of a lane from `step` on, as a reader that meets the bad rows
+/// takes them.
 fn walk(
     plan: &Plan,
     lane: usize,
@@ -60,7 +61,7 @@ fn places(slots: &[Slot]) -> Vec<(u64, u64)> {
     slots.iter().map(|slot| (slot.epoch, slot.row)).collect()
 }
 
-/// The bad rows that all lanes met before `step`, without knowing any before.
+/// Returns the bad rows that all lanes met before `step`, without knowing any before.
 fn met(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
     let lanes = plan
         .lanes(0..plan.config().lanes, 0, &BadRows::default())
@@ -119,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn a_step_is_found_as_it_is_walked_to(
+    fn a_resumed_step_equals_the_step_of_an_unbroken_run(
         shards in layouts(), seed: u64, lanes in 1_usize..6, per_lane in 1_usize..5,
         window in 1_usize..5, step in 0_u64..120, again in 0_u64..40,
         bad in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
@@ -133,12 +134,12 @@ proptest! {
         for lane in 0..lanes {
             let n = (step + again) as usize * per_lane + 20;
             let unbroken = walk(&plan, lane, 0, &none, &bad, n);
-            // Broken off at `step` with the bad rows met so far, and once more later on.
+            // Stopped at `step` with the bad rows met so far, and once more later.
             for stop in [step, step + again] {
                 let resumed = walk(&plan, lane, stop, &met(&plan, stop, &bad), &bad, 20);
                 let from = stop as usize * per_lane;
                 prop_assert_eq!(places(&resumed), places(&unbroken[from..from + 20]));
-                // Rows that were met by fetching ahead change nothing.
+                // Bad rows that were met by prefetching change nothing.
                 let resumed = walk(&plan, lane, stop, &bad, &bad, 20);
                 prop_assert_eq!(places(&resumed), places(&unbroken[from..from + 20]));
             }
@@ -168,13 +169,13 @@ proptest! {
     }
 
     #[test]
-    fn lanes_stay_together_for_ever(
+    fn lanes_never_drift_more_than_one_row_apart(
         shards in layouts(), seed: u64, lanes in 1_usize..9, epoch in 0_u64..1_000_000,
     ) {
         let plan = plan(&shards, seed, lanes, 1, 2);
         let dataset = &plan.0.datasets[0];
         let walked = |lane: usize| -> u64 {
-            // Whole turns of the lanes are equal; what comes after them is counted.
+            // Complete turns of the lanes are equal; epochs after them are counted.
             let turns = epoch / lanes as u64;
             let rest = turns * lanes as u64..epoch;
             turns * plan.layout().rows()
@@ -203,7 +204,7 @@ proptest! {
 }
 
 #[test]
-fn epochs_differ_and_seeds_differ() {
+fn epochs_and_seeds_have_different_orders() {
     let shards = [vec![10; 30]];
     let first = |seed, epoch: u64| {
         let plan = plan(&shards, seed, 2, 1, 4);
@@ -236,7 +237,7 @@ fn a_window_mixes_its_chunks() {
         .count();
     assert!(
         switches > 200,
-        "only {switches} of 399 neighbours lie in different groups"
+        "only {switches} of 399 neighbours are in different groups"
     );
 }
 
@@ -254,7 +255,7 @@ fn a_resumed_window_fetches_only_what_is_left() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_all_at_once() {
+fn all_invalid_settings_are_reported_at_once() {
     let config = PlanConfig {
         seed: 0,
         lanes: 3,

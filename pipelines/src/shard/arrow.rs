@@ -1,6 +1,6 @@
 //! Arrow IPC shards, files and streams: a record batch is a row group.
 //!
-//! A batch is read whole, with one ranged read: beside the media the other columns are small.
+//! All columns of a batch are read, with one ranged read: compared with the media the others are small.
 
 use std::sync::Arc;
 
@@ -23,16 +23,16 @@ use super::rows::{Classes, ROW_BYTES, Rows};
 use crate::Result;
 
 const MAGIC: &[u8] = b"ARROW1";
-/// What ends a file: the footer's length and the magic.
+/// Bytes after the footer of a file: its length and the magic.
 const TAIL: u64 = 10;
-/// Read at once where a message begins; the head of a batch is seldom longer.
+/// Bytes of the first read of a message; the head of a batch is seldom longer.
 const HEAD_BYTES: u64 = 4 << 10;
-/// Heads read at a time, in a file: its footer says where they are.
+/// Heads read at a time, in a file, whose footer has their offsets.
 const HEADS_AT_ONCE: usize = 16;
-/// What a message that goes on for longer than this says is taken for damage.
+/// A longer head than this is taken for damage.
 const MAX_HEAD_BYTES: u64 = 64 << 20;
 
-/// What an Arrow shard says of itself.
+/// The footer of an Arrow shard.
 #[derive(Debug)]
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
@@ -41,22 +41,22 @@ pub(super) struct Footer {
     schema: SchemaRef,
     version: MetadataVersion,
     columns: Columns,
-    batches: Vec<Part>,
-    /// The dictionaries that the mapped columns may need, with their bytes.
-    dictionaries: Vec<(Part, Bytes)>,
-    /// In a stream, a batch knows only the dictionaries before it.
+    batches: Vec<Message>,
+    /// Dictionaries that the mapped columns may need, with their bytes.
+    dictionaries: Vec<(Message, Bytes)>,
+    /// In a stream, a batch uses only the dictionaries before it.
     is_stream: bool,
 }
 
 /// One message of a file: its head at `start`, its body after it.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct Message {
     start: u64,
     head: u64,
     body: u64,
     kind: MessageHeader,
     rows: u64,
-    /// What its buffers become, where they are compressed.
+    /// Bytes of its buffers after decompression; 0 where they are not compressed.
     decompressed: u64,
 }
 
@@ -64,7 +64,7 @@ impl Footer {
     /// Finds the record batches: from a file's footer, or by walking a stream's heads.
     pub(super) async fn read(object: &Object, map: &ColumnMap) -> Result<Self> {
         let is_stream = is_stream(object).await?;
-        let (schema, version, parts) = if is_stream {
+        let (schema, version, messages) = if is_stream {
             walk_stream(object).await?
         } else {
             read_file_footer(object).await?
@@ -72,18 +72,18 @@ impl Footer {
         let columns = map.find(&schema, &object.location.url)?;
         let classes = map.classes(&schema);
         let tokenizer = map.tokenizer(&schema, columns, &object.location.url)?;
-        let (batches, dictionaries): (Vec<Part>, Vec<Part>) = parts
+        let (batches, dictionaries): (Vec<Message>, Vec<Message>) = messages
             .into_iter()
-            .partition(|part| part.kind == MessageHeader::RecordBatch);
+            .partition(|message| message.kind == MessageHeader::RecordBatch);
         let needs_dictionaries = columns
             .indices()
             .into_iter()
             .any(|at| has_dictionary(schema.field(at).data_type()));
         let mut fetched = Vec::new();
-        for part in dictionaries.into_iter().filter(|_| needs_dictionaries) {
-            fetched.push((part, object.read(part.range()).await?));
+        for message in dictionaries.into_iter().filter(|_| needs_dictionaries) {
+            fetched.push((message, object.read(message.range()).await?));
         }
-        let groups = batches.iter().map(Part::group).collect();
+        let groups = batches.iter().map(Message::group).collect();
         let schema = Arc::new(as_bytes::of_arrow(&schema, map));
         let dictionaries = fetched;
         Ok(Self {
@@ -106,13 +106,13 @@ impl Footer {
         group: usize,
         classes: Option<Arc<Classes>>,
     ) -> Result<Rows> {
-        let part = self.batches[group];
+        let message = self.batches[group];
         let fetched = Fetched {
-            parts: vec![(part.start, object.read(part.range()).await?)],
+            ranges: vec![(message.start, object.read(message.range()).await?)],
         };
         let decoder = FileDecoder::new(self.schema.clone(), self.version)
             .with_projection(self.columns.indices());
-        let known = |at: u64| !self.is_stream || at < part.start;
+        let known = |at: u64| !self.is_stream || at < message.start;
         let dictionaries: Vec<_> = self
             .dictionaries
             .iter()
@@ -120,11 +120,11 @@ impl Footer {
             .cloned()
             .collect();
         let columns = self.columns;
-        let decode = move || decode(decoder, &dictionaries, part, &fetched, columns, classes);
+        let decode = move || decode(decoder, &dictionaries, message, &fetched, columns, classes);
         match tokio::task::spawn_blocking(decode).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => Err(object.corrupt(format!("record batch {group}: {error}"))),
-            Err(error) => Err(object.not_decoded(&format!("record batch {group}"), error)),
+            Err(error) => Err(object.decode_error(&format!("record batch {group}"), error)),
         }
     }
 
@@ -136,8 +136,8 @@ impl Footer {
 
 fn decode(
     mut decoder: FileDecoder,
-    dictionaries: &[(Part, Bytes)],
-    part: Part,
+    dictionaries: &[(Message, Bytes)],
+    message: Message,
     fetched: &Fetched,
     columns: Columns,
     classes: Option<Arc<Classes>>,
@@ -145,13 +145,13 @@ fn decode(
     for (dictionary, bytes) in dictionaries {
         decoder.read_dictionary(&dictionary.block(), &Buffer::from(bytes.clone()))?;
     }
-    let bytes = fetched.from(part.start).unwrap_or_default();
-    let batch = decoder.read_record_batch(&part.block(), &Buffer::from(bytes))?;
+    let bytes = fetched.from(message.start).unwrap_or_default();
+    let batch = decoder.read_record_batch(&message.block(), &Buffer::from(bytes))?;
     let batch = batch.ok_or_else(|| ArrowError::IpcError("no record batch here".into()))?;
     Rows::new(&batch, columns.projected(), classes, fetched)
 }
 
-/// The schema as the file has it.
+/// Reads the schema of a file or stream.
 pub(super) async fn read_schema(object: &Object) -> Result<SchemaRef> {
     let (schema, ..) = if is_stream(object).await? {
         walk_stream(object).await?
@@ -166,10 +166,11 @@ async fn is_stream(object: &Object) -> Result<bool> {
     Ok(start != MAGIC)
 }
 
-async fn read_file_footer(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Part>)> {
+async fn read_file_footer(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Message>)> {
     let truncated = || {
         object.corrupt(
-            "begins as an Arrow file but does not end as one: truncated, copy it again".into(),
+            "begins as an Arrow file but does not end as one, so it is truncated\nhint: copy it again"
+                .into(),
         )
     };
     let end = object.bytes.checked_sub(TAIL).ok_or_else(truncated)?;
@@ -183,7 +184,7 @@ async fn read_file_footer(object: &Object) -> Result<(SchemaRef, MetadataVersion
         .and_then(|length| end.checked_sub(length as u64))
         .ok_or_else(truncated)?;
     let footer = object.read(from..end).await?;
-    let unreadable = |error: String| object.corrupt(format!("its footer cannot be read: {error}"));
+    let unreadable = |error: String| object.corrupt(format!("cannot read its footer: {error}"));
     let footer = root_as_footer(&footer).map_err(|error| unreadable(error.to_string()))?;
     let schema = footer
         .schema()
@@ -202,13 +203,17 @@ async fn read_file_footer(object: &Object) -> Result<(SchemaRef, MetadataVersion
         .buffered(HEADS_AT_ONCE)
         .try_collect()
         .await?;
-    let parts = heads.into_iter().flatten().map(|(part, _)| part).collect();
-    Ok((Arc::new(schema), version, parts))
+    let messages = heads
+        .into_iter()
+        .flatten()
+        .map(|(message, _)| message)
+        .collect();
+    Ok((Arc::new(schema), version, messages))
 }
 
-async fn walk_stream(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Part>)> {
+async fn walk_stream(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec<Message>)> {
     let Some((first, head)) = read_head(object, 0).await? else {
-        return Err(object.corrupt("an empty Arrow stream, without a schema".to_owned()));
+        return Err(object.corrupt("empty Arrow stream, without a schema".to_owned()));
     };
     let schema = root_as_message(&head).ok().and_then(|message| {
         Some((
@@ -217,31 +222,30 @@ async fn walk_stream(object: &Object) -> Result<(SchemaRef, MetadataVersion, Vec
         ))
     });
     let Some((schema, version)) = schema else {
-        return Err(
-            object.corrupt("not an Arrow file or stream, whatever its name says".to_owned())
-        );
+        return Err(object.corrupt("not an Arrow file or stream, despite its name".to_owned()));
     };
-    let mut parts = Vec::new();
+    let mut messages = Vec::new();
     let mut at = first.range().end;
     while at < object.bytes {
-        let Some((part, _)) = read_head(object, at).await? else {
+        let Some((message, _)) = read_head(object, at).await? else {
             break;
         };
-        at = part.range().end;
+        at = message.range().end;
         if at > object.bytes {
             return Err(object.corrupt(format!(
-                "its record batch {} ends at byte {at}, the file at {}: truncated, copy it again",
-                parts.len(),
+                "its record batch {} ends at byte {at}, the file at {}, so it is truncated\n\
+                 hint: copy it again",
+                messages.len(),
                 object.bytes
             )));
         }
-        parts.push(part);
+        messages.push(message);
     }
-    Ok((Arc::new(schema), version, parts))
+    Ok((Arc::new(schema), version, messages))
 }
 
-/// Reads a message's head: where it lies, and its flatbuffer. `None` at the end of the stream.
-async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>> {
+/// Reads a message's head: its place in the file, and its flatbuffer. `None` at the end of the stream.
+async fn read_head(object: &Object, start: u64) -> Result<Option<(Message, Bytes)>> {
     let damaged = |what: &str| object.corrupt(format!("the message at byte {start}: {what}"));
     let first = object
         .read(start..object.bytes.min(start + HEAD_BYTES))
@@ -255,7 +259,7 @@ async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>>
         Some(u32::MAX) => (8, word(4)),
         length => (4, length),
     };
-    let length = u64::from(length.ok_or_else(|| damaged("cut off: copy the file again"))?);
+    let length = u64::from(length.ok_or_else(|| damaged("cut off\nhint: copy the file again"))?);
     if length == 0 {
         return Ok(None);
     }
@@ -288,7 +292,7 @@ async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>>
     let decompressed = decompressed_bytes(object, start + head, body, buffers)
         .await?
         .ok_or_else(|| damaged("compressed buffers outside its body"))?;
-    let part = Part {
+    let message = Message {
         start,
         head,
         body,
@@ -296,11 +300,11 @@ async fn read_head(object: &Object, start: u64) -> Result<Option<(Part, Bytes)>>
         rows,
         decompressed,
     };
-    Ok(Some((part, flatbuffer)))
+    Ok(Some((message, flatbuffer)))
 }
 
-/// What compressed buffers of a body at `start` become: each begins with its length of before,
-/// or −1 if it was left as it was. None where they do not lie in the body.
+/// Sums the decompressed bytes of the compressed buffers of a body at `start`: each begins with its
+/// uncompressed length, or −1 if it is not compressed. `None` where buffers are outside the body.
 async fn decompressed_bytes(
     object: &Object,
     start: u64,
@@ -329,7 +333,7 @@ async fn decompressed_bytes(
     Ok(lengths.try_fold(0_u64, |sum, length| sum.checked_add(length?)))
 }
 
-impl Part {
+impl Message {
     fn range(&self) -> std::ops::Range<u64> {
         self.start
             ..self
@@ -359,7 +363,9 @@ impl Part {
 fn has_dictionary(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(..) => true,
-        DataType::Struct(parts) => parts.iter().any(|part| has_dictionary(part.data_type())),
+        DataType::Struct(parts) => parts
+            .iter()
+            .any(|message| has_dictionary(message.data_type())),
         _ => false,
     }
 }

@@ -1,5 +1,5 @@
-//! Media and texts are read as the bytes that they are. A decoder that checks strings fails for a
-//! whole row group where one of them is no UTF-8; as bytes such a text is the fault of its own row.
+//! Media and texts are read as bytes. A decoder that checks strings fails for an entire row group
+//! where one string is not UTF-8; read as bytes, only that row is bad.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::columns::{ColumnMap, is_binary, is_text, value_type};
 
-/// A Parquet file's metadata, with no string said to be text in the columns of media.
+/// Returns a Parquet file's metadata, in which strings of media columns are plain bytes.
 pub(super) fn of_parquet(
     metadata: &ParquetMetaData,
     map: &ColumnMap,
@@ -39,7 +39,7 @@ pub(super) fn of_parquet(
     Ok(ParquetMetaData::new(file, metadata.row_groups().to_vec()))
 }
 
-/// The same leaves, without what their bytes mean.
+/// Returns the same leaves without their logical type.
 fn untyped(column: &Type) -> Result<Type, ParquetError> {
     let info = column.get_basic_info();
     let repetition = if info.has_repetition() {
@@ -66,7 +66,7 @@ fn untyped(column: &Type) -> Result<Type, ParquetError> {
     }
 }
 
-/// The schema to read Parquet with: media as views into the fetched pages, rather than copied.
+/// Returns the schema to read Parquet with: media as views into the fetched pages, not as copies.
 pub(super) fn as_views(schema: &Schema, map: &ColumnMap) -> Schema {
     each_media(schema, map, &|found| match value_type(found) {
         values if is_binary(values) || is_text(values) => DataType::BinaryView,
@@ -74,7 +74,7 @@ pub(super) fn as_views(schema: &Schema, map: &ColumnMap) -> Schema {
     })
 }
 
-/// The schema to read Arrow with. Dictionaries stay as they are: each value may serve many rows.
+/// Returns the schema to read Arrow with. Dictionaries stay: each value may be that of many rows.
 pub(super) fn of_arrow(schema: &Schema, map: &ColumnMap) -> Schema {
     each_media(schema, map, &|found| match found {
         DataType::Utf8 => DataType::Binary,

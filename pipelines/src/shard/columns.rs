@@ -9,7 +9,7 @@ use understudy_schemas::Vocabulary;
 use super::kind::{Kind, vocabulary_of};
 use crate::{Error, Result};
 
-/// What the dataset's columns are called.
+/// Our names of columns, and their names in the dataset.
 #[derive(Debug, Clone)]
 pub(super) struct ColumnMap {
     pub(super) kind: Kind,
@@ -24,7 +24,7 @@ struct Name {
     chosen: bool,
 }
 
-/// Where the columns stand in a schema.
+/// Indices of the columns in a schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
     pub(super) media: usize,
@@ -35,12 +35,12 @@ pub(super) struct Columns {
     pub(super) text_b: Option<usize>,
     /// Tokens of a block without padding.
     pub(super) n_tokens: Option<usize>,
-    /// How long a row is, and in frames of what rate: not read with the rows.
+    /// Length of a row, and the rate of its frames: not read with the rows.
     length: Option<usize>,
     rate: Option<usize>,
 }
 
-/// Everything in the user's map that no dataset of these kinds has a column for.
+/// Rejects names in the user's map that no dataset of these kinds has a column for.
 pub(super) fn check_names(map: &BTreeMap<String, String>, kinds: &[Kind]) -> Result<()> {
     let mut ours: Vec<&str> = Vec::new();
     for name in kinds.iter().flat_map(|kind| kind.columns()) {
@@ -65,7 +65,7 @@ pub(super) fn check_names(map: &BTreeMap<String, String>, kinds: &[Kind]) -> Res
 }
 
 impl ColumnMap {
-    /// The names in the user's map, and ours where it says nothing.
+    /// Takes the names in the user's map, and ours for all others.
     pub(super) fn new(kind: Kind, map: &BTreeMap<String, String>) -> Self {
         let name = |&ours: &&'static str| Name {
             ours,
@@ -78,7 +78,7 @@ impl ColumnMap {
         }
     }
 
-    /// Our names and the dataset's, for the fingerprint.
+    /// Returns our names and the dataset's, for the fingerprint.
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.names
             .iter()
@@ -97,12 +97,12 @@ impl ColumnMap {
         schema.index_of(&self.names[0].theirs).is_ok()
     }
 
-    /// The dataset's name of the column of labels.
+    /// Returns the dataset's name of the label column.
     pub(super) fn label(&self) -> &str {
         self.theirs("label")
     }
 
-    /// The dataset's name of the column of lengths.
+    /// Returns the dataset's name of the column of lengths.
     pub(super) fn length_column(&self) -> &str {
         self.theirs(match self.kind {
             Kind::Image => "image",
@@ -141,8 +141,8 @@ impl ColumnMap {
                     return Err(error(
                         name,
                         format!(
-                            "missing: this dataset holds `{other}`, for another kind of recipe; or map \
-                             {ours} to one of its columns under [data.columns]"
+                            "missing; this dataset has `{other}`, for a config of another kind\n\
+                             hint: use such a config, or map {ours} to a column under [data.columns]"
                         ),
                     ));
                 }
@@ -150,8 +150,8 @@ impl ColumnMap {
                 return Err(error(
                     name,
                     format!(
-                        "missing; the file has {}: name the right one under [data.columns], `{ours} = \
-                     \"…\"`",
+                        "missing; the file has {}\nhint: name the right one under [data.columns], \
+                         `{ours} = \"…\"`",
                         there.join(", ")
                     ),
                 ));
@@ -162,7 +162,7 @@ impl ColumnMap {
                 return Ok(Some(at));
             }
             if ours == "label" && !name.chosen {
-                // Some other thing of that name, such as a list of labels: training needs none.
+                // Something else with that name, such as a list of labels: training needs no label.
                 return Ok(None);
             }
             Err(error(name, format!("is {found}, not {wanted}")))
@@ -179,7 +179,7 @@ impl ColumnMap {
             media: find(kind.media_column())?.unwrap_or_default(),
             label,
             bytes_xxh3: find("bytes_xxh3")?,
-            // Of the label that was written, and of no other column in its place.
+            // The hash of the label that was written, not of another column in its place.
             label_xxh3: match label {
                 Some(_) if !self.is_chosen("label") => find("label_xxh3")?,
                 _ => None,
@@ -197,7 +197,7 @@ impl ColumnMap {
             .any(|name| name.ours == ours && name.chosen)
     }
 
-    /// Class names of the label column, as Hugging Face's `ClassLabel` keeps them in the metadata.
+    /// Returns the class names of the label column, from Hugging Face's `ClassLabel` in the metadata.
     pub(super) fn classes(&self, schema: &Schema) -> Option<Vec<String>> {
         let metadata = schema.metadata().get("huggingface")?;
         let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
@@ -207,7 +207,7 @@ impl ColumnMap {
 }
 
 impl ColumnMap {
-    /// What a dataset of tokens says of its vocabulary; `None` for other datasets.
+    /// Returns the vocabulary of a token dataset; `None` for other datasets.
     pub(super) fn tokenizer(
         &self,
         schema: &Schema,
@@ -224,7 +224,7 @@ impl ColumnMap {
 }
 
 impl Columns {
-    /// The places of the columns that are read with the rows, in the order of the file.
+    /// Returns the indices of the columns that are read with the rows, in the order of the file.
     pub(super) fn indices(self) -> Vec<usize> {
         let mut indices: Vec<usize> = [
             Some(self.media),
@@ -242,12 +242,12 @@ impl Columns {
         indices
     }
 
-    /// Where the length of a row and its rate stand, in a dataset that has lengths.
+    /// Returns the indices of the columns of lengths and rates, in a dataset that has lengths.
     pub(super) fn length_and_rate(self) -> Option<(usize, Option<usize>)> {
         Some((self.length?, self.rate))
     }
 
-    /// The same columns in a batch that holds only them.
+    /// Returns the indices of the same columns in a batch that holds only them.
     pub(super) fn projected(self) -> Self {
         let indices = self.indices();
         let place = |at: usize| indices.partition_point(|&other| other < at);
@@ -264,7 +264,7 @@ impl Columns {
     }
 }
 
-/// Whether a column of ours can be of a type, and what it should be, in words.
+/// Whether a column of ours can be of a type, and the right type, in words.
 fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str) {
     match ours {
         "image" | "audio" => (
@@ -286,7 +286,7 @@ fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str)
         "bytes_xxh3" => (
             *found == DataType::UInt64,
             match kind {
-                Kind::Image => "UInt64, the XXH3-64 of the picture's bytes",
+                Kind::Image => "UInt64, the XXH3-64 of the image's bytes",
                 _ => "UInt64, the XXH3-64 of the sample's bytes",
             },
         ),
@@ -327,7 +327,7 @@ pub(super) fn is_text(found: &DataType) -> bool {
     )
 }
 
-/// The type of the values, where they stand in a dictionary.
+/// Returns the type of the values, also of those in a dictionary.
 pub(super) fn value_type(found: &DataType) -> &DataType {
     match found {
         DataType::Dictionary(_, values) => values,

@@ -38,7 +38,7 @@ impl Contents {
         };
         let mut growth = 1.0;
         if let Some(object) = objects.first() {
-            let footer = Footer::read_twice(object, columns).await?;
+            let footer = Footer::read_retrying(object, columns).await?;
             let growths = footer.groups().iter().map(Group::growth);
             growth = growths.fold(1.0, f64::max);
             contents.classes = contents.classes.or_else(|| footer.classes().cloned());
@@ -62,7 +62,7 @@ impl Contents {
         let mut contents = Self::default();
         let reads = objects
             .iter()
-            .map(|object| Footer::read_twice(object, columns));
+            .map(|object| Footer::read_retrying(object, columns));
         let mut reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE);
         while let Some(footer) = reads.try_next().await? {
             let index = contents.shards.len();

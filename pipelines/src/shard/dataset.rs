@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::columns::{ColumnMap, check_names};
 use super::contents::Contents;
-use super::fetch::{Object, twice};
+use super::fetch::{Object, retry_damaged};
 use super::files::Shard;
 use super::footer::{Footer, Footers, choose};
 use super::kind::Kind;
@@ -152,8 +152,8 @@ impl Dataset {
     /// A damaged row group is read once more, and its footer too, which may be the damaged part.
     pub async fn read_group(&self, shard: usize, group: usize) -> Result<Rows> {
         let object = &self.shards[shard].object;
-        twice(|again| async move {
-            let object = object.way(again);
+        retry_damaged(|again| async move {
+            let object = object.uncached_if(again);
             self.read_group_of(&object, shard, group).await
         })
         .await
@@ -161,7 +161,7 @@ impl Dataset {
 
     /// Reads a row group from the store and not from the cache, which may hold damaged bytes.
     pub(crate) async fn read_group_again(&self, shard: usize, group: usize) -> Result<Rows> {
-        let object = self.shards[shard].object.way(true);
+        let object = self.shards[shard].object.uncached_if(true);
         self.read_group_of(&object, shard, group).await
     }
 

@@ -12,13 +12,14 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use crate::store::{Key, Location};
 use crate::{Error, Result};
 
-/// Ranges with less than this between them are read as one: a request costs more than the gap.
+/// Ranges with a smaller gap than this between them are read as one: a request costs more than the
+/// gap.
 pub(super) const MAX_GAP: u64 = 1 << 20;
-/// Larger ranges are read in pieces at the same time: what breaks is repeated by the piece.
-pub(super) const MAX_PIECE: u64 = 16 << 20;
-const PIECES_AT_ONCE: usize = 4;
+/// Larger ranges are read with several requests at the same time, each of which is retried alone.
+pub(super) const MAX_REQUEST_BYTES: u64 = 16 << 20;
+const REQUESTS_AT_ONCE: usize = 4;
 
-/// How a shard is written.
+/// File format of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardFormat {
     /// Parquet.
@@ -27,24 +28,25 @@ pub enum ShardFormat {
     Arrow,
 }
 
-/// One file of a set, as it was listed.
+/// One file of a dataset, as it was listed.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) location: Location,
-    /// Path relative to the set's folder.
+    /// Path relative to the dataset's folder.
     pub(super) path: String,
     pub(super) format: ShardFormat,
     pub(super) bytes: u64,
-    /// Its version: of the listing, or of the first read where there was no listing. All reads must
-    /// be of the same.
+    /// Version of the file: from the listing, or from the first read where there was no listing. All
+    /// reads must see the same version.
     pub(super) e_tag: Arc<OnceLock<String>>,
-    /// Whether what the cache keeps of it may serve.
+    /// Whether reads may be answered from the cache.
     pub(super) cached: bool,
 }
 
 impl Object {
-    /// The same; `again` read from the store itself, for what the cache holds may be damaged.
-    pub(super) fn way(&self, again: bool) -> Cow<'_, Self> {
+    /// Returns the same object; on a second read (`again`) one that does not read from the cache, whose
+    /// bytes may be damaged.
+    pub(super) fn uncached_if(&self, again: bool) -> Cow<'_, Self> {
         if !again {
             return Cow::Borrowed(self);
         }
@@ -54,35 +56,35 @@ impl Object {
         })
     }
 
-    /// Reads one range; all of it comes, or an error.
+    /// Reads one range, all of it.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         if range.end > self.bytes || range.start > range.end {
             return Err(self.corrupt(format!(
-                "names bytes {}..{}, but the file has {}: it is truncated or damaged",
+                "names bytes {}..{}, but the file has {} bytes, so it is truncated or damaged",
                 range.start, range.end, self.bytes
             )));
         }
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let n_pieces = (range.end - range.start).div_ceil(MAX_PIECE);
-        if n_pieces == 1 {
-            return self.piece(range).await;
+        let n_requests = (range.end - range.start).div_ceil(MAX_REQUEST_BYTES);
+        if n_requests == 1 {
+            return self.read_cached(range).await;
         }
-        let piece = |i| range.start + (range.end - range.start) * i / n_pieces;
-        let pieces = (0..n_pieces).map(|i| self.piece(piece(i)..piece(i + 1)));
-        let mut whole = Vec::with_capacity((range.end - range.start) as usize);
-        let mut pieces = futures::stream::iter(pieces).buffered(PIECES_AT_ONCE);
-        while let Some(piece) = pieces.try_next().await? {
-            whole.extend_from_slice(&piece);
+        let start = |i| range.start + (range.end - range.start) * i / n_requests;
+        let reads = (0..n_requests).map(|i| self.read_cached(start(i)..start(i + 1)));
+        let mut joined = Vec::with_capacity((range.end - range.start) as usize);
+        let mut reads = futures::stream::iter(reads).buffered(REQUESTS_AT_ONCE);
+        while let Some(bytes) = reads.try_next().await? {
+            joined.extend_from_slice(&bytes);
         }
-        Ok(whole.into())
+        Ok(joined.into())
     }
 
-    /// From the cache, or from the store and then into the cache.
-    async fn piece(&self, range: Range<u64>) -> Result<Bytes> {
+    /// Reads a range from the cache, or from the store and then writes it to the cache.
+    async fn read_cached(&self, range: Range<u64>) -> Result<Bytes> {
         let Some(cache) = &self.location.cache else {
-            return self.read_piece(range).await;
+            return self.request(range).await;
         };
         // An object whose version is not known yet, or that has none, cannot be found again.
         let key = |e_tag: &String| Key::new(&self.location.url, e_tag, &range);
@@ -93,16 +95,16 @@ impl Object {
                 return Ok(bytes);
             }
         }
-        let bytes = self.read_piece(range.clone()).await?;
+        let bytes = self.request(range.clone()).await?;
         if let Some(key) = self.e_tag.get().map(key) {
             let (cache, bytes) = (Arc::clone(cache), bytes.clone());
-            // Cancelled at the end of its reader: what is not kept comes from the store again.
+            // Cancelled when its reader ends: a range that was not cached is fetched again.
             let _kept = tokio::task::spawn_blocking(move || cache.put(key, &bytes)).await;
         }
         Ok(bytes)
     }
 
-    async fn read_piece(&self, range: Range<u64>) -> Result<Bytes> {
+    async fn request(&self, range: Range<u64>) -> Result<Bytes> {
         let wanted = range.end - range.start;
         let options = GetOptions {
             range: Some(GetRange::Bounded(range)),
@@ -121,10 +123,12 @@ impl Object {
         if let Some(e_tag) = e_tag
             && *self.e_tag.get_or_init(|| e_tag.clone()) != e_tag
         {
-            return Err(self.corrupt("changed since the set was opened: start again".to_owned()));
+            return Err(
+                self.corrupt("changed since the dataset was opened\nhint: start again".to_owned())
+            );
         }
         if bytes.len() as u64 != wanted {
-            return Err(self.corrupt(format!("gave {} bytes of {wanted} asked for", bytes.len())));
+            return Err(self.corrupt(format!("returned {} bytes of {wanted}", bytes.len())));
         }
         Ok(bytes)
     }
@@ -136,12 +140,13 @@ impl Object {
             Ok::<_, Error>((start, self.read(range).await?))
         });
         Ok(Fetched {
-            parts: try_join_all(reads).await?,
+            ranges: try_join_all(reads).await?,
         })
     }
 
-    /// A decoder that panicked met damage; one that was cancelled, the end of its reader.
-    pub(super) fn not_decoded(&self, what: &str, error: tokio::task::JoinError) -> Error {
+    /// Returns the error of a decoding task that did not end: a panic means damaged bytes, a
+    /// cancellation the end of the reader.
+    pub(super) fn decode_error(&self, what: &str, error: tokio::task::JoinError) -> Error {
         if error.is_cancelled() {
             return self.location.error(error.into());
         }
@@ -156,47 +161,52 @@ impl Object {
     }
 }
 
-/// Reads once more (`again`), then past the cache, what came damaged: what happened on the way does
-/// not happen again, and what is damaged in the store stays so.
-pub(super) async fn twice<T, F: Future<Output = Result<T>>>(read: impl Fn(bool) -> F) -> Result<T> {
+/// Reads damaged bytes once more (`again`), then not from the cache: damage on the way does not happen
+/// retry_damaged, damage in the store does.
+pub(super) async fn retry_damaged<T, F: Future<Output = Result<T>>>(
+    read: impl Fn(bool) -> F,
+) -> Result<T> {
     match read(false).await {
         Err(error @ Error::Corrupt { .. }) => {
-            tracing::warn!("{error}: it is read once more");
+            tracing::warn!("reading again: {error}");
             read(true).await
         }
         settled => settled,
     }
 }
 
-/// An `ETag` without its quotation marks: Azure and Google leave them out in listings.
+/// Returns an `ETag` without its quotation marks: Azure and Google leave them out in listings.
 pub(super) fn version(e_tag: &str) -> String {
     e_tag.trim_matches('"').to_owned()
 }
 
-/// The parts of a file that were read.
+/// Ranges of a file that were read.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
-    /// Where each part begins, and its bytes.
-    pub(super) parts: Vec<(u64, Bytes)>,
+    /// Start of each range in the file, and its bytes.
+    pub(super) ranges: Vec<(u64, Bytes)>,
 }
 
 impl Fetched {
-    /// The fetched bytes from `start` on, without a copy.
+    /// Returns the fetched bytes from `start` on, without a copy.
     pub(super) fn from(&self, start: u64) -> Option<Bytes> {
         let (from, bytes) = self
-            .parts
+            .ranges
             .iter()
             .find(|(from, bytes)| (*from..from + bytes.len() as u64).contains(&start))?;
         Some(bytes.slice((start - from) as usize..))
     }
 
-    /// Bytes in memory.
+    /// Returns the bytes in memory.
     pub(super) fn len(&self) -> u64 {
-        self.parts.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+        self.ranges
+            .iter()
+            .map(|(_, bytes)| bytes.len() as u64)
+            .sum()
     }
 }
 
-/// What is read for `ranges`: those with less than `max_gap` between them become one.
+/// Joins the ranges with less than `max_gap` between them.
 pub(super) fn coalesce(mut ranges: Vec<Range<u64>>, max_gap: u64) -> Vec<Range<u64>> {
     ranges.sort_by_key(|range| range.start);
     let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
@@ -211,11 +221,11 @@ pub(super) fn coalesce(mut ranges: Vec<Range<u64>>, max_gap: u64) -> Vec<Range<u
     joined
 }
 
-/// Requests that reading these ranges takes.
+/// Counts the requests that reading these ranges takes.
 pub(super) fn n_requests(ranges: &[Range<u64>]) -> u32 {
     let each = ranges
         .iter()
-        .map(|range| (range.end - range.start).div_ceil(MAX_PIECE));
+        .map(|range| (range.end - range.start).div_ceil(MAX_REQUEST_BYTES));
     each.sum::<u64>() as u32
 }
 
@@ -224,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_that_lie_together_become_one() {
+    fn coalesce_joins_ranges_with_small_gaps() {
         let mib = 1 << 20;
         let ranges = vec![5 * mib..6 * mib, 10..20, 0..10, mib..mib + 5];
         assert_eq!(coalesce(ranges, MAX_GAP), [0..mib + 5, 5 * mib..6 * mib]);

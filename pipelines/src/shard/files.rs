@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::fetch::{MAX_PIECE, Object, ShardFormat, n_requests};
+use super::fetch::{MAX_REQUEST_BYTES, Object, ShardFormat, n_requests};
 use super::manifest::{MANIFEST_NAME, ManifestGroup};
 use super::rows::ROW_BYTES;
 use crate::store::Location;
@@ -13,11 +13,11 @@ use crate::{Error, Result};
 pub struct Shard {
     /// Path relative to the dataset's folder.
     pub path: String,
-    /// How the file is written.
+    /// File format.
     pub format: ShardFormat,
-    /// Number of its first row in the whole dataset.
+    /// Number of its first row in the dataset.
     pub first_row: u64,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
     /// Row groups (Parquet) or record batches (Arrow IPC), in file order.
     pub groups: Vec<Group>,
@@ -27,32 +27,33 @@ pub struct Shard {
 /// A row group of a Parquet shard, or a record batch of an Arrow one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
     /// Bytes in the file, of all columns.
     pub bytes: u64,
-    /// Bytes that reading it fetches; with a manifest, at most.
+    /// Bytes to fetch for the mapped columns; known only as an upper limit from a manifest.
     pub fetch_bytes: u64,
-    /// Requests for them; with a manifest, about.
+    /// Requests for these bytes; an estimate from a manifest.
     pub requests: u32,
-    /// Memory that reading it takes at most, as far as is known before: fetched and decoded bytes.
+    /// Upper limit of the memory that reading it takes, as far as known before: fetched and decoded
+    /// bytes.
     pub memory: u64,
 }
 
 impl Shard {
-    /// XXH3-64 of the whole file, read piece by piece and past any cache.
+    /// Returns the XXH3-64 of the entire file, read in several requests and not from the cache.
     pub(crate) async fn hash(&self) -> Result<u64> {
-        let object = self.object.way(true);
+        let object = self.object.uncached_if(true);
         let (mut hash, mut at) = (Xxh3::new(), 0);
         while at < object.bytes {
-            let end = object.bytes.min(at + MAX_PIECE);
+            let end = object.bytes.min(at + MAX_REQUEST_BYTES);
             hash.update(&object.read(at..end).await?);
             at = end;
         }
         Ok(hash.digest())
     }
 
-    /// Where the file lies.
+    /// Returns the location of the file.
     pub fn location(&self) -> &Location {
         &self.object.location
     }
@@ -70,12 +71,12 @@ impl Shard {
         }
     }
 
-    /// The shard's place, for messages.
+    /// Returns the URL or path of the file, for messages.
     pub fn url(&self) -> &str {
         &self.object.location.url
     }
 
-    /// Compares what the manifest said with the file's own footer.
+    /// Compares the row groups of the manifest with those of the file's footer.
     pub(super) fn check(&self, found: &[Group]) -> Result<()> {
         let same = |a: &Group, b: &Group| (a.rows, a.bytes) == (b.rows, b.bytes);
         if self.groups.len() == found.len()
@@ -88,7 +89,7 @@ impl Shard {
             shard: self.object.location.url.clone(),
             reason: format!(
                 "{MANIFEST_NAME} says {} rows in {} row groups, the file has {rows} in {}, or row \
-                 groups of other sizes: one of them was replaced; write the dataset again",
+                 groups of other sizes, so one of the two was replaced\nhint: write the dataset again",
                 self.rows,
                 self.groups.len(),
                 found.len()
@@ -98,7 +99,7 @@ impl Shard {
 }
 
 impl Group {
-    /// A group of which the manifest alone is known; `growth` is that of the dataset's first shard.
+    /// Describes a row group that only the manifest has; `growth` is that of the dataset's first shard.
     pub(super) fn listed(group: &ManifestGroup, growth: f64) -> Self {
         let &ManifestGroup { rows, bytes } = group;
         Self {
@@ -110,7 +111,7 @@ impl Group {
         }
     }
 
-    /// How much larger the group is in memory than in the file, beside what each row takes.
+    /// Returns the size in memory as a multiple of the size in the file, without the memory per row.
     pub(super) fn growth(&self) -> f64 {
         (self.memory - self.rows * ROW_BYTES) as f64 / self.bytes.max(1) as f64
     }

@@ -1,4 +1,4 @@
-//! What shards say of themselves, and how much of it is kept.
+//! Footers of shards, and a cache of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use understudy_schemas::Vocabulary;
 
 use super::columns::ColumnMap;
-use super::fetch::{Object, ShardFormat, twice};
+use super::fetch::{Object, ShardFormat, retry_damaged};
 use super::files::Group;
 use super::kind::Kind;
 use super::{arrow, parquet};
@@ -14,10 +14,10 @@ use crate::{Error, Result};
 
 /// Footers read at a time.
 pub(super) const FOOTERS_AT_ONCE: usize = 16;
-/// Footers kept in memory; one that was let go is read again when its shard is.
+/// Most bytes of footers in memory; a footer that was dropped is read again with its shard.
 const KEPT_FOOTER_BYTES: usize = 64 << 20;
 
-/// The first of `kinds` whose media the file has.
+/// Chooses the first of `kinds` whose media column the file has.
 pub(super) async fn choose(
     kinds: &[Kind],
     object: &Object,
@@ -25,10 +25,16 @@ pub(super) async fn choose(
 ) -> Result<ColumnMap> {
     let schema = match object.format {
         ShardFormat::Parquet => {
-            twice(|again| async move { parquet::read_schema(&object.way(again)).await }).await?
+            retry_damaged(
+                |again| async move { parquet::read_schema(&object.uncached_if(again)).await },
+            )
+            .await?
         }
         ShardFormat::Arrow => {
-            twice(|again| async move { arrow::read_schema(&object.way(again)).await }).await?
+            retry_damaged(
+                |again| async move { arrow::read_schema(&object.uncached_if(again)).await },
+            )
+            .await?
         }
     };
     let mut maps = kinds.iter().map(|&kind| ColumnMap::new(kind, columns));
@@ -39,8 +45,8 @@ pub(super) async fn choose(
             shard: object.location.url.clone(),
             column: media.join("`, `"),
             reason: format!(
-                "none of them is there; the file has {}: name the right one under \
-                 [data.columns] or with --columns, `{} = \"…\"`",
+                "not found; the file has {}\nhint: name the right one under [data.columns] or with \
+                 --columns, `{} = \"…\"`",
                 there.join(", "),
                 media[0]
             ),
@@ -48,7 +54,7 @@ pub(super) async fn choose(
     })
 }
 
-/// What a shard says of itself.
+/// The footer of a shard.
 #[derive(Debug)]
 pub(super) enum Footer {
     Parquet(parquet::Footer),
@@ -66,9 +72,10 @@ impl Footer {
         }
     }
 
-    /// Reads a file's footer; once more if it comes damaged.
-    pub(super) async fn read_twice(object: &Object, columns: &ColumnMap) -> Result<Self> {
-        twice(|again| async move { Self::read(&object.way(again), columns).await }).await
+    /// Reads a file's footer, and once more if it is damaged.
+    pub(super) async fn read_retrying(object: &Object, columns: &ColumnMap) -> Result<Self> {
+        retry_damaged(|again| async move { Self::read(&object.uncached_if(again), columns).await })
+            .await
     }
 
     pub(super) fn groups(&self) -> &[Group] {
@@ -107,7 +114,7 @@ impl Footer {
     }
 }
 
-/// The footers in memory: the ones used last.
+/// The footers used last, in memory.
 #[derive(Debug)]
 pub(super) struct Footers {
     pub(super) kept: BTreeMap<usize, (u64, Arc<Footer>)>,
@@ -135,7 +142,7 @@ impl Footers {
         Some(footer.clone())
     }
 
-    /// Lets go of a footer that may be damaged.
+    /// Drops a footer that may be damaged.
     pub(super) fn forget(&mut self, shard: usize) {
         if let Some((_, footer)) = self.kept.remove(&shard) {
             self.bytes -= footer.memory();

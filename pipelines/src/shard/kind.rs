@@ -1,28 +1,28 @@
-//! What the rows of a dataset are.
+//! Kinds of datasets: images, audio, texts, tokens.
 
 use arrow::datatypes::Schema;
 use understudy_schemas::{TOKENIZER_KEY, Vocabulary};
 
 use crate::{Error, Result, SampleError};
 
-/// What the rows of a dataset are.
+/// Kind of the rows of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Encoded pictures.
+    /// Encoded images.
     Image,
-    /// Encoded recordings.
+    /// Encoded audio.
     Audio,
-    /// Texts as they are.
+    /// Texts in UTF-8.
     Text,
     /// Blocks of token ids.
     Tokens,
 }
 
 impl Kind {
-    /// All of them, in the order in which a dataset is tried for.
+    /// All kinds, in the order in which a dataset is tried for them.
     pub const ALL: [Kind; 4] = [Kind::Image, Kind::Audio, Kind::Tokens, Kind::Text];
 
-    /// Our names of its columns; the first holds the media.
+    /// Returns our names of its columns; the first holds the media.
     pub(super) fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Image => &["image", "label", "bytes_xxh3", "label_xxh3"],
@@ -46,18 +46,18 @@ impl Kind {
         }
     }
 
-    /// Our name of the column that holds the media.
+    /// Returns our name of the column that holds the media.
     pub fn media_column(self) -> &'static str {
         self.columns()[0]
     }
 }
 
-/// The ids of a block without its padding: `n_tokens` of them, or all up to the last that is
-/// not `<pad>`.
+/// Returns the ids of a block without its padding: the first `n_tokens`, or all up to the last that
+/// is not `<pad>`.
 ///
 /// # Errors
 ///
-/// [`SampleError::Decode`] if there are not so many, or none, or one is not in the vocabulary.
+/// [`SampleError::Decode`] if there are fewer, or none, or one is not in the vocabulary.
 pub fn unpadded_tokens(
     vocabulary: &Vocabulary,
     block: &[u8],
@@ -80,7 +80,7 @@ pub fn unpadded_tokens(
     };
     if n_own == 0 || n_own > tokens.len() {
         return Err(SampleError::Decode(format!(
-            "{} own tokens in a block of {}",
+            "{} tokens without padding in a block of {}",
             n_tokens.unwrap_or(0),
             tokens.len()
         )));
@@ -89,13 +89,13 @@ pub fn unpadded_tokens(
     match tokens.iter().find(|&&id| id >= vocabulary.vocab_size) {
         None => Ok(tokens),
         Some(id) => Err(SampleError::Decode(format!(
-            "the id {id} is none of the {} of the vocabulary",
+            "the id {id} is not in the vocabulary of {}",
             vocabulary.vocab_size
         ))),
     }
 }
 
-/// The vocabulary of a dataset whose blocks take `block_bytes`.
+/// Reads the vocabulary of a token dataset from the file's metadata; its blocks take `block_bytes`.
 pub(super) fn vocabulary_of(schema: &Schema, shard: &str, block_bytes: i32) -> Result<Vocabulary> {
     let error = |reason: String| Error::Schema {
         shard: shard.to_owned(),
@@ -104,12 +104,12 @@ pub(super) fn vocabulary_of(schema: &Schema, shard: &str, block_bytes: i32) -> R
     };
     let json = schema.metadata().get(TOKENIZER_KEY).ok_or_else(|| {
         error(format!(
-            "the file's metadata has no `{TOKENIZER_KEY}`: nobody can tell what the ids mean; \
-             write the dataset with `shards write`"
+            "the file's metadata has no `{TOKENIZER_KEY}`, which says what the ids mean\n\
+             hint: write the dataset with `shards write`"
         ))
     })?;
     let info: Vocabulary = serde_json::from_str(json)
-        .map_err(|found| error(format!("the metadata `{TOKENIZER_KEY}`: {found}")))?;
+        .map_err(|found| error(format!("invalid metadata `{TOKENIZER_KEY}`: {found}")))?;
     if !matches!(info.width_bytes, 2 | 4)
         || u64::from(info.width_bytes) * u64::from(info.block_tokens) != block_bytes as u64
     {

@@ -1,4 +1,4 @@
-//! How long each row of a dataset is, from its columns alone: no media are read.
+//! The length of each row of a dataset, read from columns of lengths and not from the media.
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -6,27 +6,27 @@ use arrow::datatypes::{DataType, Int64Type};
 use futures::{StreamExt, TryStreamExt};
 
 use super::dataset::Dataset;
-use super::fetch::twice;
+use super::fetch::retry_damaged;
 use super::footer::{FOOTERS_AT_ONCE, Footer};
 use crate::{Error, Result};
 
-/// How long a row is.
+/// Length of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
-    /// Frames as they are stored, bytes of text, or tokens.
+    /// PCM frames as stored, bytes of text, or tokens.
     pub n: u64,
-    /// Frames per second, where the dataset says.
+    /// Frames per second, where the dataset has a column for it.
     pub rate_hz: Option<u32>,
 }
 
 impl Dataset {
-    /// Whether the dataset says how long its rows are.
+    /// Whether the dataset has a column of lengths.
     pub fn has_lengths(&self) -> bool {
         self.has_lengths
     }
 
-    /// Hands the length of each row to `each`, in the order of the dataset. All footers are read, and
-    /// the columns of lengths, some shards at a time.
+    /// Passes the length of each row to `each`, in the order of the dataset. Reads all footers and the
+    /// columns of lengths, some shards at a time.
     ///
     /// # Errors
     ///
@@ -51,22 +51,26 @@ impl Dataset {
         let footer = self.footer(&shard.object, shard_idx).await?;
         let Footer::Parquet(footer) = &*footer else {
             return Err(error(
-                "lengths are read from Parquet shards alone: write the dataset again with `shards \
+                "lengths are only read from Parquet shards\nhint: write the dataset again with `shards \
                  write`, or give the size of a step as `batch`",
             ));
         };
         let Some((length, rate)) = footer.columns().length_and_rate() else {
             return Err(error(
-                "missing, and a step of so many seconds or tokens needs it: name the right one \
-                 under [data.columns], or give the size of a step as `batch`",
+                "missing, and a step in seconds or tokens needs it\nhint: name the right one under \
+                 [data.columns], or give the size of a step as `batch`",
             ));
         };
         let indices: Vec<usize> = std::iter::once(length).chain(rate).collect();
         let read = |again: bool| {
             let (footer, indices) = (&footer, &indices);
-            async move { footer.read_columns(&shard.object.way(again), indices).await }
+            async move {
+                footer
+                    .read_columns(&shard.object.uncached_if(again), indices)
+                    .await
+            }
         };
-        let batches = twice(read).await?;
+        let batches = retry_damaged(read).await?;
         let place = |at: usize| rate.filter(|&rate| rate < at).map_or(0, |_| 1);
         let column = |at: usize| {
             let mut values = Vec::with_capacity(shard.rows as usize);
@@ -95,7 +99,7 @@ impl Dataset {
     }
 }
 
-/// Adds a column of numbers of at least 0, without nulls, to those of the rows before.
+/// Appends a column of numbers of at least 0, without nulls.
 fn add_numbers(batch: &RecordBatch, column: usize, values: &mut Vec<u64>) -> Result<(), String> {
     let numbers = cast(batch.column(column), &DataType::Int64).map_err(|e| e.to_string())?;
     let numbers = numbers.as_primitive::<Int64Type>();

@@ -1,4 +1,4 @@
-//! Which files belong to a dataset: a manifest's, a folder's, a pattern's, or one.
+//! The files of a dataset: those of a manifest, of a folder, of a pattern, or a single one.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -32,11 +32,11 @@ pub(super) async fn list(url: &str, options: &StoreOptions) -> Result<Listing> {
 }
 
 async fn file_or_folder(location: Location) -> Result<Listing> {
-    // The name as it was written decides: a link may lead to a file of any name, and some stores
+    // The name as the user wrote it decides: a link may point to a file of any name, and some stores
     // answer for buckets and folders as if they were objects.
     let Some(format) = format_of(&location.url) else {
         if location.local.as_ref().is_some_and(|path| path.is_file()) {
-            let reason = "the file ends neither in .parquet nor in .arrow";
+            let reason = "the name ends neither in .parquet nor in .arrow";
             return Err(nothing(&location, reason));
         }
         return if location.lists {
@@ -67,14 +67,14 @@ async fn folder(location: Location) -> Result<Listing> {
         if objects.is_empty() {
             return Err(nothing(
                 &location,
-                "no .parquet or .arrow file in the folder; `shards write` makes shards of pictures, \
-                 recordings and texts",
+                "no .parquet or .arrow file in the folder\nhint: `shards write` makes shards of images, \
+                 audio and texts",
             ));
         }
         refuse_unfinished(&location).await?;
         if !datasets.is_empty() {
             let reason = format!(
-                "holds several datasets: name one of {}",
+                "holds several datasets\nhint: name one of {}",
                 datasets.join(", ")
             );
             return Err(nothing(&location, &reason));
@@ -85,7 +85,7 @@ async fn folder(location: Location) -> Result<Listing> {
             manifest: None,
         });
     };
-    // Other files may lie there, left over from an interrupted write: the manifest decides.
+    // The folder may hold other files, left by an interrupted write: the manifest decides.
     let corrupt = |reason| Error::Corrupt {
         shard: manifest_at.url.clone(),
         reason,
@@ -93,13 +93,13 @@ async fn folder(location: Location) -> Result<Listing> {
     let listed = manifest.shards.iter().map(|shard| {
         let Ok(at) = objects.binary_search_by(|object| object.path.cmp(&shard.path)) else {
             return Err(corrupt(format!(
-                "names `{}`, which is not there: copy it again, or write the dataset again",
+                "names `{}`, which was not found\nhint: copy it again, or write the dataset again",
                 shard.path
             )));
         };
         if objects[at].bytes != shard.bytes {
             return Err(corrupt(format!(
-                "says `{}` has {} bytes, the file has {}: copy it again, or write the dataset again",
+                "says `{}` has {} bytes, the file has {}\nhint: copy it again, or write the dataset again",
                 shard.path, shard.bytes, objects[at].bytes
             )));
         }
@@ -113,13 +113,13 @@ async fn folder(location: Location) -> Result<Listing> {
     })
 }
 
-/// The shards of a manifest, where nothing but the manifest tells what is there.
+/// Takes the shards of a manifest, where the store cannot list a folder.
 async fn by_manifest(location: Location) -> Result<Listing> {
     let manifest_at = location.join(MANIFEST_NAME);
     let Some(manifest) = Manifest::read(&manifest_at).await? else {
         let reason = format!(
-            "there is no {MANIFEST_NAME}, and a web server does not say what a folder holds: name \
-             one file, or put the dataset there with its manifest"
+            "no {MANIFEST_NAME}, and a web server cannot list a folder\nhint: name one file, or upload \
+             the dataset with its manifest"
         );
         return Err(nothing(&location, &reason));
     };
@@ -146,7 +146,7 @@ async fn by_manifest(location: Location) -> Result<Listing> {
 
 async fn matching(location: Location, pattern: &str) -> Result<Listing> {
     if !location.lists {
-        let reason = "a web server does not say which files match a pattern: name one file";
+        let reason = "a web server cannot list the files that match a pattern\nhint: name one file";
         return Err(nothing(&location, reason));
     }
     let (mut objects, _) = below(&location).await?;
@@ -165,17 +165,18 @@ async fn matching(location: Location, pattern: &str) -> Result<Listing> {
     })
 }
 
-/// Refuses a dataset without a manifest that `shards write` has begun.
+/// Rejects a dataset without a manifest that `shards write` has begun.
 async fn refuse_unfinished(location: &Location) -> Result<()> {
     if location.join(UNFINISHED_MARKER).read().await?.is_some() {
-        let reason = "its writing is not finished: give the same `shards write` command again";
+        let reason =
+            "this dataset is not finished\nhint: run the same `shards write` command again";
         return Err(nothing(location, reason));
     }
     Ok(())
 }
 
-/// Every shard below a folder, sorted by path, and the folders below it that are datasets of their
-/// own, finished or not.
+/// Lists every shard below a folder, sorted by path, and the folders below it that are datasets of
+/// their own, finished or not.
 async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
     let found: Vec<ObjectMeta> = location
         .store
@@ -204,7 +205,8 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
     Ok((objects, datasets.into_iter().collect()))
 }
 
-/// Such as `._a.parquet`, which a Mac leaves beside `a.parquet`, or what lies in `.trash`.
+/// Whether a path is hidden, such as `._a.parquet`, which macOS writes next to `a.parquet`, or a file
+/// in `.trash`.
 fn is_hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.'))
 }
@@ -245,7 +247,7 @@ fn nothing(location: &Location, reason: &str) -> Error {
     }
 }
 
-/// Whether `name` is `pattern`, in which each `*` stands for anything but `/`.
+/// Whether `name` matches `pattern`, in which each `*` stands for anything except `/`.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_stay_within_a_folder() {
+    fn patterns_do_not_match_across_folders() {
         assert!(matches("train-*.parquet", "train-00000-of-00004.parquet"));
         assert!(matches("*", "a.parquet"));
         assert!(matches("*a*.parquet", "banana.parquet"));

@@ -1,13 +1,13 @@
-//! `manifest.json`: what a finished dataset of shards holds. It is written last, so a dataset with a
-//! manifest is whole.
+//! `manifest.json`: the contents of a finished dataset. It is written last, so a dataset with a
+//! manifest is complete.
 
 use serde::{Deserialize, Serialize};
 
-use super::fetch::twice;
+use super::fetch::retry_damaged;
 use crate::store::Location;
 use crate::{Error, Result};
 
-/// The manifest's name, beside the shards.
+/// Name of the manifest, in the dataset's folder.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
 /// A file that `shards write` creates first. A dataset with it and without a manifest is unfinished.
@@ -16,7 +16,7 @@ pub(crate) const UNFINISHED_MARKER: &str = ".write/job.json";
 const FORMAT: &str = "understudy-shards";
 const VERSION: u32 = 1;
 
-/// What a finished dataset of shards holds.
+/// The contents of a finished dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Always `understudy-shards`.
@@ -63,7 +63,7 @@ pub struct ManifestGroup {
 }
 
 impl Manifest {
-    /// The manifest of these shards; sorts them by path and counts their rows.
+    /// Makes the manifest of these shards; sorts them by path and counts their rows.
     pub fn new(
         schema: &str,
         schema_version: u32,
@@ -82,7 +82,7 @@ impl Manifest {
         }
     }
 
-    /// The manifest as indented JSON, ending with a newline.
+    /// Returns the manifest as indented JSON that ends with a newline.
     #[expect(
         clippy::missing_panics_doc,
         reason = "strings and numbers always become JSON"
@@ -94,15 +94,14 @@ impl Manifest {
         json
     }
 
-    /// Reads the manifest at a place, `None` where there is none, or a file of this name that is
-    /// something else.
+    /// Reads a manifest; `None` where there is none, or a file of this name that is something else.
     pub(super) async fn read(at: &Location) -> Result<Option<Self>> {
-        twice(|_again| async {
+        retry_damaged(|_again| async {
             let Some(json) = at.read().await? else {
                 return Ok(None);
             };
             if is_foreign(&json) {
-                tracing::warn!("{}: not a manifest of shards; it is left aside", at.url);
+                tracing::warn!("ignoring {}: not a manifest of shards", at.url);
                 return Ok(None);
             }
             Self::from_json(&json, &at.url).map(Some)
@@ -128,7 +127,7 @@ impl Manifest {
         }
         if manifest.version != VERSION {
             return Err(corrupt(format!(
-                "version {} is not {VERSION}, the one this build reads",
+                "unsupported version {}; this build reads version {VERSION}",
                 manifest.version
             )));
         }
@@ -139,7 +138,7 @@ impl Manifest {
                 .try_fold(0, |n: u64, g| n.checked_add(g.rows));
             if in_groups != Some(shard.rows) {
                 return Err(corrupt(format!(
-                    "`{}` has {} rows, but its row groups have other rows together",
+                    "`{}` has {} rows, but its row groups have another number together",
                     shard.path, shard.rows
                 )));
             }
@@ -150,7 +149,7 @@ impl Manifest {
             .try_fold(0, |n: u64, s| n.checked_add(s.rows));
         if in_shards != Some(manifest.rows) {
             return Err(corrupt(format!(
-                "the dataset has {} rows, but its shards have other rows together",
+                "the dataset has {} rows, but its shards have another number together",
                 manifest.rows
             )));
         }
@@ -160,7 +159,7 @@ impl Manifest {
             .find(|pair| pair[0].path >= pair[1].path)
         {
             return Err(corrupt(format!(
-                "shards are not sorted by path, or one is named twice: `{}` stands before `{}`",
+                "shards are not sorted by path, or one is listed twice: `{}` comes before `{}`",
                 pair[0].path, pair[1].path
             )));
         }
@@ -168,7 +167,7 @@ impl Manifest {
     }
 }
 
-/// Whether this is JSON that has nothing of ours; what is damaged has one of these keys still.
+/// Whether this is JSON of another program: a damaged manifest of ours still has one of these keys.
 fn is_foreign(json: &[u8]) -> bool {
     let value: Option<serde_json::Value> = serde_json::from_slice(json).ok();
     value.is_some_and(|value| value.get("format").is_none() && value.get("shards").is_none())
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn is_read_back_sorted_and_counted() {
+    fn manifest_is_sorted_and_counted_and_read_back() {
         let manifest = manifest();
         assert_eq!(manifest.rows, 12);
         assert_eq!(manifest.shards[0].path, "a.parquet");
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_disagree_are_refused() {
+    fn from_json_rejects_numbers_that_disagree() {
         let mut rows = manifest();
         rows.rows = 13;
         assert!(
@@ -243,13 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_refused() {
+    fn from_json_rejects_other_files_and_versions() {
         let mut other = manifest();
         other.format = "other".into();
         assert!(error_of(&other).contains("expected `understudy-shards`"));
         let mut newer = manifest();
         newer.version = 2;
-        assert!(error_of(&newer).contains("version 2"));
+        assert!(error_of(&newer).contains("unsupported version 2"));
         let text = Manifest::from_json(b"[1, 2]", "/dataset/manifest.json")
             .expect_err("not valid")
             .to_string();

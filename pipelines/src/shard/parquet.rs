@@ -30,14 +30,14 @@ use crate::Result;
 
 /// Length of the footer's length and the magic after it.
 const TAIL: u64 = 8;
-/// Footers are rarely longer: one read gets both.
+/// Bytes of the first read: footers are rarely longer, so one read gets both.
 const LIKELY_FOOTER: u64 = 64 << 10;
 /// [`MAX_GAP`] for a small column alone: with a larger one, small row groups would be read whole.
 const COLUMN_GAP: u64 = 64 << 10;
-/// What is read of a small column at a time, gaps included.
+/// Bytes of a small column that are read at a time, gaps included.
 const COLUMN_BYTES: u64 = 4 << 20;
 
-/// What a Parquet shard says of itself.
+/// The footer of a Parquet shard.
 #[derive(Debug)]
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
@@ -73,7 +73,7 @@ impl Footer {
         })
     }
 
-    /// Where its columns stand.
+    /// Returns the indices of the mapped columns.
     pub(super) fn columns(&self) -> Columns {
         self.columns
     }
@@ -93,7 +93,7 @@ impl Footer {
             .map_err(|error| object.corrupt(format!("{what}: {error}")))
     }
 
-    /// Reads whole columns, small ones beside the media, of all row groups: some at a time.
+    /// Reads small columns of all row groups, without the media, some row groups at a time.
     pub(super) async fn read_columns(
         &self,
         object: &Object,
@@ -116,7 +116,7 @@ impl Footer {
         Ok(batches)
     }
 
-    /// Where the columns of row groups lie.
+    /// Returns the byte ranges of the columns of row groups.
     fn ranges(&self, mask: &ProjectionMask, groups: &[usize]) -> Vec<Range<u64>> {
         let chunks = groups.iter().flat_map(|&group| {
             let columns = self.metadata.metadata().row_group(group).columns();
@@ -128,7 +128,7 @@ impl Footer {
             .collect()
     }
 
-    /// Reads columns of row groups as one batch, and what was fetched for it.
+    /// Reads columns of row groups as one batch; returns also the fetched bytes.
     async fn read_batch(
         &self,
         object: &Object,
@@ -145,13 +145,13 @@ impl Footer {
             fetched: fetched.clone(),
         };
         let metadata = self.metadata.clone();
-        // Decompression must not hold up the reads of other groups; and whatever a damaged page
-        // does to the decoder is this shard's error.
+        // Decompression must not delay the reads of other groups; and a decoder that panics on a
+        // damaged page is an error of this shard.
         let decode = move || decode(metadata, mask, groups, source);
         match tokio::task::spawn_blocking(decode).await {
             Ok(Ok(batch)) => Ok((batch, fetched)),
             Ok(Err(error)) => Err(object.corrupt(format!("{what}: {error}"))),
-            Err(error) => Err(object.not_decoded(what, error)),
+            Err(error) => Err(object.decode_error(what, error)),
         }
     }
 
@@ -188,7 +188,7 @@ fn decode(
     Ok(batch)
 }
 
-/// The schema as the file has it.
+/// Reads the schema of a file.
 pub(super) async fn read_schema(object: &Object) -> Result<SchemaRef> {
     schema_of(object, read_metadata(object).await?)
 }
@@ -226,19 +226,22 @@ async fn read_metadata(object: &Object) -> Result<Arc<ParquetMetaData>> {
 }
 
 fn unreadable(object: &Object, error: &ParquetError) -> crate::Error {
-    object.corrupt(format!("its footer cannot be read: {error}"))
+    object.corrupt(format!("cannot read its footer: {error}"))
 }
 
-/// Why the end of a file is not that of a Parquet file.
+/// Returns the error for a file that does not end as Parquet.
 async fn not_parquet(object: &Object) -> Result<crate::Error> {
     let head = object.read(0..4).await?;
     Ok(object.corrupt(match head.as_ref() {
-        b"PAR1" => "begins as Parquet but does not end as one: truncated, copy it again".to_owned(),
-        _ => "not a Parquet file, whatever its name says".to_owned(),
+        b"PAR1" => {
+            "begins as Parquet but does not end as Parquet, so it is truncated\nhint: copy it again"
+                .to_owned()
+        }
+        _ => "not a Parquet file, despite its name".to_owned(),
     }))
 }
 
-/// What to read the file's rows with.
+/// Returns the metadata to read rows with: media columns are read as bytes.
 fn to_read(
     metadata: &ParquetMetaData,
     schema: &Schema,
@@ -254,7 +257,7 @@ fn mask(metadata: &ArrowReaderMetadata, columns: Vec<usize>) -> ProjectionMask {
     ProjectionMask::roots(metadata.parquet_schema(), columns)
 }
 
-/// What a row group takes; none if its footer says what cannot be of a file of `file_bytes`.
+/// Measures a row group; `None` if its footer cannot be that of a file of `file_bytes`.
 fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) -> Option<Group> {
     let rows = u64::from(u32::try_from(group.num_rows()).ok()?);
     let (mut bytes, mut decoded_bytes) = (0, rows * ROW_BYTES);
@@ -272,7 +275,7 @@ fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) ->
             ranges.push(range);
         }
     }
-    // What lies between two columns that are read as one is held too.
+    // The bytes between two columns that are read as one are held too.
     let fetched = coalesce(ranges, MAX_GAP);
     let fetch_bytes: u64 = fetched.iter().map(|range| range.end - range.start).sum();
     Some(Group {
@@ -284,7 +287,8 @@ fn measured(group: &RowGroupMetaData, mask: &ProjectionMask, file_bytes: u64) ->
     })
 }
 
-/// Where a column's pages lie. (`byte_range` panics where a damaged footer says less than 0.)
+/// Returns the byte range of a column's pages. (`byte_range` panics where a damaged footer has a
+/// negative number.)
 fn range_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
     let start = column.dictionary_page_offset();
     let start = u64::try_from(start.unwrap_or(column.data_page_offset())).ok()?;
@@ -292,7 +296,7 @@ fn range_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
     Some(start..start.checked_add(length)?)
 }
 
-/// A file of which some parts were read.
+/// A file of which some ranges were read.
 struct Source {
     size: u64,
     fetched: Fetched,

@@ -1,4 +1,4 @@
-//! Rows of a dataset, as they were read.
+//! Rows of a dataset, as read from a row group.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::columns::{Columns, is_text, value_type};
 use super::fetch::Fetched;
 use crate::SampleError;
 
-/// Memory of a row beside its media, at most: views, label, hash and a path.
+/// Most memory of a row without its media, in bytes: views, label, hash and a path.
 pub(super) const ROW_BYTES: u64 = 256;
 
 /// The mapped columns of some rows of a dataset, without a copy of the media where the file allows it.
@@ -26,7 +26,7 @@ pub struct Rows {
     /// Nulls of the struct that holds the media.
     nulls: Option<NullBuffer>,
     paths: Option<StringArray>,
-    /// The second texts of pairs.
+    /// Second texts of pairs.
     second: Option<Media>,
     /// Tokens of each block without padding.
     n_tokens: Option<Int64Array>,
@@ -51,7 +51,7 @@ enum Labels {
 }
 
 impl Rows {
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         match &self.media {
             Media::Binary(array) => array.len(),
@@ -66,8 +66,8 @@ impl Rows {
         self.len() == 0
     }
 
-    /// The encoded picture or recording, the text, or the block of a row; `None` where it is null or
-    /// empty.
+    /// Returns the encoded image or audio, the text, or the token block of a row; `None` where it is
+    /// null or empty.
     pub fn bytes(&self, row: usize) -> Option<&[u8]> {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return None;
@@ -75,22 +75,23 @@ impl Rows {
         self.media.bytes(row)
     }
 
-    /// The second text of a pair.
+    /// Returns the second text of a pair.
     pub fn second(&self, row: usize) -> Option<&[u8]> {
         self.second.as_ref()?.bytes(row)
     }
 
-    /// Tokens of a block without its padding, where the dataset says.
+    /// Returns the number of tokens of a block without its padding, where the dataset has it.
     pub fn n_tokens(&self, row: usize) -> Option<i64> {
         let lengths = self.n_tokens.as_ref()?;
         lengths.is_valid(row).then(|| lengths.value(row))
     }
 
-    /// Checks a row's bytes and its label against what the writer saw, where the dataset says.
+    /// Checks a row's bytes and its label against the writer's hashes, where the dataset has them, and
+    /// returns the bytes.
     ///
     /// # Errors
     ///
-    /// [`SampleError::Empty`] for a row without bytes, [`SampleError::Hash`] for one with others.
+    /// [`SampleError::Empty`] for a row without bytes, [`SampleError::Hash`] for one with other bytes.
     pub fn checked(&self, row: usize) -> Result<&[u8], SampleError> {
         let bytes = self.bytes(row).ok_or(SampleError::Empty)?;
         if let Some(expected) = self.xxh3(row) {
@@ -119,17 +120,17 @@ impl Rows {
         Ok(bytes)
     }
 
-    /// XXH3-64 of the media as the writer saw them, where the dataset says; of a pair's texts one
-    /// behind the other.
+    /// Returns the XXH3-64 of the media that was written, where the dataset has it; for a pair, of both
+    /// texts joined.
     pub fn xxh3(&self, row: usize) -> Option<u64> {
         value(self.hashes.as_ref(), row)
     }
 
-    /// The label's number; `None` in a dataset without labels.
+    /// Returns the label's number; `None` in a dataset without labels.
     ///
     /// # Errors
     ///
-    /// [`SampleError::Label`] for a label that is null or none of the dataset's classes.
+    /// [`SampleError::Label`] for a label that is null or not one of the dataset's classes.
     pub fn label(&self, row: usize) -> Result<Option<i64>, SampleError> {
         let null = || SampleError::Label("is null".into());
         match &self.labels {
@@ -170,7 +171,7 @@ impl Rows {
         }
     }
 
-    /// Whether the row says anything about its label: then [`Self::label`] tells if it is right.
+    /// Whether the row has a label, valid or not: [`Self::label`] checks it.
     pub fn is_labelled(&self, row: usize) -> bool {
         match &self.labels {
             None => false,
@@ -179,13 +180,13 @@ impl Rows {
         }
     }
 
-    /// The path that the media came from, where the dataset says.
+    /// Returns the path of the file that the media came from, where the dataset has it.
     pub fn path(&self, row: usize) -> Option<&str> {
         let paths = self.paths.as_ref()?;
         paths.is_valid(row).then(|| paths.value(row))
     }
 
-    /// Bytes that these rows keep in memory: what was fetched, and what was decoded beside it.
+    /// Returns the bytes that these rows keep in memory: fetched and decoded ones.
     pub fn memory(&self) -> u64 {
         self.memory
     }
@@ -229,7 +230,7 @@ impl Rows {
             .label_xxh3
             .map(|at| batch.column(at).as_primitive::<UInt64Type>());
         let labels = columns.label.map(|at| batch.column(at));
-        // A dataset that was written without labels has the column all the same.
+        // A dataset that was written without labels has the column too.
         let is_empty =
             |labels: &&ArrayRef| classes.is_none() && labels.null_count() == labels.len();
         let labels = labels.filter(|labels| !is_empty(labels));
@@ -259,7 +260,7 @@ impl Rows {
 }
 
 impl Media {
-    /// Binary and strings of any layout; strings are taken as the bytes that they are.
+    /// Takes binary and strings of any layout; strings as their bytes.
     fn new(array: &ArrayRef) -> Result<Self, arrow::error::ArrowError> {
         Ok(match array.data_type() {
             DataType::Binary => Self::Binary(array.as_binary().clone()),
@@ -285,7 +286,7 @@ impl Media {
     }
 }
 
-/// The hash of a row's label, as our schemas have it: seeded with that of the row's media, so that a
+/// Hashes a row's label as our schemas define it: seeded with the hash of the row's media, so that a
 /// label belongs to its row.
 pub(crate) fn hash_of_label(label: Option<i64>, bytes_xxh3: u64) -> u64 {
     let bytes = label.map(i64::to_le_bytes);
@@ -315,7 +316,7 @@ impl Classes {
     }
 }
 
-/// The values themselves, where they stand in a dictionary.
+/// Returns the values, also of a dictionary.
 fn plain(array: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
     match array.data_type() {
         DataType::Dictionary(_, values) => cast(array, values),
@@ -323,10 +324,10 @@ fn plain(array: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
     }
 }
 
-/// Bytes of a batch's buffers that do not lie in `fetched`.
+/// Counts the bytes of a batch's buffers that are not in `fetched`.
 fn decoded_bytes(batch: &RecordBatch, fetched: &Fetched) -> u64 {
     let fetched: Vec<_> = fetched
-        .parts
+        .ranges
         .iter()
         .map(|(_, bytes)| bytes.as_ptr_range())
         .collect();

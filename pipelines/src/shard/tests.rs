@@ -1,9 +1,9 @@
-//! Sets as people have them, and as they should not be.
+//! Datasets in every layout that readers accept, and in those that they reject.
 
+mod errors;
 mod kinds;
 mod listing;
 mod read;
-mod refuse;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,16 +56,16 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// The bytes of picture `row`; row 3 has none.
-fn picture(row: usize) -> Option<Vec<u8>> {
+/// Returns the bytes of the image in `row`; row 3 has none.
+fn image_bytes(row: usize) -> Option<Vec<u8>> {
     (row != 3).then(|| vec![row as u8; 1000 + row])
 }
 
-fn pictures(rows: std::ops::Range<usize>) -> ArrayRef {
-    Arc::new(rows.map(picture).collect::<BinaryArray>())
+fn images(rows: std::ops::Range<usize>) -> ArrayRef {
+    Arc::new(rows.map(image_bytes).collect::<BinaryArray>())
 }
 
-/// Media as `struct<bytes, path>`, as Hugging Face and our own writer have it.
+/// Returns media as `struct<bytes, path>`, the layout of Hugging Face and of our writer.
 fn image_struct(rows: std::ops::Range<usize>) -> ArrayRef {
     let paths = StringArray::from_iter_values(rows.clone().map(|row| format!("{row}.jpg")));
     let fields = Fields::from(vec![
@@ -74,7 +74,7 @@ fn image_struct(rows: std::ops::Range<usize>) -> ArrayRef {
     ]);
     Arc::new(StructArray::new(
         fields,
-        vec![pictures(rows), Arc::new(paths)],
+        vec![images(rows), Arc::new(paths)],
         None,
     ))
 }
@@ -91,7 +91,7 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 }
 
 fn our_batch() -> RecordBatch {
-    let hashes = (0..ROWS).map(|row| picture(row).map(|bytes| xxh3_64(&bytes)));
+    let hashes = (0..ROWS).map(|row| image_bytes(row).map(|bytes| xxh3_64(&bytes)));
     batch(vec![
         ("image", image_struct(0..ROWS)),
         ("label", labels(0..ROWS)),
@@ -161,21 +161,21 @@ fn read_all(dataset: &Dataset) -> Vec<Rows> {
         .collect()
 }
 
-/// Every picture is there, in groups of four rows.
-fn assert_pictures(dataset: &Dataset) -> Vec<Rows> {
+/// Asserts that every image is there, in groups of four rows.
+fn assert_images(dataset: &Dataset) -> Vec<Rows> {
     let groups = read_all(dataset);
     assert_eq!(groups.iter().map(Rows::len).collect::<Vec<_>>(), [4, 4, 2]);
     for row in 0..ROWS {
         assert_eq!(
             groups[row / 4].bytes(row % 4),
-            picture(row).as_deref(),
+            image_bytes(row).as_deref(),
             "row {row}"
         );
     }
     groups
 }
 
-/// A manifest of the dataset in a folder, as the writer makes it.
+/// Writes a manifest of the dataset in a folder, as the writer makes it, with a change.
 fn write_manifest(folder: &Path, change: impl FnOnce(&mut Manifest)) {
     write_manifest_of(folder, &[Kind::Image], change);
 }

@@ -92,9 +92,9 @@ impl HttpService for LimitedClient {
         let permit = limit.acquire().await;
         traffic.requests.fetch_add(1, Relaxed);
         let upload_secs = request.body().content_length() as u64 / LEAST_UPLOAD_BYTES_PER_SEC;
-        let patience = *stall_after + Duration::from_secs(upload_secs);
-        let answer = tokio::time::timeout(patience, self.client.execute(request)).await;
-        let response = answer.unwrap_or_else(|_elapsed| Err(self.timed_out(patience)))?;
+        let timeout = *stall_after + Duration::from_secs(upload_secs);
+        let answer = tokio::time::timeout(timeout, self.client.execute(request)).await;
+        let response = answer.unwrap_or_else(|_elapsed| Err(self.timed_out(timeout)))?;
         traffic.answers.fetch_add(1, Relaxed);
 
         let status = response.status();
@@ -127,10 +127,10 @@ impl HttpService for LimitedClient {
 }
 
 impl LimitedClient {
-    fn timed_out(&self, patience: Duration) -> HttpError {
+    fn timed_out(&self, timeout: Duration) -> HttpError {
         self.connector.traffic.timeouts.fetch_add(1, Relaxed);
         self.connector.limit.decrease();
-        HttpError::new(HttpErrorKind::Timeout, Fault::Stalled(patience))
+        HttpError::new(HttpErrorKind::Timeout, Fault::Stalled(timeout))
     }
 }
 

@@ -4,7 +4,10 @@
 
 mod photos;
 mod pillow;
+#[path = "../../tests/support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -23,8 +26,9 @@ fn run_pillow(jobs: &Value) -> Option<Vec<u8>> {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_pillow = Command::new(&python).args(["-c", HAS_PILLOW]).output();
     if !has_pillow.is_ok_and(|output| output.status.success()) {
-        println!(
-            "skipped: `{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)"
+        skip(
+            "pillow",
+            &format!("`{python}` cannot import Pillow 13 (UNDERSTUDY_PYTHON may name another)"),
         );
         return None;
     }

@@ -21,7 +21,7 @@ use understudy_schemas::FEATURES;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::batch::{Key, SampleId};
-use crate::quarantine::QUARANTINE_NAME;
+use crate::quarantine::{BadRowLine, QUARANTINE_NAME};
 use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::write::job::{End, refuse_nesting};
@@ -349,13 +349,6 @@ impl ResumeSettings for FeatureJob {
     }
 }
 
-/// A line of the quarantine file, as the pipeline writes it.
-#[derive(Deserialize)]
-struct QuarantineLine {
-    shard: String,
-    row: u64,
-}
-
 /// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
 fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
     let path = notes.quarantine_path();
@@ -363,7 +356,7 @@ fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec
         return Ok(Vec::new());
     };
     let row_of = |line: &str| {
-        let line: QuarantineLine = serde_json::from_str(line).ok()?;
+        let line: BadRowLine = serde_json::from_str(line).ok()?;
         let shard = source
             .shards
             .iter()

@@ -1,5 +1,6 @@
 //! Audio decoders on odd and bad files: all of `tests/fixtures/audio`, made by its `make.py`.
 
+use crate::skip::skip;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -237,7 +238,10 @@ fn utterances() -> Vec<PathBuf> {
     };
     let utterances: Vec<PathBuf> = paths.filter(is_audio).collect();
     if utterances.is_empty() {
-        println!("skipped: no FLAC or WAV files in {}", folder.display());
+        skip(
+            "data",
+            &format!("no FLAC or WAV files in {}", folder.display()),
+        );
     }
     utterances
 }
@@ -296,8 +300,9 @@ fn decoded_audio_equals_soundfile_bit_for_bit() {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let run = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
     if !run(&["-c", "import soundfile"]).is_ok_and(|output| output.status.success()) {
-        println!(
-            "skipped: `{python}` cannot import soundfile (UNDERSTUDY_PYTHON may name another)"
+        skip(
+            "soundfile",
+            &format!("`{python}` cannot import soundfile (UNDERSTUDY_PYTHON may name another)"),
         );
         return;
     }

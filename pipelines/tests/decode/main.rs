@@ -7,3 +7,5 @@
 
 mod audio;
 mod images;
+#[path = "../support/skip.rs"]
+mod skip;

@@ -9,12 +9,15 @@
 mod masks;
 mod masks_sequences;
 mod resize;
+#[path = "../support/skip.rs"]
+mod skip;
 mod tokenizer;
 mod waveform;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use skip::skip;
 
 /// Returns the parity folder, whether it exists or not.
 fn parity_folder() -> PathBuf {
@@ -29,7 +32,7 @@ fn parity_folder() -> PathBuf {
 fn cases(kind: &str) -> Vec<(PathBuf, Value)> {
     let parity = parity_folder();
     let Ok(folders) = std::fs::read_dir(&parity) else {
-        println!("skipped: no golden data in {}", parity.display());
+        skip("parity", &format!("no golden data in {}", parity.display()));
         return Vec::new();
     };
     let case = |folder: PathBuf| {

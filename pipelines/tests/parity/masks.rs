@@ -1,6 +1,7 @@
 //! Mask samplers against statistics of the reference samplers: every file of `masks` in the parity
 //! folder that describes a mask on a grid, by the criteria of that folder's README.
 
+use crate::skip::skip;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -251,7 +252,7 @@ fn check_case(name: &str, case: &Value, config: MaskConfig, grid: usize) {
 pub(crate) fn golden_cases(sampler: &str) -> Vec<(String, Value)> {
     let folder = parity_folder().join("masks");
     let Ok(files) = std::fs::read_dir(&folder) else {
-        println!("skipped: no golden data in {}", folder.display());
+        skip("parity", &format!("no golden data in {}", folder.display()));
         return Vec::new();
     };
     let paths = files.map(|file| file.unwrap().path());

@@ -1,5 +1,6 @@
 //! Tokenizer against the golden strings of the folder `bpe`, for each format of the vocabulary.
 
+use crate::skip::skip;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ const ROBERTA: SpecialTokens = SpecialTokens {
 fn golden() -> Option<(PathBuf, Value)> {
     let folder = parity_folder().join("bpe");
     let Ok(cases) = std::fs::read(folder.join("strings.json")) else {
-        println!("skipped: no golden data in {}", folder.display());
+        skip("parity", &format!("no golden data in {}", folder.display()));
         return None;
     };
     Some((folder, serde_json::from_slice(&cases).unwrap()))

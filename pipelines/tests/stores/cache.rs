@@ -15,7 +15,7 @@ use crate::fault_lab::{LONGEST_SILENCE, Lab, every, patient};
 use crate::lab::alone::{alone, is_alone};
 use crate::lab::fault::Fault;
 use crate::lab::http::serve_folder;
-use crate::support::{rows, write_set};
+use crate::support::{rows, write_dataset};
 
 /// Variables of a child process that reads: URL of the dataset, and folder of the cache.
 const DATASET: &str = "UNDERSTUDY_TEST_CACHED_DATASET";
@@ -39,18 +39,18 @@ fn read_all(url: &str, cache: &Path) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let set = Dataset::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
-        let set = set.expect("a set");
+        let dataset = Dataset::open_with(url, &[Kind::Image], &BTreeMap::new(), &options).await;
+        let dataset = dataset.expect("a dataset");
         let mut n_rows = 0;
-        for group in 0..set.shards[0].groups.len() {
-            let rows = set.read_group(0, group).await.expect("a row group");
+        for group in 0..dataset.shards[0].groups.len() {
+            let rows = dataset.read_group(0, group).await.expect("a row group");
             for row in 0..rows.len() {
                 rows.checked(row).expect("the row as written");
             }
             n_rows += rows.len();
         }
-        assert_eq!(n_rows as u64, set.rows);
-        let traffic = set.location.traffic();
+        assert_eq!(n_rows as u64, dataset.rows);
+        let traffic = dataset.location.traffic();
         assert!(
             traffic.cache_misses > 0,
             "the dataset is larger than the cache"
@@ -73,9 +73,9 @@ fn reader_with_a_cache() {
 #[test]
 fn shared_cache_survives_kills_of_its_processes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (set, cache) = (folder.path().join("set"), folder.path().join("cache"));
-    write_set(&set, &rows(400), 4, 100);
-    let url = format!("http://{}/train-00000.parquet", serve_folder(&set));
+    let (dataset, cache) = (folder.path().join("set"), folder.path().join("cache"));
+    write_dataset(&dataset, &rows(400), 4, 100);
+    let url = format!("http://{}/train-00000.parquet", serve_folder(&dataset));
     let start = || -> Child {
         Command::new(std::env::current_exe().expect("a test knows its binary"))
             .args(["--exact", "cache::reader_with_a_cache"])

@@ -1,5 +1,6 @@
 //! A small dataset, local and in a store, and how it is read.
 
+use crate::lab::skip::skip;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::lab::azurite::{self, Azurite};
 use crate::lab::reader::{self, Digest, Outcome, Reading, watch};
 use crate::lab::seaweed::{self, Seaweed};
-use crate::support::{config, rows, write_set};
+use crate::support::{config, rows, write_dataset};
 
 /// The bucket or container, and the dataset's folder in it.
 pub(crate) const BUCKET: &str = "sets";
@@ -32,7 +33,7 @@ pub(crate) struct TestDataset {
 impl TestDataset {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        write_set(folder.path(), &rows(400), 4, 25);
+        write_dataset(folder.path(), &rows(400), 4, 25);
         let manifest = manifest_of(folder.path()).to_json();
         std::fs::write(folder.path().join(MANIFEST_NAME), manifest).expect("written");
         let (trained, expected) = reader::expected(&config(folder.path()));
@@ -183,7 +184,7 @@ fn manifest_of(folder: &Path) -> Manifest {
 
 /// Returns what was started, or prints the reason.
 pub(crate) fn skip_if_missing<T>(started: Result<T, String>) -> Option<T> {
-    started.map_err(|why| println!("skipped: {why}")).ok()
+    started.map_err(|reason| skip("stores", &reason)).ok()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {

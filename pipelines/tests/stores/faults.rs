@@ -132,7 +132,7 @@ fn reads_withstand_faults() {
             panic!("{reading:?}");
         };
         assert!(
-            error.contains("changed since the set was opened"),
+            error.contains("changed since the dataset was opened"),
             "{error}"
         );
     });

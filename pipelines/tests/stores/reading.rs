@@ -190,7 +190,7 @@ fn replaced_object_ends_the_run() {
             panic!("{:?}", reading.outcome);
         };
         assert!(
-            error.contains("changed since the set was opened"),
+            error.contains("changed since the dataset was opened"),
             "{error}"
         );
         assert!(error.contains("train-00002.parquet"), "{error}");

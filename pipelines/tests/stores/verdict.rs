@@ -9,7 +9,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use crate::lab::fault::{Fault, When};
 use crate::lab::http::serve_folder;
 use crate::lab::proxy::{Line, Proxy};
-use crate::support::{Row, config, jpeg, rows, write_set};
+use crate::support::{Row, config, jpeg, rows, write_dataset};
 
 /// Reads `n` batches with a pause of `thinks` after each, and returns the verdict.
 fn verdict(config: &DataConfig, n: usize, thinks: Duration) -> String {
@@ -43,7 +43,7 @@ fn behind(proxy: &Proxy) -> DataConfig {
 #[test]
 fn verdict_names_a_throttled_store() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_set(folder.path(), &rows(256), 8, 100);
+    write_dataset(folder.path(), &rows(256), 8, 100);
     let target = serve_folder(folder.path());
     let proxy = Proxy::start("127.0.0.1:0", target).expect("a port");
     proxy.set_line(Line {
@@ -72,7 +72,7 @@ fn verdict_names_decoding_of_large_images() {
     let large: Vec<Row> = (0..16)
         .map(|i| Row::new(jpeg(i, 1800, 1200), i64::from(i) % 3))
         .collect();
-    write_set(folder.path(), &large, 4, 100);
+    write_dataset(folder.path(), &large, 4, 100);
     let config = DataConfig {
         memory: "512MiB".into(),
         ..config(folder.path())
@@ -86,7 +86,7 @@ fn verdict_names_decoding_of_large_images() {
 #[test]
 fn verdict_names_a_slow_consumer() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_set(folder.path(), &rows(64), 8, 100);
+    write_dataset(folder.path(), &rows(64), 8, 100);
     let found = verdict(&config(folder.path()), 20, Duration::from_millis(200));
     assert!(found.starts_with("trainer-bound"), "{found}");
 }

@@ -7,7 +7,7 @@ use understudy_pipelines::config::{AudioConfig, MaskConfig, MixedSet, TrainSets}
 use understudy_pipelines::mask::Spans;
 
 use super::datasets::{audio_rows, pcm, wav, write_shard};
-use super::{Row, config, jpeg, write_set};
+use super::{Row, config, jpeg, write_dataset};
 
 /// Numbers of rows of the datasets of [`images`] and of [`audio`], and the bad rows over both datasets.
 pub(crate) const N_IMAGES: [usize; 2] = [120, 50];
@@ -41,7 +41,7 @@ pub(crate) fn images(folder: &Path, lanes: usize) -> DataConfig {
                 }
             })
             .collect();
-        write_set(&folder.join(name), &rows, 7, 5);
+        write_dataset(&folder.join(name), &rows, 7, 5);
     }
     let place = |name: &str| folder.join(name).display().to_string();
     DataConfig {

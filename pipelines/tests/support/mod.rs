@@ -71,7 +71,12 @@ pub(crate) fn jpeg(seed: u32, width: u32, height: u32) -> Vec<u8> {
 }
 
 /// Writes shards of `groups_per_shard` row groups of `group_rows` rows; the last ones may be shorter.
-pub(crate) fn write_set(folder: &Path, rows: &[Row], group_rows: usize, groups_per_shard: usize) {
+pub(crate) fn write_dataset(
+    folder: &Path,
+    rows: &[Row],
+    group_rows: usize,
+    groups_per_shard: usize,
+) {
     std::fs::create_dir_all(folder).expect("a folder");
     for (i, shard) in rows.chunks(group_rows * groups_per_shard).enumerate() {
         let file = std::fs::File::create(folder.join(format!("train-{i:05}.parquet")));

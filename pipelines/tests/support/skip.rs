@@ -6,6 +6,11 @@
 ///
 /// Where `UNDERSTUDY_REQUIRE`, a list with commas, names `what` or `all`: a test that is required
 /// and cannot run has failed.
+#[allow(
+    clippy::allow_attributes,
+    clippy::print_stdout,
+    reason = "a skipped test prints the reason, in unit tests and elsewhere"
+)]
 pub(crate) fn skip(what: &str, reason: &str) {
     let required = std::env::var("UNDERSTUDY_REQUIRE").unwrap_or_default();
     let is_required = required

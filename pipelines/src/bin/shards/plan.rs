@@ -1,4 +1,4 @@
-//! `shards plan CONFIG`: what a recipe's order costs and how well it shuffles.
+//! `shards plan CONFIG`: memory, reads and shuffle quality of a run, before it starts.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use understudy_pipelines::plan::Report;
 /// Arguments of `shards plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A config; its table `[data]` is read, and the trainer's tables are ignored.
+    /// Config file; only its table `[data]` is used.
     config: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
 }
 
-/// Prints the plan's costs and shuffle quality.
+/// Prints the plan's memory, reads and shuffle quality.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = DataConfig::read(&args.config, &args.overrides)?;
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         fingerprint,
         memory,
     } = pipeline::plan(&config)?;
-    println!("{}", Report::new(&mixture, &plan, memory)?);
-    println!("fingerprint {fingerprint:016x}");
+    print!("{}", Report::new(&mixture, &plan, memory)?);
+    println!("\nfingerprint {fingerprint:016x}");
     Ok(())
 }

@@ -7,9 +7,13 @@ use super::{DatasetReport, Report};
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.show_ranks(f)?;
+        writeln!(f)?;
         self.show_steps(f)?;
+        writeln!(f)?;
         self.show_datasets(f)?;
+        writeln!(f)?;
         self.show_reads(f)?;
+        writeln!(f)?;
         self.show_shuffle(f)
     }
 }

@@ -1,8 +1,8 @@
-//! What every plan by cost must keep, for any lengths.
+//! Properties of every plan by cost, for any lengths.
 
 use super::*;
 
-/// A dataset whose rows cost between 1 and 60, some of them too short to be planned.
+/// Plans a dataset whose rows cost between 1 and 60, some of them too short to be planned.
 fn by_cost(shards: &[Vec<u64>], seed: u64, lanes: usize, share: u64, window: usize) -> Plan {
     let layout = Layout::new(shards.iter().map(Vec::as_slice));
     let cost = |row: u64| match row.wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed) >> 58 {
@@ -19,7 +19,7 @@ fn by_cost(shards: &[Vec<u64>], seed: u64, lanes: usize, share: u64, window: usi
     Plan::new(layout, config, Some(costs)).expect("a plan that can work")
 }
 
-/// The slots of a lane's first `n_steps` steps from `step` on, by step.
+/// Returns the slots of a lane's first `n_steps` steps from `step` on, by step.
 fn walk_steps(
     plan: &Plan,
     lane: usize,
@@ -72,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn a_step_is_found_as_it_is_walked_to_whatever_is_bad(
+    fn a_resumed_step_equals_the_step_of_an_unbroken_run_for_any_bad_rows(
         shards in layouts(), seed: u64, lanes in 1_usize..5, share in 63_u64..300, window in 1_usize..5,
         step in 0_u64..60, again in 0_u64..20,
         bad in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
@@ -103,10 +103,10 @@ proptest! {
     }
 
     #[test]
-    fn steps_cost_what_they_may_and_nearly_the_same_in_every_lane(
+    fn micro_batches_stay_within_their_share_and_are_balanced(
         seed: u64, lanes in 1_usize..6, share in 600_u64..900, window in 4_usize..8,
     ) {
-        // Windows of many runs: what is left over at their ends is shared out among them.
+        // Windows of many micro-batches: the remainder at their ends is divided among them.
         let plan = by_cost(&[vec![100; 80]], seed, lanes, share, window);
         let none = BadRows::default();
         let steps: Vec<_> = (0..lanes).map(|lane| walk_steps(&plan, lane, 0, 40, &none)).collect();
@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn the_step_is_the_same_for_any_number_of_ranks(
+    fn a_step_is_the_same_for_any_number_of_ranks(
         shards in layouts(), seed: u64, share in 63_u64..300, step in 0_u64..30,
         world in 1_usize..17, lanes_per_rank in 1_usize..4,
     ) {
@@ -155,7 +155,7 @@ fn steps_mix_lengths_and_epochs_differ() {
     let steps = walk_steps(&plan, 0, 0, 200, &none);
     let costs = plan.costs().expect("a plan by cost");
     let lengths: Vec<u32> = steps.values().map(|rows| costs.of(rows[0].1)).collect();
-    // Runs of neighbours in length come in random order: as many rise as fall.
+    // Micro-batches of neighbours in length come in random order: as many rise as fall.
     let n_rising = lengths.windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((70..130).contains(&n_rising), "{n_rising} of 199 rise");
     let epoch = |epoch: u64| -> Vec<u64> {
@@ -166,7 +166,7 @@ fn steps_mix_lengths_and_epochs_differ() {
 }
 
 #[test]
-fn lengths_that_no_lane_can_hold_are_refused() {
+fn rejects_rows_longer_than_a_lanes_share() {
     let config = PlanConfig {
         seed: 0,
         lanes: 2,

@@ -1,15 +1,15 @@
-//! What every mix must keep, for any datasets, shares, lanes and bad rows, by count and by cost.
+//! Properties of every mixture, for any datasets, shares, lanes and bad rows, by count and by cost.
 
 use super::*;
 
-/// Layouts of one to three datasets, and their weights.
-fn sets() -> impl Strategy<Value = Vec<(Vec<Vec<u64>>, f64)>> {
+/// Generates layouts of one to three datasets, and their weights.
+fn datasets() -> impl Strategy<Value = Vec<(Vec<Vec<u64>>, f64)>> {
     let weight = prop_oneof![Just(1.0), 0.05_f64..20.0];
     prop::collection::vec((layouts(), weight), 1..4)
 }
 
-/// A plan of steps of four samples a lane, or of so much cost that a lane takes a few; rows cost
-/// between 1 and 60, and one in sixteen is too short.
+/// Plans steps of four samples a lane, or of a cost that holds a few; rows cost between 1 and 60, and
+/// one in sixteen is too short.
 fn mixed(datasets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bool) -> Plan {
     let layouts = datasets
         .iter()
@@ -19,7 +19,7 @@ fn mixed(datasets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bo
         .map(|dataset| layout.dataset_rows(dataset).start)
         .collect();
     let cost = |row: u64| match row.wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed) >> 58 {
-        // No dataset is left out as a whole.
+        // No dataset is left out entirely.
         short @ 0..4 => u32::from(first_rows.contains(&row)) * (1 + short as u32),
         cost => cost as u32,
     };
@@ -42,8 +42,8 @@ fn mixed(datasets: &[(Vec<Vec<u64>>, f64)], seed: u64, lanes: usize, by_cost: bo
     Plan::mixed(layout, config, by_cost.then_some(costs), &shares).expect("a plan that can work")
 }
 
-/// What ranks take together of the steps `steps`, step by step and lane by lane, when they know of
-/// some bad rows from before and meet the others.
+/// Returns the samples of all ranks in the steps `steps`, step by step and lane by lane, where some
+/// bad rows are known from before and the others are met.
 fn steps_of(
     plan: &Plan,
     world: usize,
@@ -107,8 +107,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_row_comes_once_in_every_epoch_of_its_set(
-        datasets in sets(), seed: u64, lanes in 1_usize..6, by_cost: bool,
+    fn every_row_comes_once_in_every_epoch_of_its_dataset(
+        datasets in datasets(), seed: u64, lanes in 1_usize..6, by_cost: bool,
     ) {
         let plan = mixed(&datasets, seed, lanes, by_cost);
         let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
@@ -128,7 +128,7 @@ proptest! {
             rows.sort_unstable();
             prop_assert_eq!(&*rows, &all_planned(&plan));
         }
-        // And so they do when the steps take them: none is left out of an epoch that has gone by.
+        // The same holds for the rows that steps take: none comes twice in an epoch.
         let mut taken: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         let none = BadRows::default();
         for place in steps_of(&plan, 1, 0..30, &none, &none).into_iter().flatten().flatten() {
@@ -139,7 +139,7 @@ proptest! {
 
     #[test]
     fn a_step_is_the_same_for_any_number_of_ranks(
-        datasets in sets(), seed: u64, world in 1_usize..17, lanes_per_rank in 1_usize..4,
+        datasets in datasets(), seed: u64, world in 1_usize..17, lanes_per_rank in 1_usize..4,
         step in 0_u64..60, by_cost: bool,
     ) {
         let plan = mixed(&datasets, seed, world * lanes_per_rank, by_cost);
@@ -149,8 +149,8 @@ proptest! {
     }
 
     #[test]
-    fn a_step_is_found_as_it_is_walked_to(
-        datasets in sets(), seed: u64, lanes in 1_usize..5, by_cost: bool,
+    fn a_resumed_step_equals_the_step_of_an_unbroken_run(
+        datasets in datasets(), seed: u64, lanes in 1_usize..5, by_cost: bool,
         step in 0_u64..40, again in 0_u64..20,
         bad in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
@@ -166,7 +166,7 @@ proptest! {
         let unbroken = steps_of(&plan, 1, 0..step + again + 8, &none, &bad);
         for stop in [step, step + again] {
             let rest = &unbroken[stop as usize..stop as usize + 8];
-            // All bad rows are known, those that were only fetched ahead too.
+            // All bad rows are known, also those that were only prefetched.
             prop_assert_eq!(steps_of(&plan, 1, stop..stop + 8, &bad, &bad), rest);
             // Only those that come before are known.
             let met = met_before(&plan, stop, &bad);
@@ -175,8 +175,8 @@ proptest! {
     }
 
     #[test]
-    fn every_lane_has_its_share_of_each_set(
-        datasets in sets(), seed: u64, lanes in 1_usize..9, n_steps in 1_u64..60, by_cost: bool,
+    fn every_lane_has_its_share_of_each_dataset(
+        datasets in datasets(), seed: u64, lanes in 1_usize..9, n_steps in 1_u64..60, by_cost: bool,
     ) {
         let plan = mixed(&datasets, seed, lanes, by_cost);
         let none = BadRows::default();
@@ -207,7 +207,7 @@ proptest! {
     }
 }
 
-/// The bad rows that lanes meet before `step`.
+/// Returns the bad rows that lanes meet before `step`.
 fn met_before(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
     let none = BadRows::default();
     let taken = steps_of(plan, 1, 0..step, &none, bad);
@@ -236,7 +236,7 @@ fn met_before(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
 }
 
 #[test]
-fn passes_are_epochs_of_each_set() {
+fn passes_are_epochs_of_each_dataset() {
     let layout = Layout::joined(
         [vec![10_u64; 30], vec![10; 10]].map(|groups| Layout::new([groups.as_slice()])),
     );
@@ -248,7 +248,7 @@ fn passes_are_epochs_of_each_set() {
     };
     let shares = [Share::Passes(1.0), Share::Passes(3.0)];
     let plan = Plan::mixed(layout, config, None, &shares).expect("a plan");
-    // One epoch of 300 rows beside three of 100: 50 steps of 12.
+    // One epoch of 300 rows during three epochs of 100: 50 steps of 12.
     let none = BadRows::default();
     let mut times = vec![0; 400];
     for (_, row) in steps_of(&plan, 1, 0..50, &none, &none)
@@ -266,7 +266,7 @@ fn passes_are_epochs_of_each_set() {
 }
 
 #[test]
-fn sets_of_one_shape_are_not_shuffled_alike() {
+fn datasets_of_one_shape_have_different_orders() {
     let datasets = vec![(vec![vec![5; 40]], 1.0); 2];
     let plan = mixed(&datasets, 1, 1, false);
     let none = BadRows::default();
@@ -281,7 +281,7 @@ fn sets_of_one_shape_are_not_shuffled_alike() {
 }
 
 #[test]
-fn a_set_without_a_good_row_is_refused() {
+fn lanes_rejects_a_dataset_without_a_good_row() {
     let datasets = vec![(vec![vec![3]], 1.0), (vec![vec![2]], 1.0)];
     let plan = mixed(&datasets, 1, 1, false);
     let bad: BadRows = [3, 4].into_iter().collect();
@@ -290,7 +290,7 @@ fn a_set_without_a_good_row_is_refused() {
         .expect_err("nothing good")
         .to_string();
     assert!(
-        error.contains("every row of dataset 2 of the mix is known to be bad"),
+        error.contains("every row of dataset 2 of the mixture is known to be bad"),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! Sets of recordings, texts and tokens.
+//! Datasets of audio, texts and tokens.
 
 use ::arrow::array::{FixedSizeBinaryArray, Int32Array};
 
@@ -43,7 +43,7 @@ fn tokens() -> RecordBatch {
 }
 
 #[test]
-fn the_first_kind_whose_media_are_there_is_taken() {
+fn open_takes_the_first_kind_whose_media_column_exists() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a text"; 4]));
@@ -65,11 +65,11 @@ fn the_first_kind_whose_media_are_there_is_taken() {
         .expect_err("none")
         .to_string();
     assert!(
-        text.contains("none of them is there; the file has audio, text"),
+        text.contains("not found; the file has audio, text"),
         "{text}"
     );
-    let text = kind(&[Kind::Image], &[]).expect_err("sounds").to_string();
-    assert!(text.contains("this dataset holds `audio`"), "{text}");
+    let text = kind(&[Kind::Image], &[]).expect_err("audio").to_string();
+    assert!(text.contains("this dataset has `audio`"), "{text}");
     let text = kind(&[Kind::Audio], &[("text", "text")])
         .expect_err("other")
         .to_string();
@@ -77,12 +77,12 @@ fn the_first_kind_whose_media_are_there_is_taken() {
     let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a dataset")).remove(0);
     assert_eq!(
         (rows.bytes(1), rows.path(1)),
-        (picture(1).as_deref(), Some("1.jpg"))
+        (image_bytes(1).as_deref(), Some("1.jpg"))
     );
 }
 
 #[test]
-fn strings_of_every_type_are_read_as_their_bytes() {
+fn strings_of_every_type_are_read_as_bytes() {
     let folder = folder();
     let strings: ArrayRef = Arc::new(StringArray::from(vec![
         Some("one"),
@@ -116,7 +116,7 @@ fn strings_of_every_type_are_read_as_their_bytes() {
 }
 
 #[test]
-fn a_text_that_is_no_text_is_the_fault_of_its_own_row() {
+fn invalid_utf8_spoils_only_its_own_row() {
     let folder = folder();
     for data_type in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View] {
         let strings: ArrayRef = Arc::new(StringArray::from(vec!["the first", "the second"]));
@@ -147,7 +147,7 @@ fn a_text_that_is_no_text_is_the_fault_of_its_own_row() {
 }
 
 #[test]
-fn a_path_that_is_no_text_is_left_out() {
+fn invalid_utf8_in_a_path_gives_no_path() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     let rows = batch(vec![("audio", image_struct(0..4))]);
@@ -158,11 +158,11 @@ fn a_path_that_is_no_text_is_left_out() {
     std::fs::write(&path, file).expect("written");
     let rows = read_all(&open_as(&path, &[Kind::Audio], &MAP).expect("a dataset")).remove(0);
     assert_eq!((rows.path(0), rows.path(1)), (Some("0.jpg"), None));
-    assert_eq!(rows.bytes(1), picture(1).as_deref());
+    assert_eq!(rows.bytes(1), image_bytes(1).as_deref());
 }
 
 #[test]
-fn blocks_of_tokens_are_read_with_their_vocabulary() {
+fn token_blocks_are_read_with_their_vocabulary() {
     let folder = folder();
     let (parquet, arrow) = (
         folder.path().join("a.parquet"),
@@ -198,7 +198,7 @@ fn blocks_of_tokens_are_read_with_their_vocabulary() {
 }
 
 #[test]
-fn lengths_are_read_without_media() {
+fn read_lengths_reads_no_media_and_rejects_bad_lengths() {
     let folder = folder();
     let n_frames: Vec<i32> = (0..ROWS as i32).map(|row| 100 * row).collect();
     let rows = |n_frames: ArrayRef| {

@@ -1,9 +1,9 @@
-//! Which files make a dataset, and what identifies it.
+//! The files that make a dataset, and its fingerprint.
 
 use super::*;
 
 #[test]
-fn shards_are_sorted_and_a_pattern_chooses() {
+fn shards_are_sorted_and_a_pattern_selects_some() {
     let folder = folder();
     std::fs::create_dir(folder.path().join("more")).expect("a folder");
     for name in [
@@ -43,7 +43,7 @@ fn shards_are_sorted_and_a_pattern_chooses() {
 }
 
 #[test]
-fn what_others_leave_beside_shards_is_left_aside() {
+fn hidden_files_and_foreign_manifests_are_ignored() {
     let folder = folder();
     write_parquet(
         &folder.path().join("a.parquet"),
@@ -58,9 +58,9 @@ fn what_others_leave_beside_shards_is_left_aside() {
     let manifest = folder.path().join(MANIFEST_NAME);
     for foreign in [r#"{"files": []}"#, "[]"] {
         std::fs::write(&manifest, foreign).expect("written");
-        let beside = open(folder.path(), &MAP).expect("a dataset");
-        assert_eq!(beside.shards.len(), 1);
-        assert_eq!(beside.fingerprint(), alone.fingerprint());
+        let found = open(folder.path(), &MAP).expect("a dataset");
+        assert_eq!(found.shards.len(), 1);
+        assert_eq!(found.fingerprint(), alone.fingerprint());
     }
     // Ours, and damaged.
     std::fs::write(&manifest, r#"{"format": "understudy-shards"}"#).expect("written");
@@ -70,7 +70,7 @@ fn what_others_leave_beside_shards_is_left_aside() {
 
 #[cfg(unix)]
 #[test]
-fn the_name_of_a_link_says_what_it_leads_to() {
+fn the_name_of_a_link_decides_the_format() {
     let folder = folder();
     let blob = folder.path().join("0a1b2c");
     write_parquet(&blob, &our_batch(), Compression::SNAPPY);
@@ -84,7 +84,7 @@ fn the_name_of_a_link_says_what_it_leads_to() {
 }
 
 #[test]
-fn the_fingerprint_is_that_of_the_rows_wherever_they_lie() {
+fn fingerprint_depends_on_rows_and_columns_not_on_place() {
     let (folder, elsewhere) = (folder(), folder());
     let path = folder.path().join("a.parquet");
     write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
@@ -129,7 +129,7 @@ fn the_fingerprint_is_that_of_the_rows_wherever_they_lie() {
 }
 
 #[test]
-fn footers_that_were_let_go_are_read_again() {
+fn dropped_footers_are_read_again() {
     let folder = folder();
     for name in ["a.parquet", "b.parquet", "c.parquet"] {
         write_parquet(

@@ -1,11 +1,11 @@
-//! Columns of every kind, in every format.
+//! Columns of every type, in every format and codec.
 
 use ::parquet::basic::ZstdLevel;
 
 use super::*;
 
 #[test]
-fn our_own_parquet_is_read_without_a_copy() {
+fn uncompressed_parquet_is_read_without_copying_media() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     write_parquet(
@@ -19,12 +19,12 @@ fn our_own_parquet_is_read_without_a_copy() {
         dataset.classes,
         Some(vec!["cat".to_owned(), "dog".to_owned()])
     );
-    let groups = assert_pictures(&dataset);
+    let groups = assert_images(&dataset);
     for row in 0..ROWS {
         let group = &groups[row / 4];
         assert_eq!(
             group.xxh3(row % 4),
-            picture(row).map(|bytes| xxh3_64(&bytes))
+            image_bytes(row).map(|bytes| xxh3_64(&bytes))
         );
         assert_eq!(group.label(row % 4), Ok(Some(row as i64 % 2)));
         assert_eq!(group.path(row % 4), Some(format!("{row}.jpg").as_str()));
@@ -33,7 +33,7 @@ fn our_own_parquet_is_read_without_a_copy() {
     let (held, listed) = (groups[1].memory(), &dataset.shards[0].groups[1]);
     assert!(
         (4 * 1000..2 * 4 * 1000).contains(&held),
-        "{held} bytes for 4 pictures of 1 kB"
+        "{held} bytes for 4 images of 1 kB"
     );
     assert!(
         held <= listed.memory,
@@ -43,7 +43,7 @@ fn our_own_parquet_is_read_without_a_copy() {
 }
 
 #[test]
-fn other_codecs_and_types_are_read() {
+fn every_codec_and_binary_type_is_read() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     for compression in [
@@ -53,7 +53,7 @@ fn other_codecs_and_types_are_read() {
     ] {
         write_parquet(&path, &our_batch(), compression);
         let dataset = open(&path, &MAP).expect("a dataset");
-        let groups = assert_pictures(&dataset);
+        let groups = assert_images(&dataset);
         assert!(groups[0].memory() <= dataset.shards[0].groups[0].memory);
     }
     for data_type in [
@@ -61,16 +61,16 @@ fn other_codecs_and_types_are_read() {
         DataType::LargeBinary,
         DataType::BinaryView,
     ] {
-        let image = cast(&pictures(0..ROWS), &data_type).expect("a binary type");
+        let image = cast(&images(0..ROWS), &data_type).expect("a binary type");
         let batch = batch(vec![("image", image)]);
         write_parquet(&path, &batch, Compression::UNCOMPRESSED);
-        let groups = assert_pictures(&open(&path, &MAP).expect("a dataset"));
+        let groups = assert_images(&open(&path, &MAP).expect("a dataset"));
         assert_eq!(groups[0].label(0), Ok(None));
         assert_eq!((groups[0].xxh3(0), groups[0].path(0)), (None, None));
         for stream in [false, true] {
             let path = folder.path().join("a.arrow");
             write_arrow(&path, &batch, stream, None);
-            assert_pictures(&open(&path, &MAP).expect("a dataset"));
+            assert_images(&open(&path, &MAP).expect("a dataset"));
         }
     }
 }
@@ -89,7 +89,7 @@ fn arrow_files_and_streams_are_read() {
             write_arrow(&path, &batch, stream, compression);
             let dataset = open(&path, &MAP).expect("a dataset");
             assert_eq!(dataset.classes.as_ref().map(Vec::len), Some(2));
-            let groups = assert_pictures(&dataset);
+            let groups = assert_images(&dataset);
             assert_eq!(groups[2].label(1), Ok(Some(1)));
             assert_eq!(groups[2].path(1), Some("9.jpg"));
             if compression.is_none() {
@@ -104,13 +104,13 @@ fn arrow_files_and_streams_are_read() {
 }
 
 #[test]
-fn dictionaries_are_read_also_where_a_stream_replaces_them() {
+fn dictionaries_are_read_even_if_a_stream_replaces_them() {
     let folder = folder();
     let dictionary =
         |names: [&str; 4]| -> ArrayRef { Arc::new(DictionaryArray::<Int32Type>::from_iter(names)) };
     let part = |from: usize, names: [&str; 4]| {
         batch(vec![
-            ("image", pictures(from..from + 4)),
+            ("image", images(from..from + 4)),
             ("label", dictionary(names)),
         ])
     };
@@ -147,11 +147,11 @@ fn dictionaries_are_read_also_where_a_stream_replaces_them() {
         (0..4).map(|row| group.label(row)).collect::<Vec<_>>(),
         [2, 2, 0, 2].map(|n| Ok(Some(n)))
     );
-    assert_eq!(group.bytes(1), picture(1).as_deref());
+    assert_eq!(group.bytes(1), image_bytes(1).as_deref());
 }
 
 #[test]
-fn labels_of_any_width_become_numbers_and_bad_ones_are_the_samples_fault() {
+fn labels_of_any_integer_width_are_read_and_bad_labels_are_sample_errors() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     for data_type in [
@@ -163,14 +163,14 @@ fn labels_of_any_width_become_numbers_and_bad_ones_are_the_samples_fault() {
         let label = cast(&labels(0..ROWS), &data_type).expect("a number");
         write_parquet(
             &path,
-            &batch(vec![("image", pictures(0..ROWS)), ("y", label)]),
+            &batch(vec![("image", images(0..ROWS)), ("y", label)]),
             Compression::SNAPPY,
         );
         let group = read_all(&open(&path, &[("label", "y")]).expect("a dataset")).remove(0);
         assert_eq!(group.label(1), Ok(Some(1)));
     }
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(2), Some(-1), None]));
-    let labelled = batch(vec![("image", pictures(0..4)), ("label", numbers)]);
+    let labelled = batch(vec![("image", images(0..4)), ("label", numbers)]);
     write_parquet(
         &path,
         &with_classes(&labelled, r#"["cat", "dog"]"#),
@@ -187,7 +187,7 @@ fn labels_of_any_width_become_numbers_and_bad_ones_are_the_samples_fault() {
     assert_eq!(group.label(3), label("is null"));
 
     let names: ArrayRef = Arc::new(StringArray::from(vec!["dog", "cow"]));
-    let named = batch(vec![("image", pictures(0..2)), ("label", names)]);
+    let named = batch(vec![("image", images(0..2)), ("label", names)]);
     write_parquet(
         &path,
         &with_classes(&named, r#"["cat", "dog"]"#),
@@ -239,12 +239,12 @@ fn only_the_mapped_columns_are_fetched() {
     );
     assert_eq!(
         (rows.bytes(1), rows.label(1)),
-        (picture(1).as_deref(), Ok(Some(1)))
+        (image_bytes(1).as_deref(), Ok(Some(1)))
     );
 }
 
 #[test]
-fn what_is_read_between_columns_and_what_compressed_batches_become_is_counted() {
+fn group_memory_counts_gaps_between_columns_and_decompressed_bytes() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     let noise = |row: u64| {
@@ -281,10 +281,10 @@ fn what_is_read_between_columns_and_what_compressed_batches_become_is_counted() 
 }
 
 #[test]
-fn a_label_that_is_not_the_one_written_is_a_fault_of_its_row() {
+fn checked_rejects_a_label_that_differs_from_its_hash() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
-    let hashes = |row| picture(row).map(|bytes| xxh3_64(&bytes));
+    let hashes = |row| image_bytes(row).map(|bytes| xxh3_64(&bytes));
     let written: Int64Array = (0..ROWS)
         .map(|row| (row != 5).then_some(row as i64 % 2))
         .collect();
@@ -305,7 +305,7 @@ fn a_label_that_is_not_the_one_written_is_a_fault_of_its_row() {
         ]);
         write_parquet(&path, &rows, Compression::UNCOMPRESSED);
         let groups = read_all(&open(&path, &MAP).expect("a dataset"));
-        for row in (0..ROWS).filter(|&row| picture(row).is_some()) {
+        for row in (0..ROWS).filter(|&row| image_bytes(row).is_some()) {
             let is_wrong = matches!(
                 groups[row / 4].checked(row % 4),
                 Err(SampleError::Hash { .. })

@@ -18,8 +18,10 @@ use super::*;
 
 /// Makes an empty folder in a store in memory.
 pub(crate) fn in_memory() -> Folder {
-    let set = location("some/set");
-    Remote::open(set, &StoreOptions::default()).unwrap().into()
+    let dataset = location("some/set");
+    Remote::open(dataset, &StoreOptions::default())
+        .unwrap()
+        .into()
 }
 
 fn location(path: &str) -> Location {
@@ -99,11 +101,14 @@ fn written_files_are_read_and_listed() {
 fn url_of_returns_paths_and_urls_as_the_user_writes_them() {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("set/train/a.json");
-    let set = local(temporary.path());
-    assert_eq!(set.join("train").url_of("a.json"), path.to_str().unwrap());
-    let set = in_memory();
+    let dataset = local(temporary.path());
     assert_eq!(
-        set.join("train").url_of("a.json"),
+        dataset.join("train").url_of("a.json"),
+        path.to_str().unwrap()
+    );
+    let dataset = in_memory();
+    assert_eq!(
+        dataset.join("train").url_of("a.json"),
         "memory://some/set/train/a.json"
     );
 }
@@ -111,10 +116,10 @@ fn url_of_returns_paths_and_urls_as_the_user_writes_them() {
 #[test]
 fn parent_returns_folder_and_name() {
     let temporary = tempfile::tempdir().unwrap();
-    for set in [local(temporary.path()), in_memory()] {
-        set.write("a.json", "{}").unwrap();
-        let (parent, name) = set.join("train").parent().unwrap();
-        assert_eq!((parent.url(), name), (set.url(), "train".to_owned()));
+    for dataset in [local(temporary.path()), in_memory()] {
+        dataset.write("a.json", "{}").unwrap();
+        let (parent, name) = dataset.join("train").parent().unwrap();
+        assert_eq!((parent.url(), name), (dataset.url(), "train".to_owned()));
         assert!(parent.size("a.json").unwrap().is_some());
     }
 }
@@ -127,11 +132,11 @@ fn large_file_is_uploaded_in_parts() {
     let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     let bytes: Vec<u8> = (0..(5 * (16 << 20) + 1000) / 8).flat_map(word).collect();
     fs::write(&file, &bytes).unwrap();
-    let set = in_memory();
-    set.take_file("large", &file).unwrap();
+    let dataset = in_memory();
+    dataset.take_file("large", &file).unwrap();
     assert!(!file.exists());
-    assert!(set.read("large").unwrap().unwrap() == bytes);
-    assert!(set.read_large("large").unwrap().unwrap() == bytes);
+    assert!(dataset.read("large").unwrap().unwrap() == bytes);
+    assert!(dataset.read_large("large").unwrap().unwrap() == bytes);
 }
 
 /// A store whose first uploads fail, and that rejects conditional writes.
@@ -277,15 +282,15 @@ fn send(failures: &[UploadFailure], retry_for: Duration) -> (Result<()>, Option<
         retry_for,
         ..StoreOptions::default()
     };
-    let set: Folder = Remote::open(location, &options).unwrap().into();
-    set.write("small", "small").unwrap();
-    let taken = set.take_file("large", &file);
+    let dataset: Folder = Remote::open(location, &options).unwrap().into();
+    dataset.write("small", "small").unwrap();
+    let taken = dataset.take_file("large", &file);
     assert_eq!(
         taken.is_err(),
         file.exists(),
         "the local file remains after an error only"
     );
-    let there = set.read("large").unwrap().map(|bytes| bytes.len());
+    let there = dataset.read("large").unwrap().map(|bytes| bytes.len());
     (taken, there, aborted.load(Relaxed))
 }
 

@@ -167,16 +167,16 @@ mod tests {
     #[test]
     fn take_rejects_a_second_writer_until_the_first_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
-        let set = open(folder.path());
-        let first = Lease::take(&set, "lease.json").unwrap();
-        let refused = Lease::take(&set, "lease.json").unwrap_err().to_string();
+        let dataset = open(folder.path());
+        let first = Lease::take(&dataset, "lease.json").unwrap();
+        let refused = Lease::take(&dataset, "lease.json").unwrap_err().to_string();
         assert!(
             refused.contains(&format!("process {}", std::process::id())),
             "{refused}"
         );
         first.check().unwrap();
         drop(first);
-        Lease::take(&set, "lease.json").unwrap();
+        Lease::take(&dataset, "lease.json").unwrap();
     }
 
     fn elsewhere(expires: u64) -> Holder {

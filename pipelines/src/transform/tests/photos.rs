@@ -1,5 +1,6 @@
 //! From a JPEG file to the training crop, compared with Pillow, on real photos.
 
+use super::skip::skip;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ fn decoded_and_cropped_photos_are_close_to_pillow() {
         .filter(|path| path.is_file())
         .collect();
     if photos.is_empty() {
-        println!("skipped: no photos in {}", folder.display());
+        skip("data", &format!("no photos in {}", folder.display()));
         return;
     }
     let config = ImageConfig {

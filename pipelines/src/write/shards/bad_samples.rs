@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use crate::quarantine::{BadSampleLine, json_line};
 use crate::write::sample::BadSample;
 use crate::{Error, Result};
 
@@ -40,8 +39,10 @@ impl BadSamples {
     }
 
     pub(crate) fn add(&mut self, bad: &BadSample) -> Result<()> {
-        let entry = serde_json::json!({ "sample": bad.place, "reason": bad.reason.to_string() });
-        let line = format!("{entry}\n");
+        let line = json_line(&BadSampleLine {
+            reason: bad.reason.to_string(),
+            sample: bad.place.clone(),
+        });
         let file = match &mut self.file {
             Some(file) => file,
             empty => {
@@ -53,11 +54,10 @@ impl BadSamples {
                 })?)
             }
         };
-        file.write_all(line.as_bytes())
-            .map_err(|source| Error::Io {
-                path: self.path.clone(),
-                source,
-            })?;
+        file.write_all(&line).map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })?;
         self.bytes += line.len() as u64;
         self.count += 1;
         Ok(())
@@ -69,12 +69,11 @@ impl BadSamples {
         let Some(line) = text.split(|byte| *byte == b'\n').find(|l| !l.is_empty()) else {
             return Ok(None);
         };
-        let line: Value = serde_json::from_slice(line).map_err(|error| Error::Corrupt {
+        let line: BadSampleLine = serde_json::from_slice(line).map_err(|error| Error::Corrupt {
             shard: path.display().to_string(),
             reason: format!("{error}; remove the set's folder and write it again"),
         })?;
-        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-        Ok(Some((field("sample"), field("reason"))))
+        Ok(Some((line.sample, line.reason)))
     }
 
     /// Lines of the file of a finished set.

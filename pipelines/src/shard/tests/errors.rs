@@ -1,9 +1,9 @@
-//! What cannot be read is named: what, where, and what to do.
+//! Errors name the file, the problem and the fix.
 
 use super::*;
 
 #[test]
-fn a_manifest_that_disagrees_with_its_files_is_refused() {
+fn open_rejects_a_manifest_that_disagrees_with_its_files() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
@@ -12,7 +12,7 @@ fn a_manifest_that_disagrees_with_its_files_is_refused() {
     });
     let text = error(folder.path(), &MAP);
     assert!(
-        text.contains("manifest.json") && text.contains("`z.parquet`, which is not there"),
+        text.contains("manifest.json") && text.contains("`z.parquet`, which was not found"),
         "{text}"
     );
     std::fs::remove_file(folder.path().join(MANIFEST_NAME)).expect("removed");
@@ -34,7 +34,7 @@ fn a_manifest_that_disagrees_with_its_files_is_refused() {
 }
 
 #[test]
-fn a_shard_that_its_manifest_misdescribes_is_found_when_it_is_read() {
+fn read_group_rejects_a_shard_that_differs_from_its_manifest() {
     let folder = folder();
     for name in ["a.parquet", "b.parquet"] {
         write_parquet(
@@ -57,12 +57,12 @@ fn a_shard_that_its_manifest_misdescribes_is_found_when_it_is_read() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn open_names_missing_and_empty_datasets() {
     let folder = folder();
     let text = error(&folder.path().join("nowhere"), &MAP);
     assert!(
         text.starts_with("no shards found: ")
-            && text.contains("nowhere (no such file or folder: /"),
+            && text.contains("nowhere: no such file or folder: /"),
         "{text}"
     );
     let text = error(folder.path(), &MAP);
@@ -83,13 +83,13 @@ fn what_is_not_there_is_named() {
         Compression::SNAPPY,
     );
     let text = error(folder.path(), &MAP);
-    assert!(text.contains("without a single row"), "{text}");
+    assert!(text.contains("no rows in 1 files"), "{text}");
     let text = error(&PathBuf::from("ftp://host/dataset"), &MAP);
     assert!(text.contains("unsupported scheme `ftp`"), "{text}");
 }
 
 #[test]
-fn damaged_files_are_named() {
+fn open_names_damaged_files() {
     let folder = folder();
     let check = |name: &str, bytes: &[u8], expected: &str| {
         let path = folder.path().join(name);
@@ -98,19 +98,19 @@ fn damaged_files_are_named() {
         assert!(text.contains(name) && text.contains(expected), "{text}");
         std::fs::remove_file(&path).expect("removed");
     };
-    let whole = |write: &dyn Fn(&Path)| {
-        let path = folder.path().join("whole");
+    let bytes_of = |write: &dyn Fn(&Path)| {
+        let path = folder.path().join("complete");
         write(&path);
         std::fs::read(&path).expect("readable")
     };
     check("a.parquet", b"", "0 bytes are too few");
     check("a.parquet", &[7; 1000], "not a Parquet file");
-    let parquet = whole(&|path| write_parquet(path, &our_batch(), Compression::SNAPPY));
+    let parquet = bytes_of(&|path| write_parquet(path, &our_batch(), Compression::SNAPPY));
     check("a.parquet", &parquet[..parquet.len() - 100], "truncated");
     let mut flipped = parquet.clone();
     let at = flipped.len() - 200;
     flipped[at..at + 50].fill(0xff);
-    check("a.parquet", &flipped, "its footer cannot be read");
+    check("a.parquet", &flipped, "cannot read its footer");
     // Whatever one byte of a footer becomes: an error, or a dataset that can be read or not.
     for at in parquet.len() - 600..parquet.len() - 8 {
         for value in [0x01, 0x7f, 0xff] {
@@ -134,14 +134,14 @@ fn damaged_files_are_named() {
     check("a.arrow", b"", "cut off");
     check("a.arrow", &[7; 1000], "not an Arrow message");
     check("a.arrow", b"ARROW1", "truncated");
-    let file = whole(&|path| write_arrow(path, &our_batch(), false, None));
+    let file = bytes_of(&|path| write_arrow(path, &our_batch(), false, None));
     check("a.arrow", &file[..file.len() - 100], "truncated");
-    let stream = whole(&|path| write_arrow(path, &our_batch(), true, None));
+    let stream = bytes_of(&|path| write_arrow(path, &our_batch(), true, None));
     check("a.arrow", &stream[..stream.len() - 1000], "truncated");
 }
 
 #[test]
-fn a_folder_of_sets_and_a_set_that_is_being_written_are_refused() {
+fn open_rejects_a_folder_of_datasets_and_an_unfinished_dataset() {
     let folder = folder();
     for name in ["train", "val"] {
         let dataset = folder.path().join(name);
@@ -169,7 +169,7 @@ fn a_folder_of_sets_and_a_set_that_is_being_written_are_refused() {
 }
 
 #[test]
-fn a_damaged_page_is_the_shards_error_and_never_a_panic() {
+fn a_damaged_page_is_an_error_of_its_shard_not_a_panic() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY] {
@@ -177,7 +177,7 @@ fn a_damaged_page_is_the_shards_error_and_never_a_panic() {
         let mut bytes = std::fs::read(&path).expect("readable");
         bytes[4..60].fill(0xff);
         std::fs::write(&path, bytes).expect("written");
-        let dataset = open(&path, &MAP).expect("its footer is whole");
+        let dataset = open(&path, &MAP).expect("its footer is intact");
         let text = block_on(dataset.read_group(0, 0))
             .expect_err("damaged")
             .to_string();
@@ -185,12 +185,12 @@ fn a_damaged_page_is_the_shards_error_and_never_a_panic() {
             text.contains("a.parquet") && text.contains("row group 0"),
             "{text}"
         );
-        assert_eq!(block_on(dataset.read_group(0, 1)).expect("whole").len(), 4);
+        assert_eq!(block_on(dataset.read_group(0, 1)).expect("intact").len(), 4);
     }
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_open_is_noticed() {
+fn read_group_rejects_a_file_that_changed_after_open() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
     write_parquet(&path, &our_batch(), Compression::UNCOMPRESSED);
@@ -207,17 +207,17 @@ fn a_file_that_changes_while_it_is_open_is_noticed() {
 }
 
 #[test]
-fn columns_that_cannot_serve_are_named() {
+fn open_names_missing_columns_and_wrong_types() {
     let folder = folder();
     let path = folder.path().join("a.parquet");
-    let others = batch(vec![("img", pictures(0..ROWS)), ("label", labels(0..ROWS))]);
+    let others = batch(vec![("img", images(0..ROWS)), ("label", labels(0..ROWS))]);
     write_parquet(&path, &others, Compression::SNAPPY);
     let text = error(&path, &MAP);
     assert!(
         text.contains("column `image`: missing; the file has img, label"),
         "{text}"
     );
-    assert_pictures(&open(&path, &[("image", "img")]).expect("a dataset"));
+    assert_images(&open(&path, &[("image", "img")]).expect("a dataset"));
     let text = error(&path, &[("image", "label")]);
     assert!(
         text.contains("column `label`: is Int64, not binary"),
@@ -235,15 +235,15 @@ fn columns_that_cannot_serve_are_named() {
         text.contains("column `label`: is Int64, not UInt64"),
         "{text}"
     );
-    let text = error(&path, &[("picture", "img")]);
+    let text = error(&path, &[("thumbnail", "img")]);
     assert!(
-        text.contains("data.columns.picture: no such column"),
+        text.contains("data.columns.thumbnail: no such column"),
         "{text}"
     );
 }
 
 #[test]
-fn shards_with_other_class_names_are_refused() {
+fn open_rejects_shards_with_other_class_names() {
     let folder = folder();
     let named = |name: &str, names| {
         write_parquet(
