@@ -9,7 +9,6 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
-
 /// A folder with `case.json`, `config.json` and tensors.
 pub(crate) struct Case {
     folder: PathBuf,

@@ -115,8 +115,14 @@ fn hangup_and_user_signal_save_a_checkpoint_and_exit_130() {
             "train.save_every=1000000",
             "steps=100000",
         ];
-        let mut child = sandbox
-            .train_command(signal, DEVICE, &set)
+        // Tests that run under `nohup` ignore SIGHUP, and so would the command.
+        let train = sandbox.train_command(signal, DEVICE, &set);
+        let mut child = Command::new("env")
+            .arg("--default-signal=HUP")
+            .arg(train.get_program())
+            .args(train.get_args())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("started");
         wait_for_steps(&sandbox.run(signal), 2);
