@@ -8,6 +8,11 @@ use super::{PretrainedConfig, RunConfig, Threads, flatten};
 use crate::model::EncoderConfig;
 use crate::objective::ModelConfig;
 
+/// Upper bound of threads: more than any machine has cores.
+const MOST_THREADS: usize = 4096;
+/// Upper bound of steps: names of checkpoints have nine digits.
+const MOST_STEPS: u64 = 999_999_999;
+
 impl PretrainedConfig {
     /// Lists every problem, as `key: problem`.
     pub fn problems(&self) -> Vec<String> {
@@ -27,7 +32,10 @@ impl RunConfig {
                 problems.push(problem);
             }
         };
-        check(self.steps > 0, "steps: must be at least 1".to_owned());
+        check(
+            (1..=MOST_STEPS).contains(&self.steps),
+            format!("steps: must be in 1–{MOST_STEPS}, is {}", self.steps),
+        );
         let [beta1, beta2] = self.optim.betas;
         check(
             (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
@@ -60,6 +68,10 @@ impl RunConfig {
                 schedule.warmup_steps(),
                 self.steps
             ),
+        );
+        check(
+            schedule.last_stage_steps() <= MOST_STEPS,
+            format!("optim.schedule.{name}: its stages are more than {MOST_STEPS} steps"),
         );
         for problem in schedule.problems() {
             check(false, format!("optim.schedule.{name}.{problem}"));
@@ -107,8 +119,10 @@ fn of_encoder(data: &DataConfig, model: &ModelConfig, threads: &Threads) -> Vec<
     }
     problems.extend(of_model);
     for (key, value) in [("compute", threads.compute), ("data", threads.data)] {
-        if value == Some(0) {
-            problems.push(format!("threads.{key}: must be at least 1"));
+        if let Some(n) = value.filter(|n| !(1..=MOST_THREADS).contains(n)) {
+            problems.push(format!(
+                "threads.{key}: must be in 1–{MOST_THREADS}, is {n}"
+            ));
         }
     }
     problems
