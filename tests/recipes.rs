@@ -1,4 +1,4 @@
-//! Every recipe loads, validates and builds; `configs/schema.json` is fresh.
+//! Every recipe in `configs/` loads, validates and builds; `configs/schema.json` is up to date.
 
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,7 @@ fn every_recipe_loads_and_has_the_published_size() {
 }
 
 #[test]
-fn every_recipe_says_what_it_is() {
+fn recipe_headers_have_parameters_and_command() {
     for path in recipes() {
         let text = std::fs::read_to_string(&path).expect("a recipe");
         let header: Vec<&str> = text
@@ -104,17 +104,17 @@ fn every_recipe_says_what_it_is() {
 }
 
 #[test]
-fn a_resolved_config_repeats_itself() {
+fn resolved_config_round_trips_through_toml() {
     for path in recipes() {
         let config = RunConfig::load(&path, &Overrides::default()).expect("a recipe");
         let again = RunConfig::parse(&path, &config.to_toml(), &Overrides::default())
-            .expect("its own text");
+            .expect("the written config");
         assert_eq!(config, again);
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn invalid_settings_are_reported_together() {
     let path = recipes()
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
@@ -127,7 +127,7 @@ fn all_mistakes_are_told_at_once() {
         "optim.schedule.cosine.final_lr=-1e-6",
     ]
     .map(str::to_owned);
-    let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("five mistakes");
+    let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("five invalid settings");
     let ConfigError::Invalid { problems, .. } = &error else {
         panic!("{error}")
     };
@@ -146,7 +146,7 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn what_is_not_finite_is_refused_with_its_key() {
+fn non_finite_value_is_refused_with_its_key() {
     let path = recipes()
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
@@ -162,14 +162,14 @@ fn what_is_not_finite_is_refused_with_its_key() {
         for value in ["inf", "nan"] {
             let set = [format!("{key}={value}")];
             let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("not finite");
-            let told = format!("{key}: must be finite, is {value}");
-            assert!(error.to_string().contains(&told), "{error}");
+            let expected = format!("{key}: must be finite, is {value}");
+            assert!(error.to_string().contains(&expected), "{error}");
         }
     }
     let set = ["optim.betas=[0.9, inf]".to_owned()];
     let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("not finite");
-    let told = "optim.betas: must be finite, is [0.9, inf]";
-    assert!(error.to_string().contains(told), "{error}");
+    let expected = "optim.betas: must be finite, is [0.9, inf]";
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 /// Refused before anything of that size is computed or allocated.
@@ -231,7 +231,7 @@ fn absurd_sizes_are_rejected_with_their_key() {
 }
 
 #[test]
-fn an_unknown_key_is_shown_where_it_stands() {
+fn unknown_key_is_shown_in_its_line() {
     let path = recipes()
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
@@ -276,7 +276,7 @@ fn every_root_key_belongs_to_the_data_or_to_the_trainer() {
 }
 
 #[test]
-fn the_schema_is_fresh() {
+fn schema_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/schema.json");
     let schema = schemars::schema_for!(RunConfig);
     let fresh = serde_json::to_string_pretty(&schema).expect("a schema") + "\n";
@@ -286,6 +286,6 @@ fn the_schema_is_fresh() {
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         stored == fresh,
-        "configs/schema.json is old: UPDATE_SCHEMA=1 cargo test --test recipes"
+        "configs/schema.json is out of date: UPDATE_SCHEMA=1 cargo test --test recipes"
     );
 }

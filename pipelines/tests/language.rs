@@ -1,4 +1,4 @@
-//! Sets of tokens and of raw text become batches of token ids.
+//! Batches of token ids from datasets of tokens and of raw text.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, Int32Array, StringArray};
-use support::config as pictures;
+use support::config as image_config;
 use support::datasets::{
     by_lanes, check_stream, id_of, labels, steps, token_rows, with_metadata, write_shard,
     write_vocabulary,
@@ -43,11 +43,11 @@ fn config(folder: &Path, mask: MaskConfig) -> DataConfig {
             tokenizer: None,
         }),
         mask,
-        ..pictures(folder)
+        ..image_config(folder)
     }
 }
 
-/// Blocks of a hundred documents; those of rows divisible by ten are tails.
+/// Returns the blocks of a hundred documents; those of rows divisible by ten are shorter than a block.
 fn blocks() -> Vec<Vec<u32>> {
     let block = |row: u32| {
         let n = if row.is_multiple_of(10) {
@@ -75,7 +75,7 @@ fn text(batch: &Batch) -> (usize, &[u32], &[u32], &[u32]) {
 }
 
 #[test]
-fn blocks_come_as_they_are_with_what_the_student_sees() {
+fn token_blocks_are_unchanged_and_student_tokens_masked() {
     for (mask, width) in [(BERT, 2), (SPANS, 4)] {
         let folder = tempfile::tempdir().expect("a folder");
         write_shard(
@@ -109,7 +109,7 @@ fn blocks_come_as_they_are_with_what_the_student_sees() {
             }
         }
         assert_eq!(n_random > 0, mask == BERT);
-        // A step of tokens is one of as many blocks.
+        // `batch_tokens` selects the same blocks as the equivalent `batch`.
         let by_count = steps(&config, 1, 2, 5);
         (config.batch, config.batch_tokens) = (None, Some(4 * 2 * BLOCK as u64 + 9));
         assert!(steps(&config, 1, 2, 5) == by_count);
@@ -117,7 +117,7 @@ fn blocks_come_as_they_are_with_what_the_student_sees() {
 }
 
 #[test]
-fn lanes_of_blocks_are_joined_and_masks_of_version_2_keep_one_count() {
+fn micro_batches_of_blocks_are_joined_and_token_masks_keep_equal_counts() {
     let folder = tempfile::tempdir().expect("a folder");
     write_shard(
         &folder.path().join("a.parquet"),
@@ -127,17 +127,20 @@ fn lanes_of_blocks_are_joined_and_masks_of_version_2_keep_one_count() {
     let config = config(folder.path(), TOKENS);
     let by_lane = check_stream(&config, 6);
     let joined = Pipeline::train(&config, &Options::default()).expect("a pipeline");
-    for (batch, parts) in joined.take(6).zip(by_lane.chunks(4)) {
+    for (batch, micro_batches) in joined.take(6).zip(by_lane.chunks(4)) {
         let batch = batch.expect("a batch");
         let (_, tokens, student, _) = text(&batch);
         assert!(student.is_empty());
-        let of_parts: Vec<u32> = parts
+        let of_micro_batches: Vec<u32> = micro_batches
             .iter()
-            .flat_map(|part| text(part).1.to_vec())
+            .flat_map(|micro_batch| text(micro_batch).1.to_vec())
             .collect();
-        assert_eq!(tokens, of_parts);
-        let of_parts: Vec<u8> = parts.iter().flat_map(|part| part.masks.clone()).collect();
-        assert_eq!(batch.masks, of_parts);
+        assert_eq!(tokens, of_micro_batches);
+        let of_micro_batches: Vec<u8> = micro_batches
+            .iter()
+            .flat_map(|micro_batch| micro_batch.masks.clone())
+            .collect();
+        assert_eq!(batch.masks, of_micro_batches);
         for mask in batch.masks.chunks(BLOCK) {
             // floor(16 · 0.52) = 8 are kept.
             assert_eq!(
@@ -151,7 +154,7 @@ fn lanes_of_blocks_are_joined_and_masks_of_version_2_keep_one_count() {
 }
 
 #[test]
-fn ids_that_cannot_be_are_bad_samples() {
+fn token_ids_outside_vocabulary_are_bad_samples() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut blocks = blocks();
     blocks[5][3] = 300; // The vocabulary has 300.
@@ -171,7 +174,7 @@ fn ids_that_cannot_be_are_bad_samples() {
 }
 
 #[test]
-fn sets_of_tokens_that_cannot_serve_are_refused() {
+fn inconsistent_token_datasets_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.parquet");
     let config = config(folder.path(), BERT);
@@ -203,18 +206,18 @@ fn sets_of_tokens_that_cannot_serve_are_refused() {
     assert!(refused(&config).contains("vocabulary or its blocks differ"));
 }
 
-/// Texts of 1 to 60 letters; row 12 is empty.
+/// Returns texts of 1 to 60 characters; row 12 is empty.
 fn texts() -> Vec<String> {
-    let letters = |row: usize, n: usize| {
-        let letter = |at: usize| char::from(b'a' + ((row * 5 + at) % 26) as u8);
-        (0..n).map(letter).collect()
+    let characters = |row: usize, n: usize| {
+        let character = |at: usize| char::from(b'a' + ((row * 5 + at) % 26) as u8);
+        (0..n).map(character).collect()
     };
     (0..120)
         .map(|row| {
             if row == 12 {
                 String::new()
             } else {
-                letters(row, 1 + row * 17 % 60)
+                characters(row, 1 + row * 17 % 60)
             }
         })
         .collect()
@@ -236,7 +239,7 @@ fn ids(text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn raw_text_is_cut_padded_and_masked() {
+fn raw_text_is_cropped_padded_and_masked() {
     let folder = tempfile::tempdir().expect("a folder");
     let texts = texts();
     let n_bytes: Vec<i32> = texts.iter().map(|text| text.len() as i32).collect();
@@ -264,17 +267,17 @@ fn raw_text_is_cut_padded_and_masked() {
                 let (own, pads) = row.split_at(lengths[i] as usize);
                 assert!(pads.iter().all(|&id| id == 1));
                 assert_eq!((own[0], own[own.len() - 1]), (0, 2));
-                let whole = ids(&texts[sample.row as usize]);
+                let all_ids = ids(&texts[sample.row as usize]);
                 let own = &own[1..own.len() - 1];
-                assert_eq!(own.len(), whole.len().min(22));
-                let start = whole.windows(own.len()).position(|window| window == own);
+                assert_eq!(own.len(), all_ids.len().min(22));
+                let start = all_ids.windows(own.len()).position(|window| window == own);
                 starts.insert(start.expect("a window of its own text"));
                 if sample.epoch == 0 {
                     first_epoch.insert(sample.row);
                 }
             }
         }
-        // Letters repeat after 26, so no start can be told beyond.
+        // Characters repeat after 26, so later starts cannot be distinguished.
         assert!(starts.len() > 10, "{starts:?}");
         let planned: BTreeSet<u64> = (0..120).filter(|&row| row != 12).collect();
         assert_eq!(first_epoch, planned);
@@ -282,7 +285,7 @@ fn raw_text_is_cut_padded_and_masked() {
 }
 
 #[test]
-fn others_text_of_any_type_goes_by_count_and_bad_bytes_cost_one_sample() {
+fn text_of_any_string_type_is_read_and_invalid_utf8_is_one_bad_sample() {
     let texts = texts();
     let strings: ArrayRef = Arc::new(StringArray::from(texts.clone()));
     let mut raw: Vec<Vec<u8>> = texts.iter().map(|text| text.clone().into_bytes()).collect();
@@ -322,7 +325,7 @@ fn others_text_of_any_type_goes_by_count_and_bad_bytes_cost_one_sample() {
 }
 
 #[test]
-fn evaluation_takes_the_beginnings_of_texts_and_pairs() {
+fn evaluation_truncates_texts_and_pairs() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = [
         "short",
@@ -366,7 +369,7 @@ fn evaluation_takes_the_beginnings_of_texts_and_pairs() {
 }
 
 #[test]
-fn a_text_over_the_limit_is_one_bad_sample_however_little_memory_there_is() {
+fn text_over_limit_is_one_bad_sample_with_little_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut texts = texts();
     texts[7] = "long ".repeat(200_000);
@@ -389,7 +392,7 @@ fn a_text_over_the_limit_is_one_bad_sample_however_little_memory_there_is() {
 }
 
 #[test]
-fn raw_text_needs_a_vocabulary() {
+fn raw_text_requires_a_tokenizer() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = support::datasets::batch(vec![(
         "text",

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use corpus::{PICTURES, jpeg, png, rows, run, shards, text};
+use corpus::{IMAGE_SIZE, jpeg, png, rows, run, shards, text};
 use understudy_pipelines::shard::{MANIFEST_NAME, Manifest};
 
 fn manifest(set: &Path) -> Manifest {
@@ -16,7 +16,7 @@ fn manifest(set: &Path) -> Manifest {
 }
 
 #[test]
-fn class_folders_become_rows_in_one_mixed_order() {
+fn class_folders_are_written_in_shuffled_order() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root, &["dog", "ant"], 20);
@@ -48,7 +48,7 @@ fn class_folders_become_rows_in_one_mixed_order() {
             "{}",
             row.path
         );
-        assert_eq!((row.width, row.height), PICTURES);
+        assert_eq!((row.width, row.height), IMAGE_SIZE);
     }
     let manifest = manifest(&to);
     assert_eq!(
@@ -60,7 +60,7 @@ fn class_folders_become_rows_in_one_mixed_order() {
     let again = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
     assert!(again.contains("was complete already"), "{again}");
 
-    // The order is the files' own: elsewhere, by other threads, in other shards it is the same.
+    // The order depends only on the files: other threads and shard sizes give the same one.
     let copy = folder.path().join("copy");
     let small = [
         "--shard-bytes",
@@ -85,9 +85,9 @@ fn class_folders_become_rows_in_one_mixed_order() {
     assert_eq!(again, paths);
 }
 
-/// An old archive unpacked: names in Latin-1, which become the same once they are made UTF-8.
+/// Names in Latin-1, as in an old archive, which become equal when converted to UTF-8.
 #[test]
-fn names_that_are_not_utf8_are_opened_as_they_are() {
+fn non_utf8_file_names_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root, &["a"], 1);
@@ -121,14 +121,14 @@ fn names_that_are_not_utf8_are_opened_as_they_are() {
     expected.sort();
     assert_eq!(rows, expected);
 
-    // Another name is another source, even if it reads the same.
+    // Another name is another source, even if it is displayed the same.
     fs::rename(named(b"caf\xe9.jpg"), named(b"caf\xea.jpg")).unwrap();
     let error = run(&mut write(), 2);
-    assert!(error.contains("another source"), "{error}");
+    assert!(error.contains("settings differ: source"), "{error}");
 }
 
 #[test]
-fn train_and_val_share_one_list_and_another_set_can_take_it() {
+fn train_and_val_share_class_list_and_labels_option_reuses_it() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root.join("train"), &["a", "b"], 2);
@@ -175,16 +175,16 @@ fn train_and_val_share_one_list_and_another_set_can_take_it() {
 }
 
 #[test]
-fn bad_files_are_quarantined_with_reasons() {
+fn bad_images_are_quarantined_with_reasons() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root, &["a"], 3);
     fs::write(root.join("a/empty.jpg"), "").unwrap();
-    fs::write(root.join("a/text.jpg"), "not a picture at all").unwrap();
+    fs::write(root.join("a/text.jpg"), "not an image at all").unwrap();
     let whole = jpeg(7);
     fs::write(root.join("a/short.jpg"), &whole[..whole.len() / 2]).unwrap();
     let out = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
-    assert!(out.contains("3 bad samples left out"), "{out}");
+    assert!(out.contains("3 bad samples skipped"), "{out}");
     let lines = fs::read_to_string(to.join("quarantine.jsonl")).unwrap();
     let lines: Vec<serde_json::Value> = lines
         .lines()
@@ -205,20 +205,20 @@ fn bad_files_are_quarantined_with_reasons() {
     );
     assert_eq!(rows(&to).len(), 3);
     let again = run(shards("write").arg(&root).arg("--to").arg(&to), 0);
-    assert!(again.contains("3 bad samples left out"), "{again}");
+    assert!(again.contains("3 bad samples skipped"), "{again}");
 
-    // A corpus without one good picture is no set.
+    // A corpus without a good image gives no dataset.
     for i in 0..3 {
         fs::remove_file(root.join(format!("a/{i:03}.jpg"))).unwrap();
     }
     let none = folder.path().join("none");
     let error = run(shards("write").arg(&root).arg("--to").arg(&none), 1);
-    assert!(error.contains("none of its 3 samples is good"), "{error}");
+    assert!(error.contains("no usable sample among 3"), "{error}");
     assert!(!none.join(MANIFEST_NAME).exists());
 }
 
 #[test]
-fn pictures_are_resized_and_encoded_only_when_asked() {
+fn images_are_resized_and_encoded_only_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     fs::create_dir_all(root.join("a")).unwrap();
@@ -240,11 +240,7 @@ fn pictures_are_resized_and_encoded_only_when_asked() {
         assert_eq!((row.path.as_str(), row.width, row.height), (name, 32, 24));
         assert!(row.bytes.starts_with(&[0xff, 0xd8]));
     }
-    assert_eq!(
-        resized[2].bytes,
-        png(20, 16),
-        "a small one stays as it came"
-    );
+    assert_eq!(resized[2].bytes, png(20, 16), "a small one keeps its bytes");
     run(shards("verify").arg(&to), 0);
     let to = folder.path().join("encoded");
     run(
@@ -263,7 +259,7 @@ fn pictures_are_resized_and_encoded_only_when_asked() {
 }
 
 #[test]
-fn tars_give_samples_by_key() {
+fn tar_members_are_grouped_by_key() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     fs::create_dir_all(&root).unwrap();
@@ -299,7 +295,7 @@ fn tars_give_samples_by_key() {
     assert_eq!(rows[2].bytes, jpeg(3));
     assert_eq!(manifest(&to).classes, Some(text(&["ant", "cat", "dog"])));
 
-    // Half a tar is damaged, not shorter.
+    // A truncated tar is an error, not a shorter tar.
     let whole = fs::read(root.join("0.tar")).unwrap();
     fs::write(root.join("0.tar"), &whole[..1024]).unwrap();
     let cut = folder.path().join("cut");
@@ -311,13 +307,13 @@ fn tars_give_samples_by_key() {
 }
 
 #[test]
-fn columnar_sets_of_others_are_read_through_a_column_map() {
+fn columns_option_maps_foreign_columns() {
     let folder = tempfile::tempdir().unwrap();
-    let pictures = [jpeg(0), jpeg(1), jpeg(2)];
+    let images = [jpeg(0), jpeg(1), jpeg(2)];
     let source = folder.path().join("in");
     fs::create_dir_all(&source).unwrap();
     for name in ["train-0.parquet", "validation-0.arrow"] {
-        corpus::hugging_face(&source.join(name), &pictures, &[Some(1), None, Some(5)]);
+        corpus::hugging_face(&source.join(name), &images, &[Some(1), None, Some(5)]);
     }
     let to = folder.path().join("out");
     let error = run(shards("write").arg(&source).arg("--to").arg(&to), 1);
@@ -356,7 +352,7 @@ fn columnar_sets_of_others_are_read_through_a_column_map() {
 }
 
 #[test]
-fn what_lies_beside_shards_is_counted_and_compressed_shards_are_refused() {
+fn files_next_to_shards_are_counted_and_compressed_shards_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     for split in ["train", "val"] {
@@ -373,14 +369,14 @@ fn what_lies_beside_shards_is_counted_and_compressed_shards_are_refused() {
     let other = folder.path().join("other");
     let error = run(shards("write").arg(&root).arg("--to").arg(&other), 1);
     assert!(
-        error.contains("val: holds compressed files") && error.contains("1.tar.zst"),
+        error.contains("val: compressed files are not supported") && error.contains("1.tar.zst"),
         "{error}"
     );
     assert!(!other.exists());
 }
 
 #[test]
-fn sources_that_cannot_serve_are_named() {
+fn unusable_sources_are_named_in_errors() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out");
     let nowhere = folder.path().join("nowhere");
@@ -390,7 +386,7 @@ fn sources_that_cannot_serve_are_named() {
     let empty = folder.path().join("empty");
     fs::create_dir_all(&empty).unwrap();
     let error = run(shards("write").arg(&empty).arg("--to").arg(&to), 1);
-    assert!(error.contains("empty: an empty folder"), "{error}");
+    assert!(error.contains("empty: empty folder"), "{error}");
 
     fs::create_dir_all(empty.join("a")).unwrap();
     let error = run(shards("write").arg(&empty).arg("--to").arg(&to), 1);
@@ -400,7 +396,7 @@ fn sources_that_cannot_serve_are_named() {
     corpus::class_folders(&half.join("train"), &["a"], 1);
     fs::create_dir_all(half.join("val")).unwrap();
     let error = run(shards("write").arg(&half).arg("--to").arg(&to), 1);
-    assert!(error.contains("half/val: no samples in it"), "{error}");
+    assert!(error.contains("half/val: no samples found"), "{error}");
 
     let text = folder.path().join("a.txt");
     fs::write(&text, "text").unwrap();
@@ -420,13 +416,13 @@ fn sources_that_cannot_serve_are_named() {
             .arg(root.join("shards")),
         2,
     );
-    assert!(error.contains("lies inside the source"), "{error}");
-    // Layouts that could mean two things.
+    assert!(error.contains("is inside the source"), "{error}");
+    // Ambiguous layouts.
     let mixed = folder.path().join("mixed");
     corpus::class_folders(&mixed, &["train", "extra"], 1);
     let error = run(shards("write").arg(&mixed).arg("--to").arg(&to), 1);
     assert!(
-        error.contains("`train` names a part and `extra` does not"),
+        error.contains("found the split `train` next to `extra`"),
         "{error}"
     );
     let both = folder.path().join("both");
@@ -438,7 +434,7 @@ fn sources_that_cannot_serve_are_named() {
         "{error}"
     );
 
-    // Tars whose samples would be lost in silence.
+    // Tars whose samples would be lost silently.
     let linked = folder.path().join("linked.tar");
     let mut tar = tar::Builder::new(fs::File::create(&linked).unwrap());
     let mut header = tar::Header::new_ustar();

@@ -1,4 +1,4 @@
-//! `shards write --schema audio` from every form in which people keep recordings.
+//! `shards write --schema audio` from every supported layout of audio.
 
 mod corpus;
 #[path = "support/skip.rs"]
@@ -20,7 +20,7 @@ fn write(source: &Path, to: &Path) -> Command {
     command
 }
 
-/// Name, transcript, speaker, label and frames of each row, sorted by name.
+/// Returns name, transcript, speaker, label and frames of each row, sorted by name.
 fn rows(set: &Path) -> Vec<[String; 5]> {
     let names = corpus::media(set, "audio")
         .into_iter()
@@ -42,7 +42,7 @@ fn row(name: &str, transcript: &str, speaker: &str, label: &str, frames: u32) ->
 }
 
 #[test]
-fn librispeechs_tree_has_transcripts_and_speakers() {
+fn librispeech_transcripts_and_speakers_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     let train = root.join("train-clean-5/19/198");
@@ -70,11 +70,7 @@ fn librispeechs_tree_has_transcripts_and_speakers() {
     let expected = [row("84/121/84-121-0000.flac", "GO", "84", "", 800)];
     assert_eq!(rows(&to.join("val")), expected);
     let stored = corpus::media(&to.join("val"), "audio");
-    assert_eq!(
-        stored[0].0,
-        wav(3, 16_000, 800),
-        "the bytes stay as they came"
-    );
+    assert_eq!(stored[0].0, wav(3, 16_000, 800), "the bytes are unchanged");
     assert_eq!(
         column(&to.join("val"), "sample_rate_hz"),
         [Some("16000".to_owned())]
@@ -82,12 +78,12 @@ fn librispeechs_tree_has_transcripts_and_speakers() {
 }
 
 #[test]
-fn fairseqs_lists_go_with_their_words_line_by_line() {
+fn fairseq_lists_are_read_with_wrd_and_ltr() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("audio");
     let (a, b) = (wav(1, 16_000, 400), wav(2, 16_000, 500));
     put(&root.join("x/a.wav"), &a);
-    // A stored zip is its members' bytes with something between them.
+    // An uncompressed zip has its members' bytes with headers between them.
     put(
         &root.join("y.zip"),
         [b"PK\x03\x04head", b.as_slice(), b"tail"].concat(),
@@ -107,8 +103,8 @@ fn fairseqs_lists_go_with_their_words_line_by_line() {
     );
     put(&lists.join("valid.ltr"), "H I | Y O U |\n");
     let to = folder.path().join("out");
-    let said = run(&mut write(&lists, &to), 0);
-    assert!(said.contains("1 bad samples"), "{said}");
+    let output = run(&mut write(&lists, &to), 0);
+    assert!(output.contains("1 bad samples"), "{output}");
     let expected = [
         row("x/a.wav", "ONE", "", "", 400),
         row("y.zip", "TWO WORDS", "", "", 500),
@@ -120,20 +116,20 @@ fn fairseqs_lists_go_with_their_words_line_by_line() {
     );
     let bad = fs::read_to_string(to.join("train/quarantine.jsonl")).unwrap();
     assert!(
-        bad.contains("gone.wav") && bad.contains("not there"),
+        bad.contains("gone.wav") && bad.contains("not found"),
         "{bad}"
     );
 
     put(&lists.join("train.wrd"), "ONE\n");
     let error = run(&mut write(&lists, &folder.path().join("other")), 1);
     assert!(
-        error.contains("3 recordings") && error.contains("1 lines"),
+        error.contains("3 audio files") && error.contains("1 lines"),
         "{error}"
     );
 }
 
 #[test]
-fn manifests_name_files_words_speakers_and_splits() {
+fn manifests_give_transcripts_speakers_and_splits() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     put(&root.join("train/a.wav"), wav(1, 8000, 100));
@@ -153,7 +149,7 @@ fn manifests_name_files_words_speakers_and_splits() {
         [row("test/b.wav", "", "al", "", 200)]
     );
 
-    // Named itself it means the same.
+    // The manifest itself as the source gives the same.
     let to = folder.path().join("named");
     run(&mut write(&root.join("manifest.tsv"), &to), 0);
     assert_eq!(rows(&to.join("train")).len(), 1);
@@ -164,7 +160,7 @@ fn manifests_name_files_words_speakers_and_splits() {
         put(&empty, text);
         for source in [&empty, empty.parent().unwrap()] {
             let error = run(&mut write(source, &folder.path().join("none")), 1);
-            let expected = "manifest.tsv: names no recordings";
+            let expected = "manifest.tsv: lists no audio files";
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -182,7 +178,7 @@ fn manifests_name_files_words_speakers_and_splits() {
 }
 
 #[test]
-fn lists_as_editors_and_spreadsheets_leave_them_are_read() {
+fn lists_with_byte_order_mark_and_blank_lines_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     put(&root.join("a.wav"), wav(1, 8000, 100));
@@ -207,7 +203,7 @@ fn lists_as_editors_and_spreadsheets_leave_them_are_read() {
     run(&mut write(&root.join("names.csv"), &to), 0);
     assert_eq!(rows(&to).len(), 2);
 
-    // Of fairseq's words a blank last line may be a recording's, which has none.
+    // A blank last line of .wrd may be the empty transcript of an utterance.
     let list = format!("\u{feff}{}\na.wav\t100\nb.wav\t200\n\n", root.display());
     put(&root.join("fairseq.tsv"), list);
     for (words, second) in [("ONE\n\n", ""), ("ONE\nTWO\n\n\n", "TWO")] {
@@ -220,7 +216,7 @@ fn lists_as_editors_and_spreadsheets_leave_them_are_read() {
 }
 
 #[test]
-fn class_folders_and_tars_give_labels_and_words() {
+fn class_folders_and_tars_give_labels_and_transcripts() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     put(&root.join("yes/0.wav"), wav(1, 16_000, 100));
@@ -230,8 +226,8 @@ fn class_folders_and_tars_give_labels_and_words() {
     let odd = OsStr::from_bytes(b"\xe9.wav");
     put(&root.join("yes").join(odd), wav(3, 16_000, 400));
     let to = folder.path().join("out");
-    let said = run(&mut write(&root, &to), 0);
-    assert!(said.contains("2 files ignored"), "{said}");
+    let output = run(&mut write(&root, &to), 0);
+    assert!(output.contains("2 files ignored"), "{output}");
     let expected = [
         row("no/1.wav", "", "", "0", 200),
         row("yes/0.wav", "", "", "1", 100),
@@ -254,8 +250,8 @@ fn class_folders_and_tars_give_labels_and_words() {
     ];
     corpus::tar(&tars.join("0.tar"), &members);
     let to = folder.path().join("tars-out");
-    let said = run(&mut write(&tars, &to), 0);
-    assert!(said.contains("1 bad samples"), "{said}");
+    let output = run(&mut write(&tars, &to), 0);
+    assert!(output.contains("1 bad samples"), "{output}");
     let expected = [
         row("a.wav", "HI YOU", "", "1", 100),
         row("b.wav", "BYE", "7", "0", 200),
@@ -264,14 +260,14 @@ fn class_folders_and_tars_give_labels_and_words() {
 }
 
 #[test]
-fn columnar_sets_give_structs_and_plain_bytes() {
+fn columnar_audio_is_read_from_structs_and_plain_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let first = folder.path().join("out");
     let root = folder.path().join("in");
     put(&root.join("19-1-0001.wav"), wav(1, 16_000, 100));
     put(&root.join("19-1.trans.txt"), "19-1-0001 HELLO\n");
     run(&mut write(&root, &first), 0);
-    // Our own shards are Hugging Face's layout.
+    // Our own shards have Hugging Face's layout.
     let second = folder.path().join("again");
     let shard = first.join("shard-00000.parquet");
     run(&mut write(&shard, &second), 0);
@@ -280,7 +276,10 @@ fn columnar_sets_give_structs_and_plain_bytes() {
     let plain = folder.path().join("plain.parquet");
     plain_audio(&plain);
     let third = folder.path().join("third");
-    run(write(&plain, &third).args(["--columns", "audio=sound"]), 0);
+    run(
+        write(&plain, &third).args(["--columns", "audio=waveform"]),
+        0,
+    );
     let found: Vec<_> = ["transcript", "speaker", "n_frames"]
         .map(|name| column(&third, name))
         .into();
@@ -291,18 +290,18 @@ fn columnar_sets_give_structs_and_plain_bytes() {
     );
 }
 
-/// The columns `sound`, `text` and `speaker_id`, as a script may write them.
+/// Writes the columns `waveform`, `text` and `speaker_id`.
 fn plain_audio(path: &Path) {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, LargeBinaryArray, RecordBatch, StringArray};
-    let sound = LargeBinaryArray::from_iter_values([wav(1, 16_000, 100), wav(2, 16_000, 200)]);
+    let waveform = LargeBinaryArray::from_iter_values([wav(1, 16_000, 100), wav(2, 16_000, 200)]);
     let batch = RecordBatch::try_from_iter([
         (
             "speaker_id",
             Arc::new(Int64Array::from(vec![19, 20])) as ArrayRef,
         ),
-        ("sound", Arc::new(sound)),
+        ("waveform", Arc::new(waveform)),
         ("text", Arc::new(StringArray::from(vec!["HI", "BYE"]))),
     ])
     .expect("it works");
@@ -314,7 +313,7 @@ fn plain_audio(path: &Path) {
 }
 
 #[test]
-fn bad_recordings_are_quarantined_with_reasons() {
+fn bad_audio_is_quarantined_with_reasons() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     put(&root.join("good.wav"), wav(1, 16_000, 100));
@@ -325,17 +324,14 @@ fn bad_recordings_are_quarantined_with_reasons() {
     put(&root.join("named.mp3"), wav(2, 16_000, 100));
     put(&root.join("empty.flac"), "");
     put(&root.join("none.wav"), wav(1, 16_000, 0));
-    put(
-        &root.join("text.wav"),
-        "no recording at all, whatever its name says",
-    );
+    put(&root.join("text.wav"), "not audio at all, despite its name");
     let to = folder.path().join("out");
     run(&mut write(&root, &to), 0);
     let names: Vec<_> = rows(&to).into_iter().map(|[name, ..]| name).collect();
     assert_eq!(
         names,
         ["good.wav", "named.mp3", "silent.wav"],
-        "silence is sound"
+        "silence is audio"
     );
     let bad = fs::read_to_string(to.join("quarantine.jsonl")).unwrap();
     for name in ["empty.flac", "none.wav", "text.wav"] {
@@ -345,7 +341,7 @@ fn bad_recordings_are_quarantined_with_reasons() {
 }
 
 #[test]
-fn real_speech_is_counted_as_its_publisher_counts_it() {
+fn librispeech_frame_counts_match_its_manifest() {
     let data = std::env::var("UNDERSTUDY_DATA").unwrap_or_else(|_| "../../shared/data".to_owned());
     let root = Path::new(&data).join("speech/librispeech");
     let manifest = root.join("manifest.tsv");
@@ -380,7 +376,7 @@ fn real_speech_is_counted_as_its_publisher_counts_it() {
 }
 
 #[test]
-fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
+fn killed_and_resumed_audio_dataset_is_identical() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     for i in 0..400 {
@@ -411,9 +407,9 @@ fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
     });
 }
 
-/// Rows so large that every group closes before the next one, never after one.
+/// Rows so large that every group is closed before a row, never after one.
 #[test]
-fn recordings_as_large_as_a_group_end_shards_too() {
+fn samples_as_large_as_a_row_group_end_shards() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     for i in 0..9 {

@@ -1,4 +1,4 @@
-//! `shards write` when it is killed, stopped, raced, or out of space: nothing lost, nothing twice.
+//! `shards write` when it is killed, stopped, raced, or out of disk space: no sample is lost or doubled.
 
 mod corpus;
 #[path = "support/skip.rs"]
@@ -12,13 +12,13 @@ use std::process::{Child, Command, Stdio};
 
 use corpus::{jpeg, run, shards, until_killed};
 
-/// So small that a corpus of a few hundred pictures makes many shards.
+/// Sizes so small that a few hundred images give many shards.
 const SMALL: [&str; 4] = ["--shard-bytes", "128KiB", "--row-group-bytes", "64KiB"];
-const N_PICTURES: u32 = 1200;
+const N_IMAGES: u32 = 1200;
 
-/// Pictures of some kilobytes and a bad one here and there, so that quarantine is resumed too.
+/// Writes images of some kilobytes and a few bad ones, so that the quarantine file is resumed too.
 fn corpus(root: &Path) {
-    corpus::class_folders(root, &["a", "b", "c"], N_PICTURES / 3);
+    corpus::class_folders(root, &["a", "b", "c"], N_IMAGES / 3);
     for (class, i) in [("a", 5), ("a", 300), ("b", 77), ("b", 78), ("c", 399)] {
         let path = root.join(format!("{class}/{i:03}.jpg"));
         fs::write(path, &jpeg(1)[..200]).expect("written");
@@ -44,7 +44,7 @@ fn spawn(root: &Path, to: &Path) -> Child {
         .expect("it works")
 }
 
-/// Every file of a set and its bytes, without the notes.
+/// Reads every file of a dataset, without the journal.
 fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(set)
         .expect("it works")
@@ -61,11 +61,11 @@ fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// The set of an unbroken run.
-fn unbroken(folder: &Path) -> (PathBuf, Vec<(PathBuf, Vec<u8>)>) {
+/// Writes a dataset without interruption.
+fn uninterrupted(folder: &Path) -> (PathBuf, Vec<(PathBuf, Vec<u8>)>) {
     let root = folder.join("in");
     corpus(&root);
-    let to = folder.join("unbroken");
+    let to = folder.join("uninterrupted");
     let out = run(&mut write(&root, &to), 0);
     assert!(
         out.contains("1195 rows") && out.contains("5 bad samples"),
@@ -85,13 +85,13 @@ fn finished_shards(set: &Path) -> usize {
 }
 
 #[test]
-fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
+fn killed_and_resumed_image_dataset_is_identical() {
     let folder = tempfile::tempdir().unwrap();
-    let (root, expected) = unbroken(folder.path());
+    let (root, expected) = uninterrupted(folder.path());
     until_killed(2, |attempt| {
         let to = folder.path().join(format!("killed-{attempt}"));
         let mut kills = 0;
-        // Each run is killed as soon as it has come one shard further, until one ends by itself.
+        // Each run is killed as soon as it has finished one more shard, until one ends by itself.
         for _ in 0..100 {
             let before = finished_shards(&to);
             let mut child = spawn(&root, &to);
@@ -126,9 +126,9 @@ fn killed_at_any_moment_and_resumed_it_is_the_unbroken_set() {
 }
 
 #[test]
-fn a_stop_is_clean_and_the_same_command_goes_on() {
+fn interrupted_write_exits_130_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
-    let (root, expected) = unbroken(folder.path());
+    let (root, expected) = uninterrupted(folder.path());
     until_killed(1, |attempt| {
         let to = folder.path().join(format!("stopped-{attempt}"));
         let mut stops = 0;
@@ -154,19 +154,19 @@ fn a_stop_is_clean_and_the_same_command_goes_on() {
 }
 
 #[test]
-fn what_changed_meanwhile_is_named() {
+fn resume_rejects_other_settings() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     corpus::class_folders(&root, &["a"], 3);
     let to = folder.path().join("out");
     run(&mut write(&root, &to), 0);
     let error = run(write(&root, &to).args(["--resize-short", "8"]), 2);
-    assert!(error.contains("another --resize-short"), "{error}");
+    assert!(error.contains("settings differ: --resize-short"), "{error}");
     let error = run(write(&root, &to).args(["--columns", "label="]), 2);
-    assert!(error.contains("another --columns"), "{error}");
+    assert!(error.contains("settings differ: --columns"), "{error}");
     fs::write(root.join("a/new.jpg"), jpeg(9)).unwrap();
     let error = run(&mut write(&root, &to), 2);
-    assert!(error.contains("another source"), "{error}");
+    assert!(error.contains("settings differ: source"), "{error}");
 
     let foreign = folder.path().join("foreign");
     fs::create_dir_all(&foreign).unwrap();
@@ -176,16 +176,19 @@ fn what_changed_meanwhile_is_named() {
 }
 
 #[test]
-fn what_is_lost_of_a_set_is_written_again() {
+fn lost_shards_are_written_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (root, expected) = unbroken(folder.path());
-    let whole = folder.path().join("unbroken");
-    fs::remove_file(whole.join("shard-00001.parquet")).unwrap();
-    let out = run(&mut write(&root, &whole), 0);
-    assert!(out.contains("written again"), "{out}");
-    assert_eq!(files(&whole), expected);
+    let (root, expected) = uninterrupted(folder.path());
+    let complete = folder.path().join("uninterrupted");
+    fs::remove_file(complete.join("shard-00001.parquet")).unwrap();
+    let out = run(&mut write(&root, &complete), 0);
+    assert!(
+        out.contains("missing or changed: shard-00001.parquet"),
+        "{out}"
+    );
+    assert_eq!(files(&complete), expected);
 
-    // A shard or the list of bad samples is damaged between two kills.
+    // A shard or the quarantine file is damaged between two kills.
     for lost in ["shard-00002.parquet", "quarantine.jsonl"] {
         until_killed(2, |attempt| {
             let to = folder.path().join(format!("lost {lost} {attempt}"));
@@ -211,13 +214,13 @@ fn what_is_lost_of_a_set_is_written_again() {
 }
 
 #[test]
-fn a_second_writer_is_refused() {
+fn second_writer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     corpus::class_folders(&root, &["a"], 3);
     let to = folder.path().join("out");
     fs::create_dir_all(to.join(".write")).unwrap();
-    // The first writer, at the moment when it has just begun.
+    // The first writer, which has just started.
     let lease = fs::File::create(to.join(".write/lease.json")).unwrap();
     lease.lock().unwrap();
     let error = run(&mut write(&root, &to), 1);
@@ -228,9 +231,9 @@ fn a_second_writer_is_refused() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_the_run_goes_on_when_there_is_room() {
+fn full_disk_is_reported_and_write_resumes() {
     let folder = tempfile::tempdir().unwrap();
-    let (root, expected) = unbroken(folder.path());
+    let (root, expected) = uninterrupted(folder.path());
     let disk = folder.path().join("disk");
     fs::create_dir_all(&disk).unwrap();
     let mount = |size: &str| {
@@ -253,18 +256,18 @@ fn a_full_disk_is_said_and_the_run_goes_on_when_there_is_room() {
     Command::new("umount").arg(&disk).status().unwrap();
     assert!(resized.is_ok_and(|status| status.success()));
     assert!(
-        error.contains("No space left") && error.contains("make room"),
+        error.contains("No space left") && error.contains("free space"),
         "{error}"
     );
     assert!(
-        shards_then >= 1 && out.contains("went on after"),
+        shards_then >= 1 && out.contains("resumed after"),
         "{shards_then} {out}"
     );
     assert_eq!(found, expected);
 }
 
-/// Where no disk can be mounted: a limit on the size of files, which writing meets as it would meet
-/// the end of the disk.
+/// Tests with a limit on the size of files where no disk can be mounted: writing fails as on a full
+/// disk.
 fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]) {
     let to = folder.join("limited");
     let script = "trap '' XFSZ; ulimit -f 100; exec \"$@\"";
@@ -276,7 +279,7 @@ fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]
         .args(inner.get_args());
     let error = run(&mut limited, 1);
     assert!(
-        error.contains("File too large") && error.contains("make room"),
+        error.contains("File too large") && error.contains("free space"),
         "{error}"
     );
     assert_eq!(finished_shards(&to), 0);
@@ -285,7 +288,7 @@ fn limited_file_size(root: &Path, folder: &Path, expected: &[(PathBuf, Vec<u8>)]
 }
 
 #[test]
-fn memory_does_not_grow_with_the_corpus() {
+fn memory_is_independent_of_corpus_size() {
     let status = Path::new("/proc/self/status");
     if !status.exists() {
         skip("proc", "no /proc to read a process's memory from");
@@ -293,7 +296,7 @@ fn memory_does_not_grow_with_the_corpus() {
     }
     let folder = tempfile::tempdir().unwrap();
     let one = folder.path().join("one.png");
-    // A megabyte of noise, linked as often as wanted.
+    // A megabyte of noise, hard-linked n times.
     let noise: Vec<u8> = (0..600 * 600 * 3u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i.wrapping_mul(40_503) >> 7) as u8)
         .collect();
@@ -334,10 +337,10 @@ fn memory_does_not_grow_with_the_corpus() {
     };
     let size = fs::metadata(&one).unwrap().len() >> 10;
     let (small, large) = (peak(150), peak(600));
-    println!("pictures of {size} KiB: 150 take {small} MiB, 600 take {large} MiB");
-    // Holding the pictures of the larger corpus would take some 450 MiB more.
+    println!("images of {size} KiB: 150 take {small} MiB, 600 take {large} MiB");
+    // Holding the images of the larger corpus in memory would take some 450 MiB more.
     assert!(
         large < small + 100,
-        "150 pictures take {small} MiB, 600 take {large} MiB"
+        "150 images take {small} MiB, 600 take {large} MiB"
     );
 }

@@ -1,4 +1,4 @@
-//! What `shards write` makes, as others read it: Hugging Face's `datasets`, `inspect`, `verify`.
+//! Readers of datasets of `shards write`: Hugging Face's `datasets`, `inspect`, `verify`.
 
 mod corpus;
 #[path = "support/skip.rs"]
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use corpus::{run, shards};
 
-/// Runs a script on a set with the real library; says so and returns false where it is missing.
+/// Runs a Python script on a dataset; prints the reason and returns false if `datasets` is missing.
 fn read_by_datasets(script: &str, set: &Path) -> bool {
     let python = std::env::var("UNDERSTUDY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let import = Command::new(&python)
@@ -25,7 +25,7 @@ fn read_by_datasets(script: &str, set: &Path) -> bool {
         return false;
     }
     let home = tempfile::tempdir().expect("it works");
-    // Streaming leaves threads that abort the interpreter's own way out now and then.
+    // Streaming leaves threads that sometimes abort the interpreter's exit.
     let script = format!(
         "import os, sys, datasets\n{script}\nprint('read by datasets', flush=True)\nos._exit(0)"
     );
@@ -40,7 +40,7 @@ fn read_by_datasets(script: &str, set: &Path) -> bool {
 }
 
 #[test]
-fn hugging_face_datasets_reads_pictures_and_class_names() {
+fn hugging_face_datasets_reads_images_and_class_names() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root.join("train"), &["ant", "bee"], 3);
@@ -64,9 +64,9 @@ assert next(iter(stream))['image'].size == (24, 18)
     read_by_datasets(script, &to);
 }
 
-/// A picture that is resized becomes a JPEG, whatever its name says.
+/// A resized image becomes a JPEG, whatever its name.
 #[test]
-fn hugging_face_datasets_tells_pictures_by_their_bytes() {
+fn hugging_face_datasets_detects_images_by_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::put(&root.join("a.png"), corpus::png(64, 48));
@@ -82,7 +82,7 @@ assert whole.cast_column('image', datasets.Image(decode=False))[0]['image']['pat
 }
 
 #[test]
-fn hugging_face_datasets_reads_recordings_undecoded() {
+fn hugging_face_datasets_reads_undecoded_audio() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::put(&root.join("19-1-0001.wav"), corpus::wav(1, 16_000, 100));
@@ -154,7 +154,7 @@ assert (tokenizer['width_bytes'], tokenizer['block_tokens']) == (2, 8), tokenize
 }
 
 #[test]
-fn verify_names_each_problem_with_shard_and_row() {
+fn verify_reports_shard_and_row_of_each_problem() {
     let folder = tempfile::tempdir().unwrap();
     let (root, to) = (folder.path().join("in"), folder.path().join("out"));
     corpus::class_folders(&root, &["ant", "bee"], 4);
@@ -167,12 +167,12 @@ fn verify_names_each_problem_with_shard_and_row() {
 
     let shard = to.join("shard-00000.parquet");
     let mut bytes = fs::read(&shard).unwrap();
-    let picture = corpus::rows(&to)[6].bytes.clone();
+    let image = corpus::rows(&to)[6].bytes.clone();
     let at = bytes
-        .windows(picture.len())
-        .position(|part| part == picture)
+        .windows(image.len())
+        .position(|part| part == image)
         .unwrap();
-    bytes[at + picture.len() / 2] ^= 1;
+    bytes[at + image.len() / 2] ^= 1;
     fs::write(&shard, bytes).unwrap();
     let said = run(shards("verify").arg(&to), 1);
     assert!(
@@ -186,12 +186,12 @@ fn verify_names_each_problem_with_shard_and_row() {
     assert!(said.contains("2 problems"), "{said}");
 
     let foreign = folder.path().join("foreign.parquet");
-    let pictures = [
+    let images = [
         corpus::jpeg(0),
         corpus::jpeg(1)[..90].to_vec(),
         corpus::jpeg(2),
     ];
-    corpus::hugging_face(&foreign, &pictures, &[Some(0), Some(1), Some(7)]);
+    corpus::hugging_face(&foreign, &images, &[Some(0), Some(1), Some(7)]);
     let map = ["--columns", "image=img,label=fine"];
     let said = run(shards("verify").arg(&foreign).args(map), 1);
     for problem in [

@@ -1,5 +1,4 @@
-//! What `shards write` makes of folders and files as people have them: parts of a corpus, folders of
-//! classes, odd files, and mistakes.
+//! `shards write` from folders and files: splits of a corpus, class folders, odd files, and mistakes.
 
 mod corpus;
 
@@ -16,7 +15,7 @@ fn manifest(set: &Path) -> Manifest {
     Manifest::from_json(&json, "manifest.json").expect("valid")
 }
 
-/// Writes `sources` and says what was said.
+/// Writes `sources` and returns the output of the command.
 fn write(sources: &[&Path], to: &Path, options: &[&str], code: i32) -> String {
     let mut write = shards("write");
     run(write.args(sources).arg("--to").arg(to).args(options), code)
@@ -31,7 +30,7 @@ fn classes(set: &Path) -> Option<Vec<String>> {
 }
 
 #[test]
-fn parts_are_told_in_any_case_and_below_the_folder_of_an_archive() {
+fn splits_are_detected_in_any_case_and_in_nested_folders() {
     let folder = tempfile::tempdir().unwrap();
     for (i, (train, val)) in [
         ("Train", "Val"),
@@ -57,7 +56,7 @@ fn parts_are_told_in_any_case_and_below_the_folder_of_an_archive() {
         }
     }
 
-    // Parts of several corpora would become classes, each with its validation data.
+    // Splits of several corpora would become classes, each with its validation data.
     let root = folder.path().join("two");
     for corpus in ["x/train", "x/val", "y/train", "y/val"] {
         class_folders(&root.join(corpus), &["a"], 1);
@@ -65,7 +64,7 @@ fn parts_are_told_in_any_case_and_below_the_folder_of_an_archive() {
     let to = folder.path().join("out");
     let error = write(&[&root], &to, &[], 1);
     assert!(
-        error.contains("two/x: holds the parts of a corpus"),
+        error.contains("two/x: contains the splits of a corpus"),
         "{error}"
     );
     write(&[&root.join("x"), &root.join("y")], &to, &[], 0);
@@ -73,7 +72,7 @@ fn parts_are_told_in_any_case_and_below_the_folder_of_an_archive() {
 }
 
 #[test]
-fn sources_that_name_parts_become_sets() {
+fn sources_that_are_splits_become_datasets() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     let [train, val, extra] = ["train", "val", "extra"].map(|name| root.join(name));
@@ -83,18 +82,18 @@ fn sources_that_name_parts_become_sets() {
     let to = folder.path().join("out");
     let error = write(&[&train, &val, &extra], &to, &[], 1);
     assert!(
-        error.contains("`train` names a part and `extra` does not"),
+        error.contains("found the split `train` next to `extra`"),
         "{error}"
     );
     write(&[&train, &val], &to, &[], 0);
     assert_eq!((n_rows(&to.join("train")), n_rows(&to.join("val"))), (2, 1));
     let both = folder.path().join("both");
     write(&[&train, &extra], &both, &[], 0);
-    assert_eq!(n_rows(&both), 3, "one part and what else is asked for");
+    assert_eq!(n_rows(&both), 3, "one split and another folder");
 }
 
 #[test]
-fn texts_that_are_parts_never_join_others() {
+fn text_splits_are_not_mixed_with_other_texts() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out");
     let texts = ["--schema", "text"];
@@ -111,10 +110,10 @@ fn texts_that_are_parts_never_join_others() {
             put(&root.join(name), "A text.\n");
         }
         let error = write(&[&root], &to, &texts, 1);
-        let expected = format!("names a part and {other} does not");
+        let expected = format!("next to {other}, which is not a split");
         assert!(error.contains(&expected), "{error}");
     }
-    // A title is no part.
+    // A title is not a split.
     let root = folder.path().join("novels");
     for name in [
         "the-night-train.txt",
@@ -126,9 +125,9 @@ fn texts_that_are_parts_never_join_others() {
     write(&[&root], &to, &texts, 0);
     assert_eq!(n_rows(&to), 3);
     let unzipped = folder.path().join("unzipped");
-    for part in ["train", "valid"] {
+    for split in ["train", "valid"] {
         put(
-            &unzipped.join("corpus").join(part).join("a.txt"),
+            &unzipped.join("corpus").join(split).join("a.txt"),
             "A text.\n",
         );
     }
@@ -138,7 +137,7 @@ fn texts_that_are_parts_never_join_others() {
 }
 
 #[test]
-fn folders_without_samples_are_no_classes() {
+fn folders_without_samples_are_not_classes() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     class_folders(&root, &["cat", "dog"], 1);
@@ -152,14 +151,14 @@ fn folders_without_samples_are_no_classes() {
         put(&root.join(left_by_systems), "x");
     }
     let to = folder.path().join("out");
-    let said = write(&[&root], &to, &[], 0);
-    assert!(said.contains("1 files ignored"), "{said}");
+    let output = write(&[&root], &to, &[], 0);
+    assert!(output.contains("1 files ignored"), "{output}");
     assert_eq!(
         (n_rows(&to), classes(&to)),
         (2, Some(text(&["cat", "dog"])))
     );
 
-    // Beside empty folders alone, pictures are samples without labels.
+    // Images next to only empty folders are samples without labels.
     let flat = folder.path().join("flat");
     put(&flat.join("1.jpg"), corpus::jpeg(1));
     fs::create_dir(flat.join("empty")).unwrap();
@@ -167,16 +166,16 @@ fn folders_without_samples_are_no_classes() {
     write(&[&flat], &to, &[], 0);
     assert_eq!((n_rows(&to), classes(&to)), (1, None));
 
-    let sounds = folder.path().join("sounds");
-    put(&sounds.join("yes/1.wav"), corpus::wav(1, 16_000, 100));
-    put(&sounds.join("notes/list.txt"), "x");
-    let to = folder.path().join("out-sounds");
-    write(&[&sounds], &to, &["--schema", "audio"], 0);
+    let audio = folder.path().join("audio");
+    put(&audio.join("yes/1.wav"), corpus::wav(1, 16_000, 100));
+    put(&audio.join("notes/list.txt"), "x");
+    let to = folder.path().join("out-audio");
+    write(&[&audio], &to, &["--schema", "audio"], 0);
     assert_eq!(classes(&to), Some(text(&["yes"])));
 }
 
 #[test]
-fn a_link_to_nowhere_or_in_a_circle_costs_itself_alone() {
+fn broken_or_circular_link_is_one_bad_sample() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     class_folders(&root, &["a"], 3);
@@ -187,12 +186,12 @@ fn a_link_to_nowhere_or_in_a_circle_costs_itself_alone() {
     symlink(".", root.join("around")).unwrap();
     let to = folder.path().join("out");
     for _ in 0..2 {
-        let said = write(&[&root], &to, &[], 0);
+        let output = write(&[&root], &to, &[], 0);
         assert!(
-            said.contains("3 rows, 1 classes")
-                && said.contains("2 bad samples")
-                && said.contains("2 files ignored"),
-            "{said}"
+            output.contains("3 rows, 1 classes")
+                && output.contains("2 bad samples")
+                && output.contains("2 files ignored"),
+            "{output}"
         );
     }
     let bad = fs::read_to_string(to.join("quarantine.jsonl")).unwrap();
@@ -209,9 +208,9 @@ fn a_link_to_nowhere_or_in_a_circle_costs_itself_alone() {
     fs::remove_file(&lost).unwrap();
     fs::write(&lost, corpus::jpeg(9)).unwrap();
     let error = write(&[&root], &to, &[], 2);
-    assert!(error.contains("another source"), "{error}");
+    assert!(error.contains("settings differ: source"), "{error}");
 
-    // A text holds many samples.
+    // A text file holds many samples.
     let texts = folder.path().join("texts");
     put(&texts.join("a.txt"), "A text.\n");
     symlink(".", texts.join("around")).unwrap();
@@ -225,32 +224,32 @@ fn a_link_to_nowhere_or_in_a_circle_costs_itself_alone() {
 }
 
 #[test]
-fn a_forgotten_schema_is_suggested_and_the_corrected_command_goes_on() {
+fn other_schema_is_suggested_and_corrected_command_works() {
     let folder = tempfile::tempdir().unwrap();
-    let sounds = folder.path().join("sounds");
+    let audio = folder.path().join("audio");
     for i in 1..4 {
         put(
-            &sounds.join(format!("yes/{i}.wav")),
+            &audio.join(format!("yes/{i}.wav")),
             corpus::wav(i, 16_000, 100),
         );
     }
     let to = folder.path().join("out");
-    let error = write(&[&sounds], &to, &[], 1);
+    let error = write(&[&audio], &to, &[], 1);
     assert!(
-        error.contains("none of its 3 samples is good; the first is")
+        error.contains("no usable sample among 3; first error: ")
             && error.contains(".wav: unsupported")
             && error.contains("try --schema audio"),
         "{error}"
     );
-    write(&[&sounds], &to, &["--schema", "audio"], 0);
+    write(&[&audio], &to, &["--schema", "audio"], 0);
     assert_eq!(n_rows(&to), 3);
     assert!(!to.join("quarantine.jsonl").exists());
-    let error = write(&[&sounds], &to, &[], 2);
-    assert!(error.contains("another schema"), "{error}");
+    let error = write(&[&audio], &to, &[], 2);
+    assert!(error.contains("settings differ: schema"), "{error}");
 
-    let pictures = folder.path().join("pictures");
-    class_folders(&pictures, &["a"], 1);
-    let error = write(&[&pictures], &to, &["--schema", "audio"], 1);
+    let images = folder.path().join("images");
+    class_folders(&images, &["a"], 1);
+    let error = write(&[&images], &to, &["--schema", "audio"], 1);
     assert!(
         error.contains("no samples") && error.contains("try --schema image"),
         "{error}"
@@ -258,11 +257,11 @@ fn a_forgotten_schema_is_suggested_and_the_corrected_command_goes_on() {
 }
 
 #[test]
-fn an_unfinished_set_is_no_source() {
+fn unfinished_dataset_is_refused_as_source() {
     let folder = tempfile::tempdir().unwrap();
     let (root, sets) = (folder.path().join("in"), folder.path().join("sets"));
-    for part in ["train", "val"] {
-        class_folders(&root.join(part), &["a"], 1);
+    for split in ["train", "val"] {
+        class_folders(&root.join(split), &["a"], 1);
     }
     write(&[&root], &sets, &[], 0);
     let to = folder.path().join("out");
@@ -272,15 +271,12 @@ fn an_unfinished_set_is_no_source() {
     let to = folder.path().join("half");
     for source in [&sets, &half] {
         let error = write(&[source], &to, &[], 1);
-        assert!(
-            error.contains("val: a set whose writing is not finished"),
-            "{error}"
-        );
+        assert!(error.contains("val: unfinished dataset"), "{error}");
     }
 }
 
 #[test]
-fn a_quality_needs_pictures_that_are_encoded_anew() {
+fn quality_requires_images_that_are_encoded_again() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     class_folders(&root, &["a"], 1);
@@ -289,7 +285,7 @@ fn a_quality_needs_pictures_that_are_encoded_anew() {
         let options = [&["--quality", "50"], keep].concat();
         let error = write(&[&root], &to, &options, 2);
         assert!(
-            error.contains("--quality: an option of --resize-short and --encode jpeg"),
+            error.contains("--quality: only for --resize-short and --encode jpeg"),
             "{error}"
         );
     }
@@ -297,18 +293,18 @@ fn a_quality_needs_pictures_that_are_encoded_anew() {
 }
 
 #[test]
-fn what_is_said_to_do_next_can_be_done() {
+fn printed_next_commands_work() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     class_folders(&root.join("train"), &["a"], 1);
     class_folders(&root.join("val"), &["a"], 1);
     let to = folder.path().join("it's a $set %\u{e9}");
-    let said = write(&[&root], &to, &[], 0);
-    let next = said
+    let output = write(&[&root], &to, &[], 0);
+    let next = output
         .lines()
         .filter_map(|line| line.strip_prefix("  shards verify "));
     let next: Vec<_> = next.collect();
-    assert_eq!(next.len(), 2, "{said}");
+    assert_eq!(next.len(), 2, "{output}");
     for set in next {
         let mut shell = Command::new("sh");
         let verify = format!("\"$SHARDS\" verify {set}");
@@ -320,26 +316,26 @@ fn what_is_said_to_do_next_can_be_done() {
         );
     }
     let plain = folder.path().join("out");
-    let said = write(&[&root], &plain, &[], 0);
+    let output = write(&[&root], &plain, &[], 0);
     let sets = format!(
         "--set data.train={0}/train --set data.val={0}/val",
         plain.display()
     );
-    assert!(said.contains(&sets), "{said}");
+    assert!(output.contains(&sets), "{output}");
 }
 
 #[test]
-fn folders_that_a_shell_names_one_by_one_are_said_to_have_no_labels() {
+fn folders_given_one_by_one_have_no_labels_and_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("pics");
     class_folders(&root, &["cat", "dog"], 1);
     let to = folder.path().join("out");
-    let said = write(&[&root.join("cat"), &root.join("dog")], &to, &[], 0);
-    let hint = format!(
-        "no labels: folders of files alone have none; name {}",
-        root.display()
+    let output = write(&[&root.join("cat"), &root.join("dog")], &to, &[], 0);
+    let hint = format!("hint: give {} as the source", root.display());
+    assert!(
+        output.contains("no labels") && output.contains(&hint),
+        "{output}"
     );
-    assert!(said.contains(&hint), "{said}");
     assert_eq!(classes(&to), None);
 
     let speech = folder.path().join("speech");
@@ -358,9 +354,9 @@ fn folders_that_a_shell_names_one_by_one_are_said_to_have_no_labels() {
         speech.join("train-clean-360"),
     ];
     let to = folder.path().join("out-speech");
-    let said = write(&[&sources[0], &sources[1]], &to, &["--schema", "audio"], 0);
+    let output = write(&[&sources[0], &sources[1]], &to, &["--schema", "audio"], 0);
     assert!(
-        said.contains("2 rows") && !said.contains("no labels"),
-        "{said}"
+        output.contains("2 rows") && !output.contains("no labels"),
+        "{output}"
     );
 }

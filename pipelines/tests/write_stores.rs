@@ -1,4 +1,4 @@
-//! `shards write` to stores: the same set as on this machine, whatever happens on the way.
+//! `shards write` to object stores: the dataset is identical to a local one, whatever fails.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod corpus;
@@ -15,15 +15,15 @@ use corpus::{jpeg, run, shards, until_killed};
 use lab::inside::{in_azure, in_s3};
 use understudy_pipelines::store::{Folder, StoreOptions};
 
-/// So small that a corpus of a few hundred pictures makes many shards.
+/// Sizes so small that a few hundred images give many shards.
 const SMALL: [&str; 4] = ["--shard-bytes", "128KiB", "--row-group-bytes", "64KiB"];
-const N_PICTURES: u32 = 2400;
+const N_IMAGES: u32 = 2400;
 
 fn open(url: &str) -> Folder {
     Folder::open(url, &StoreOptions::default()).unwrap()
 }
 
-/// `shards write`, with a temporary folder of its own.
+/// Returns `shards write` with its own temporary folder.
 fn write(root: &Path, to: &str, scratch: &Path) -> Command {
     fs::create_dir_all(scratch).unwrap();
     let mut command = shards("write");
@@ -32,7 +32,7 @@ fn write(root: &Path, to: &str, scratch: &Path) -> Command {
     command
 }
 
-/// Every file of a set and its bytes, without the notes.
+/// Reads every file of a dataset, without the journal.
 fn files(set: &str) -> Vec<(String, Vec<u8>)> {
     let set = open(set);
     let names = set.files().unwrap().into_iter().map(|(name, _)| name);
@@ -43,25 +43,25 @@ fn files(set: &str) -> Vec<(String, Vec<u8>)> {
     names.map(read).collect()
 }
 
-/// Names of the notes that are left.
-fn notes(set: &str) -> Vec<String> {
-    let notes = open(set).join(".write").files().unwrap();
-    notes.into_iter().map(|(name, _)| name).collect()
+/// Returns the names of the journal's files.
+fn journal(set: &str) -> Vec<String> {
+    let files = open(set).join(".write").files().unwrap();
+    files.into_iter().map(|(name, _)| name).collect()
 }
 
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().next().is_none()
 }
 
-/// A corpus with bad pictures here and there, and its set as written on this machine.
-fn unbroken(folder: &Path) -> (PathBuf, Vec<(String, Vec<u8>)>) {
+/// Writes a corpus with a few bad images, and its dataset on this machine.
+fn uninterrupted(folder: &Path) -> (PathBuf, Vec<(String, Vec<u8>)>) {
     let root = folder.join("in");
-    corpus::class_folders(&root, &["a", "b", "c"], N_PICTURES / 3);
+    corpus::class_folders(&root, &["a", "b", "c"], N_IMAGES / 3);
     for (class, i) in [("a", 5), ("a", 300), ("b", 77), ("b", 78), ("c", 399)] {
         let path = root.join(format!("{class}/{i:03}.jpg"));
         fs::write(path, &jpeg(1)[..200]).unwrap();
     }
-    let to = folder.join("unbroken").display().to_string();
+    let to = folder.join("uninterrupted").display().to_string();
     let out = run(&mut write(&root, &to, &folder.join("tmp")), 0);
     assert!(out.contains("2395 rows") && out.contains("5 bad"), "{out}");
     let files = files(&to);
@@ -69,34 +69,37 @@ fn unbroken(folder: &Path) -> (PathBuf, Vec<(String, Vec<u8>)>) {
     (root, files)
 }
 
-fn is_the_local_set(bucket: &str) {
+fn is_identical_to_local(bucket: &str) {
     takes_large_files(bucket);
     let folder = tempfile::tempdir().unwrap();
-    let (root, expected) = unbroken(folder.path());
+    let (root, expected) = uninterrupted(folder.path());
     let (to, scratch) = (format!("{bucket}/deep/set"), folder.path().join("tmp"));
     let out = run(&mut write(&root, &to, &scratch), 0);
     assert!(out.contains(&format!("{to}: 2395 rows")), "{out}");
     assert!(out.contains(&format!("see {to}/quarantine.jsonl")), "{out}");
     // Manifest and quarantine are among the files, so hashes and reasons are the same too.
     assert!(files(&to) == expected);
-    assert_eq!(notes(&to), ["job.json", "lease.json"]);
-    assert!(is_empty(&scratch), "what was on its way is gone");
+    assert_eq!(journal(&to), ["job.json", "lease.json"]);
+    assert!(is_empty(&scratch), "the temporary files are removed");
 
     let again = run(&mut write(&root, &to, &scratch), 0);
     assert!(again.contains("was complete already"), "{again}");
     run(shards("verify").arg(&to), 0);
     let error = run(write(&root, &to, &scratch).args(["--resize-short", "8"]), 2);
-    assert!(error.contains("another --resize-short"), "{error}");
+    assert!(error.contains("settings differ: --resize-short"), "{error}");
 
-    // What is lost of it is written again.
+    // A lost shard is written again.
     open(&to)
         .remove(&["shard-00001.parquet".to_owned()])
         .unwrap();
     let out = run(&mut write(&root, &to, &scratch), 0);
-    assert!(out.contains("written again"), "{out}");
+    assert!(
+        out.contains("missing or changed: shard-00001.parquet"),
+        "{out}"
+    );
     assert!(files(&to) == expected);
 
-    // What this command did not write is left alone.
+    // Files that this command did not write are not touched.
     let foreign = format!("{bucket}/foreign");
     open(&foreign).write("x.parquet", "x").unwrap();
     let error = run(&mut write(&root, &foreign, &scratch), 2);
@@ -104,7 +107,7 @@ fn is_the_local_set(bucket: &str) {
     assert_eq!(files(&foreign), [("x.parquet".to_owned(), b"x".to_vec())]);
 }
 
-/// Goes up and comes down in parts, and is the same.
+/// Uploads and downloads a file in several requests, and compares it.
 fn takes_large_files(bucket: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large");
@@ -123,22 +126,25 @@ fn takes_large_files(bucket: &str) {
 }
 
 #[test]
-fn a_set_in_s3_is_the_local_one() {
-    in_s3("a_set_in_s3_is_the_local_one", is_the_local_set);
+fn dataset_in_s3_is_identical_to_local() {
+    in_s3("dataset_in_s3_is_identical_to_local", is_identical_to_local);
 }
 
 #[test]
-fn a_set_in_azure_is_the_local_one() {
-    in_azure("a_set_in_azure_is_the_local_one", is_the_local_set);
+fn dataset_in_azure_is_identical_to_local() {
+    in_azure(
+        "dataset_in_azure_is_identical_to_local",
+        is_identical_to_local,
+    );
 }
 
-/// The machine changes with each kill, and nothing of the last one's disk is there.
+/// Each kill is followed by a run on another machine, without the files of the earlier one's disk.
 #[test]
-fn killed_at_any_moment_and_finished_elsewhere_it_is_the_unbroken_set() {
-    let name = "killed_at_any_moment_and_finished_elsewhere_it_is_the_unbroken_set";
+fn killed_write_resumes_on_another_machine() {
+    let name = "killed_write_resumes_on_another_machine";
     in_s3(name, |bucket| {
         let folder = tempfile::tempdir().unwrap();
-        let (root, expected) = unbroken(folder.path());
+        let (root, expected) = uninterrupted(folder.path());
         let set_of = |attempt: usize| format!("{bucket}/set-{attempt}");
         let scratch_of = |attempt: usize, machine: u32| {
             let name = format!("tmp-{attempt}-{machine}");
@@ -162,7 +168,7 @@ fn killed_at_any_moment_and_finished_elsewhere_it_is_the_unbroken_set() {
                 while child.try_wait().unwrap().is_none() && n_shards() == before {
                     std::thread::yield_now();
                 }
-                // Anywhere in what comes after a shard: the next one, its upload, or a note.
+                // Kill at any point after a shard: in the next one, its upload, or its journal entry.
                 let moment = u64::from(kills).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
                 std::thread::sleep(Duration::from_millis(moment / 4));
                 child.kill().unwrap();
@@ -175,11 +181,11 @@ fn killed_at_any_moment_and_finished_elsewhere_it_is_the_unbroken_set() {
             }
             println!("{kills} kills");
             assert!(files(&to) == expected);
-            assert_eq!(notes(&to), ["job.json", "lease.json"]);
+            assert_eq!(journal(&to), ["job.json", "lease.json"]);
             run(shards("verify").arg(&to), 0);
             kills
         });
-        // The next one on a machine removes what the dead left there.
+        // The next run on a machine removes the temporary files of killed runs.
         let (to, scratch) = (set_of(last), scratch_of(last, 0));
         assert!(!is_empty(&scratch));
         run(&mut write(&root, &to, &scratch), 0);
@@ -188,8 +194,8 @@ fn killed_at_any_moment_and_finished_elsewhere_it_is_the_unbroken_set() {
 }
 
 #[test]
-fn a_second_writer_of_a_set_in_a_store_is_refused() {
-    in_s3("a_second_writer_of_a_set_in_a_store_is_refused", |bucket| {
+fn second_writer_of_dataset_in_store_is_refused() {
+    in_s3("second_writer_of_dataset_in_store_is_refused", |bucket| {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("in");
         corpus::class_folders(&root, &["a"], 3);
@@ -209,10 +215,10 @@ fn a_second_writer_of_a_set_in_a_store_is_refused() {
     });
 }
 
-/// A class list, and two sets with one of them, where nothing but URLs is given.
+/// Two datasets with one class list, and the class list reused, all given as URLs.
 #[test]
-fn train_and_val_become_two_sets() {
-    in_s3("train_and_val_become_two_sets", |bucket| {
+fn train_and_val_become_two_datasets_in_store() {
+    in_s3("train_and_val_become_two_datasets_in_store", |bucket| {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("in");
         for split in ["train", "val"] {

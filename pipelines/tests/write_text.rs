@@ -1,4 +1,4 @@
-//! `shards write --schema text` from texts, JSON lines, GLUE's tables and columnar files.
+//! `shards write --schema text` from running text, JSON lines, GLUE's tables and columnar files.
 
 mod corpus;
 #[path = "support/skip.rs"]
@@ -36,15 +36,15 @@ fn blank_lines_end_documents() {
     let root = folder.path().join("in");
     let text = "\u{feff}\r\nOne line.\r\n  Another. \r\n\r\n \t\r\nSecond \u{e9}.";
     put(&root.join("a.txt"), text);
-    put(&root.join("README.txt"), "no part of it");
+    put(&root.join("README.txt"), "not data");
     put(&root.join("broken.txt"), b"good\n\nb\xffd\n");
     put(&root.join("blank.txt"), "\n \n");
     put(&root.join("empty.txt"), "");
     let to = folder.path().join("out");
-    let said = run(&mut write(&root, &to), 0);
+    let output = run(&mut write(&root, &to), 0);
     assert!(
-        said.contains("3 rows") && said.contains("3 bad samples"),
-        "{said}"
+        output.contains("3 rows") && output.contains("3 bad samples"),
+        "{output}"
     );
     let mut found = column(&to, "text");
     found.sort();
@@ -64,11 +64,11 @@ fn blank_lines_end_documents() {
 }
 
 #[test]
-fn what_lies_beside_texts_is_counted_and_compressed_texts_are_refused() {
+fn files_next_to_texts_are_counted_and_compressed_texts_refused() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     put(&root.join("a.txt"), "A\n");
-    // Of the last two one is here without compression too, and one is a note.
+    // Of the last two, one also exists decompressed, and one is a note.
     let beside = [
         "README.md",
         ".DS_Store",
@@ -82,10 +82,10 @@ fn what_lies_beside_texts_is_counted_and_compressed_texts_are_refused() {
         put(&root.join(name), "\x1f\u{8b}");
     }
     let to = folder.path().join("out");
-    let said = run(&mut write(&root, &to), 0);
+    let output = run(&mut write(&root, &to), 0);
     assert!(
-        said.contains("1 rows") && said.contains("7 files ignored"),
-        "{said}"
+        output.contains("1 rows") && output.contains("7 files ignored"),
+        "{output}"
     );
 
     let other = folder.path().join("other");
@@ -103,21 +103,21 @@ fn what_lies_beside_texts_is_counted_and_compressed_texts_are_refused() {
             "{error}"
         );
         let error = run(&mut write(&path, &other), 1);
-        assert!(error.contains("compressed, unpack it first"), "{error}");
+        assert!(error.contains("hint: unpack it first"), "{error}");
         fs::remove_file(path).unwrap();
     }
-    // Its name hides what it is.
+    // Its name does not show that it is compressed.
     put(&root.join("f.txt"), b"\x1f\x8b");
     let error = run(&mut write(&root, &other), 1);
     assert!(
-        error.contains("f.txt: ") && error.contains("compressed, unpack it first"),
+        error.contains("f.txt: ") && error.contains("hint: unpack it first"),
         "{error}"
     );
     assert!(!other.exists());
 }
 
 #[test]
-fn a_text_without_blank_lines_is_handed_on_in_parts() {
+fn long_document_is_split_between_lines() {
     let folder = tempfile::tempdir().unwrap();
     let lines: Vec<_> = (0..60_000)
         .map(|i| format!("This is the line {i:06} of a long book."))
@@ -126,15 +126,15 @@ fn a_text_without_blank_lines_is_handed_on_in_parts() {
     put(&book, lines.join("\n"));
     let to = folder.path().join("out");
     run(&mut write(&book, &to), 0);
-    let parts = column(&to, "text");
-    assert!(parts.len() == 3, "{} parts", parts.len());
-    let whole: Vec<_> = parts.into_iter().flatten().collect();
-    assert!(whole.iter().all(|part| part.len() < (1 << 20) + 100));
-    assert_eq!(whole.join("\n"), lines.join("\n"));
+    let pieces = column(&to, "text");
+    assert!(pieces.len() == 3, "{} pieces", pieces.len());
+    let pieces: Vec<_> = pieces.into_iter().flatten().collect();
+    assert!(pieces.iter().all(|piece| piece.len() < (1 << 20) + 100));
+    assert_eq!(pieces.join("\n"), lines.join("\n"));
 }
 
 #[test]
-fn a_line_over_the_limit_costs_itself_alone() {
+fn line_over_limit_is_one_bad_sample() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.txt");
     let mut text = b"before\n".to_vec();
@@ -166,10 +166,10 @@ fn json_lines_give_pairs_labels_and_scores() {
     ];
     put(&path, lines.join("\n"));
     let to = folder.path().join("out");
-    let said = run(&mut write(&path, &to), 0);
+    let output = run(&mut write(&path, &to), 0);
     assert!(
-        said.contains("2 rows") && said.contains("4 bad samples"),
-        "{said}"
+        output.contains("2 rows") && output.contains("4 bad samples"),
+        "{output}"
     );
     assert_eq!(column(&to, "text"), texts(&["A", "C\n\nD"]));
     assert_eq!(column(&to, "text_b"), [Some("B".to_owned()), None]);
@@ -192,7 +192,7 @@ fn json_lines_give_pairs_labels_and_scores() {
 }
 
 #[test]
-fn glues_tables_are_told_by_their_names() {
+fn glue_tables_are_detected_by_header() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("MNLI");
     let header = "index\tsentence1\tsentence2\tlabel1\tgold_label\n";
@@ -210,8 +210,8 @@ fn glues_tables_are_told_by_their_names() {
         );
     }
     let to = folder.path().join("out");
-    let said = run(&mut write(&root, &to), 0);
-    assert!(said.contains("1 bad samples"), "{said}");
+    let output = run(&mut write(&root, &to), 0);
+    assert!(output.contains("1 bad samples"), "{output}");
     assert_eq!(column(&to.join("train"), "label"), texts(&["1", "0", "2"]));
     assert_eq!(column(&to.join("val_matched"), "label"), texts(&["2"]));
     assert_eq!(
@@ -226,7 +226,7 @@ fn glues_tables_are_told_by_their_names() {
 }
 
 #[test]
-fn real_glue_tasks_are_read_to_the_last_line() {
+fn published_glue_tasks_are_read_completely() {
     let data = std::env::var("UNDERSTUDY_DATA").unwrap_or_else(|_| "../../shared/data".to_owned());
     let glue = Path::new(&data).join("text/glue");
     if !glue.is_dir() {
@@ -241,8 +241,8 @@ fn real_glue_tasks_are_read_to_the_last_line() {
         let task = entry.unwrap().path();
         let name = task.file_name().unwrap().to_string_lossy().into_owned();
         let to = folder.path().join(&name);
-        let said = run(&mut write(&task, &to), 0);
-        assert!(!said.contains("bad samples"), "{said}");
+        let output = run(&mut write(&task, &to), 0);
+        assert!(!output.contains("bad samples"), "{output}");
         for (file, set) in [("train.tsv", "train"), ("dev.tsv", "val")] {
             let text = fs::read_to_string(task.join(file)).unwrap();
             let n = text.lines().count() - usize::from(name != "CoLA");
@@ -276,7 +276,7 @@ fn real_glue_tasks_are_read_to_the_last_line() {
 }
 
 #[test]
-fn columnar_texts_come_through_a_column_map() {
+fn columns_option_maps_columnar_texts() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("a.jsonl");
     put(
@@ -299,11 +299,11 @@ fn columnar_texts_come_through_a_column_map() {
     }
     let swapped = folder.path().join("swapped");
     let map = ["--columns", "text=text_b,text_b=text,label="];
-    let said = run(
+    let output = run(
         write(&first.join("shard-00000.parquet"), &swapped).args(map),
         0,
     );
-    assert!(said.contains("1 bad samples"), "a null text: {said}");
+    assert!(output.contains("1 bad samples"), "a null text: {output}");
     assert_eq!(column(&swapped, "text"), texts(&["B"]));
     assert_eq!(column(&swapped, "label"), [None]);
 }

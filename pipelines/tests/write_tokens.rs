@@ -1,4 +1,4 @@
-//! `shards write --schema text --tokenizer`: documents become blocks of tokens.
+//! `shards write --schema text --tokenizer`: packs documents into blocks of tokens.
 
 mod corpus;
 
@@ -10,7 +10,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int32Type;
 use corpus::{kill_until_done, put, run, shards, until_killed};
 
-/// Blocks of a set as tokens without padding.
+/// Returns the blocks of a dataset as tokens without padding.
 fn blocks(set: &Path, block_tokens: usize) -> Vec<Vec<u16>> {
     let mut blocks = Vec::new();
     for batch in corpus::batches(set) {
@@ -40,15 +40,15 @@ fn blocks(set: &Path, block_tokens: usize) -> Vec<Vec<u16>> {
     blocks
 }
 
-/// What the blocks say, `$` for `</s>`, by the vocabulary of [`corpus::byte_vocabulary`].
-fn words(blocks: &[Vec<u16>]) -> Vec<String> {
-    let letter = |token: &u16| match token {
+/// Decodes blocks with the vocabulary of [`corpus::byte_vocabulary`], `$` for `</s>`.
+fn decode(blocks: &[Vec<u16>]) -> Vec<String> {
+    let character = |token: &u16| match token {
         2 => '$',
         _ => char::from((token - 4) as u8),
     };
     blocks
         .iter()
-        .map(|block| block[1..].iter().map(letter).collect())
+        .map(|block| block[1..].iter().map(character).collect())
         .collect()
 }
 
@@ -74,19 +74,19 @@ fn documents_are_packed_into_blocks() {
     put(&source, " ab \ncde\n\nf\n\nghijklmnopqr\n");
     let by_document = folder.path().join("document");
     let mut command = tokenised(&source, &vocabulary, &by_document, &["--block-tokens", "8"]);
-    let said = run(&mut command, 0);
-    assert!(said.contains("blocks are 81 % full"), "{said}");
-    assert!(!said.contains("--break none"), "{said}");
+    let output = run(&mut command, 0);
+    assert!(output.contains("blocks are 81 % full"), "{output}");
+    assert!(!output.contains("--break none"), "{output}");
     assert_eq!(
-        words(&blocks(&by_document, 8)),
+        decode(&blocks(&by_document, 8)),
         ["ab$cde$", "f$", "ghijklm", "nopqr$"]
     );
     let stream = folder.path().join("stream");
     let options = ["--block-tokens", "8", "--break", "none"];
-    let said = run(&mut tokenised(&source, &vocabulary, &stream, &options), 0);
-    assert!(said.contains("blocks are 91 % full"), "{said}");
+    let output = run(&mut tokenised(&source, &vocabulary, &stream, &options), 0);
+    assert!(output.contains("blocks are 91 % full"), "{output}");
     assert_eq!(
-        words(&blocks(&stream, 8)),
+        decode(&blocks(&stream, 8)),
         ["ab$cde$", "$f$$ghi", "jklmnop", "qr$$"]
     );
     let again = run(&mut tokenised(&source, &vocabulary, &stream, &options), 0);
@@ -96,17 +96,17 @@ fn documents_are_packed_into_blocks() {
     );
     let options = ["--block-tokens", "16", "--break", "none"];
     let error = run(&mut tokenised(&source, &vocabulary, &stream, &options), 2);
-    assert!(error.contains("another --block-tokens"), "{error}");
+    assert!(error.contains("settings differ: --block-tokens"), "{error}");
 
-    // Few lines to a document.
+    // Few lines per document.
     let to = folder.path().join("padded");
-    let said = run(&mut tokenised(&source, &vocabulary, &to, &[]), 0);
+    let output = run(&mut tokenised(&source, &vocabulary, &to, &[]), 0);
     assert!(
-        said.contains("blocks are 2 % full") && said.contains("--break none fills them"),
-        "{said}"
+        output.contains("blocks are 2 % full") && output.contains("--break none fills them"),
+        "{output}"
     );
 
-    // Labels are no business of blocks.
+    // Blocks have no labels.
     let labelled = folder.path().join("a.jsonl");
     put(&labelled, r#"{"text": "ab\n\ncd", "label": "x"}"#);
     let to = folder.path().join("labelled");
@@ -114,7 +114,7 @@ fn documents_are_packed_into_blocks() {
         &mut tokenised(&labelled, &vocabulary, &to, &["--block-tokens", "8"]),
         0,
     );
-    assert_eq!(words(&blocks(&to, 8)), ["ab$cd$"]);
+    assert_eq!(decode(&blocks(&to, 8)), ["ab$cd$"]);
 
     let table = folder.path().join("a.tsv");
     put(&table, "sentence\tlabel\nA\t1\n");
@@ -127,19 +127,16 @@ fn documents_are_packed_into_blocks() {
         write(&source, &folder.path().join("t")).args(["--break", "none"]),
         2,
     );
-    assert!(
-        error.contains("--break: an option of --tokenizer"),
-        "{error}"
-    );
+    assert!(error.contains("--break: only for --tokenizer"), "{error}");
 }
 
 #[test]
-fn killed_at_any_moment_no_token_is_lost_or_doubled() {
+fn killed_and_resumed_token_dataset_is_identical() {
     let folder = tempfile::tempdir().unwrap();
     let vocabulary = folder.path().join("bytes");
     corpus::byte_vocabulary(&vocabulary);
     let root = folder.path().join("in");
-    // Documents from a line to several shards long, and bad ones between them.
+    // Documents of one line up to several shards, with bad ones between them.
     for file in 0..4 {
         let mut text = Vec::new();
         for document in 0..30 {
@@ -174,34 +171,38 @@ fn killed_at_any_moment_no_token_is_lost_or_doubled() {
             command.args(small);
             command
         };
-        let whole = folder.path().join("w");
-        run(&mut command(&whole), 0);
+        let complete = folder.path().join("w");
+        run(&mut command(&complete), 0);
         until_killed(2, |attempt| {
             let killed = folder.path().join(format!("k-{attempt}"));
             let kills = kill_until_done(&killed, || command(&killed));
-            assert_eq!(corpus::files(&killed), corpus::files(&whole), "{break_at}");
+            assert_eq!(
+                corpus::files(&killed),
+                corpus::files(&complete),
+                "{break_at}"
+            );
             fs::remove_dir_all(&killed).unwrap();
             kills
         });
-        // Against the source itself: every line once, in the order of its document.
-        let all = words(&blocks(&whole, 50)).concat();
+        // Compared with the source: every line once, in the order of its document.
+        let all = decode(&blocks(&complete, 50)).concat();
         for file in 0..4 {
             for line in [format!("{file} 0 0 abc"), format!("{file} 29 203 abc")] {
                 assert_eq!(all.matches(&line).count(), 1, "{line}");
             }
         }
         assert_eq!(all.matches("2 7 8999 abcdefghijklmnop$").count(), 1);
-        fs::remove_dir_all(&whole).unwrap();
+        fs::remove_dir_all(&complete).unwrap();
     }
 }
 
-/// Blocks of which no number fills a row group exactly: each group closes before a block.
+/// Blocks that never fill a row group exactly: each group is closed before a block.
 #[test]
-fn blocks_that_do_not_fill_a_group_end_shards_too() {
+fn blocks_that_do_not_fill_a_row_group_end_shards() {
     let folder = tempfile::tempdir().unwrap();
     let vocabulary = folder.path().join("bytes");
     corpus::byte_vocabulary(&vocabulary);
-    // Parts of about a megabyte, so that a sample goes on in the next shard.
+    // Pieces of about a megabyte, so that a sample continues in the next shard.
     let line = "abcdefghijklmnopqrstuvwxyz ".repeat(1400) + "\n";
     let source = folder.path().join("a.txt");
     put(&source, line.repeat(500));
@@ -211,13 +212,13 @@ fn blocks_that_do_not_fill_a_group_end_shards_too() {
         command.args(["--shard-bytes", "16MiB", "--row-group-bytes", "16MiB"]);
         command
     };
-    let whole = folder.path().join("w");
-    run(&mut command(&whole), 0);
-    assert_eq!(corpus::shard_files(&whole).len(), 2);
+    let complete = folder.path().join("w");
+    run(&mut command(&complete), 0);
+    assert_eq!(corpus::shard_files(&complete).len(), 2);
     until_killed(1, |attempt| {
         let killed = folder.path().join(format!("k-{attempt}"));
         let kills = kill_until_done(&killed, || command(&killed));
-        assert_eq!(corpus::files(&killed), corpus::files(&whole));
+        assert_eq!(corpus::files(&killed), corpus::files(&complete));
         fs::remove_dir_all(&killed).unwrap();
         kills
     });

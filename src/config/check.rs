@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use understudy_pipelines::DataConfig;
-use understudy_pipelines::config::{MaskConfig, Modality};
+use understudy_pipelines::config::{MaskConfig, MediaConfig};
 
 use super::{PretrainedConfig, RunConfig, Threads, flatten};
 use crate::model::EncoderConfig;
@@ -132,7 +132,7 @@ fn of_encoder(data: &DataConfig, model: &ModelConfig, threads: &Threads) -> Vec<
 fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
     let mut problems = Vec::new();
     // Without one there are problems enough.
-    let Some(modality) = data.modality() else {
+    let Some(media) = data.media() else {
         return problems;
     };
     let mut same = |key: &str, of_data: usize, what: &str, of_model: usize| {
@@ -142,8 +142,8 @@ fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
             ));
         }
     };
-    match (modality, model.encoder()) {
-        (Modality::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
+    match (media, model.encoder()) {
+        (MediaConfig::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
             let side = model.image_size().unwrap_or(0);
             same("data.image.size", image.size as usize, "image_size", side);
             let patches = model.grid().unwrap_or(0);
@@ -155,7 +155,7 @@ fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
                 patches,
             );
         }
-        (Modality::Audio(audio), EncoderConfig::Audio(encoder)) => {
+        (MediaConfig::Audio(audio), EncoderConfig::Audio(encoder)) => {
             let (window, hop) = (audio.window_frames, audio.hop_frames);
             let what = "extractor's window";
             same(
@@ -171,7 +171,7 @@ fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
                 encoder.hop_frames(),
             );
         }
-        (Modality::Text(text), EncoderConfig::Text(encoder)) => {
+        (MediaConfig::Text(text), EncoderConfig::Text(encoder)) => {
             if text.max_tokens > encoder.max_tokens {
                 problems.push(format!(
                     "data.text.max_tokens: {}, but the model has positions for {}",
@@ -179,10 +179,10 @@ fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
                 ));
             }
         }
-        (modality, encoder) => problems.push(format!(
+        (media, encoder) => problems.push(format!(
             "model: its encoder takes {}, but the data are {}",
             encoder.table(),
-            modality.name()
+            media.modality().name()
         )),
     }
     let (is_v1, takes) = match model {

@@ -20,7 +20,7 @@ fn smooth_l1_sum(predictions: Tensor<2>, targets: Tensor<2>, beta: f64) -> Tenso
 }
 
 /// Returns the sum of squared errors, `[1]`.
-pub(super) fn squared_error_sum(predictions: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+fn squared_error_sum(predictions: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     (predictions - targets).square().sum()
 }
 

@@ -77,7 +77,7 @@ pub fn train(
     }
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
-    model::check_vocabulary(config.model.encoder(), &train, data.specials())?;
+    model::check_vocabulary(config.model.encoder(), &train, data.special_tokens())?;
     trainer.bind_data(&data, &train)?;
     run.write_config(&config)?;
     // Before this there is nothing to save, and a signal ends the process at once.

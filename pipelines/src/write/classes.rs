@@ -1,4 +1,5 @@
-//! LabelMap become numbers: one list of class names for all sets of a run, or another set's list.
+//! Maps labels to class numbers, by one list of class names for all datasets of a command, or by the
+//! list of another dataset.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -11,24 +12,24 @@ use crate::shard::{MANIFEST_NAME, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::{Error, Result, SampleError};
 
-/// More distinct names than this are texts, not classes (`ImageNet`-21k has 21,841).
+/// Maximum number of classes: more distinct names are texts (`ImageNet`-21k has 21,841).
 const MAX_CLASSES: usize = 100_000;
 
-/// A label in the source's own terms.
+/// A label as the source has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawLabel {
-    /// None given.
+    /// No label.
     None,
-    /// A number that the source gives no name.
+    /// A number without a name.
     Index(i64),
     /// A class name.
     Name(String),
-    /// Something that cannot be a label.
+    /// A value that cannot be a label, and the reason.
     Bad(String),
 }
 
 impl RawLabel {
-    /// A whole number is a label as it stands, anything else is a class name.
+    /// Reads an integer as a class number and any other text as a class name.
     pub(crate) fn of_text(text: &str) -> Self {
         let text = text.trim();
         match text.parse() {
@@ -38,39 +39,37 @@ impl RawLabel {
         }
     }
 
-    /// A value of JSON, where there is one.
+    /// Reads a JSON value; `null` is no label.
     pub(crate) fn of_json(value: Option<&Value>) -> Self {
         match value {
             None | Some(Value::Null) => Self::None,
             Some(Value::Number(n)) if n.is_i64() => Self::Index(n.as_i64().unwrap_or_default()),
             Some(Value::String(name)) => Self::Name(name.clone()),
-            Some(other) => Self::Bad(format!(
-                "in json: {other} is neither a whole number nor a name"
-            )),
+            Some(other) => Self::Bad(format!("in json: {other} is neither an integer nor a name")),
         }
     }
 }
 
-/// The labels that a first pass over the source met.
+/// Labels found by a first pass over the source.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct SeenLabels {
-    /// Names, from folders, members of a tar or a column of strings.
+    /// Class names from folders, tar members or a column of strings.
     pub(crate) names: BTreeSet<String>,
-    /// A list in the source's own order, as Hugging Face's `ClassLabel` has it.
+    /// A class list in the source's order, as in Hugging Face's `ClassLabel`.
     pub(crate) list: Option<Vec<String>>,
-    /// Numbers without names.
+    /// True if some labels are numbers without names.
     pub(crate) numbers: bool,
 }
 
 impl SeenLabels {
-    /// A sample with this name of a class.
+    /// Adds the class name of a sample.
     pub(crate) fn name(&mut self, name: &str) {
         if self.names.len() <= MAX_CLASSES && !self.names.contains(name) {
             self.names.insert(name.to_owned());
         }
     }
 
-    /// A sample with this label.
+    /// Adds the label of a sample.
     pub(crate) fn label(&mut self, label: &RawLabel) {
         match label {
             RawLabel::Name(name) => self.name(name),
@@ -79,7 +78,7 @@ impl SeenLabels {
         }
     }
 
-    /// A source that comes with a list. Two that differ are joined as names.
+    /// Adds the class list of a source. Lists that differ are merged as a set of names.
     pub(crate) fn list(&mut self, list: Vec<String>) {
         match &self.list {
             Some(known) if *known != list => {
@@ -90,33 +89,34 @@ impl SeenLabels {
         }
     }
 
-    /// The labels of several sets, which share one list.
-    pub(crate) fn joined<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
-        let mut joined = Self::default();
+    /// Merges the labels of several datasets, which share one class list.
+    pub(crate) fn merged<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let mut merged = Self::default();
         for seen in all {
-            joined.names.extend(seen.names.iter().cloned());
-            joined.numbers |= seen.numbers;
+            merged.names.extend(seen.names.iter().cloned());
+            merged.numbers |= seen.numbers;
             if let Some(list) = &seen.list {
-                joined.list(list.clone());
+                merged.list(list.clone());
             }
         }
-        joined
+        merged
     }
 
-    /// The class list that these labels need: `None` where they are numbers alone, or none.
+    /// Returns the class list for these labels; `None` if all are numbers or there are none.
     fn into_classes(mut self) -> Result<Option<Vec<String>>, String> {
         let named = self.list.is_some() || !self.names.is_empty();
         if named && self.numbers {
             return Err(
-                "some labels are numbers and some are names; give the list with --labels, \
-                        or write the sources one at a time"
+                "labels are both numbers and names\nhint: give the class list with --labels, or \
+                 write the sources one at a time"
                     .to_owned(),
             );
         }
         if self.names.len() > MAX_CLASSES {
             return Err(format!(
-                "more than {MAX_CLASSES} different labels: these are texts, not classes; name \
-                 the label with --columns label=…, or leave it out with --columns label="
+                "more than {MAX_CLASSES} different labels, so they are texts, not classes\n\
+                 hint: name the label column with --columns label=NAME, or ignore it with \
+                 --columns label="
             ));
         }
         if self.names.is_empty() {
@@ -127,18 +127,18 @@ impl SeenLabels {
     }
 }
 
-/// How a source's labels become the numbers of the column `label`.
+/// Maps a source's labels to the numbers of the column `label`.
 #[derive(Debug)]
 pub(crate) struct LabelMap {
-    /// The class names, if there are any.
+    /// Class names in the order of their numbers; `None` if labels have no names.
     pub(crate) classes: Option<Vec<String>>,
     index: HashMap<String, i64>,
 }
 
 impl LabelMap {
-    /// Settles the list: `given` by `--labels`, or what the source needs. A class of the source
-    /// that is not in the given list is an error here, before anything is written.
-    pub(crate) fn settle(seen: SeenLabels, given: Option<(String, Vec<String>)>) -> Result<Self> {
+    /// Builds the map from the list of `--labels`, or from the labels found in the source. Fails if the
+    /// given list lacks a class of the source, before anything is written.
+    pub(crate) fn build(seen: SeenLabels, given: Option<(String, Vec<String>)>) -> Result<Self> {
         let config = |reason: String| Error::Config(vec![reason]);
         let Some((from, given)) = given else {
             let classes = seen.into_classes().map_err(config)?;
@@ -149,8 +149,8 @@ impl LabelMap {
         let unknown: BTreeSet<_> = all.filter(|name| !known.contains(name)).collect();
         if let Some(first) = unknown.first() {
             return Err(config(format!(
-                "--labels {from}: its {} classes do not have `{first}`, which the source has \
-                 ({} such in all); add them there, or take them out of the source",
+                "--labels {from}: class `{first}` of the source is not among its {} classes ({} \
+                 such classes)\nhint: add them there, or remove them from the source",
                 given.len(),
                 unknown.len()
             )));
@@ -167,21 +167,24 @@ impl LabelMap {
         Self { classes, index }
     }
 
-    /// The number of a label. −1 is Hugging Face's word for *no label*.
+    /// Returns the class number of a label. −1 means *no label*, as in Hugging Face datasets.
     pub(crate) fn resolve(&self, label: &RawLabel) -> Result<Option<i64>, SampleError> {
         match label {
             RawLabel::None | RawLabel::Index(-1) => Ok(None),
             RawLabel::Index(i) => match &self.classes {
-                Some(classes) if *i < 0 || *i >= classes.len() as i64 => Err(SampleError::Label(
-                    format!("{i} is out of range: the set has {} classes", classes.len()),
-                )),
+                Some(classes) if *i < 0 || *i >= classes.len() as i64 => {
+                    Err(SampleError::Label(format!(
+                        "{i} is out of range: the dataset has {} classes",
+                        classes.len()
+                    )))
+                }
                 None if *i < 0 => Err(SampleError::Label(format!("{i} is negative"))),
                 _ => Ok(Some(*i)),
             },
             RawLabel::Name(name) => match self.index.get(name) {
                 Some(i) => Ok(Some(*i)),
                 None => Err(SampleError::Label(format!(
-                    "`{name}` is not a class of the set"
+                    "`{name}` is not a class of the dataset"
                 ))),
             },
             RawLabel::Bad(reason) => Err(SampleError::Label(reason.clone())),
@@ -189,17 +192,17 @@ impl LabelMap {
     }
 }
 
-/// The class list of another set: of its manifest, or of a Parquet file's metadata.
+/// Reads the class list of another dataset, from its manifest or a Parquet file's metadata.
 pub(crate) fn read_classes(from: &str) -> Result<Vec<String>> {
     let fault = |reason: &str| Error::Config(vec![format!("--labels {from}: {reason}")]);
-    let set = Folder::open(from, &StoreOptions::default())?;
-    let is_file = set.local().is_some_and(Path::is_file);
-    if !is_file && let Some(json) = set.read(MANIFEST_NAME)? {
-        return Manifest::from_json(&json, &set.url_of(MANIFEST_NAME))?
+    let dataset = Folder::open(from, &StoreOptions::default())?;
+    let is_file = dataset.local().is_some_and(Path::is_file);
+    if !is_file && let Some(json) = dataset.read(MANIFEST_NAME)? {
+        return Manifest::from_json(&json, &dataset.url_of(MANIFEST_NAME))?
             .classes
-            .ok_or_else(|| fault("this set has no class names"));
+            .ok_or_else(|| fault("the dataset has no class names"));
     }
-    let Some(local) = set.local() else {
+    let Some(local) = dataset.local() else {
         return Err(fault("no manifest.json"));
     };
     let file = first_parquet(local).ok_or_else(|| fault("no manifest.json and no Parquet file"))?;
@@ -221,7 +224,7 @@ pub(crate) fn read_classes(from: &str) -> Result<Vec<String>> {
                 .chain(columns)
                 .find_map(|column| understudy_schemas::class_names(json, column))
         })
-        .ok_or_else(|| fault("its files name no classes (no ClassLabel in their metadata)"))
+        .ok_or_else(|| fault("no class names in its files (no ClassLabel in their metadata)"))
 }
 
 fn first_parquet(from: &Path) -> Option<std::path::PathBuf> {
@@ -250,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_sorted_and_a_list_keeps_its_order() {
-        let labels = LabelMap::settle(seen(&["dog", "cat"]), None).unwrap();
+    fn class_names_are_sorted_unless_listed() {
+        let labels = LabelMap::build(seen(&["dog", "cat"]), None).unwrap();
         assert_eq!(labels.classes, Some(names(&["cat", "dog"])));
         assert_eq!(labels.resolve(&RawLabel::Name("dog".into())), Ok(Some(1)));
 
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_out_of_range_are_told_from_missing_ones() {
+    fn label_out_of_range_is_an_error_missing_label_is_not() {
         let labels = LabelMap::new(Some(names(&["a", "b"])));
         assert_eq!(labels.resolve(&RawLabel::Index(1)), Ok(Some(1)));
         assert_eq!(labels.resolve(&RawLabel::Index(-1)), Ok(None));
@@ -290,17 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_the_given_list_lacks_stops_the_run() {
+    fn class_missing_from_given_list_is_an_error() {
         let given = names(&["a", "b"]);
-        assert!(LabelMap::settle(seen(&["b"]), Some(("x".to_owned(), given.clone()))).is_ok());
-        let error = LabelMap::settle(seen(&["b", "c"]), Some(("x".to_owned(), given)))
+        assert!(LabelMap::build(seen(&["b"]), Some(("x".to_owned(), given.clone()))).is_ok());
+        let error = LabelMap::build(seen(&["b", "c"]), Some(("x".to_owned(), given)))
             .unwrap_err()
             .to_string();
         assert!(error.contains("`c`"), "{error}");
     }
 
     #[test]
-    fn numbers_and_names_do_not_mix() {
+    fn numbers_and_names_cannot_be_mixed() {
         let mixed = SeenLabels {
             numbers: true,
             ..seen(&["a"])

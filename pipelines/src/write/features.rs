@@ -1,9 +1,9 @@
-//! What an encoder makes of a set, as a set of shards beside it: vectors with the keys of their rows.
+//! Writes a dataset of features: the vectors of an encoder, with the keys of the rows they come from.
 //!
-//! Rows come in the order of the source, and a shard ends where a batch does. So the number of the
-//! source's row after a shard's last one is all that the next run needs, see `write::shards::journal`.
-//! The pass over the source lists bad samples in the set's quarantine file, and is ahead of what is
-//! written: lines of rows that come again are dropped when a run goes on.
+//! Rows are in the order of the source, and a shard ends at the end of a batch. So the next run needs
+//! only the number of the source's row after a shard's last one, see `write::shards::journal`. The pass
+//! over the source lists bad samples in the quarantine file before their neighbours are written: a
+//! resumed run drops the lines of rows that it reads again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -25,7 +25,7 @@ use crate::quarantine::{BadRowLine, QUARANTINE_NAME};
 use crate::shard::{Dataset, Manifest};
 use crate::store::{Folder, StoreOptions};
 use crate::write::job::{End, refuse_nesting};
-use crate::write::shards::bad_samples::{BadSamples, read_if_there};
+use crate::write::shards::bad_samples::{BadSamples, read_if_exists};
 use crate::write::shards::journal::{EarlierRun, Journal, JournalEntry, ResumeSettings};
 use crate::write::shards::parquet_writer::ShardWriter;
 use crate::{Error, Result};
@@ -33,66 +33,67 @@ use crate::{Error, Result};
 /// Size at which a row group is closed, in bytes of features.
 const GROUP_BYTES: u64 = 8 << 20;
 
-/// What is written, and where.
+/// Options of a dataset of features.
 #[derive(Debug, Clone)]
 pub struct FeatureOptions {
-    /// The folder of the set, a path or URL.
+    /// The folder of the dataset, a path or URL.
     pub to: String,
-    /// The source, as it was named.
+    /// The source dataset as the user named it.
     pub source: String,
-    /// Numbers of a vector, D.
+    /// Dimension of a vector, D.
     pub dim: usize,
-    /// One vector per position of a sample, instead of one per sample.
+    /// True for one vector per position of a sample, false for one per sample.
     pub per_position: bool,
-    /// What makes the features, by name: a run with others is refused. The source is added.
+    /// Settings that determine the features, by name: a run with other settings cannot resume. The
+    /// source's fingerprint is added.
     pub settings: BTreeMap<String, String>,
-    /// What else readers may want to know, by name: it may change from run to run.
+    /// Further metadata for readers, by name. It may change between runs.
     pub about: BTreeMap<String, String>,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
 }
 
-/// Features of some samples, in the order of the source.
+/// Features of samples, in the order of the source.
 #[derive(Debug, Clone, Copy)]
 pub struct FeatureRows<'a> {
     /// The samples, `[B]`.
     pub samples: &'a [SampleId],
-    /// What their rows say of themselves, `[B]`.
+    /// Keys of their rows, `[B]`.
     pub keys: &'a [Key],
-    /// Vectors of each, `[B]`: their positions; without it each has one.
+    /// Number of vectors of each sample, one per position, `[B]`; `None` for one each.
     pub n_vectors: Option<&'a [usize]>,
-    /// `[vectors of all, D]`.
+    /// The vectors of all samples, `[sum of n_vectors, D]`, row-major.
     pub values: &'a [f32],
 }
 
-/// What is in a set of features.
+/// Report on a dataset of features.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeatureReport {
-    /// The set's folder, a path or URL.
-    pub set: String,
+    /// The dataset's folder, a path or URL.
+    pub dataset: String,
     /// Rows written.
     pub rows: u64,
     /// Bytes of all shards.
     pub bytes: u64,
-    /// Shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Bad samples, in the quarantine file.
+    /// Bad samples listed in the quarantine file.
     pub quarantined: u64,
-    /// How it ended.
+    /// State at the end of the run.
     pub end: End,
 }
 
-/// A set of features that may be whole already.
+/// A dataset of features, complete or to be written.
 pub enum FeatureDataset {
-    /// Its manifest is written.
+    /// The dataset is complete.
     Finished(FeatureReport),
-    /// To be gone on with.
+    /// To be written, from its next row.
     Unfinished(Box<FeatureWriter>),
 }
 
-/// A set of features as it grows.
+/// Writes a dataset of features.
 pub struct FeatureWriter {
-    notes: Journal,
+    journal: Journal,
     schema: SchemaRef,
     classes: Option<Vec<String>>,
     dim: usize,
@@ -105,17 +106,16 @@ pub struct FeatureWriter {
 }
 
 impl FeatureDataset {
-    /// Opens or makes the set of what is made of `source`.
+    /// Opens or creates the dataset of the features of `source`.
     ///
     /// # Errors
-    ///
-    /// [`Error::Config`] where the folder lies in the source, holds other shards, or was begun with
-    /// other settings, which are named; [`Error::Busy`] where another process writes it.
+    /// [`Error::Config`] if the folder is inside the source, contains other shards, or was started with
+    /// other settings, which are named; [`Error::Busy`] if another process is writing it.
     pub fn open(options: &FeatureOptions, source: &Dataset) -> Result<Self> {
         let url = options.source.trim_start_matches("file://");
         let to = Folder::open(&options.to, &StoreOptions::default())?;
         refuse_nesting(&to, &[PathBuf::from(url)])?;
-        let notes = Journal::open(&to)?;
+        let journal = Journal::open(&to)?;
         let fingerprint = format!("{:016x}", source.fingerprint());
         let mut job = FeatureJob {
             schema: FEATURES.name.clone(),
@@ -123,16 +123,16 @@ impl FeatureDataset {
         };
         job.settings
             .insert("source_fingerprint".into(), fingerprint);
-        let finished = match notes.begin(&job, shard_name)? {
+        let finished = match journal.begin(&job, shard_name)? {
             EarlierRun::Finished(manifest) => {
-                let report = report(&notes, &manifest, End::AlreadyThere)?;
+                let report = report(&journal, &manifest, End::AlreadyThere)?;
                 return Ok(Self::Finished(report));
             }
             EarlierRun::Unfinished(finished) => finished,
         };
         remove_from(&to, finished.len())?;
-        let next_row = finished.last().map_or(0, |note| note.next_sample);
-        let bad_rows = keep_bad_rows(&notes, source, next_row)?;
+        let next_row = finished.last().map_or(0, |entry| entry.next_sample);
+        let bad_rows = retain_bad_rows(&journal, source, next_row)?;
         let about = options.about(&job);
         let schema = FEATURES.arrow_features(
             options.dim,
@@ -141,7 +141,7 @@ impl FeatureDataset {
             about,
         );
         Ok(Self::Unfinished(Box::new(FeatureWriter {
-            notes,
+            journal,
             schema: Arc::new(schema),
             classes: source.classes.clone(),
             dim: options.dim,
@@ -156,7 +156,7 @@ impl FeatureDataset {
 }
 
 impl FeatureOptions {
-    /// What readers are told, as JSON.
+    /// Returns the metadata for readers, as JSON.
     fn about(&self, job: &FeatureJob) -> String {
         let mut about = job.settings.clone();
         about.extend(self.about.clone());
@@ -167,19 +167,19 @@ impl FeatureOptions {
 }
 
 impl FeatureWriter {
-    /// The source's row to go on with.
+    /// Returns the source's row to continue with.
     pub fn next_row(&self) -> u64 {
         self.next_row
     }
 
-    /// Bad rows of the source before that one.
+    /// Returns the bad rows of the source before [`Self::next_row`].
     pub fn bad_rows(&self) -> &[u64] {
         &self.bad_rows
     }
 
-    /// Where the pass over the source is to list bad samples.
+    /// Returns the path at which the pass over the source must list bad samples.
     pub fn quarantine_path(&self) -> &Path {
-        self.notes.quarantine_path()
+        self.journal.quarantine_path()
     }
 
     /// Adds the features of the next samples, and closes the shard if it is full.
@@ -203,18 +203,18 @@ impl FeatureWriter {
         Ok(())
     }
 
-    /// Ends the shard here: the next run goes on with [`Self::next_row`].
+    /// Closes the shard: the next run continues with [`Self::next_row`].
     pub fn interrupt(mut self) -> Result<FeatureReport> {
         self.close_shard()?;
-        report(&self.notes, &self.manifest(), End::Interrupted)
+        report(&self.journal, &self.manifest(), End::Interrupted)
     }
 
-    /// Ends the last shard and writes the manifest, after which the set is whole.
+    /// Closes the last shard and writes the manifest, which completes the dataset.
     pub fn finish(mut self) -> Result<FeatureReport> {
         self.close_shard()?;
         let manifest = self.manifest();
-        self.notes.finish(&manifest)?;
-        report(&self.notes, &manifest, End::Written)
+        self.journal.finish(&manifest)?;
+        report(&self.journal, &manifest, End::Written)
     }
 
     fn close_group(&mut self) -> Result<()> {
@@ -222,7 +222,7 @@ impl FeatureWriter {
         let shard = match &mut self.open {
             Some(shard) => shard,
             empty => {
-                let path = self.notes.temporary(&shard_name(self.finished.len()));
+                let path = self.journal.temporary(&shard_name(self.finished.len()));
                 empty.insert(ShardWriter::create(&path, &self.schema, &[], GROUP_BYTES)?)
             }
         };
@@ -236,7 +236,7 @@ impl FeatureWriter {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let note = JournalEntry {
+        let entry = JournalEntry {
             next_sample: self.next_row,
             quarantined: 0,
             quarantine_bytes: 0,
@@ -245,13 +245,13 @@ impl FeatureWriter {
             tokens: None,
             shard: open.finish(&shard_name(self.finished.len()))?,
         };
-        self.notes.commit(&note)?;
-        self.finished.push(note);
+        self.journal.commit(&entry)?;
+        self.finished.push(entry);
         Ok(())
     }
 
     fn manifest(&self) -> Manifest {
-        let shards = self.finished.iter().map(|note| note.shard.clone());
+        let shards = self.finished.iter().map(|entry| entry.shard.clone());
         Manifest::new(
             &FEATURES.name,
             FEATURES.version,
@@ -261,7 +261,7 @@ impl FeatureWriter {
     }
 }
 
-/// The rows of a row group that is being filled.
+/// Rows of the row group that is being filled.
 #[derive(Debug, Default)]
 struct FeatureGroup {
     row: UInt64Builder,
@@ -322,7 +322,7 @@ impl FeatureGroup {
     }
 }
 
-/// What must be the same for a run to go on where another stopped.
+/// Settings that a resumed run must share with the run before it.
 #[derive(Debug, Serialize, Deserialize)]
 struct FeatureJob {
     schema: String,
@@ -331,7 +331,7 @@ struct FeatureJob {
 }
 
 impl ResumeSettings for FeatureJob {
-    fn differences(&self, now: &Self) -> Vec<String> {
+    fn changed_settings(&self, now: &Self) -> Vec<String> {
         if self.schema != now.schema {
             return vec![format!("schema ({}, now {})", self.schema, now.schema)];
         }
@@ -349,10 +349,10 @@ impl ResumeSettings for FeatureJob {
     }
 }
 
-/// The bad rows before `next_row`; all other lines of the quarantine file are dropped.
-fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
-    let path = notes.quarantine_path();
-    let Some(text) = read_if_there(path)? else {
+/// Returns the bad rows before `next_row`, and drops all other lines of the quarantine file.
+fn retain_bad_rows(journal: &Journal, source: &Dataset, next_row: u64) -> Result<Vec<u64>> {
+    let path = journal.quarantine_path();
+    let Some(text) = read_if_exists(path)? else {
         return Ok(Vec::new());
     };
     let row_of = |line: &str| {
@@ -367,7 +367,7 @@ fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec
     for line in String::from_utf8_lossy(&text).lines() {
         if let Some(row) = row_of(line) {
             rows.push(row);
-            // A string always has room.
+            // Writing to a string never fails.
             let _ = writeln!(kept, "{line}");
         }
     }
@@ -378,14 +378,14 @@ fn keep_bad_rows(notes: &Journal, source: &Dataset, next_row: u64) -> Result<Vec
     if rows.is_empty() {
         std::fs::remove_file(path).map_err(io)?;
     } else {
-        let temporary = notes.temporary(QUARANTINE_NAME);
+        let temporary = journal.temporary(QUARANTINE_NAME);
         std::fs::write(&temporary, kept).map_err(io)?;
         std::fs::rename(&temporary, path).map_err(io)?;
     }
     Ok(rows)
 }
 
-/// XXH3-64 of the bytes of a folder's files, one behind the other: 16 hexadecimal digits.
+/// Returns the XXH3-64 of the concatenated files of a folder, as 16 hexadecimal digits.
 pub fn files_xxh3(folder: &Folder, names: &[&str]) -> Result<String> {
     let mut hash = Xxh3::new();
     for name in names {
@@ -394,25 +394,25 @@ pub fn files_xxh3(folder: &Folder, names: &[&str]) -> Result<String> {
     Ok(format!("{:016x}", hash.digest()))
 }
 
-/// Removes shards from number `i` on that no run vouches for any more.
+/// Removes the shards from number `i` on, which have no journal entry any more.
 fn remove_from(set: &Folder, i: usize) -> Result<()> {
     let there: BTreeSet<String> = set.files()?.into_iter().map(|(name, _)| name).collect();
-    let unnoted = (i..).map(shard_name);
-    let unnoted: Vec<_> = unnoted.take_while(|name| there.contains(name)).collect();
-    set.remove(&unnoted)
+    let unrecorded = (i..).map(shard_name);
+    let unrecorded: Vec<_> = unrecorded.take_while(|name| there.contains(name)).collect();
+    set.remove(&unrecorded)
 }
 
 fn shard_name(i: usize) -> String {
     format!("features-{i:05}.parquet")
 }
 
-fn report(notes: &Journal, manifest: &Manifest, end: End) -> Result<FeatureReport> {
+fn report(journal: &Journal, manifest: &Manifest, end: End) -> Result<FeatureReport> {
     Ok(FeatureReport {
-        set: notes.set().url(),
+        dataset: journal.dataset().url(),
         rows: manifest.rows,
         bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
         shards: manifest.shards.len(),
-        quarantined: BadSamples::count(notes.quarantine_path())?,
+        quarantined: BadSamples::count(journal.quarantine_path())?,
         end,
     })
 }

@@ -1,17 +1,18 @@
-//! What is said where no set comes of a source, and the schema to try instead.
+//! Errors for a source without a usable sample, with a hint at the schema to try instead.
 
 use std::path::Path;
 
+use crate::config::Modality;
 use crate::quarantine::QUARANTINE_NAME;
 use crate::write::discover::directory::walk;
 use crate::write::discover::file_names::modality_of;
 use crate::write::job::DatasetJob;
-use crate::write::options::{EncodeOptions, Modality};
+use crate::write::options::EncodeOptions;
 use crate::write::shards::bad_samples::BadSamples;
 use crate::write::shards::journal::Journal;
 use crate::{Error, Result};
 
-/// A source in which nothing is of the kind that is written.
+/// Returns the error for a source without a sample of the kind that is written.
 pub(crate) fn no_samples(path: &Path, options: &EncodeOptions) -> Error {
     let others = walk(path)
         .flatten()
@@ -20,35 +21,39 @@ pub(crate) fn no_samples(path: &Path, options: &EncodeOptions) -> Error {
     Error::Source {
         path: path.to_owned(),
         reason: format!(
-            "no samples in it; fill it or move it away{}",
-            others.unwrap_or_default()
+            "no samples found{}",
+            others.unwrap_or("\nhint: move it away if it is not a source")
         ),
     }
 }
 
-/// A set of which every sample is bad.
+/// Returns the error for a dataset whose samples are all bad.
 pub(crate) fn no_good_sample(
-    part: &DatasetJob,
-    notes: &Journal,
+    job: &DatasetJob,
+    journal: &Journal,
     options: &EncodeOptions,
 ) -> Result<Error> {
-    let (place, reason) = BadSamples::first(notes.quarantine_path())?.unwrap_or_default();
+    let (place, reason) = BadSamples::first(journal.quarantine_path())?.unwrap_or_default();
     Ok(Error::Source {
-        path: part.sources[0].path().to_owned(),
+        path: job.sources[0].path().to_owned(),
         reason: format!(
-            "none of its {} samples is good; the first is {place}: {reason}; {} lists all{}",
-            part.survey.samples,
-            notes.set().url_of(QUARANTINE_NAME),
+            "no usable sample among {}; first error: {place}: {reason} (all: {}){}",
+            job.survey.samples,
+            journal.dataset().url_of(QUARANTINE_NAME),
             schema_suggestion(Path::new(&place), options)
         ),
     })
 }
 
-/// What to try where a file's name tells of another schema than the one that is written.
+/// Returns the hint at another schema if a file's name shows that it is of another modality.
 fn schema_suggestion(path: &Path, options: &EncodeOptions) -> &'static str {
     match modality_of(path) {
-        Some(Modality::Image) if options.modality() != Modality::Image => "; try --schema image",
-        Some(Modality::Audio) if options.modality() != Modality::Audio => "; try --schema audio",
+        Some(Modality::Image) if options.modality() != Modality::Image => {
+            "\nhint: try --schema image"
+        }
+        Some(Modality::Audio) if options.modality() != Modality::Audio => {
+            "\nhint: try --schema audio"
+        }
         _ => "",
     }
 }

@@ -1,5 +1,5 @@
-//! The order to write a corpus, its progress, its report, and the settings that a resumed run must
-//! share with the run before it.
+//! Options, progress and report of writing a corpus, and the settings that a resumed run must share
+//! with the run before it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,32 +16,33 @@ use crate::write::shards::journal::ResumeSettings;
 use crate::write::source::SampleSource;
 use crate::{Error, Result};
 
-/// What to write, and where.
+/// Options of writing a corpus.
 #[derive(Debug, Clone)]
 pub struct WriteOptions {
     /// Folders, tars, tables, texts, Parquet or Arrow files, or folders of these.
     pub sources: Vec<PathBuf>,
-    /// The folder of the set, or of the sets `train` and `val`: a path or URL.
+    /// The folder of the dataset, or of the datasets `train` and `val`: a path or URL.
     pub to: String,
-    /// Our name of a column (see [`EncodeOptions::columns`]) → the source's; an empty name leaves it out.
+    /// Maps our column names (see [`EncodeOptions::columns`]) to the source's; an empty name leaves the
+    /// column out.
     pub columns: ColumnMap,
-    /// Another set, a path or URL, whose class list is used.
+    /// Another dataset, a path or URL, whose class list is used.
     pub labels: Option<String>,
-    /// What becomes of each sample.
+    /// Encoding of each sample.
     pub encode: EncodeOptions,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
     /// Size at which a row group is closed, in bytes of media.
     pub row_group_bytes: u64,
-    /// Threads that check and encode.
+    /// Number of threads that check and encode.
     pub threads: usize,
 }
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    /// The set that is being written.
-    pub set: String,
+    /// The dataset that is being written, a path or URL.
+    pub dataset: String,
     /// Samples consumed, those of an earlier run included.
     pub done: u64,
     /// Samples of the source.
@@ -52,47 +53,47 @@ pub struct Progress {
     pub quarantined: u64,
 }
 
-/// What became of one set.
+/// Report on one dataset.
 #[derive(Debug, Clone)]
 pub struct WriteReport {
-    /// The set's folder, a path or URL.
-    pub set: String,
+    /// The dataset's folder, a path or URL.
+    pub dataset: String,
     /// Rows written.
     pub rows: u64,
     /// Bytes of all shards.
     pub bytes: u64,
-    /// Shards.
+    /// Number of shards.
     pub shards: usize,
-    /// Class names.
+    /// Class names in the order of their numbers; `None` if labels have no names.
     pub classes: Option<Vec<String>>,
-    /// Bad samples, in the quarantine file.
+    /// Bad samples listed in the quarantine file.
     pub quarantined: u64,
-    /// Files of the source that are no samples; those that lie beside all sets count with the first.
+    /// Files of the source that are not samples; those next to all datasets count for the first.
     pub ignored: u64,
-    /// Folders of files alone among the sources: their samples have neither labels nor transcripts.
+    /// Sources that are folders of only files: their samples have neither labels nor transcripts.
     pub bare_folders: u64,
-    /// Samples that an earlier run had done.
+    /// Samples that an earlier run has written.
     pub resumed_from: u64,
-    /// Of token sets that this run worked on: the share of the blocks' tokens that are no padding.
+    /// Share of tokens in the blocks that are not padding; only for token datasets written by this run.
     pub fill: Option<f64>,
-    /// Time that this run took.
+    /// Duration of this run.
     pub took: Duration,
-    /// How it ended.
+    /// State at the end of the run.
     pub end: End,
 }
 
-/// How a set ended.
+/// State of a dataset at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The manifest is written.
     Written,
-    /// It was complete before this run.
+    /// The dataset was complete before this run.
     AlreadyThere,
-    /// Stopped by request; the same command goes on.
+    /// Stopped by request; the same command resumes.
     Interrupted,
 }
 
-/// One set and what the first pass found in it.
+/// One dataset to write, and the summary of its sources.
 pub(crate) struct DatasetJob {
     pub(crate) folder: Folder,
     /// Shards are `<stem>-00000.parquet`.
@@ -102,10 +103,12 @@ pub(crate) struct DatasetJob {
 }
 
 impl DatasetJob {
+    /// Returns the file name of shard `i`.
     pub(crate) fn shard_name(&self, i: usize) -> String {
         format!("{}-{i:05}.parquet", self.stem)
     }
 
+    /// Returns the report on the dataset with this manifest.
     pub(crate) fn report(
         &self,
         manifest: &Manifest,
@@ -114,7 +117,7 @@ impl DatasetJob {
         end: End,
     ) -> WriteReport {
         WriteReport {
-            set: self.folder.url(),
+            dataset: self.folder.url(),
             rows: manifest.rows,
             bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
             shards: manifest.shards.len(),
@@ -130,7 +133,7 @@ impl DatasetJob {
     }
 }
 
-/// The settings of a corpus that becomes shards.
+/// Settings that a resumed run must share with the run before it, stored as `job.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WriteSettings {
     pub(crate) schema: String,
@@ -139,11 +142,11 @@ pub(crate) struct WriteSettings {
     pub(crate) source_xxh3: String,
     pub(crate) samples: u64,
     pub(crate) classes: Option<Vec<String>>,
-    #[serde(alias = "options")]
+    #[serde(alias = "recipe")]
     pub(crate) encode: EncodeOptions,
-    /// Of token sets.
+    /// Vocabulary of token datasets.
     pub(crate) vocabulary: Option<Vocabulary>,
-    /// Our names of columns → the source's.
+    /// Map of our column names to the source's.
     pub(crate) columns: BTreeMap<String, String>,
     /// Seed of the order in which files are written.
     pub(crate) order_seed: u64,
@@ -152,7 +155,7 @@ pub(crate) struct WriteSettings {
 }
 
 impl ResumeSettings for WriteSettings {
-    fn differences(&self, now: &Self) -> Vec<String> {
+    fn changed_settings(&self, now: &Self) -> Vec<String> {
         let (a, b) = (self, now);
         let all = [
             (
@@ -163,27 +166,27 @@ impl ResumeSettings for WriteSettings {
                 "source (its files' names or sizes changed)",
                 a.source_xxh3 != b.source_xxh3,
             ),
-            ("list of classes", a.classes != b.classes),
+            ("class list", a.classes != b.classes),
             (
                 "--tokenizer",
                 a.vocabulary.as_ref().map(|v| &v.sha256)
                     != b.vocabulary.as_ref().map(|v| &v.sha256),
             ),
             ("--columns", a.columns != b.columns),
-            ("version of this program", a.order_seed != b.order_seed),
+            ("program version", a.order_seed != b.order_seed),
             ("--shard-bytes", a.shard_bytes != b.shard_bytes),
             ("--row-group-bytes", a.row_group_bytes != b.row_group_bytes),
         ];
         let differing = all.into_iter().filter(|(_, differs)| *differs);
         differing
             .map(|(name, _)| name)
-            .chain(a.encode.differences(&b.encode))
+            .chain(a.encode.changed_options(&b.encode))
             .map(str::to_owned)
             .collect()
     }
 }
 
-/// Shards inside their own source would be a part of it at the next run.
+/// Refuses a dataset inside its own source: the next run would read it.
 pub(crate) fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
     let with_slash = |url: &str| format!("{}/", url.trim_end_matches('/'));
     let is_inside = |source: &Path| match to.local() {
@@ -196,7 +199,7 @@ pub(crate) fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
     match sources.iter().find(|source| is_inside(source)) {
         None => Ok(()),
         Some(source) => Err(Error::Config(vec![format!(
-            "--to {} lies inside the source {}; choose a folder outside",
+            "--to {} is inside the source {}\nhint: choose a folder outside",
             to.url(),
             source.display()
         )])),
@@ -207,9 +210,10 @@ pub(crate) fn refuse_nesting(to: &Folder, sources: &[PathBuf]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::store::in_memory;
+    use crate::write::options::{AudioOptions, Check};
 
     #[test]
-    fn no_set_lies_in_its_source() {
+    fn dataset_inside_its_source_is_refused() {
         let refused = |to: &Folder, source: &str| refuse_nesting(to, &[source.into()]).is_err();
         let to = in_memory();
         for source in ["memory://some/set", "memory://some/", "memory://some"] {
@@ -222,5 +226,17 @@ mod tests {
         let to = Folder::from(folder.path().join("not/there").as_path());
         assert!(refused(&to, folder.path().to_str().unwrap()));
         assert!(!refused(&to, "memory://some"));
+    }
+
+    #[test]
+    fn job_of_earlier_release_is_read() {
+        let job = r#"{"schema": "image", "schema_version": 1, "source_xxh3": "", "samples": 3,
+            "classes": null, "recipe": {"audio": {"check": "header"}}, "vocabulary": null,
+            "columns": {}, "order_seed": 7, "shard_bytes": 8, "row_group_bytes": 9}"#;
+        let settings: WriteSettings = serde_json::from_str(job).unwrap();
+        let expected = AudioOptions {
+            check: Check::Header,
+        };
+        assert_eq!(settings.encode, EncodeOptions::Audio(expected));
     }
 }

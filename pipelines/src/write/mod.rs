@@ -1,17 +1,17 @@
-//! A corpus becomes a set of shards.
+//! Writes a corpus as one or more datasets of shards.
 //!
 //! ```text
-//! SOURCE… ─ discover ─> sets (train, val) ─ survey ─> classes, fingerprint
+//! SOURCE… ─ discover ─> splits (train, val) ─ survey ─> classes, fingerprint
 //!                         │
-//!                         └─ read ─> check on all threads ─> rows, in order ─> shard-00000.parquet …
-//!                                    (texts: tokenise)  │    (tokens: pack)    manifest.json last
-//!                                                       └─> quarantine.jsonl
+//!                         └─ read ─> encode on all threads ─> rows, in order ─> shard-00000.parquet …
+//!                                    (texts: tokenize)   │    (tokens: pack)    manifest.json last
+//!                                                        └─> quarantine.jsonl
 //! ```
 //!
-//! Files come in a random order that a fixed seed keys, for training shuffles only what lies near;
-//! tars, columnar files, tables and texts are read as they stand. The same source and settings give
-//! the same bytes in the same shards. A run may be killed at any moment: `shards::journal` tells how the
-//! next one goes on.
+//! Files are written in a random order keyed by a fixed seed, because training shuffles only rows that
+//! are near each other. Tars, columnar files, tables and texts are written in their own order. The same
+//! source and settings give the same bytes in the same shards. A run may be killed at any time: the
+//! journal (`shards/journal.rs`) lets the next one resume.
 
 mod classes;
 mod discover;
@@ -47,13 +47,15 @@ use self::shards::dataset_writer::DatasetWriter;
 use self::shards::journal::{EarlierRun, Journal};
 use self::source::SampleSource;
 use self::source::files::ORDER_SEED;
-use self::workers::{EncodeTask, stream};
+use self::workers::{EncodeTask, encode_all};
 use crate::store::{Folder, StoreOptions};
 use crate::tokenize::Tokenizer;
 use crate::{Error, Result};
 
-/// Writes the sets, or what is missing of them. `progress` is told after each block of samples;
-/// `stop` ends the run at the next one. Returns a report per set; the last may be interrupted.
+/// Writes the datasets, or what is missing of them.
+///
+/// Calls `progress` after each block of samples, and stops after the current block once `stop` is set.
+/// Returns a report per dataset; the last may be interrupted.
 pub fn write(
     options: &WriteOptions,
     progress: &mut dyn FnMut(Progress),
@@ -61,16 +63,16 @@ pub fn write(
 ) -> Result<Vec<WriteReport>> {
     let to = Folder::open(&options.to, &StoreOptions::default())?;
     refuse_nesting(&to, &options.sources)?;
-    let (sets, mut ignored) = discover(
+    let (splits, mut ignored) = discover(
         &options.sources,
         options.encode.modality(),
         &options.columns,
     )?;
-    let mut parts = Vec::new();
-    for (name, sources) in sets {
+    let mut jobs = Vec::new();
+    for (name, sources) in splits {
         let folder = name.map_or_else(|| to.clone(), |name| to.join(name));
         let mut survey = Survey {
-            // What lies beside the sets is told once, with the first.
+            // Files next to all datasets are counted once, for the first.
             ignored: std::mem::take(&mut ignored),
             ..Survey::default()
         };
@@ -80,31 +82,31 @@ pub fn write(
         if survey.samples == 0 {
             return Err(no_samples(sources[0].path(), &options.encode));
         }
-        parts.push(DatasetJob {
+        jobs.push(DatasetJob {
             folder,
             stem: name.unwrap_or("shard"),
             sources,
             survey,
         });
     }
-    let seen = SeenLabels::joined(parts.iter().map(|part| &part.survey.labels));
+    let seen = SeenLabels::merged(jobs.iter().map(|job| &job.survey.labels));
     let given = match &options.labels {
         Some(from) => Some((from.clone(), classes::read_classes(from)?)),
         None => None,
     };
     let labels = match options.encode {
-        EncodeOptions::Tokens(_) => LabelMap::settle(SeenLabels::default(), None)?,
-        _ => LabelMap::settle(seen, given)?,
+        EncodeOptions::Tokens(_) => LabelMap::build(SeenLabels::default(), None)?,
+        _ => LabelMap::build(seen, given)?,
     };
-    let tokens = open_tokenizer(&options.encode, &parts)?;
+    let tokens = open_tokenizer(&options.encode, &jobs)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
         .map_err(|e| Error::Config(vec![format!("--threads {}: {e}", options.threads)]))?;
     let mut reports = Vec::new();
-    for part in &parts {
-        let report = write_set(
-            part,
+    for job in &jobs {
+        let report = write_dataset(
+            job,
             &labels,
             tokens.as_ref(),
             options,
@@ -121,8 +123,8 @@ pub fn write(
     Ok(reports)
 }
 
-fn write_set(
-    part: &DatasetJob,
+fn write_dataset(
+    job: &DatasetJob,
     labels: &LabelMap,
     tokens: Option<&(Tokenizer, Vocabulary)>,
     options: &WriteOptions,
@@ -131,14 +133,14 @@ fn write_set(
     stop: &AtomicBool,
 ) -> Result<WriteReport> {
     let start = Instant::now();
-    let notes = Journal::open(&part.folder)?;
+    let journal = Journal::open(&job.folder)?;
     let schema = options.encode.schema();
     let vocabulary = tokens.map(|(_, vocabulary)| vocabulary);
     let settings = WriteSettings {
         schema: schema.name.clone(),
         schema_version: schema.version,
-        source_xxh3: format!("{:016x}", part.survey.hash.digest()),
-        samples: part.survey.samples,
+        source_xxh3: format!("{:016x}", job.survey.hash.digest()),
+        samples: job.survey.samples,
         classes: labels.classes.clone(),
         encode: options.encode.clone(),
         vocabulary: vocabulary.cloned(),
@@ -147,10 +149,10 @@ fn write_set(
         shard_bytes: options.shard_bytes,
         row_group_bytes: options.row_group_bytes,
     };
-    let finished = match notes.begin(&settings, |i| part.shard_name(i))? {
+    let finished = match journal.begin(&settings, |i| job.shard_name(i))? {
         EarlierRun::Finished(manifest) => {
-            let quarantined = BadSamples::count(notes.quarantine_path())?;
-            return Ok(part.report(&manifest, quarantined, start, End::AlreadyThere));
+            let quarantined = BadSamples::count(journal.quarantine_path())?;
+            return Ok(job.report(&manifest, quarantined, start, End::AlreadyThere));
         }
         EarlierRun::Unfinished(finished) => finished,
     };
@@ -166,58 +168,59 @@ fn write_set(
         )),
         _ => None,
     };
-    let mut set = DatasetWriter::resume(part, &notes, options, Arc::new(arrow), packer, finished)?;
-    let resumed_from = set.next_sample;
-    let work = EncodeTask {
-        sources: &part.sources,
-        skip: set.next_sample,
+    let mut writer =
+        DatasetWriter::resume(job, &journal, options, Arc::new(arrow), packer, finished)?;
+    let resumed_from = writer.next_sample;
+    let task = EncodeTask {
+        sources: &job.sources,
+        skip: writer.next_sample,
         options: &options.encode,
         labels,
         tokenizer: tokens.map(|(tokenizer, _)| tokenizer),
     };
-    let flow = stream(work, pool, stop, |outcomes| {
-        set.add(outcomes)?;
-        progress(set.progress());
+    let flow = encode_all(task, pool, stop, |outcomes| {
+        writer.add(outcomes)?;
+        progress(writer.progress());
         Ok(())
     })?;
     let (manifest, fill, quarantined, end) = match flow {
         ControlFlow::Break(()) => {
-            let (manifest, bad) = (set.manifest(labels), set.bad.count);
-            (manifest, set.fill(), bad, End::Interrupted)
+            let (manifest, bad) = (writer.manifest(labels), writer.bad.count);
+            (manifest, writer.fill(), bad, End::Interrupted)
         }
         ControlFlow::Continue(()) => {
-            set.finish()?;
-            let manifest = set.manifest(labels);
+            writer.finish()?;
+            let manifest = writer.manifest(labels);
             if manifest.rows == 0 {
-                notes.send_quarantine()?;
-                return Err(no_good_sample(part, &notes, &options.encode)?);
+                journal.send_quarantine()?;
+                return Err(no_good_sample(job, &journal, &options.encode)?);
             }
-            let (fill, quarantined) = (set.fill(), set.bad.count);
-            set.bad.finish()?;
-            notes.finish(&manifest)?;
+            let (fill, quarantined) = (writer.fill(), writer.bad.count);
+            writer.bad.finish()?;
+            journal.finish(&manifest)?;
             (manifest, fill, quarantined, End::Written)
         }
     };
     Ok(WriteReport {
         resumed_from,
         fill,
-        ..part.report(&manifest, quarantined, start, end)
+        ..job.report(&manifest, quarantined, start, end)
     })
 }
 
-/// The tokenizer of a token set, and what its files say of it.
+/// Opens the tokenizer of a token dataset, and returns it with its vocabulary.
 fn open_tokenizer(
     options: &EncodeOptions,
-    parts: &[DatasetJob],
+    jobs: &[DatasetJob],
 ) -> Result<Option<(Tokenizer, Vocabulary)>> {
     let EncodeOptions::Tokens(options) = options else {
         return Ok(None);
     };
-    let mut sources = parts.iter().flat_map(|part| &part.sources);
+    let mut sources = jobs.iter().flat_map(|job| &job.sources);
     if sources.any(|source| matches!(source, SampleSource::GlueTable(_))) {
         return Err(Error::Config(vec![
-            "--tokenizer: packs running text, and a source is a table of sentences (.tsv), whose \
-             labels and pairs would be lost; write it without --tokenizer"
+            "--tokenizer: cannot pack a table of sentences (.tsv), whose labels and pairs would be \
+             lost\nhint: write it without --tokenizer"
                 .to_owned(),
         ]));
     }

@@ -1,17 +1,19 @@
-//! What becomes of each sample, by modality.
+//! Options of encoding, by modality.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use understudy_schemas::{AUDIO, IMAGE, Schema, TEXT, TOKENS};
 
-/// What becomes of each sample.
+use crate::config::Modality;
+
+/// Encoding of each sample, by schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EncodeOptions {
-    /// One picture per row.
+    /// One image per row.
     Image(ImageOptions),
-    /// One recording per row.
+    /// One audio file per row.
     Audio(AudioOptions),
     /// One document, sentence or pair of sentences per row.
     Text,
@@ -19,78 +21,70 @@ pub enum EncodeOptions {
     Tokens(TokenOptions),
 }
 
-/// What becomes of each picture.
+/// Encoding of images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageOptions {
-    /// Larger pictures are made so many pixels at the short side (and stored as JPEG).
+    /// Resizes larger images to this many pixels at the short side, and stores them as JPEG.
     pub resize_short: Option<u32>,
-    /// Quality of the JPEGs that are encoded anew, 1–100.
+    /// Quality of images that are encoded again as JPEG, 1–100.
     pub quality: u8,
-    /// Which pictures are encoded anew.
+    /// Selects the images that are encoded again.
     pub encode: Encode,
-    /// How pictures are tested.
+    /// How thoroughly images are checked.
     pub check: Check,
 }
 
-/// What becomes of each recording.
+/// Encoding of audio.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioOptions {
-    /// How recordings are tested.
+    /// How thoroughly audio is checked.
     pub check: Check,
 }
 
-/// How documents become blocks of tokens.
+/// Packing of documents into blocks of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenOptions {
-    /// Folder or file of the vocabulary. A run that goes on may find the same one elsewhere.
+    /// Folder or file of the vocabulary. A resumed run may have the same one at another path.
     #[serde(skip)]
     pub tokenizer: PathBuf,
-    /// Tokens of a block, `<s>` included.
+    /// Tokens per block, including `<s>`.
     pub block_tokens: u32,
-    /// Where blocks end.
+    /// Boundary at which a block ends.
     pub break_at: BlockBoundary,
 }
 
-/// Which pictures are encoded anew.
+/// Images that are encoded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encode {
-    /// Only those that are resized; the rest stay as they came.
+    /// Only resized images; all others keep their bytes.
     Keep,
-    /// All, as JPEG.
+    /// All images, as JPEG.
     Jpeg,
 }
 
-/// How media are tested before they are written.
+/// Check of each sample before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// Decoded whole: finds truncated and damaged files.
+    /// Decodes all of it: finds truncated and damaged files.
     Decode,
-    /// The header alone: many times faster, finds only what is no medium or over a limit.
+    /// Reads only the header: many times faster, but finds only unsupported files and exceeded limits.
     Header,
 }
 
-/// Where blocks of tokens end, by fairseq's names.
+/// Boundary at which a block of tokens ends; fairseq's name in parentheses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockBoundary {
-    /// `complete_doc`: a block holds whole lines of one document (data2vec 1.0).
+    /// A block holds complete lines of one document (`complete_doc`, data2vec 1.0).
     Document,
-    /// `none`: one stream, cut wherever a block is full (data2vec 2.0).
+    /// Blocks are cut from one stream of all documents (`none`, data2vec 2.0).
     None,
 }
 
-/// The kind of media that a source is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Modality {
-    Image,
-    Audio,
-    Text,
-}
-
 impl EncodeOptions {
-    /// Our names of columns that `--columns` may map to a source's; the first is the media.
+    /// Returns the column names that `--columns` may map to a source's; the first is the media.
     pub fn columns(&self) -> &'static [&'static str] {
         match self {
             Self::Image(_) => &["image", "label"],
@@ -108,7 +102,7 @@ impl EncodeOptions {
         }
     }
 
-    /// The schema of the shards.
+    /// Returns the schema of the shards.
     pub(crate) fn schema(&self) -> &'static Schema {
         match self {
             Self::Image(_) => &IMAGE,
@@ -118,8 +112,8 @@ impl EncodeOptions {
         }
     }
 
-    /// The options in which two recipes of one schema differ.
-    pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
+    /// Returns the command-line options that differ between two encodings of one schema.
+    pub(crate) fn changed_options(&self, other: &Self) -> Vec<&'static str> {
         let all = match (self, other) {
             (Self::Image(a), Self::Image(b)) => vec![
                 ("--resize-short", a.resize_short != b.resize_short),

@@ -11,72 +11,72 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::SampleError;
 use crate::write::classes::{RawLabel, SeenLabels};
 
-/// Our names of columns → the source's.
+/// Maps our column names to the source's; an empty name leaves the column out.
 pub(crate) type ColumnMap = BTreeMap<String, String>;
 
-/// One sample as its source has it.
+/// One sample as read from its source, before any check.
 #[derive(Debug)]
 pub(crate) struct RawSample {
-    /// Where it is, for the quarantine file: `train/rose/1.jpg`, `x.tar:0001.jpg`, `x.parquet#7`,
+    /// Location for the quarantine file: `train/rose/1.jpg`, `x.tar:0001.jpg`, `x.parquet#7`,
     /// `x.txt:31` (its first line, counted from 1).
     pub(crate) place: String,
-    /// The name that goes into the row.
+    /// Name to store in the row.
     pub(crate) path: Option<String>,
     /// The encoded media.
     pub(crate) body: Body,
-    /// Its label, in the source's own terms.
+    /// The label as the source has it.
     pub(crate) label: RawLabel,
-    /// What else the source knows of it.
+    /// Further columns of the source.
     pub(crate) facts: Facts,
 }
 
-/// The encoded media, or where they are.
+/// The encoded media, or their location.
 #[derive(Debug)]
 pub(crate) enum Body {
     /// A file, read by the thread that checks the sample; its size in bytes.
     File(PathBuf, u64),
-    /// A part of a file: offset and length in bytes.
+    /// A range of a file: offset and length in bytes.
     Slice(PathBuf, u64, u64),
-    /// Bytes that had to be read on the way.
+    /// Bytes that are in memory already.
     Bytes(Vec<u8>),
-    /// There are none, and why.
+    /// No media, and the reason.
     Bad(SampleError),
 }
 
-/// What a source knows of a sample beside its media and its label.
+/// Columns of a sample other than its media and its label.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Facts {
     None,
-    /// Of a recording.
+    /// Columns of an audio sample.
     Speech {
         transcript: Option<String>,
         speaker: Option<String>,
     },
-    /// Of a text.
+    /// Columns of a text.
     Text {
         /// The second text of a pair.
         second: Option<Vec<u8>>,
         score: Option<f32>,
-        /// Whether the next sample is the same document's next part.
+        /// True if the next sample continues the same document.
         continues: bool,
     },
 }
 
-/// Takes samples one after another; breaks when no more are wanted.
+/// Receives samples in order; returns `Break` to stop the source.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(RawSample) -> ControlFlow<()>;
 
-/// What a first pass over a source's names (of texts: its documents) tells.
+/// Summary of a source after a first pass over its file names, or over the documents of texts.
 #[derive(Default)]
 pub(crate) struct Survey {
     /// Samples, good and bad.
     pub(crate) samples: u64,
-    /// Files of the source that are no samples and are left out.
+    /// Files of the source that are not samples and are ignored.
     pub(crate) ignored: u64,
-    /// Folders of files alone, which have neither labels nor transcripts.
+    /// Folders that hold only files: their samples have neither labels nor transcripts.
     pub(crate) bare_folders: u64,
     /// LabelMap met.
     pub(crate) labels: SeenLabels,
-    /// Names and sizes so far: a changed source gives another number.
+    /// Hash of file names and sizes: a changed source has another hash.
     pub(crate) hash: Xxh3,
 }
 

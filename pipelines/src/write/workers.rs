@@ -1,7 +1,7 @@
-//! Samples in, rows out: read, checked on all threads, handed over in the source's order.
+//! Reads samples, encodes them on all threads, and returns the results in the source's order.
 //!
-//! Samples travel in blocks through channels that hold one block each, so at any time there are at
-//! most five blocks in memory, whatever the size of the corpus.
+//! Samples are sent in blocks through channels of one block each. At most five blocks are in memory at
+//! any time, whatever the size of the corpus.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,29 +17,29 @@ use crate::write::sample::{BadSample, Body, RawSample};
 use crate::write::source::SampleSource;
 use crate::{Error, Result};
 
-/// A block is closed at so many samples …
+/// A block is closed at this many samples …
 const BLOCK_SAMPLES: usize = 256;
-/// … or so many bytes of encoded media, whichever comes first.
+/// … or this many bytes of encoded media, whichever comes first.
 const BLOCK_BYTES: u64 = 16 << 20;
 
-/// What became of the samples of one block, in order.
+/// Results for the samples of one block, in order.
 pub(crate) type Outcomes = Vec<Result<Encoded, BadSample>>;
 
-/// Everything that turns samples into rows.
+/// Input of the worker threads.
 #[derive(Clone, Copy)]
 pub(crate) struct EncodeTask<'a> {
     pub(crate) sources: &'a [SampleSource],
-    /// Samples that are in finished shards already.
+    /// Number of first samples to skip: finished shards contain them.
     pub(crate) skip: u64,
     pub(crate) options: &'a EncodeOptions,
     pub(crate) labels: &'a LabelMap,
     pub(crate) tokenizer: Option<&'a Tokenizer>,
 }
 
-/// Runs the sources through `pool` and gives each block to `each`, in order. Ends early, with
-/// `BlockBoundary`, once `stop` is set.
-pub(crate) fn stream(
-    work: EncodeTask,
+/// Encodes all samples of the sources on `pool` and calls `each` for each block, in order. Returns
+/// `Break` once `stop` is set.
+pub(crate) fn encode_all(
+    task: EncodeTask,
     pool: &rayon::ThreadPool,
     stop: &AtomicBool,
     mut each: impl FnMut(Outcomes) -> Result<()>,
@@ -47,10 +47,10 @@ pub(crate) fn stream(
     let (block_sender, blocks) = bounded::<Result<Vec<RawSample>>>(1);
     let (outcome_sender, outcomes) = bounded::<Result<Outcomes>>(1);
     std::thread::scope(|scope| {
-        scope.spawn(move || read_blocks(work, &block_sender));
+        scope.spawn(move || read_blocks(task, &block_sender));
         scope.spawn(move || {
             for block in blocks {
-                let outcome = block.and_then(|block| pool.install(|| check(block, work)));
+                let outcome = block.and_then(|block| pool.install(|| encode_block(block, task)));
                 if outcome_sender.send(outcome).is_err() {
                     break;
                 }
@@ -67,18 +67,18 @@ pub(crate) fn stream(
     })
 }
 
-fn check(block: Vec<RawSample>, work: EncodeTask) -> Result<Outcomes> {
+fn encode_block(block: Vec<RawSample>, task: EncodeTask) -> Result<Outcomes> {
     block
         .into_par_iter()
-        .map(|sample| encode(sample, work.options, work.labels, work.tokenizer))
+        .map(|sample| encode(sample, task.options, task.labels, task.tokenizer))
         .collect()
 }
 
-fn read_blocks(work: EncodeTask, blocks: &Sender<Result<Vec<RawSample>>>) {
+fn read_blocks(task: EncodeTask, blocks: &Sender<Result<Vec<RawSample>>>) {
     let mut block = Vec::new();
     let mut bytes = 0;
-    let mut skip = work.skip;
-    for source in work.sources {
+    let mut skip = task.skip;
+    for source in task.sources {
         let read = source.read(skip, &mut |sample| {
             bytes += match &sample.body {
                 Body::File(_, bytes) | Body::Slice(_, _, bytes) => *bytes,
@@ -98,17 +98,17 @@ fn read_blocks(work: EncodeTask, blocks: &Sender<Result<Vec<RawSample>>>) {
         match read {
             Ok(ControlFlow::Continue(rest)) => skip = rest,
             Ok(ControlFlow::Break(())) => return,
-            Err(error) => return report(error, block, blocks),
+            Err(error) => return send_error(error, block, blocks),
         }
     }
     if !block.is_empty() {
-        // A receiver that is gone has already said why.
+        // If the receiver is gone, it has reported the reason already.
         let _ = blocks.send(Ok(block));
     }
 }
 
-/// What came before a fault in the source still goes into shards.
-fn report(error: Error, block: Vec<RawSample>, blocks: &Sender<Result<Vec<RawSample>>>) {
+/// Sends the samples read before an error of the source, then the error.
+fn send_error(error: Error, block: Vec<RawSample>, blocks: &Sender<Result<Vec<RawSample>>>) {
     let _ = blocks
         .send(Ok(block))
         .and_then(|()| blocks.send(Err(error)));

@@ -1,4 +1,5 @@
-//! Small corpora of rendered pictures, in the forms that people have, and the rows of a set.
+//! Small corpora of synthetic images, audio and texts in common layouts, and readers for the rows of a
+//! dataset.
 
 #![allow(
     dead_code,
@@ -27,10 +28,10 @@ use image::{ExtendedColorType, ImageEncoder};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// Width and height of [`jpeg`].
-pub const PICTURES: (i32, i32) = (24, 18);
+/// Width and height of [`jpeg`] in pixels.
+pub const IMAGE_SIZE: (i32, i32) = (24, 18);
 
-/// One row as it stands in a set.
+/// One row of an image dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub bytes: Vec<u8>,
@@ -41,20 +42,24 @@ pub struct Row {
     pub xxh3: u64,
 }
 
-/// `shards COMMAND`.
+/// Returns `shards COMMAND`.
 pub fn shards(command: &str) -> Command {
     let mut shards = Command::new(env!("CARGO_BIN_EXE_shards"));
     shards.arg(command);
     shards
 }
 
-/// Runs it, checks how it exits, and returns all that it said.
+/// Runs a command, checks its exit code, and returns its stdout and stderr.
 pub fn run(command: &mut Command, code: i32) -> String {
     let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{command:?}\n{said}");
-    said
+    let output_text = [output.stdout, output.stderr].concat();
+    let output_text = String::from_utf8(output_text).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{command:?}\n{output_text}"
+    );
+    output_text
 }
 
 pub fn text(names: &[&str]) -> Vec<String> {
@@ -67,9 +72,9 @@ fn pixels(width: u32, height: u32, seed: u32) -> Vec<u8> {
         .collect()
 }
 
-/// A picture that differs for each seed.
+/// Returns an image that differs for each seed.
 pub fn jpeg(seed: u32) -> Vec<u8> {
-    let (width, height) = (PICTURES.0 as u32, PICTURES.1 as u32);
+    let (width, height) = (IMAGE_SIZE.0 as u32, IMAGE_SIZE.1 as u32);
     let mut bytes = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90)
         .write_image(
@@ -95,7 +100,7 @@ pub fn png(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// `n` pictures in each of `root/<class>`.
+/// Writes `n` images to each of `root/<class>`.
 pub fn class_folders(root: &Path, classes: &[&str], n: u32) {
     for (c, class) in classes.iter().enumerate() {
         fs::create_dir_all(root.join(class)).unwrap();
@@ -132,13 +137,13 @@ fn tar_bytes(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// A file in Hugging Face's layout with the columns `img` and `fine` (classes zebra, ant):
-/// Parquet or an Arrow stream, by the name's end.
-pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
+/// Writes a file in Hugging Face's layout with the columns `img` and `fine` (classes zebra, ant):
+/// Parquet or an Arrow stream, by the file extension.
+pub fn hugging_face(path: &Path, images: &[Vec<u8>], labels: &[Option<i64>]) {
     let features = r#"{"info":{"features":{"img":{"_type":"Image"},
         "fine":{"_type":"ClassLabel","names":["zebra","ant"]}}}}"#;
-    let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(pictures));
-    let names: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; pictures.len()]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values(images));
+    let names: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; images.len()]));
     let image = StructArray::from(vec![
         (Arc::new(Field::new("bytes", DataType::Binary, true)), bytes),
         (Arc::new(Field::new("path", DataType::Utf8, true)), names),
@@ -165,7 +170,7 @@ pub fn hugging_face(path: &Path, pictures: &[Vec<u8>], labels: &[Option<i64>]) {
     }
 }
 
-/// A mono recording of 16 bits that differs for each seed.
+/// Returns 16-bit mono WAV audio that differs for each seed.
 pub fn wav(seed: u32, sample_rate_hz: u32, n_frames: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let data_bytes = n_frames * 2;
@@ -188,13 +193,13 @@ pub fn wav(seed: u32, sample_rate_hz: u32, n_frames: u32) -> Vec<u8> {
     bytes
 }
 
-/// Writes a file, and the folders that it lies in.
+/// Writes a file, and creates its folders.
 pub fn put(path: &Path, bytes: impl AsRef<[u8]>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-/// A byte-level vocabulary without merges in `folder`: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, byte
+/// Writes a byte-level vocabulary without merges to `folder`: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, byte
 /// b is 4 + b, `<mask>` 260.
 pub fn byte_vocabulary(folder: &Path) {
     let mut names = vec![
@@ -203,17 +208,17 @@ pub fn byte_vocabulary(folder: &Path) {
         "</s>".into(),
         "<unk>".into(),
     ];
-    // GPT-2's letters for bytes: printable ones stand for themselves, the others from U+0100 on.
+    // GPT-2's characters for bytes: printable ones map to themselves, the others to U+0100 and up.
     let mut next = 256;
     for byte in 0..256_u32 {
         let itself = (33..=126).contains(&byte) || (161..=172).contains(&byte) || byte >= 174;
-        let letter = if itself {
+        let character = if itself {
             byte
         } else {
             next += 1;
             next - 1
         };
-        names.push(char::from_u32(letter).unwrap().to_string());
+        names.push(char::from_u32(character).unwrap().to_string());
     }
     names.push("<mask>".into());
     let vocab: serde_json::Map<_, _> = names
@@ -228,20 +233,20 @@ pub fn byte_vocabulary(folder: &Path) {
     put(&folder.join("merges.txt"), "#version: 0.2\n");
 }
 
-/// All rows of a set in batches, read with `parquet` alone.
-pub fn batches(set: &Path) -> Vec<RecordBatch> {
+/// Reads all rows of a dataset as record batches, with `parquet` only.
+pub fn batches(dataset: &Path) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
-    for file in shard_files(set) {
+    for file in shard_files(dataset) {
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap();
         batches.extend(builder.build().unwrap().map(Result::unwrap));
     }
     batches
 }
 
-/// A column of strings or of whole numbers as texts.
-pub fn column(set: &Path, name: &str) -> Vec<Option<String>> {
+/// Reads a column of strings or numbers as strings.
+pub fn column(dataset: &Path, name: &str) -> Vec<Option<String>> {
     let mut values = Vec::new();
-    for batch in batches(set) {
+    for batch in batches(dataset) {
         let column = batch.column_by_name(name).expect(name);
         let column = arrow::compute::cast(column, &DataType::Utf8).unwrap();
         values.extend(
@@ -254,10 +259,10 @@ pub fn column(set: &Path, name: &str) -> Vec<Option<String>> {
     values
 }
 
-/// The bytes and names of a set's column of media.
-pub fn media(set: &Path, name: &str) -> Vec<(Vec<u8>, String)> {
+/// Reads bytes and names of a dataset's media column.
+pub fn media(dataset: &Path, name: &str) -> Vec<(Vec<u8>, String)> {
     let mut media = Vec::new();
-    for batch in batches(set) {
+    for batch in batches(dataset) {
         let column = batch.column_by_name(name).expect(name).as_struct().clone();
         let bytes = column
             .column_by_name("bytes")
@@ -276,16 +281,16 @@ pub fn media(set: &Path, name: &str) -> Vec<(Vec<u8>, String)> {
     media
 }
 
-/// Every file of a set and its bytes, without the notes.
-pub fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let entries = fs::read_dir(set)
+/// Reads every file of a dataset, without the journal.
+pub fn files(dataset: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(dataset)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries
         .filter(|path| path.is_file())
         .map(|path| {
             (
-                path.strip_prefix(set).unwrap().to_owned(),
+                path.strip_prefix(dataset).unwrap().to_owned(),
                 fs::read(&path).unwrap(),
             )
         })
@@ -294,8 +299,8 @@ pub fn files(set: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// Calls `attempt` with its number, up to five times, until it has killed `n` writers or more: on a
-/// busy machine they may end before they are killed. Returns the number of the last one.
+/// Calls `attempt` with its number, up to five times, until one has killed at least `n` writers: on a
+/// busy machine they may end before they are killed. Returns the number of the last attempt.
 pub fn until_killed(n: u32, mut attempt: impl FnMut(usize) -> u32) -> usize {
     let mut kills = Vec::new();
     for i in 0..5 {
@@ -307,12 +312,12 @@ pub fn until_killed(n: u32, mut attempt: impl FnMut(usize) -> u32) -> usize {
     panic!("{kills:?} kills: fewer than {n} each time");
 }
 
-/// Runs `command` over and over, killed as soon as it has finished one more shard of `set`, until
-/// one run ends by itself; returns how many were killed.
-pub fn kill_until_done(set: &Path, command: impl Fn() -> Command) -> u32 {
+/// Runs `command` repeatedly, and kills it as soon as it has finished one more shard of `dataset`, until
+/// one run ends by itself. Returns the number of kills.
+pub fn kill_until_done(dataset: &Path, command: impl Fn() -> Command) -> u32 {
     let finished = || {
-        if set.exists() {
-            shard_files(set).len()
+        if dataset.exists() {
+            shard_files(dataset).len()
         } else {
             0
         }
@@ -342,12 +347,12 @@ pub fn kill_until_done(set: &Path, command: impl Fn() -> Command) -> u32 {
             Some(9)
         );
     }
-    panic!("it never ended by itself");
+    panic!("no run ended by itself");
 }
 
-/// The set's shards, sorted.
-pub fn shard_files(set: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(set)
+/// Returns the dataset's shards, sorted.
+pub fn shard_files(dataset: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dataset)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files
@@ -357,10 +362,10 @@ pub fn shard_files(set: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// All rows of a set, read with `parquet` alone.
-pub fn rows(set: &Path) -> Vec<Row> {
+/// Reads all rows of an image dataset, with `parquet` only.
+pub fn rows(dataset: &Path) -> Vec<Row> {
     let mut rows = Vec::new();
-    for file in shard_files(set) {
+    for file in shard_files(dataset) {
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap();
         for batch in builder.build().unwrap() {
             rows.extend(rows_of(&batch.unwrap()));

@@ -67,7 +67,7 @@ pub(crate) fn run(args: EmbedArgs) -> Outcome {
             INTERRUPTED.into(),
         ),
     };
-    let (set, size) = (report.set, HumanBytes(report.bytes));
+    let (set, size) = (report.dataset, HumanBytes(report.bytes));
     let bad = match report.quarantined {
         0 => String::new(),
         n => format!("\n  {n} bad samples skipped: see {set}/{QUARANTINE_NAME}"),

@@ -1,4 +1,4 @@
-//! What lies in a folder: which files are read, which are left out, and which must be refused.
+//! Sorts the files of a folder: those to read, those to ignore, and those to refuse.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use crate::shard::{MANIFEST_NAME, UNFINISHED_MARKER};
 use crate::write::discover::file_names::{ends_in, is_compressed, is_hidden, is_note, name_of};
 use crate::{Error, Result};
 
-/// Ends of names of files that hold many samples.
+/// Name endings of files that hold many samples.
 pub(crate) const SHARDS: [&str; 5] = [".parquet", ".arrow", ".tar", ".tar.gz", ".tgz"];
 
-/// The files of a folder.
+/// Files of a folder, by what to do with them.
 #[derive(Default)]
 pub(crate) struct Sorted {
-    /// Those that are read.
+    /// Files to read.
     pub(crate) read: Vec<PathBuf>,
-    /// Those that would be, were they not compressed.
+    /// Files that cannot be read because they are compressed.
     compressed: Vec<PathBuf>,
-    /// The others.
+    /// Number of all other files.
     pub(crate) ignored: usize,
 }
 
 impl Sorted {
-    /// Adds a file, which is read if its name has one of these ends. A compressed one is left out
-    /// with good reason where it lies decompressed beside.
+    /// Adds a file, to be read if its name has one of these endings. A compressed file is ignored if its
+    /// decompressed file is in the same folder.
     pub(crate) fn add(&mut self, file: PathBuf, ends: &[&str]) {
         let is_read = |file: &Path| {
             ends_in(file, ends)
@@ -42,7 +42,7 @@ impl Sorted {
         }
     }
 
-    /// Data of the right kind are never left out in silence.
+    /// Refuses compressed files: data of the right kind are never ignored silently.
     pub(crate) fn refuse_compressed(&self, folder: &Path) -> Result<()> {
         let names: Vec<_> = self.compressed.iter().take(3).map(|f| name_of(f)).collect();
         if names.is_empty() {
@@ -55,16 +55,16 @@ impl Sorted {
         Err(Error::Source {
             path: folder.to_owned(),
             reason: format!(
-                "holds compressed files, which are not read: {}{more}; decompress them first, or \
-                 move them away",
+                "compressed files are not supported: {}{more}\nhint: decompress them first, or move \
+                 them away",
                 names.join(", ")
             ),
         })
     }
 }
 
-/// Shards beside folders of other files, a downloaded archive beside what came out of it say:
-/// either could be meant.
+/// Refuses shards next to folders of other files, for example a downloaded archive next to its
+/// extracted files: either could be the source.
 pub(crate) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf]) -> Result<()> {
     let Some(shard) = shards.first() else {
         return Ok(());
@@ -77,7 +77,7 @@ pub(crate) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf
         return Err(Error::Source {
             path: path.to_owned(),
             reason: format!(
-                "holds both `{}` and `{}/{}`: name the one that you mean as the source",
+                "ambiguous: contains both `{}` and `{}/{}`\nhint: give one of them as SOURCE",
                 name_of(shard),
                 name_of(folder),
                 name_of(other)
@@ -87,14 +87,13 @@ pub(crate) fn refuse_mixture(path: &Path, folders: &[PathBuf], shards: &[PathBuf
     Ok(())
 }
 
-/// Folders and files of a folder, sorted, without hidden ones. Refuses a set whose writing is not
-/// finished, as readers do: nothing tells that the rest is missing.
+/// Returns the folders and files of a folder, sorted, without hidden ones. Refuses an unfinished
+/// dataset, as readers do: its missing shards would go unnoticed.
 pub(crate) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     if path.join(UNFINISHED_MARKER).exists() && !path.join(MANIFEST_NAME).exists() {
         return Err(Error::Source {
             path: path.to_owned(),
-            reason: "a set whose writing is not finished: give the `shards write` command that \
-                     began it again"
+            reason: "unfinished dataset\nhint: repeat the `shards write` command that started it"
                 .to_owned(),
         });
     }
@@ -108,7 +107,7 @@ pub(crate) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         if is_hidden(&entry.file_name()) {
             continue;
         }
-        // Most entries tell without another question to the disk.
+        // Most entries know their type without another system call.
         let is_folder = match entry.file_type() {
             Ok(kind) if !kind.is_symlink() => kind.is_dir(),
             _ => entry.path().is_dir(),
@@ -121,11 +120,11 @@ pub(crate) fn list(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((folders, files))
 }
 
-/// A file below a root: its name relative to the root with `/`, its path, and its size. A link that
-/// leads nowhere or in a circle has no size.
+/// A file below a root: its name relative to the root with `/`, its path, and its size in bytes. A
+/// broken or circular link has no size.
 pub(crate) type Found = (String, PathBuf, Option<u64>);
 
-/// The files below a root, sorted within each folder.
+/// Returns the files below a root, sorted within each folder.
 pub(crate) fn walk(root: &Path) -> impl Iterator<Item = Result<Found>> + use<> {
     let not_hidden =
         |e: &DirEntry| e.depth() == 0 || !e.path().is_dir() || !is_hidden(e.file_name());
@@ -145,10 +144,10 @@ fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<Found>> 
         let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
         Ok(Some((parts.join("/"), path.to_owned(), bytes)))
     };
-    // A folder that may not be read, say: who knows how much lies in it.
+    // For example a folder without read permission, which may hold any number of samples.
     let fault = |error: walkdir::Error| Error::Source {
         path: error.path().unwrap_or(root).to_owned(),
-        reason: format!("{error}; mend or remove it"),
+        reason: format!("{error}\nhint: fix or remove it"),
     };
     match entry {
         Ok(entry) if entry.file_type().is_file() => {
@@ -157,7 +156,7 @@ fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<Found>> 
         }
         Ok(_) => Ok(None),
         Err(error) => match error.path() {
-            Some(path) if error.loop_ancestor().is_some() || leads_nowhere(path) => {
+            Some(path) if error.loop_ancestor().is_some() || is_broken_link(path) => {
                 found(path, None)
             }
             _ => Err(fault(error)),
@@ -165,15 +164,15 @@ fn file(root: &Path, entry: walkdir::Result<DirEntry>) -> Result<Option<Found>> 
     }
 }
 
-fn leads_nowhere(path: &Path) -> bool {
+fn is_broken_link(path: &Path) -> bool {
     path.is_symlink() && fs::metadata(path).is_err()
 }
 
-/// Why a file that was found or listed has no size.
+/// Returns the reason why a file that was found or listed has no size.
 pub(crate) fn why_no_file(path: &Path) -> String {
     match fs::metadata(path) {
         Ok(_) => "a link to a folder above it".to_owned(),
         Err(error) if path.is_symlink() => format!("a link that cannot be followed: {error}"),
-        Err(_) => "the list names this file, and it is not there".to_owned(),
+        Err(_) => "listed, but not found".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Which of the named paths hold what, and which of them are `train` and `val`.
+//! Finds the kind of each source path, and the split (`train`, `val`, `test`) it belongs to.
 
 pub(crate) mod directory;
 pub(crate) mod file_names;
@@ -10,15 +10,16 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::config::Modality;
 use crate::rng::{Purpose, Rng};
 use crate::write::discover::directory::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use crate::write::discover::file_names::{
-    are_parts, ends_in, first_word_split, is_compressed, split_of, split_of_text,
+    are_splits, ends_in, first_word_split, is_compressed, split_of, split_of_text,
 };
 use crate::write::discover::splits::{
-    SplitNames, half_split, holder_of_parts, n_different, parts_of_sources, split_of_folder,
+    SplitNames, folder_of_splits, n_different, split_next_to_other, split_of_folder,
+    splits_of_sources,
 };
-use crate::write::options::Modality;
 use crate::write::sample::ColumnMap;
 use crate::write::source::SampleSource;
 
@@ -31,48 +32,49 @@ use crate::write::source::text::TextFile;
 use crate::write::source::webdataset::Tar;
 use crate::{Error, Result};
 
-/// A source per set: the key is `train`, `val`, `test`, or none where the source has no parts.
+/// Sources by split: the key is `train`, `val`, `test`, or `None` if the source has no splits.
 pub(crate) type SourcesBySplit = BTreeMap<Option<&'static str>, Vec<SampleSource>>;
 
 const COLUMNAR: [&str; 2] = [".parquet", ".arrow"];
-/// Lists of recordings.
+/// Name endings of audio lists.
 const LISTS: [&str; 3] = [".tsv", ".csv", ".jsonl"];
 const TEXTS: [&str; 6] = [".txt", ".text", ".tokens", ".tsv", ".jsonl", ".ndjson"];
 
-/// Sorts the named paths into sets, and counts the files on the way that are left out.
+/// Sorts the paths by split, and returns the number of ignored files.
 pub(crate) fn discover(
     paths: &[PathBuf],
     modality: Modality,
     columns: &ColumnMap,
 ) -> Result<(SourcesBySplit, u64)> {
-    let look = SourceScanner {
+    let scanner = SourceScanner {
         modality,
         columns,
         ignored: Cell::new(0),
     };
-    let parts = parts_of_sources(paths, modality)?;
+    let splits = splits_of_sources(paths, modality)?;
     let mut sets = SourcesBySplit::new();
     for (i, path) in paths.iter().enumerate() {
-        for (set, sources) in look.path(path)? {
-            let set = set.or_else(|| Some(parts.as_ref()?[i]));
+        for (set, sources) in scanner.path(path)? {
+            let set = set.or_else(|| Some(splits.as_ref()?[i]));
             sets.entry(set).or_default().extend(sources);
         }
     }
     if sets.len() > 1 && sets.contains_key(&None) {
         return Err(Error::Source {
             path: paths[0].clone(),
-            reason: "some of it is named train or val and some is not: write them one at a time"
-                .to_owned(),
+            reason:
+                "some sources are splits (train, val) and some are not\nhint: write them separately"
+                    .to_owned(),
         });
     }
-    Ok((sets, look.ignored.get()))
+    Ok((sets, scanner.ignored.get()))
 }
 
-/// What is looked for.
+/// Scans paths for sources of one modality.
 struct SourceScanner<'a> {
     modality: Modality,
     columns: &'a ColumnMap,
-    /// FileList that are left out, so far.
+    /// FileList ignored so far.
     ignored: Cell<u64>,
 }
 
@@ -87,17 +89,17 @@ impl SourceScanner<'_> {
         };
         if metadata.is_file() {
             if self.modality == Modality::Audio && ends_in(path, &LISTS) {
-                return self.list_of_recordings(path);
+                return self.audio_list(path);
             }
             let sources = self.file(path)?.ok_or_else(|| error(self.expected()))?;
             return Ok(SourcesBySplit::from([(None, sources)]));
         }
         let (folders, files) = list(path)?;
         if folders.is_empty() && files.is_empty() {
-            return Err(error("an empty folder"));
+            return Err(error("empty folder"));
         }
         if self.modality == Modality::Audio
-            && let Some(sets) = self.listed_recordings(path, &files)?
+            && let Some(sets) = self.audio_lists_in(path, &files)?
         {
             return Ok(sets);
         }
@@ -111,14 +113,14 @@ impl SourceScanner<'_> {
                 }
                 Ok(sets)
             }
-            SplitNames::Some { named, other, .. } => Err(half_split(path, named, other)),
-            SplitNames::None => self.parts_further_down(path, &folders, &files),
+            SplitNames::Some { named, other, .. } => Err(split_next_to_other(path, named, other)),
+            SplitNames::None => self.splits_further_down(path, &folders, &files),
         }
     }
 
-    /// An archive unpacks to a lone folder, which may hold the parts: `dataset/train`. Those of
-    /// several folders would become classes, of which each holds all parts.
-    fn parts_further_down(
+    /// Looks for splits further down: an archive often unpacks to a single folder (`dataset/train`).
+    /// Refuses splits in several folders, which would become classes that mix all splits.
+    fn splits_further_down(
         &self,
         path: &Path,
         folders: &[PathBuf],
@@ -130,18 +132,17 @@ impl SourceScanner<'_> {
         };
         let is_alone = folders.len() == 1 && !files.iter().any(is_read);
         for folder in folders {
-            let Some((holder, n_parts)) = holder_of_parts(folder, self.modality)? else {
+            let Some((folder, n_splits)) = folder_of_splits(folder, self.modality)? else {
                 continue;
             };
             if is_alone {
                 self.ignore(files.len());
-                return self.path(&holder);
+                return self.path(&folder);
             }
-            if n_parts > 1 {
+            if n_splits > 1 {
                 return Err(Error::Source {
-                    path: holder,
-                    reason: "holds the parts of a corpus: name it, and others that you mean, as \
-                             sources of their own"
+                    path: folder,
+                    reason: "contains the splits of a corpus\nhint: give it as a SOURCE of its own"
                         .to_owned(),
                 });
             }
@@ -157,21 +158,17 @@ impl SourceScanner<'_> {
         match self.modality {
             Modality::Image => "not a tar, Parquet or Arrow file",
             Modality::Audio => {
-                "not a tar, Parquet or Arrow file, nor a list of recordings (.tsv, .csv, .jsonl)"
+                "not a tar, Parquet or Arrow file, nor a list of audio files (.tsv, .csv, .jsonl)"
             }
             Modality::Text => {
-                "a tar or compressed, unpack it first; texts are read from text files, JSON lines, \
-                 TSV, Parquet and Arrow"
+                "unsupported: a tar or a compressed file\nhint: unpack it first; texts are read from text \
+                 files, JSON lines, TSV, Parquet and Arrow"
             }
         }
     }
 
-    /// Recordings by a list: fairseq's `{split}.tsv`, or a manifest.
-    fn listed_recordings(
-        &self,
-        folder: &Path,
-        files: &[PathBuf],
-    ) -> Result<Option<SourcesBySplit>> {
+    /// Finds lists of audio files in a folder: fairseq's `{split}.tsv`, or a manifest.
+    fn audio_lists_in(&self, folder: &Path, files: &[PathBuf]) -> Result<Option<SourcesBySplit>> {
         let mut sets = SourcesBySplit::new();
         for file in files.iter().filter(|f| ends_in(f, &[".tsv"])) {
             if let Some(list) = read_fairseq(file)? {
@@ -192,8 +189,8 @@ impl SourceScanner<'_> {
         Ok(Some(self.manifest(&manifest)?))
     }
 
-    /// The sets of a list that is named itself: one of fairseq's, or those of a manifest.
-    fn list_of_recordings(&self, path: &Path) -> Result<SourcesBySplit> {
+    /// Reads a list that is itself a source: fairseq's, or a manifest.
+    fn audio_list(&self, path: &Path) -> Result<SourcesBySplit> {
         if ends_in(path, &[".tsv"])
             && let Some(list) = read_fairseq(path)?
         {
@@ -203,7 +200,7 @@ impl SourceScanner<'_> {
         self.manifest(path)
     }
 
-    /// The sets of a manifest: by its column `split`, or by the first folder of each name.
+    /// Reads a manifest, by split: its column `split`, or the first folder of each name.
     fn manifest(&self, path: &Path) -> Result<SourcesBySplit> {
         let list = read_manifest(path, self.columns)?;
         let mut by_split: BTreeMap<Option<&'static str>, UtteranceList> = BTreeMap::new();
@@ -213,11 +210,11 @@ impl SourceScanner<'_> {
                 Some(split) => split_of(split),
                 None => split_of(folder),
             };
-            let part = by_split.entry(split).or_insert_with(|| UtteranceList {
+            let list_of_split = by_split.entry(split).or_insert_with(|| UtteranceList {
                 root: list.root.clone(),
                 utterances: Vec::new(),
             });
-            part.utterances.push((None, utterance));
+            list_of_split.utterances.push((None, utterance));
         }
         let sets = by_split.into_iter();
         Ok(sets
@@ -225,7 +222,7 @@ impl SourceScanner<'_> {
             .collect())
     }
 
-    /// A folder of shards (here or one level down, as on Hugging Face), of texts, or of media.
+    /// Scans a folder of shards (here or one level down, as on Hugging Face), of texts, or of media.
     fn folder(&self, path: &Path) -> Result<SourcesBySplit> {
         if self.modality == Modality::Text {
             return self.text_folder(path);
@@ -253,9 +250,9 @@ impl SourceScanner<'_> {
         for file in files {
             let sources = self.file(&file)?.ok_or_else(|| Error::Source {
                 path: file.clone(),
-                reason: "its name says tar, Parquet or Arrow, its content does not".to_owned(),
+                reason: "not a tar, Parquet or Arrow file, despite its name".to_owned(),
             })?;
-            // Hugging Face names the parts in the files: train-00000-of-00002.parquet.
+            // Hugging Face has the split in the file name: train-00000-of-00002.parquet.
             sets.entry(first_word_split(&file))
                 .or_default()
                 .extend(sources);
@@ -263,16 +260,16 @@ impl SourceScanner<'_> {
         Ok(sets)
     }
 
-    /// All files of texts below a folder: a set for each part if each names its own.
+    /// Finds all text files below a folder, by split if each file name has one.
     fn text_folder(&self, root: &Path) -> Result<SourcesBySplit> {
         let ends = [&TEXTS[..], &COLUMNAR].concat();
         let mut sorted = Sorted::default();
         for file in walk(root) {
             let (_, path, bytes) = file?;
-            // A text holds many samples: it is not passed over as a picture is.
+            // A text file holds many samples, so it is not skipped as an image is.
             if bytes.is_none() && ends_in(&path, &ends) {
                 return Err(Error::Source {
-                    reason: format!("{}; mend or remove it", why_no_file(&path)),
+                    reason: format!("{}\nhint: fix or remove it", why_no_file(&path)),
                     path,
                 });
             }
@@ -284,15 +281,15 @@ impl SourceScanner<'_> {
         if files.is_empty() {
             return Err(Error::Source {
                 path: root.to_owned(),
-                reason: format!("no texts in it: none of {}", ends.join(" ")),
+                reason: format!("no text files found (none of {})", ends.join(" ")),
             });
         }
         let splits = match SplitNames::of(&files, split_of_text) {
-            SplitNames::All(splits) if n_different(&splits) == 1 || are_parts(&files) => {
+            SplitNames::All(splits) if n_different(&splits) == 1 || are_splits(&files) => {
                 Some(splits)
             }
-            SplitNames::Some { named, other, .. } if are_parts(&files) => {
-                return Err(half_split(root, named, other));
+            SplitNames::Some { named, other, .. } if are_splits(&files) => {
+                return Err(split_next_to_other(root, named, other));
             }
             _ => None,
         };
@@ -311,8 +308,8 @@ impl SourceScanner<'_> {
         Ok(sets)
     }
 
-    /// Tells a file's kind by its first bytes, and texts by their names; `None` where it is none
-    /// that holds such samples.
+    /// Detects a file's kind by its first bytes, and texts by their names. `None` if it cannot hold
+    /// samples of this modality.
     fn file(&self, path: &Path) -> Result<Option<Vec<SampleSource>>> {
         let io = |source| Error::Io {
             path: path.to_owned(),

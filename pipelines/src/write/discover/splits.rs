@@ -1,27 +1,28 @@
-//! The parts of a corpus by the names of folders and files: train, val, test. What names different
-//! parts never becomes one set, for validation data would be trained on without a word.
+//! Detects the splits of a corpus (train, val, test) by the names of folders and files. Different
+//! splits never become one dataset: otherwise validation data would be trained on unnoticed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::config::Modality;
 use crate::write::discover::directory::list;
 use crate::write::discover::file_names::{
-    are_parts, ends_in, first_word_split, name_of, split_of, split_of_text,
+    are_splits, ends_in, first_word_split, name_of, split_of, split_of_text,
 };
-use crate::write::options::Modality;
 use crate::{Error, Result};
 
-/// What the names of some folders or files tell.
+/// Splits in the names of some folders or files.
 pub(super) enum SplitNames<'a> {
-    /// Each names its part.
+    /// Each name is a split, in the order of the paths.
     All(Vec<&'static str>),
-    /// Some do, of so many different parts; one that does and one that does not.
+    /// Some names are splits: the number of different ones, one name that is a split and one that is
+    /// not.
     Some {
-        n_parts: usize,
+        n_splits: usize,
         named: &'a Path,
         other: &'a Path,
     },
-    /// None does, or there are none.
+    /// No name is a split, or there are no names.
     None,
 }
 
@@ -30,11 +31,11 @@ impl<'a> SplitNames<'a> {
         let splits: Vec<_> = paths.iter().map(|path| split(path)).collect();
         let named = paths.iter().zip(&splits).find(|(_, split)| split.is_some());
         let other = paths.iter().zip(&splits).find(|(_, split)| split.is_none());
-        let parts = splits.iter().copied().flatten();
+        let found = splits.iter().copied().flatten();
         match (named, other) {
-            (Some(_), None) => Self::All(parts.collect()),
+            (Some(_), None) => Self::All(found.collect()),
             (Some((named, _)), Some((other, _))) => Self::Some {
-                n_parts: n_different(&parts.collect::<Vec<_>>()),
+                n_splits: n_different(&found.collect::<Vec<_>>()),
                 named,
                 other,
             },
@@ -43,8 +44,8 @@ impl<'a> SplitNames<'a> {
     }
 }
 
-/// Several sources that are different parts, `train.txt valid.txt`, are as many sets.
-pub(super) fn parts_of_sources(
+/// Returns the split of each source if they are different splits, such as `train.txt valid.txt`.
+pub(super) fn splits_of_sources(
     paths: &[PathBuf],
     modality: Modality,
 ) -> Result<Option<Vec<&'static str>>> {
@@ -56,41 +57,42 @@ pub(super) fn parts_of_sources(
     match SplitNames::of(paths, split) {
         _ if modality == Modality::Text
             && paths.iter().all(|p| p.is_file())
-            && !are_parts(paths) =>
+            && !are_splits(paths) =>
         {
             Ok(None)
         }
         SplitNames::All(names) if n_different(&names) > 1 => Ok(Some(names)),
         SplitNames::Some {
-            n_parts: 2..,
+            n_splits: 2..,
             named,
             other,
-        } => Err(half_split(other, named, other)),
+        } => Err(split_next_to_other(other, named, other)),
         _ => Ok(None),
     }
 }
 
-/// The folder that holds parts, this one or one in which it is alone, and how many different ones.
-pub(super) fn holder_of_parts(
+/// Finds the folder that contains splits, this one or a single folder further down, and returns it
+/// with the number of different splits.
+pub(super) fn folder_of_splits(
     folder: &Path,
     modality: Modality,
 ) -> Result<Option<(PathBuf, usize)>> {
     let (folders, files) = list(folder)?;
     let is_list = |file: &&PathBuf| modality == Modality::Audio && ends_in(file, &[".tsv"]);
     let lists = files.iter().filter(is_list);
-    let parts = folders.iter().filter_map(|f| split_of_folder(f, modality));
-    let parts: Vec<_> = parts
+    let found = folders.iter().filter_map(|f| split_of_folder(f, modality));
+    let found: Vec<_> = found
         .chain(lists.filter_map(|f| first_word_split(f)))
         .collect();
-    let n_parts = n_different(&parts);
+    let n_splits = n_different(&found);
     match &folders[..] {
-        _ if n_parts > 0 => Ok(Some((folder.to_owned(), n_parts))),
-        [lone] => holder_of_parts(lone, modality),
+        _ if n_splits > 0 => Ok(Some((folder.to_owned(), n_splits))),
+        [lone] => folder_of_splits(lone, modality),
         _ => Ok(None),
     }
 }
 
-/// `train`; of speech also `train-clean-100`, as LibriSpeech names its parts.
+/// Returns the split of a folder: `train`; for audio also `train-clean-100`, as in LibriSpeech.
 pub(super) fn split_of_folder(folder: &Path, modality: Modality) -> Option<&'static str> {
     let name = name_of(folder);
     match modality {
@@ -99,17 +101,17 @@ pub(super) fn split_of_folder(folder: &Path, modality: Modality) -> Option<&'sta
     }
 }
 
-pub(super) fn n_different(parts: &[&str]) -> usize {
-    parts.iter().collect::<BTreeSet<_>>().len()
+pub(super) fn n_different(found: &[&str]) -> usize {
+    found.iter().collect::<BTreeSet<_>>().len()
 }
 
-/// Refuses what would all become one set, or classes of one.
-pub(super) fn half_split(at: &Path, named: &Path, other: &Path) -> Error {
+/// Returns the error for a split next to a folder or file that is not one.
+pub(super) fn split_next_to_other(at: &Path, named: &Path, other: &Path) -> Error {
     Error::Source {
         path: at.to_owned(),
         reason: format!(
-            "`{}` names a part and `{}` does not: name those that you mean as sources of their \
-             own, one part at a time, or move the others away",
+            "found the split `{0}` next to `{1}`, which is not a split\nhint: give each split as its \
+             own SOURCE, or move `{1}`",
             name_of(named),
             name_of(other)
         ),

@@ -1,4 +1,4 @@
-//! A recording becomes a row: checked, its frames counted, hashed; its bytes stay as they came.
+//! Encodes an audio file as a row: checks it, counts its frames and hashes it. Its bytes are unchanged.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -9,8 +9,8 @@ use crate::write::encode::row::Row;
 use crate::write::options::{AudioOptions, Check};
 use crate::write::sample::Facts;
 
-/// Makes the row of an encoded recording. Frames are counted by decoding where the options asks for
-/// it or where the header does not tell their number.
+/// Returns the row of an encoded audio file. Frames are counted by decoding if the options ask for it
+/// or if the header does not contain their number.
 pub(crate) fn audio_row(
     bytes: Vec<u8>,
     path: Option<String>,
@@ -24,8 +24,8 @@ pub(crate) fn audio_row(
     let (sample_rate_hz, n_frames) = if let Some(n_frames) = counted {
         (header.sample_rate_hz, n_frames)
     } else {
-        let wave = decode_audio(&bytes, limits, None)?;
-        (wave.sample_rate_hz, wave.frames.len() as u64)
+        let waveform = decode_audio(&bytes, limits, None)?;
+        (waveform.sample_rate_hz, waveform.frames.len() as u64)
     };
     if n_frames == 0 {
         return Err(SampleError::Empty);

@@ -1,4 +1,4 @@
-//! A picture becomes a row: checked, resized or encoded anew if asked, hashed.
+//! Encodes an image as a row: checks, resizes and encodes it again if asked, and hashes it.
 
 use image::codecs::jpeg::JpegEncoder;
 use xxhash_rust::xxh3::xxh3_64;
@@ -10,8 +10,8 @@ use crate::transform::resize;
 use crate::write::encode::row::Row;
 use crate::write::options::{Check, Encode, ImageOptions};
 
-/// Makes the row of an encoded picture. Its name stays, which tells it from others of its folder, even
-/// where the bytes become a JPEG: what they are is told by themselves.
+/// Returns the row of an encoded image. The name is unchanged even if the bytes become a JPEG: it
+/// identifies the file in its folder, and readers detect the format from the bytes.
 pub(crate) fn image_row(
     bytes: Vec<u8>,
     path: Option<String>,
@@ -31,7 +31,7 @@ pub(crate) fn image_row(
     })
 }
 
-/// The bytes to store, width and height.
+/// Returns the bytes to store, width and height.
 fn prepare(
     bytes: Vec<u8>,
     options: &ImageOptions,
@@ -44,19 +44,19 @@ fn prepare(
         if options.check == Check::Header {
             return Ok((bytes, header.width, header.height));
         }
-        let picture = decode_image(&bytes, limits)?;
-        return Ok((bytes, picture.width, picture.height));
+        let image = decode_image(&bytes, limits)?;
+        return Ok((bytes, image.width, image.height));
     }
-    let mut picture = decode_image(&bytes, limits)?;
+    let mut image = decode_image(&bytes, limits)?;
     if let Some(target) = target {
-        let (width, height) = short_side_to(target, picture.width, picture.height);
-        picture = resize(&picture, width, height, Filter::Bicubic);
+        let (width, height) = short_side_to(target, image.width, image.height);
+        image = resize(&image, width, height, Filter::Bicubic);
     }
-    let jpeg = encode_jpeg(&picture, options.quality)?;
-    Ok((jpeg, picture.width, picture.height))
+    let jpeg = encode_jpeg(&image, options.quality)?;
+    Ok((jpeg, image.width, image.height))
 }
 
-/// Width and height with the short side at `target` pixels, the long side to the nearest pixel.
+/// Returns width and height with a short side of `target` pixels, the long side rounded.
 fn short_side_to(target: u32, width: u32, height: u32) -> (u32, u32) {
     let long = |long: u32, short: u32| {
         let scaled = f64::from(long) * f64::from(target) / f64::from(short);
@@ -69,13 +69,13 @@ fn short_side_to(target: u32, width: u32, height: u32) -> (u32, u32) {
     }
 }
 
-fn encode_jpeg(picture: &DecodedImage, quality: u8) -> Result<Vec<u8>, SampleError> {
+fn encode_jpeg(image: &DecodedImage, quality: u8) -> Result<Vec<u8>, SampleError> {
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, quality)
         .encode(
-            &picture.pixels,
-            picture.width,
-            picture.height,
+            &image.pixels,
+            image.width,
+            image.height,
             image::ExtendedColorType::Rgb8,
         )
         .map_err(|e| SampleError::Unsupported(format!("as JPEG: {e}")))?;
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_short_side_is_met_and_the_shape_kept() {
+    fn resize_sets_short_side_and_keeps_aspect_ratio() {
         assert_eq!(short_side_to(256, 500, 375), (341, 256));
         assert_eq!(short_side_to(256, 375, 500), (256, 341));
         assert_eq!(short_side_to(32, 64, 64), (32, 32));

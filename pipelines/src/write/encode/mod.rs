@@ -1,4 +1,4 @@
-//! One sample becomes what is stored of it: read, checked, hashed; or why it cannot.
+//! Encodes one sample: reads, checks and hashes it, or returns the reason why it is bad.
 
 mod audio;
 mod image;
@@ -22,18 +22,19 @@ use crate::write::options::EncodeOptions;
 use crate::write::sample::{BadSample, Body, Facts, RawSample};
 use crate::{Error, Result, SampleError};
 
-/// What a good sample gives.
+/// Result for a good sample.
 #[derive(Debug)]
 pub(crate) enum Encoded {
-    /// A row.
+    /// A row of a shard.
     Row(Row),
-    /// Tokens for the blocks.
+    /// Tokens to be packed into blocks.
     Document(Document),
 }
 
-/// Makes what is stored of a sample. The outer error stops the run (a disk that fails is not the
-/// fault of the sample's bytes), the inner one puts the sample into quarantine. With a `tokenizer`,
-/// which token sets have, the sample becomes tokens.
+/// Encodes a sample as a row, or as tokens if there is a `tokenizer`.
+///
+/// The outer error stops the run: a failing disk is not the sample's fault. The inner error puts the
+/// sample into quarantine.
 pub(crate) fn encode(
     sample: RawSample,
     options: &EncodeOptions,
@@ -57,7 +58,7 @@ pub(crate) fn encode(
         Body::Bad(reason) => Err(reason),
         Body::Bytes(bytes) => Ok(bytes),
         Body::File(_, found) | Body::Slice(_, _, found) if found > limits.bytes => Err(over(found)),
-        Body::File(path, _) => Ok(std::fs::read(&path).map_err(|error| fault(&path, error))?),
+        Body::File(path, _) => Ok(std::fs::read(&path).map_err(|error| read_error(&path, error))?),
         Body::Slice(path, offset, bytes) => read_slice(&path, offset, bytes)?,
     };
     let product = bytes.and_then(|bytes| {
@@ -88,16 +89,16 @@ pub(crate) fn encode(
     Ok(product.map_err(|reason| BadSample { place, reason }))
 }
 
-/// A file that cannot be read now, its rights say, may be read tomorrow: the writing stops, and goes
-/// on when the same command is given again.
-fn fault(path: &Path, source: io::Error) -> Error {
+/// Returns the error that stops the run: a file that cannot be read now, for example for its
+/// permissions, may be readable when the command is repeated.
+fn read_error(path: &Path, source: io::Error) -> Error {
     Error::Io {
         path: path.to_owned(),
         source,
     }
 }
 
-/// A part of a file; it is the sample's fault where the file ends before it.
+/// Reads a range of a file. A file that ends before the range is the sample's fault.
 fn read_slice(path: &Path, offset: u64, length: u64) -> Result<Result<Vec<u8>, SampleError>> {
     let read = || {
         let mut file = File::open(path)?;
@@ -108,7 +109,7 @@ fn read_slice(path: &Path, offset: u64, length: u64) -> Result<Result<Vec<u8>, S
     };
     let bytes = match read() {
         Ok(bytes) => bytes,
-        Err(error) => return Err(fault(path, error)),
+        Err(error) => return Err(read_error(path, error)),
     };
     if bytes.len() as u64 == length {
         return Ok(Ok(bytes));

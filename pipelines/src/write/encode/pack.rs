@@ -1,12 +1,12 @@
-//! Documents become blocks of one size, as fairseq's `TokenBlockDataset` cuts them.
+//! Packs documents into blocks of one size, as fairseq's `TokenBlockDataset` does.
 //!
-//! A line is its tokens and `</s>`; a block is `<s>` and up to `block_tokens` − 1 tokens after it,
-//! filled up with `<pad>`. Where blocks end:
+//! A line is its tokens and `</s>`. A block is `<s>` and up to `block_tokens` − 1 tokens, padded with
+//! `<pad>`. Block boundaries:
 //!
-//! - [`BlockBoundary::Document`] (`complete_doc`): a block holds whole lines of one document. A line that is
-//!   longer than a block is cut (fairseq would leave it out).
-//! - [`BlockBoundary::None`] (`none`): everything is one stream, with one more `</s>` after each document,
-//!   cut wherever a block is full. Only the set's last block is padded.
+//! - [`BlockBoundary::Document`] (`complete_doc`): a block holds complete lines of one
+//!   document. A line longer than a block is cut (fairseq would drop it).
+//! - [`BlockBoundary::None`] (`none`): all documents are one stream, with one more `</s>`
+//!   after each document, cut when a block is full. Only the dataset's last block is padded.
 
 use understudy_schemas::Vocabulary;
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,26 +14,26 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::write::encode::row::Row;
 use crate::write::options::BlockBoundary;
 
-/// A document, or a part of one, as tokens without specials.
+/// A document, or a piece of one, as tokens without special tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Document {
     /// Its lines, none empty.
     pub(crate) lines: Vec<Vec<u32>>,
-    /// Whether the next sample continues it.
+    /// True if the next sample continues this document.
     pub(crate) continues: bool,
 }
 
-/// The block that is being filled.
+/// Packs documents into blocks; holds the block that is being filled.
 #[derive(Debug, Clone)]
 pub(crate) struct Packer {
     vocabulary: Vocabulary,
     break_at: BlockBoundary,
-    /// Tokens after `<s>` that no full block holds yet: all the state there is.
+    /// Tokens after `<s>` that are not yet in a complete block: the only state.
     pub(crate) carry: Vec<u32>,
 }
 
 impl Packer {
-    /// Goes on with the tokens that earlier documents left.
+    /// Starts with the tokens left over from earlier documents.
     pub(crate) fn new(vocabulary: Vocabulary, break_at: BlockBoundary, carry: Vec<u32>) -> Self {
         Self {
             vocabulary,
@@ -42,7 +42,7 @@ impl Packer {
         }
     }
 
-    /// The blocks that this document completes.
+    /// Adds a document and returns the blocks that it completes.
     pub(crate) fn add(&mut self, document: &Document) -> Vec<Row> {
         let mut rows = Vec::new();
         for line in &document.lines {
@@ -67,7 +67,7 @@ impl Packer {
         rows
     }
 
-    /// The last block, if any tokens are left.
+    /// Returns the last block, if tokens are left.
     pub(crate) fn flush(&mut self) -> Option<Row> {
         let carry = std::mem::take(&mut self.carry);
         (!carry.is_empty()).then(|| self.block(&carry))
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_documents_hold_whole_lines() {
+    fn document_boundary_keeps_lines_complete() {
         let mut packer = packer(BlockBoundary::Document, 6);
         let rows = packer.add(&document(&[&[10, 11], &[12], &[13]]));
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_in_parts_is_one_document() {
+    fn continued_document_is_packed_as_one() {
         let whole = document(&[&[10, 11], &[12], &[13, 14, 15], &[16]]);
         for break_at in [BlockBoundary::Document, BlockBoundary::None] {
             let mut one = packer(break_at, 6);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_cut_wherever_a_block_is_full() {
+    fn no_boundary_cuts_stream_at_full_blocks() {
         let mut packer = packer(BlockBoundary::None, 6);
         let mut rows = packer.add(&document(&[&[10, 11], &[12]]));
         rows.extend(packer.add(&document(&[&[13, 14, 15, 16, 17, 18, 19]])));

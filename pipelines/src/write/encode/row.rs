@@ -1,4 +1,4 @@
-//! One row of a shard, by schema.
+//! Rows of a shard, by schema.
 
 /// One row of a shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +40,7 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    /// Bytes of media.
+    /// Returns the size of the media in bytes.
     pub(crate) fn n_bytes(&self) -> u64 {
         let n = match self {
             Self::Image { bytes, .. } | Self::Audio { bytes, .. } | Self::Tokens { bytes, .. } => {
@@ -51,7 +51,7 @@ impl Row {
         n as u64
     }
 
-    /// Tokens of a block, without padding.
+    /// Returns the number of tokens without padding; `None` for other schemas.
     pub(crate) fn n_tokens(&self) -> Option<u64> {
         match self {
             Self::Tokens { n_tokens, .. } => Some(u64::from(*n_tokens)),

@@ -1,4 +1,4 @@
-//! A text becomes a row, or tokens: checked to be UTF-8 and not blank.
+//! Encodes a text as a row or as tokens: checks that it is UTF-8 and not blank.
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -8,7 +8,7 @@ use crate::write::encode::pack::Document;
 use crate::write::encode::row::Row;
 use crate::write::sample::Facts;
 
-/// Makes the row of a text or a pair of texts. The second of a pair may be empty, the first not.
+/// Returns the row of a text or a pair of texts. The first of a pair must not be blank.
 pub(crate) fn text_row(
     bytes: Vec<u8>,
     label: Option<i64>,
@@ -35,8 +35,8 @@ pub(crate) fn text_row(
     })
 }
 
-/// The tokens of a document, line by line without the blank ones, as fairseq's
-/// `multiprocessing_bpe_encoder` makes them. `continues`: the next sample continues this document.
+/// Tokenizes a document line by line without blank lines, as fairseq's
+/// `multiprocessing_bpe_encoder` does. `continues`: the next sample continues this document.
 pub(crate) fn document(
     bytes: Vec<u8>,
     continues: bool,
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_and_broken_texts_are_bad() {
+    fn blank_and_invalid_utf8_texts_are_bad() {
         assert_eq!(
             text_row(b" \n\t".to_vec(), None, Facts::None),
             Err(SampleError::Empty)
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_that_of_both_texts() {
+    fn hash_covers_both_texts() {
         let row = text_row(b"ab".to_vec(), Some(1), pair(b"c")).unwrap();
         assert_eq!(row.n_bytes(), 3);
         let Row::Text { score, xxh3, .. } = row else {

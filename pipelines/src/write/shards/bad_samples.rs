@@ -1,4 +1,4 @@
-//! The list of bad samples that grows with the shards: one JSON object per line.
+//! The quarantine file of a dataset that is being written: one JSON object per bad sample.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,18 +8,20 @@ use crate::quarantine::{BadSampleLine, json_line};
 use crate::write::sample::BadSample;
 use crate::{Error, Result};
 
-/// The file of bad samples while a set is written.
+/// Appends bad samples to the quarantine file.
 #[derive(Debug)]
 pub(crate) struct BadSamples {
     path: PathBuf,
     file: Option<File>,
+    /// Length of the file in bytes.
     pub(crate) bytes: u64,
+    /// Bad samples so far.
     pub(crate) count: u64,
 }
 
 impl BadSamples {
-    /// Goes on after the bad samples that finished shards have noted; later lines are cut off, as
-    /// their samples are read again.
+    /// Resumes after the bad samples of finished shards. Later lines are truncated, because their samples
+    /// are read again.
     pub(crate) fn resume(path: PathBuf, bytes: u64, count: u64) -> Result<Self> {
         let mut this = Self {
             path,
@@ -38,6 +40,7 @@ impl BadSamples {
         Ok(this)
     }
 
+    /// Appends one line.
     pub(crate) fn add(&mut self, bad: &BadSample) -> Result<()> {
         let line = json_line(&BadSampleLine {
             reason: bad.reason.to_string(),
@@ -63,26 +66,26 @@ impl BadSamples {
         Ok(())
     }
 
-    /// Place and reason of the first.
+    /// Returns place and reason of the first bad sample.
     pub(crate) fn first(path: &Path) -> Result<Option<(String, String)>> {
-        let text = read_if_there(path)?.unwrap_or_default();
+        let text = read_if_exists(path)?.unwrap_or_default();
         let Some(line) = text.split(|byte| *byte == b'\n').find(|l| !l.is_empty()) else {
             return Ok(None);
         };
         let line: BadSampleLine = serde_json::from_slice(line).map_err(|error| Error::Corrupt {
             shard: path.display().to_string(),
-            reason: format!("{error}; remove the set's folder and write it again"),
+            reason: format!("{error}\nhint: delete the dataset's folder and write it again"),
         })?;
         Ok(Some((line.sample, line.reason)))
     }
 
-    /// Lines of the file of a finished set.
+    /// Counts the bad samples of a finished dataset.
     pub(crate) fn count(path: &Path) -> Result<u64> {
-        let text = read_if_there(path)?.unwrap_or_default();
+        let text = read_if_exists(path)?.unwrap_or_default();
         Ok(text.split_inclusive(|byte| *byte == b'\n').count() as u64)
     }
 
-    /// Removes a file that an earlier run left and that has no line any more.
+    /// Removes the file of an earlier run if no line is left in it.
     pub(crate) fn finish(self) -> Result<()> {
         match &self.file {
             Some(_) if self.bytes == 0 => fs::remove_file(&self.path).map_err(|e| self.io(e)),
@@ -98,7 +101,8 @@ impl BadSamples {
     }
 }
 
-pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+/// Reads a local file; `None` if it does not exist.
+pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

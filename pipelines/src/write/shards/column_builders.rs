@@ -1,4 +1,4 @@
-//! The columns of a row group while it is filled, one kind per schema.
+//! Arrow builders for the columns of one row group, per schema.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use arrow::datatypes::{DataType, SchemaRef};
 use crate::shard::hash_of_label;
 use crate::write::encode::row::Row;
 
-/// The columns of a row group, in the order of the schema's TOML file.
+/// Builders of the columns, in the order of the schema's TOML file.
 #[expect(
     clippy::large_enum_variant,
-    reason = "one at a time, for a row group of megabytes"
+    reason = "there is one at a time, for a row group of megabytes"
 )]
 pub(crate) enum ColumnBuilders {
     Image {
@@ -51,7 +51,7 @@ pub(crate) enum ColumnBuilders {
     },
 }
 
-/// Hugging Face's struct of bytes and path.
+/// Builder of Hugging Face's struct of bytes and path.
 #[derive(Default)]
 pub(crate) struct MediaBuilder {
     bytes: BinaryBuilder,
@@ -59,7 +59,7 @@ pub(crate) struct MediaBuilder {
 }
 
 impl ColumnBuilders {
-    /// Empty columns for rows of this one's kind.
+    /// Returns empty builders for rows of the same schema as `row`.
     pub(crate) fn for_rows_like(row: &Row) -> Self {
         match row {
             Row::Image { .. } => Self::Image {
@@ -97,7 +97,7 @@ impl ColumnBuilders {
         }
     }
 
-    /// Adds a row of the set's kind.
+    /// Appends a row of the same schema.
     pub(crate) fn push(&mut self, row: &Row) {
         match (self, row) {
             (
@@ -196,15 +196,15 @@ impl ColumnBuilders {
             ) => {
                 tokens
                     .append_value(bytes)
-                    .expect("all blocks of a set have one size");
+                    .expect("all blocks of a dataset have one size");
                 n_tokens.append_value(*row_tokens as i32);
                 xxh3.append_value(*row_xxh3);
             }
-            _ => unreachable!("a options makes rows of one kind"),
+            _ => unreachable!("a dataset has rows of one schema"),
         }
     }
 
-    /// The rows as a batch of the set's schema.
+    /// Returns the rows as a batch of the dataset's schema.
     pub(crate) fn into_batch(self, schema: &SchemaRef) -> RecordBatch {
         let columns: Vec<ArrayRef> = match self {
             Self::Image {
@@ -280,11 +280,11 @@ impl MediaBuilder {
     }
 
     fn finish(mut self, schema: &SchemaRef) -> ArrayRef {
-        let DataType::Struct(parts) = schema.field(0).data_type().clone() else {
+        let DataType::Struct(fields) = schema.field(0).data_type().clone() else {
             unreachable!("image.toml and audio.toml begin with the media's struct");
         };
         let columns: Vec<ArrayRef> =
             vec![Arc::new(self.bytes.finish()), Arc::new(self.path.finish())];
-        Arc::new(StructArray::new(parts, columns, None))
+        Arc::new(StructArray::new(fields, columns, None))
     }
 }

@@ -1,5 +1,5 @@
-//! The shards of one set as they grow: rows into the open shard, bad samples into quarantine, a note
-//! for each shard that is complete.
+//! Writes the shards of one dataset: rows to the open shard, bad samples to the quarantine file, a
+//! journal entry for each complete shard.
 
 use arrow::datatypes::SchemaRef;
 
@@ -16,45 +16,48 @@ use crate::write::shards::journal::{Journal, JournalEntry};
 use crate::write::shards::parquet_writer::ShardWriter;
 use crate::write::workers::Outcomes;
 
-/// The shards of one set as they grow.
+/// Writes the shards of one dataset.
 pub(crate) struct DatasetWriter<'a> {
-    part: &'a DatasetJob,
-    notes: &'a Journal,
+    job: &'a DatasetJob,
+    journal: &'a Journal,
     options: &'a WriteOptions,
     schema: SchemaRef,
     finished: Vec<JournalEntry>,
     open: Option<ShardWriter>,
-    /// Of token sets: tokens of the open shard's blocks, without padding.
+    /// Tokens of the open shard's blocks, without padding; only for token datasets.
     tokens: Option<u64>,
-    /// Of token sets: the block that is being filled.
+    /// Packer of token datasets.
     packer: Option<Packer>,
-    /// Rows of the next sample that a finished shard has already.
+    /// Rows of the next sample that a finished shard contains already.
     skip_rows: usize,
+    /// Quarantine file of the dataset.
     pub(crate) bad: BadSamples,
     /// Samples of the source consumed so far.
     pub(crate) next_sample: u64,
 }
 
 impl<'a> DatasetWriter<'a> {
+    /// Resumes after the finished shards, or starts if there are none.
     pub(crate) fn resume(
-        part: &'a DatasetJob,
-        notes: &'a Journal,
+        job: &'a DatasetJob,
+        journal: &'a Journal,
         options: &'a WriteOptions,
         schema: SchemaRef,
         mut packer: Option<Packer>,
         finished: Vec<JournalEntry>,
     ) -> Result<Self> {
         let last = finished.last();
-        let (bytes, count) = last.map_or((0, 0), |note| (note.quarantine_bytes, note.quarantined));
-        let bad = BadSamples::resume(notes.quarantine_path().to_owned(), bytes, count)?;
-        let next_sample = last.map_or(0, |note| note.next_sample);
-        let skip_rows = last.map_or(0, |note| note.rows_of_next);
-        if let (Some(packer), Some(note)) = (&mut packer, last) {
-            packer.carry.clone_from(&note.carry);
+        let (bytes, count) =
+            last.map_or((0, 0), |entry| (entry.quarantine_bytes, entry.quarantined));
+        let bad = BadSamples::resume(journal.quarantine_path().to_owned(), bytes, count)?;
+        let next_sample = last.map_or(0, |entry| entry.next_sample);
+        let skip_rows = last.map_or(0, |entry| entry.rows_of_next);
+        if let (Some(packer), Some(entry)) = (&mut packer, last) {
+            packer.carry.clone_from(&entry.carry);
         }
         Ok(Self {
-            part,
-            notes,
+            job,
+            journal,
             options,
             schema,
             finished,
@@ -67,6 +70,7 @@ impl<'a> DatasetWriter<'a> {
         })
     }
 
+    /// Adds the results of one block of samples.
     pub(crate) fn add(&mut self, outcomes: Outcomes) -> Result<()> {
         for outcome in outcomes {
             match outcome {
@@ -76,7 +80,7 @@ impl<'a> DatasetWriter<'a> {
                     self.push(&row, &[], 0)?;
                 }
                 Ok(Encoded::Document(document)) => {
-                    let packer = self.packer.as_mut().expect("there for token sets");
+                    let packer = self.packer.as_mut().expect("token datasets have a packer");
                     let before = packer.carry.clone();
                     let rows = packer.add(&document);
                     self.push_blocks(&rows, &before)?;
@@ -91,8 +95,8 @@ impl<'a> DatasetWriter<'a> {
         Ok(())
     }
 
-    /// The blocks that the sample `next_sample` completed. A shard may end between two of them: its
-    /// note then tells to begin with that sample again, in the state `before` it, and to leave out
+    /// Adds the blocks that the sample `next_sample` completed. A shard may end between two of them: its
+    /// journal entry then says to start again with that sample, in the state `before` it, and to skip
     /// the blocks that are written.
     fn push_blocks(&mut self, rows: &[Row], before: &[u32]) -> Result<()> {
         let skip = std::mem::take(&mut self.skip_rows);
@@ -103,8 +107,8 @@ impl<'a> DatasetWriter<'a> {
         Ok(())
     }
 
-    /// Closes the row group that has no room for `row`, and the shard if it is full: where rows are
-    /// large beside a group, no group may ever end after a row.
+    /// Closes the row group that has no room for `row`, and the shard if it is full: if rows are large
+    /// compared with a group, no group may ever end after a row.
     fn make_room(&mut self, row: &Row, carry: &[u32], rows_of_next: usize) -> Result<()> {
         let may_end = match &mut self.open {
             Some(shard) => shard.make_room(row)?,
@@ -118,8 +122,8 @@ impl<'a> DatasetWriter<'a> {
         let shard = match &mut self.open {
             Some(shard) => shard,
             empty => {
-                let name = self.part.shard_name(self.finished.len());
-                let path = self.notes.temporary(&name);
+                let name = self.job.shard_name(self.finished.len());
+                let path = self.journal.temporary(&name);
                 let media = self.options.encode.schema().columns.iter();
                 let media: Vec<_> = media.filter(|c| c.media).map(|c| c.name.as_str()).collect();
                 let group_bytes = self.options.row_group_bytes;
@@ -138,7 +142,7 @@ impl<'a> DatasetWriter<'a> {
         self.end_if_full(may_end, carry, rows_of_next)
     }
 
-    /// Ends the set's last block and shard.
+    /// Writes the last block and closes the last shard.
     pub(crate) fn finish(&mut self) -> Result<()> {
         if let Some(packer) = &mut self.packer {
             let before = packer.carry.clone();
@@ -150,7 +154,7 @@ impl<'a> DatasetWriter<'a> {
         self.close_shard(&[], 0)
     }
 
-    /// A shard ends only where a row group does, so that its rows depend on nothing but the source.
+    /// Closes a full shard, but only at the end of a row group, so that its rows depend only on the source.
     fn end_if_full(&mut self, may_end: bool, carry: &[u32], rows_of_next: usize) -> Result<()> {
         let is_full = |shard: &ShardWriter| shard.bytes() >= self.options.shard_bytes;
         if may_end && self.open.as_ref().is_some_and(is_full) {
@@ -159,58 +163,60 @@ impl<'a> DatasetWriter<'a> {
         Ok(())
     }
 
-    /// Closes the shard, and notes where the next one begins: with the sample `next_sample`, in the
-    /// state `carry`, after so many of its rows.
+    /// Closes the shard, and records the start of the next one: the sample `next_sample`, in the state
+    /// `carry`, after `rows_of_next` of its rows.
     fn close_shard(&mut self, carry: &[u32], rows_of_next: usize) -> Result<()> {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let note = JournalEntry {
+        let entry = JournalEntry {
             next_sample: self.next_sample,
             quarantined: self.bad.count,
             quarantine_bytes: self.bad.bytes,
             carry: carry.to_vec(),
             rows_of_next,
             tokens: self.tokens.take(),
-            shard: open.finish(&self.part.shard_name(self.finished.len()))?,
+            shard: open.finish(&self.job.shard_name(self.finished.len()))?,
         };
-        self.notes.commit(&note)?;
-        self.finished.push(note);
+        self.journal.commit(&entry)?;
+        self.finished.push(entry);
         Ok(())
     }
 
+    /// Returns the manifest of the finished shards.
     pub(crate) fn manifest(&self, labels: &LabelMap) -> Manifest {
         let shards = self
             .finished
             .iter()
-            .map(|note| note.shard.clone())
+            .map(|entry| entry.shard.clone())
             .collect();
         let schema = self.options.encode.schema();
         let classes = labels.classes.clone();
         Manifest::new(&schema.name, schema.version, classes, shards)
     }
 
-    /// Share of the finished shards' tokens that are no padding.
+    /// Returns the share of tokens in the finished shards that are not padding.
     pub(crate) fn fill(&self) -> Option<f64> {
         let EncodeOptions::Tokens(token_options) = &self.options.encode else {
             return None;
         };
-        let rows: u64 = self.finished.iter().map(|note| note.shard.rows).sum();
+        let rows: u64 = self.finished.iter().map(|entry| entry.shard.rows).sum();
         let tokens: u64 = self
             .finished
             .iter()
-            .map(|note| note.tokens)
+            .map(|entry| entry.tokens)
             .sum::<Option<_>>()?;
         let all = rows * u64::from(token_options.block_tokens);
         (all > 0).then(|| tokens as f64 / all as f64)
     }
 
+    /// Returns the progress after the last block.
     pub(crate) fn progress(&self) -> Progress {
         Progress {
-            set: self.notes.set().url(),
+            dataset: self.journal.dataset().url(),
             done: self.next_sample,
-            total: self.part.survey.samples,
-            bytes: self.finished.iter().map(|note| note.shard.bytes).sum(),
+            total: self.job.survey.samples,
+            bytes: self.finished.iter().map(|entry| entry.shard.bytes).sum(),
             quarantined: self.bad.count,
         }
     }

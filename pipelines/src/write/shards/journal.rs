@@ -1,17 +1,16 @@
-//! What a killed run leaves, and how the next one goes on from it.
+//! The journal of a dataset that is being written, from which a killed run resumes.
 //!
-//! The order of a source is fixed and the rows of a shard depend on nothing but that order and the
-//! settings. So it is enough to note, when a shard is complete, how many samples it and those
-//! before it have consumed (of token sets also the tokens that waited for their block to fill);
-//! everything after the last note is written again. The notes lie in the set's folder under
-//! `.write`:
+//! The order of a source is fixed, and the rows of a shard depend only on that order and the settings.
+//! So an entry per complete shard is enough: the number of samples that it and the shards before it
+//! have consumed, and for token datasets the tokens left over for the next block. Everything after the
+//! last entry is written again. The journal is in the dataset's folder under `.write`:
 //!
-//! - `job.json`: the settings and the source's fingerprint; once there is a shard, a run with others
-//!   is refused.
-//! - `lease.json`: who writes.
-//! - `<shard>.json`: one per finished shard, written after the shard has its name.
-//! - `<shard>.tmp`: the shard that is being written. That of a set in a store grows in a temporary
-//!   folder of this machine, as does the list of bad samples, and goes up when it is complete.
+//! - `job.json`: the settings and the source's fingerprint; once there is a shard, a run with other
+//!   settings is refused.
+//! - `lease.json`: the process that writes.
+//! - `<shard>.json`: one entry per finished shard, written after the shard is renamed.
+//! - `<shard>.tmp`: the shard that is being written. For a dataset in a store, it and the quarantine
+//!   file are in a temporary folder of this machine, and are uploaded when the shard is complete.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,19 +24,19 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::quarantine::QUARANTINE_NAME;
 use crate::shard::{MANIFEST_NAME, Manifest, ManifestShard};
 use crate::store::{Folder, Lease, Scratch};
-use crate::write::shards::bad_samples::{BadSamples, read_if_there};
+use crate::write::shards::bad_samples::{BadSamples, read_if_exists};
 use crate::{Error, Result};
 
-/// The folder of notes, beside the shards.
-const NOTES_FOLDER: &str = ".write";
+/// Folder of the journal, next to the shards.
+const JOURNAL_DIR: &str = ".write";
 
-/// What must be the same for a run to go on where another stopped.
+/// Settings that must not change between a run and the run that resumes it.
 pub(crate) trait ResumeSettings: Serialize + DeserializeOwned {
-    /// Those in which `self`, an earlier run's, and `now` differ, by name.
-    fn differences(&self, now: &Self) -> Vec<String>;
+    /// Returns the names of the settings that differ between `self`, the earlier run's, and `now`.
+    fn changed_settings(&self, now: &Self) -> Vec<String>;
 }
 
-/// The note of one finished shard.
+/// The entry of one finished shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct JournalEntry {
     /// Samples of the source that this shard and those before it consumed, good and bad.
@@ -46,10 +45,10 @@ pub(crate) struct JournalEntry {
     pub(crate) quarantined: u64,
     /// Length of the quarantine file when the shard was finished.
     pub(crate) quarantine_bytes: u64,
-    /// Tokens of those samples that wait for their block to fill.
+    /// Tokens of those samples that are left over for the next block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) carry: Vec<u32>,
-    /// Rows that this shard has of the sample `next_sample`, which goes on in the next shard.
+    /// Rows of the sample `next_sample` in this shard; the next shard has the rest.
     #[serde(default)]
     pub(crate) rows_of_next: usize,
     /// Tokens of the shard's blocks, without padding.
@@ -58,47 +57,51 @@ pub(crate) struct JournalEntry {
     pub(crate) shard: ManifestShard,
 }
 
-/// The folder of a set and the notes in it, for one writer.
+/// The journal of one dataset, for one writer.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    set: Folder,
+    dataset: Folder,
     folder: Folder,
-    /// Where files are until they are complete: with the notes, or on this machine.
+    /// Folder of incomplete files: the journal's, or a temporary one for a dataset in a store.
     staging: PathBuf,
-    /// The list of bad samples as it grows: in the set, or on this machine.
+    /// The quarantine file: in the dataset, or in the temporary folder.
     quarantine: PathBuf,
-    /// Of a set in a store: hash of the list as the store has it.
+    /// Hash of the quarantine file as last uploaded; `None` if there is none.
     quarantine_sent: Cell<Option<u64>>,
     lease: Lease,
     _scratch: Option<Scratch>,
 }
 
-/// How far a set is.
+/// Result of an earlier run.
 pub(crate) enum EarlierRun {
-    /// Its manifest is written.
+    /// The dataset is complete: its manifest is written.
     Finished(Manifest),
-    /// These shards are finished, perhaps none.
+    /// The finished shards, in order; empty at the start.
     Unfinished(Vec<JournalEntry>),
 }
 
 impl Journal {
-    /// Begins to write the set, for this process alone. Refuses a folder with shards that no run of
-    /// ours has noted.
-    pub(crate) fn open(set: &Folder) -> Result<Self> {
-        let notes = set.join(NOTES_FOLDER);
-        if notes.read("job.json")?.is_none() && holds_shards(set)? {
+    /// Opens the journal and takes the lease of the dataset. Refuses a folder with shards but without a
+    /// journal.
+    pub(crate) fn open(dataset: &Folder) -> Result<Self> {
+        let folder = dataset.join(JOURNAL_DIR);
+        if folder.read("job.json")?.is_none() && holds_shards(dataset)? {
             return Err(Error::Config(vec![format!(
-                "--to {}: holds shards that this command did not write; choose another folder",
-                set.url()
+                "--to {}: contains shards that this command did not write\nhint: choose another folder",
+                dataset.url()
             )]));
         }
-        let lease = set.lease(&format!("{NOTES_FOLDER}/lease.json"))?;
-        let (staging, quarantine, scratch) = if let Some(set) = set.local() {
-            (set.join(NOTES_FOLDER), set.join(QUARANTINE_NAME), None)
+        let lease = dataset.lease(&format!("{JOURNAL_DIR}/lease.json"))?;
+        let (staging, quarantine, scratch) = if let Some(dataset) = dataset.local() {
+            (
+                dataset.join(JOURNAL_DIR),
+                dataset.join(QUARANTINE_NAME),
+                None,
+            )
         } else {
             let scratch = Scratch::new()?;
             let quarantine = scratch.path().join(QUARANTINE_NAME);
-            if let Some(lines) = set.read(QUARANTINE_NAME)? {
+            if let Some(lines) = dataset.read(QUARANTINE_NAME)? {
                 let written = fs::write(&quarantine, lines);
                 written.map_err(|source| Error::Io {
                     path: quarantine.clone(),
@@ -108,8 +111,8 @@ impl Journal {
             (scratch.path().to_owned(), quarantine, Some(scratch))
         };
         let this = Self {
-            set: set.clone(),
-            folder: notes,
+            dataset: dataset.clone(),
+            folder,
             staging,
             quarantine,
             quarantine_sent: Cell::default(),
@@ -120,22 +123,22 @@ impl Journal {
         Ok(this)
     }
 
-    /// The folder of the set.
-    pub(crate) fn set(&self) -> &Folder {
-        &self.set
+    /// Returns the folder of the dataset.
+    pub(crate) fn dataset(&self) -> &Folder {
+        &self.dataset
     }
 
-    /// The list of bad samples as it grows.
+    /// Returns the local path of the quarantine file.
     pub(crate) fn quarantine_path(&self) -> &Path {
         &self.quarantine
     }
 
-    /// Where the shard is written until it is complete.
+    /// Returns the path at which a shard is written until it is complete.
     pub(crate) fn temporary(&self, shard: &str) -> PathBuf {
         self.staging.join(format!("{shard}.tmp"))
     }
 
-    /// Finds how far an earlier run came, and notes the job if there was none, or none with shards.
+    /// Finds the shards of an earlier run, and writes the settings if there was none, or none with shards.
     pub(crate) fn begin<J: ResumeSettings>(
         &self,
         job: &J,
@@ -143,125 +146,129 @@ impl Journal {
     ) -> Result<EarlierRun> {
         if let Some(text) = self.folder.read("job.json")? {
             let earlier: J = parse(&self.folder.url_of("job.json"), &text)?;
-            let differences = earlier.differences(job);
-            if !differences.is_empty() && holds_shards(&self.set)? {
+            let changed = earlier.changed_settings(job);
+            if !changed.is_empty() && holds_shards(&self.dataset)? {
                 return Err(Error::Config(vec![format!(
-                    "--to {}: was begun with another {}; give the same command to go on, or choose \
-                     another folder",
-                    self.set.url(),
-                    differences.join(" and another ")
+                    "--to {}: cannot resume: these settings differ: {}\nhint: repeat the earlier \
+                     command, or choose another folder",
+                    self.dataset.url(),
+                    changed.join(", ")
                 )]));
             }
-            if !differences.is_empty() {
-                // Nothing came of it, so that the corrected command begins anew.
+            if !changed.is_empty() {
+                // The earlier run has no shard, so the corrected command starts over.
                 BadSamples::resume(self.quarantine.clone(), 0, 0)?.finish()?;
-                self.write_note("job.json", job)?;
+                self.write_json("job.json", job)?;
             }
         } else {
-            self.write_note("job.json", job)?;
+            self.write_json("job.json", job)?;
         }
-        let noted = self.folder.files()?.into_iter().map(|(name, _)| name);
-        let noted: BTreeSet<String> = noted.collect();
-        let notes = (0..).map(|i| note_name(&shard_name(i)));
-        let notes: Vec<String> = notes.take_while(|name| noted.contains(name)).collect();
-        let files: BTreeMap<String, u64> = self.set.files()?.into_iter().collect();
-        let is_whole = |shard: &ManifestShard| files.get(&shard.path) == Some(&shard.bytes);
-        if let Some(json) = self.set.read(MANIFEST_NAME)? {
-            let whole = Manifest::from_json(&json, &self.set.url_of(MANIFEST_NAME))?;
-            let Some(lost) = whole.shards.iter().find(|shard| !is_whole(shard)) else {
-                // A writer may be killed while it removes them.
-                let notes = notes_of(&whole).filter(|note| noted.contains(note));
-                self.folder.remove(&notes.collect::<Vec<_>>())?;
-                return Ok(EarlierRun::Finished(whole));
+        let recorded = self.folder.files()?.into_iter().map(|(name, _)| name);
+        let recorded: BTreeSet<String> = recorded.collect();
+        let entries = (0..).map(|i| entry_name(&shard_name(i)));
+        let entries: Vec<String> = entries.take_while(|name| recorded.contains(name)).collect();
+        let files: BTreeMap<String, u64> = self.dataset.files()?.into_iter().collect();
+        let is_intact = |shard: &ManifestShard| files.get(&shard.path) == Some(&shard.bytes);
+        if let Some(json) = self.dataset.read(MANIFEST_NAME)? {
+            let manifest = Manifest::from_json(&json, &self.dataset.url_of(MANIFEST_NAME))?;
+            let Some(lost) = manifest.shards.iter().find(|shard| !is_intact(shard)) else {
+                // A writer may be killed while it removes its entries.
+                let entries = entries_of(&manifest).filter(|entry| recorded.contains(entry));
+                self.folder.remove(&entries.collect::<Vec<_>>())?;
+                return Ok(EarlierRun::Finished(manifest));
             };
             tracing::warn!(
-                "{} is not as it was written: the set is written again",
+                "shard missing or changed: {}; writing the dataset again",
                 lost.path
             );
-            self.set.remove(&[MANIFEST_NAME.to_owned()])?;
+            self.dataset.remove(&[MANIFEST_NAME.to_owned()])?;
         }
         let quarantine = fs::metadata(&self.quarantine).map_or(0, |file| file.len());
         let mut finished = Vec::new();
-        for (name, text) in notes.iter().zip(self.folder.read_all(&notes)?) {
-            let note: JournalEntry = parse(&self.folder.url_of(name), &text.unwrap_or_default())?;
-            if !is_whole(&note.shard) || note.quarantine_bytes > quarantine {
+        for (name, text) in entries.iter().zip(self.folder.read_all(&entries)?) {
+            let entry: JournalEntry = parse(&self.folder.url_of(name), &text.unwrap_or_default())?;
+            if !is_intact(&entry.shard) || entry.quarantine_bytes > quarantine {
                 tracing::warn!(
-                    "{} or {QUARANTINE_NAME} is not as it was written: it and the shards after it \
-                     are written again",
-                    note.shard.path
+                    "shard or {QUARANTINE_NAME} missing or changed: {}; writing it \
+                     and the shards after it again",
+                    entry.shard.path
                 );
                 break;
             }
-            finished.push(note);
+            finished.push(entry);
         }
-        // A note of a later shard would be believed once the shards before it are there again.
-        self.folder.remove(&notes[finished.len()..])?;
+        // An entry of a later shard would count again once the shards before it exist.
+        self.folder.remove(&entries[finished.len()..])?;
         Ok(EarlierRun::Unfinished(finished))
     }
 
-    /// Gives a complete shard its name and notes it.
-    pub(crate) fn commit(&self, note: &JournalEntry) -> Result<()> {
-        let name = &note.shard.path;
+    /// Renames or uploads a complete shard, and writes its entry.
+    pub(crate) fn commit(&self, entry: &JournalEntry) -> Result<()> {
+        let name = &entry.shard.path;
         self.lease.check()?;
         self.send_quarantine()?;
-        self.set.take_file(name, &self.temporary(name))?;
-        self.write_note(&note_name(name), note)
+        self.dataset.take_file(name, &self.temporary(name))?;
+        self.write_json(&entry_name(name), entry)
     }
 
-    /// Writes the manifest, after which the set is whole, and removes the shards' notes.
+    /// Writes the manifest, which completes the dataset, and removes the entries.
     pub(crate) fn finish(&self, manifest: &Manifest) -> Result<()> {
         self.lease.check()?;
         self.send_quarantine()?;
-        self.set.write(MANIFEST_NAME, manifest.to_json())?;
-        self.folder.remove(&notes_of(manifest).collect::<Vec<_>>())
+        self.dataset.write(MANIFEST_NAME, manifest.to_json())?;
+        self.folder
+            .remove(&entries_of(manifest).collect::<Vec<_>>())
     }
 
-    fn write_note(&self, name: &str, value: &impl Serialize) -> Result<()> {
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let json = serde_json::to_vec(value).expect("strings and numbers always become JSON");
         self.folder.write(name, json)
     }
 
-    /// Brings the list of bad samples to a set in a store, if it changed.
+    /// Uploads the quarantine file of a dataset in a store, if it changed.
     pub(crate) fn send_quarantine(&self) -> Result<()> {
-        if self.set.local().is_some() {
+        if self.dataset.local().is_some() {
             return Ok(());
         }
         let hash = self.quarantine_hash()?;
         if hash != self.quarantine_sent.get() {
-            match read_if_there(&self.quarantine)? {
-                Some(lines) => self.set.write(QUARANTINE_NAME, lines)?,
-                None => self.set.remove(&[QUARANTINE_NAME.to_owned()])?,
+            match read_if_exists(&self.quarantine)? {
+                Some(lines) => self.dataset.write(QUARANTINE_NAME, lines)?,
+                None => self.dataset.remove(&[QUARANTINE_NAME.to_owned()])?,
             }
             self.quarantine_sent.set(hash);
         }
         Ok(())
     }
 
-    /// Hash of the list of bad samples, or `None` where there is none.
+    /// Returns the hash of the quarantine file, `None` if there is none.
     fn quarantine_hash(&self) -> Result<Option<u64>> {
-        Ok(read_if_there(&self.quarantine)?.map(|lines| xxh3_64(&lines)))
+        Ok(read_if_exists(&self.quarantine)?.map(|lines| xxh3_64(&lines)))
     }
 }
 
-fn note_name(shard: &str) -> String {
+fn entry_name(shard: &str) -> String {
     format!("{shard}.json")
 }
 
-fn notes_of(manifest: &Manifest) -> impl Iterator<Item = String> {
-    manifest.shards.iter().map(|shard| note_name(&shard.path))
+fn entries_of(manifest: &Manifest) -> impl Iterator<Item = String> {
+    manifest.shards.iter().map(|shard| entry_name(&shard.path))
 }
 
-fn holds_shards(set: &Folder) -> Result<bool> {
-    let is_of_set = |name: &str| {
+fn holds_shards(dataset: &Folder) -> Result<bool> {
+    let is_dataset_file = |name: &str| {
         let end = name.rsplit_once('.').map_or("", |(_, end)| end);
         name == MANIFEST_NAME || end == "parquet" || end == "arrow"
     };
-    Ok(set.files()?.iter().any(|(name, _)| is_of_set(name)))
+    Ok(dataset
+        .files()?
+        .iter()
+        .any(|(name, _)| is_dataset_file(name)))
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(url: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| Error::Corrupt {
         shard: url.to_owned(),
-        reason: format!("{error}; remove the set's folder and write it again"),
+        reason: format!("{error}\nhint: delete the dataset's folder and write it again"),
     })
 }

@@ -1,4 +1,4 @@
-//! Rows become the shards of one dataset, and a journal beside them lets a killed run resume.
+//! Writes rows as the shards of one dataset, with a journal from which a killed run resumes.
 
 pub(crate) mod bad_samples;
 mod column_builders;

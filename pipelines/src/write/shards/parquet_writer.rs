@@ -1,4 +1,4 @@
-//! Rows become one Parquet file: plain, uncompressed, in row groups of a few megabytes.
+//! Writes rows as one Parquet file: plain, uncompressed, in row groups of a few megabytes.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,10 +19,10 @@ use crate::write::encode::row::Row;
 use crate::write::shards::column_builders::ColumnBuilders;
 use crate::{Error, Result};
 
-/// A group is closed before a row would take it over this; only a single larger sample does.
+/// Maximum size of a row group in bytes; only a single larger sample exceeds it.
 const MAX_GROUP_BYTES: u64 = 16 << 20;
 
-/// A shard that is being written, under a temporary name.
+/// Writes one shard, under a temporary name.
 pub(crate) struct ShardWriter {
     path: PathBuf,
     arrow: ArrowWriter<HashingFile>,
@@ -32,7 +32,7 @@ pub(crate) struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins a file at `path`, over one that a killed run left. `group_bytes` is the size at which
+    /// Creates a file at `path`, replacing one left by a killed run. `group_bytes` is the size at which
     /// a row group is closed; `media` are the columns of media, stored plain.
     pub(crate) fn create(
         path: &Path,
@@ -50,7 +50,7 @@ impl ShardWriter {
             bytes: 0,
         };
         let arrow = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema, media)))
-            .map_err(|e| fault(path, e))?;
+            .map_err(|e| io_error(path, e))?;
         Ok(Self {
             path: path.to_owned(),
             arrow,
@@ -60,8 +60,8 @@ impl ShardWriter {
         })
     }
 
-    /// Closes the row group that `row` would take over the limit; true when it did, so that the
-    /// shard may end before this row.
+    /// Closes the row group if `row` would exceed its limit. Returns true if it did: the shard may then
+    /// end before this row.
     pub(crate) fn make_room(&mut self, row: &Row) -> Result<bool> {
         let is_over = self.group.rows > 0 && self.group.bytes + row.n_bytes() > MAX_GROUP_BYTES;
         if is_over {
@@ -70,8 +70,8 @@ impl ShardWriter {
         Ok(is_over)
     }
 
-    /// Adds a row, after [`make_room`](Self::make_room); true when this closed a row group, so that
-    /// the shard may end after it.
+    /// Adds a row, after [`make_room`](Self::make_room). Returns true if this closed a row group: the
+    /// shard may then end after this row.
     pub(crate) fn push(&mut self, row: &Row) -> Result<bool> {
         self.group.push(row);
         let is_full = self.group.bytes >= self.group_bytes;
@@ -86,20 +86,20 @@ impl ShardWriter {
         self.arrow
             .write(rows)
             .and_then(|()| self.arrow.flush())
-            .map_err(|e| fault(&self.path, e))
+            .map_err(|e| io_error(&self.path, e))
     }
 
-    /// Bytes in the file so far.
+    /// Returns the number of bytes written so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.arrow.inner().bytes
     }
 
-    /// Closes the file, makes sure that the disk has it, and describes it under the name `name`.
+    /// Closes and syncs the file, and returns its manifest entry under the name `name`.
     pub(crate) fn finish(mut self, name: &str) -> Result<ManifestShard> {
         if self.group.rows > 0 {
             self.close_group()?;
         }
-        let footer = self.arrow.finish().map_err(|e| fault(&self.path, e))?;
+        let footer = self.arrow.finish().map_err(|e| io_error(&self.path, e))?;
         let file = self.arrow.inner_mut();
         let io = |source| Error::Io {
             path: self.path.clone(),
@@ -132,7 +132,7 @@ impl ShardWriter {
     }
 }
 
-/// The rows of the group that is being filled.
+/// The row group that is being filled.
 #[derive(Default)]
 struct OpenGroup {
     rows: usize,
@@ -167,12 +167,12 @@ fn properties(schema: &SchemaRef, media: &[&str]) -> WriterProperties {
         .set_max_row_group_row_count(None)
         .set_key_value_metadata(Some(metadata));
     for name in media {
-        let parts = match schema.field_with_name(name).map(Field::data_type) {
-            Ok(DataType::Struct(parts)) => parts.iter().map(|part| Some(part.name())).collect(),
+        let fields = match schema.field_with_name(name).map(Field::data_type) {
+            Ok(DataType::Struct(fields)) => fields.iter().map(|field| Some(field.name())).collect(),
             _ => vec![None],
         };
-        for part in parts {
-            let path = std::iter::once((*name).to_owned()).chain(part.cloned());
+        for field in fields {
+            let path = std::iter::once((*name).to_owned()).chain(field.cloned());
             let path = ColumnPath::new(path.collect());
             builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
@@ -180,8 +180,8 @@ fn properties(schema: &SchemaRef, media: &[&str]) -> WriterProperties {
     builder.build()
 }
 
-/// A full disk must read as one, not as a fault of Parquet.
-fn fault(path: &Path, error: ParquetError) -> Error {
+/// Unwraps I/O errors, so that a full disk is not reported as an error of Parquet.
+fn io_error(path: &Path, error: ParquetError) -> Error {
     let source = match error {
         ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
             Ok(io) => *io,
@@ -195,7 +195,7 @@ fn fault(path: &Path, error: ParquetError) -> Error {
     }
 }
 
-/// Hashes what goes into the file.
+/// Hashes and counts the bytes written to the file.
 struct HashingFile {
     file: BufWriter<File>,
     hash: Xxh3,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_is_that_of_the_file() {
+    fn manifest_entry_matches_file() {
         let rows: Vec<_> = (0..10).map(|i| row(i, 1000)).collect();
         let (_folder, path, shard) = write(&rows, 3000);
         let bytes = std::fs::read(&path).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn media_columns_are_plain_and_carry_no_statistics() {
+    fn media_columns_are_plain_without_statistics() {
         let (_folder, path, _) = write(&[row(1, 5000), row(2, 5000)], 1 << 20);
         let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
         let group = reader.metadata().row_group(0);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn large_pictures_do_not_swell_a_group() {
+    fn large_images_do_not_exceed_row_group_limit() {
         let rows: Vec<_> = (0..4).map(|i| row(i, 7 << 20)).collect();
         let (_folder, _, shard) = write(&rows, 15 << 20);
         assert_eq!(

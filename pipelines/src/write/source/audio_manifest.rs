@@ -1,4 +1,4 @@
-//! Manifests of recordings: tables (`manifest.tsv`, Hugging Face's `metadata.csv`) and JSON lines.
+//! Manifests of audio files: tables (`manifest.tsv`, Hugging Face's `metadata.csv`) and JSON lines.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::write::source::speech_corpora::{
 };
 use crate::{Error, Result};
 
-/// Names of manifests, first come, first taken.
+/// File names of manifests; the first that exists is read.
 pub(crate) const MANIFESTS: [&str; 6] = [
     "manifest.tsv",
     "manifest.csv",
@@ -22,16 +22,16 @@ pub(crate) const MANIFESTS: [&str; 6] = [
     "metadata.csv",
     "metadata.jsonl",
 ];
-/// Names under which others keep what we call `transcript` …
+/// Column names of the transcript, best first.
 pub(crate) const TRANSCRIPT: [&str; 4] = ["transcript", "transcription", "text", "sentence"];
-/// … and `speaker` …
+/// Column names of the speaker, best first.
 pub(crate) const SPEAKER: [&str; 3] = ["speaker", "speaker_id", "client_id"];
 const LABEL: [&str; 2] = ["label", "class"];
 const NAME: [&str; 5] = ["path", "file_name", "file", "audio_filepath", "audio"];
 const SPLIT: [&str; 1] = ["split"];
 
-/// A table with a line of names (`.tsv`, `.csv`) or one JSON object per line. Names of files count
-/// from its folder.
+/// Reads a table with a header line (`.tsv`, `.csv`) or one JSON object per line. File names are
+/// relative to its folder.
 pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<UtteranceList> {
     let text = read_text(path)?;
     let rows = if ends_in(path, &[".jsonl"]) {
@@ -55,7 +55,8 @@ pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<Utteranc
             return Err(Error::Corrupt {
                 shard: path.display().to_string(),
                 reason: format!(
-                    "entry {} names no file: one of the columns {} must, or give --columns audio=…",
+                    "entry {}: no file name in any of the columns {}\nhint: name the column with --columns \
+                     audio=NAME",
                     i + 1,
                     NAME.join(", ")
                 ),
@@ -68,7 +69,7 @@ pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<Utteranc
         };
         let utterance = Utterance {
             name,
-            slice: None,
+            range: None,
             label,
             facts,
         };
@@ -80,7 +81,7 @@ pub(crate) fn read_manifest(path: &Path, columns: &ColumnMap) -> Result<Utteranc
 
 type ManifestRow = HashMap<String, String>;
 
-/// Each record by the names in the first.
+/// Returns each record by the column names in the first.
 fn table_rows(path: &Path, records: Vec<Vec<String>>) -> Result<Vec<ManifestRow>> {
     let mut records = records.into_iter();
     let names = records.next().unwrap_or_default();
@@ -91,7 +92,7 @@ fn table_rows(path: &Path, records: Vec<Vec<String>>) -> Result<Vec<ManifestRow>
         Err(Error::Corrupt {
             shard: path.display().to_string(),
             reason: format!(
-                "record {}: {} fields, and the first line has {} names",
+                "record {}: {} fields, but the first line has {} names",
                 i + 1,
                 record.len(),
                 names.len()
@@ -101,25 +102,25 @@ fn table_rows(path: &Path, records: Vec<Vec<String>>) -> Result<Vec<ManifestRow>
     records.enumerate().map(row).collect()
 }
 
-/// The records of a CSV file (RFC 4180): a field may stand in quotes, which are then doubled inside.
+/// Parses the records of a CSV file (RFC 4180): a field may be quoted, with quotes inside doubled.
 fn comma_records(text: &str) -> Vec<Vec<String>> {
     let mut records = Vec::new();
     let (mut record, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
                 field.push('"');
             }
             '"' if quoted || field.is_empty() => quoted = !quoted,
             ',' if !quoted => record.push(std::mem::take(&mut field)),
-            '\r' if !quoted && letters.peek() == Some(&'\n') => {}
+            '\r' if !quoted && characters.peek() == Some(&'\n') => {}
             '\n' if !quoted => {
                 record.push(std::mem::take(&mut field));
                 records.push(std::mem::take(&mut record));
             }
-            _ => field.push(letter),
+            _ => field.push(character),
         }
     }
     if !field.is_empty() || !record.is_empty() {
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_hold_commas_and_lines() {
+    fn quoted_fields_may_contain_commas_and_line_breaks() {
         let text = "a,b\r\n\"x, \"\"y\"\"\nz\",2\n\n,\"\"";
         let expected = [["a", "b"], ["x, \"y\"\nz", "2"], ["", ""]];
         assert_eq!(comma_records(text), expected);

@@ -1,6 +1,5 @@
-//! Parquet and Arrow IPC files as others have them: `image` or `audio` is a struct of bytes and path
-//! (Hugging Face) or plain binary, `text` a string; `label` is a number, with `ClassLabel` names or
-//! without, or a string.
+//! Parquet and Arrow IPC files. `image` or `audio` is a struct of bytes and path (Hugging Face) or
+//! plain binary, `text` a string; `label` is a number, with or without `ClassLabel` names, or a string.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -15,13 +14,13 @@ use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::write::options::Modality;
+use crate::config::Modality;
 use crate::write::sample::{ColumnMap, RawSample, Sink, Survey};
 use crate::write::source::audio_manifest::{SPEAKER, TRANSCRIPT};
 use crate::write::source::columnar_cells::{ColumnFacts, ColumnLabels, MediaColumn};
 use crate::{Error, Result};
 
-/// Rows read at a time: media are large, and all of a batch's are held.
+/// Rows per record batch: small, because all media of a batch are in memory.
 const BATCH_ROWS: usize = 64;
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
@@ -32,16 +31,16 @@ pub(crate) struct Columnar {
     pub(super) path: PathBuf,
     format: ColumnarFormat,
     modality: Modality,
-    /// The column of media.
+    /// Media column.
     media: Wanted,
     label: Wanted,
-    /// Of recordings the transcript, of texts the second one.
+    /// `transcript` of audio, `text_b` of texts.
     transcript_or_text_b: Wanted,
-    /// Of recordings the speaker, of texts the score.
+    /// `speaker` of audio, `score` of texts.
     speaker_or_score: Wanted,
 }
 
-/// A column that may be there: its possible names, best first, and whether the user named it.
+/// An optional column: its possible names, best first, and whether the user named it.
 #[derive(Debug)]
 struct Wanted {
     ours: &'static str,
@@ -71,7 +70,7 @@ enum ColumnarFormat {
     ArrowStream,
 }
 
-/// What the survey must read of each row.
+/// Columns to read of each row.
 #[derive(Clone, Copy, PartialEq)]
 enum Projection {
     Label,
@@ -79,7 +78,7 @@ enum Projection {
 }
 
 impl Columnar {
-    /// A columnar file by its first bytes.
+    /// Opens a columnar file, detected by its first bytes.
     pub(crate) fn open(
         path: &Path,
         head: &[u8],
@@ -155,7 +154,7 @@ impl Columnar {
     pub(crate) fn read(&self, skip: u64, sink: Sink) -> Result<ControlFlow<(), u64>> {
         let (schema, batches) = self.batches(Projection::All, skip)?;
         let names = self.class_names(&schema);
-        // Parquet has skipped already; Arrow's batches are stepped over here.
+        // The Parquet reader skips rows itself; Arrow batches are skipped here.
         let mut row_in_file = if matches!(self.format, ColumnarFormat::Parquet) {
             let rows = self.n_rows()?;
             if rows <= skip {
@@ -196,7 +195,7 @@ impl Columnar {
 
     fn n_rows(&self) -> Result<u64> {
         let rows = self.parquet()?.metadata().file_metadata().num_rows();
-        u64::try_from(rows).map_err(|_| self.damaged(&"a negative number of rows"))
+        u64::try_from(rows).map_err(|_| self.damaged(&"negative number of rows"))
     }
 
     fn parquet(&self) -> Result<ParquetRecordBatchReaderBuilder<File>> {
@@ -204,8 +203,8 @@ impl Columnar {
         ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| self.damaged(&e))
     }
 
-    /// The whole file's schema, and its rows with the columns that are wanted; Parquet starts
-    /// after `skip` rows, Arrow at the first.
+    /// Returns the schema of the file, and its rows with the wanted columns. Parquet starts after `skip`
+    /// rows, Arrow at the first.
     fn batches(&self, columns: Projection, skip: u64) -> Result<(SchemaRef, Batches)> {
         let project = |schema: &Schema| -> Result<Vec<usize>> {
             let mut wanted: Vec<usize> = self.index(&self.label, schema)?.into_iter().collect();
@@ -260,20 +259,19 @@ impl Columnar {
         let name = &self.media.names[0];
         schema.index_of(name).map_err(|_| {
             let (has, ours) = (column_names(schema), self.media.ours);
-            let reason =
-                format!("not in this file, which has {has}; name it with --columns {ours}=…");
+            let reason = format!("not found among {has}\nhint: name it with --columns {ours}=NAME");
             self.schema_error(name, reason)
         })
     }
 
-    /// Where a column is, if it is there; one that the user named must be.
+    /// Returns the index of a column, `None` if it is missing. A column that the user named must exist.
     fn index(&self, wanted: &Wanted, schema: &Schema) -> Result<Option<usize>> {
         let mut names = wanted.names.iter().filter(|name| !name.is_empty());
         let found = names.find_map(|name| schema.index_of(name).ok());
         match wanted.names.first() {
             Some(name) if found.is_none() && wanted.named && !name.is_empty() => {
                 let has = column_names(schema);
-                Err(self.schema_error(name, format!("not in this file, which has {has}")))
+                Err(self.schema_error(name, format!("not found among {has}")))
             }
             _ => Ok(found),
         }
@@ -326,12 +324,12 @@ impl Columnar {
                 Ok(ColumnLabels::Names(to(DataType::Utf8)?))
             }
             other => Err(self.schema_error(name, format!(
-                "is {other}; expected whole numbers or strings; leave labels out with --columns label="
+                "is {other}; expected integers or strings\nhint: ignore labels with --columns label="
             ))),
         }
     }
 
-    /// What stands beside the media; numbers of speakers become names.
+    /// Returns the columns other than media and label. Numeric speakers become strings.
     fn facts(&self, batch: &RecordBatch) -> Result<ColumnFacts> {
         let schema = batch.schema();
         let column = |wanted: &Wanted, data_type: DataType| -> Result<Option<ArrayRef>> {

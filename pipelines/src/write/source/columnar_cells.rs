@@ -1,4 +1,4 @@
-//! The values of one batch of columns, row by row.
+//! Reads the values of one record batch, row by row.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -8,10 +8,10 @@ use crate::SampleError;
 use crate::write::classes::RawLabel;
 use crate::write::sample::{Body, Facts};
 
-/// The labels of one batch.
+/// Label column of one batch.
 pub(super) enum ColumnLabels {
     None,
-    /// Int64, and the names that the file gives them.
+    /// Int64, and the class names of the file.
     Numbers(ArrayRef, Option<Vec<String>>),
     /// Utf8.
     Names(ArrayRef),
@@ -26,7 +26,7 @@ impl ColumnLabels {
                     (Some(names), Ok(i)) => names.get(i).map_or_else(
                         || {
                             RawLabel::Bad(format!(
-                                "{i} is out of range: its file names {} classes",
+                                "{i} is out of range: the file has {} classes",
                                 names.len()
                             ))
                         },
@@ -43,10 +43,10 @@ impl ColumnLabels {
     }
 }
 
-/// What stands beside the media of one batch.
+/// Columns of one batch other than media and label.
 pub(super) enum ColumnFacts {
     None,
-    /// Utf8 both.
+    /// Both Utf8.
     Speech {
         transcript: Option<ArrayRef>,
         speaker: Option<ArrayRef>,
@@ -85,7 +85,7 @@ impl ColumnFacts {
     }
 }
 
-/// The media of one batch.
+/// Media column of one batch.
 pub(super) struct MediaColumn {
     bytes: ArrayRef,
     row: ArrayRef,
@@ -93,18 +93,18 @@ pub(super) struct MediaColumn {
 }
 
 impl MediaColumn {
-    /// `index` is the media's column, whose type was checked.
+    /// Takes the column `index`, whose type was checked.
     pub(super) fn of(batch: &RecordBatch, index: usize) -> Self {
         let column = batch.column(index).clone();
-        let Some(parts) = column.as_struct_opt() else {
+        let Some(fields) = column.as_struct_opt() else {
             return Self {
                 bytes: column.clone(),
                 row: column,
                 path: None,
             };
         };
-        let bytes = parts.column_by_name("bytes").unwrap_or(&column).clone();
-        let path = parts
+        let bytes = fields.column_by_name("bytes").unwrap_or(&column).clone();
+        let path = fields
             .column_by_name("path")
             .and_then(|path| cast(path, &DataType::Utf8).ok());
         Self {
@@ -125,9 +125,7 @@ impl MediaColumn {
     pub(super) fn body(&self, row: usize) -> Body {
         if self.row.is_null(row) || self.bytes.is_null(row) {
             let reason = self.path(row).map_or(SampleError::Empty, |path| {
-                SampleError::Unsupported(format!(
-                    "the row names `{path}` and does not hold its bytes"
-                ))
+                SampleError::Unsupported(format!("the row has the path `{path}` but no bytes"))
             });
             return Body::Bad(reason);
         }

@@ -1,46 +1,47 @@
-//! FileList in folders, or files that a list names. The order in which they are written is random:
-//! reading them in another order costs nothing, and sorted by class or speaker they would make row
-//! groups of one kind, which training then has to mix. It is keyed by a fixed seed, so the same
-//! files always come in the same order.
+//! Files in folders, or files that a list names.
 //!
-//! Pictures: `root/<class>/**/*.jpg`; without folders there are no labels. Recordings: class folders
-//! too, unless there are transcripts (`*.trans.txt`): then it is LibriSpeech's tree of speakers.
-//! Names and transcripts are held in memory while a set is written, media never.
+//! They are written in a random order: reading files in any order costs the same, and sorted by class
+//! or speaker they would make row groups of one kind, which training then has to mix. The order is
+//! keyed by a fixed seed, so the same files always come in the same order.
+//!
+//! Images: `root/<class>/**/*.jpg`; without folders there are no labels. Audio: class folders too,
+//! unless there are transcripts (`*.trans.txt`): then the folder is LibriSpeech's tree of speakers.
+//! Names and transcripts are held in memory while a dataset is written, media never.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
+use crate::config::Modality;
 use crate::rng::{Purpose, Rng};
 use crate::write::classes::RawLabel;
 use crate::write::discover::directory::{walk, why_no_file};
-use crate::write::discover::file_names::{RECORDINGS, ends_in, is_hidden};
-use crate::write::options::Modality;
+use crate::write::discover::file_names::{AUDIO, ends_in, is_hidden};
 use crate::write::sample::{Body, Facts, RawSample, Sink, Survey};
 use crate::write::source::speech_corpora::{Transcripts, UtteranceList};
 use crate::{Error, Result, SampleError};
 
-/// Seed of the order in which files are written: part of what makes a set the same set.
+/// Seed of the order in which files are written. Changing it changes every dataset.
 pub(crate) const ORDER_SEED: u64 = 0x5eed_0f54_a4d5;
 
 /// The files of one folder or list.
 #[derive(Debug, Default)]
 pub(crate) struct FileList {
-    /// From where names count.
+    /// Folder that names are relative to.
     pub(super) root: PathBuf,
     /// Names relative to the root, one after another.
     names: String,
     entries: Vec<Entry>,
-    /// The real names of the few entries whose names are not UTF-8, by position; those above only
-    /// tell of them, and two may be the same.
+    /// Real names of the few entries whose names are not UTF-8, by index. In `names` they are lossy, and
+    /// two may be equal.
     real_names: HashMap<usize, PathBuf>,
-    /// What is known of each entry; empty for pictures.
+    /// Label and further columns of each entry; empty for images.
     facts: Vec<(RawLabel, Facts)>,
-    /// Class folders, sorted; empty where there are none.
+    /// Class folders, sorted; empty if there are none.
     classes: Vec<String>,
-    /// A folder of files alone, of which nothing is known but their names.
+    /// True for a folder that holds only files, without labels and transcripts.
     is_bare: bool,
-    /// Positions of entries, in the order in which they are written.
+    /// Indices of entries in the order in which they are written.
     order: Vec<u32>,
     ignored: u64,
 }
@@ -48,21 +49,21 @@ pub(crate) struct FileList {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     name_end: usize,
-    /// Size of the file; none where there is none: a list names it, or a link leads nowhere.
+    /// Size in bytes; `None` if there is no file: it is only listed, or a broken link.
     bytes: Option<u64>,
-    /// Where in the file it begins, if it is a part of a file.
+    /// Offset in bytes, if the entry is a range of a file.
     offset: Option<u64>,
 }
 
 impl FileList {
-    /// The files below `root`.
+    /// Lists the files below `root`.
     pub(crate) fn folder(root: &Path, modality: Modality) -> Result<Self> {
         let mut this = Self {
             root: root.to_owned(),
             ..Self::default()
         };
         match modality {
-            Modality::Audio => this.list_recordings()?,
+            Modality::Audio => this.list_audio()?,
             Modality::Image | Modality::Text => this.list_all()?,
         }
         let is_unknown = |facts: &Facts| {
@@ -79,15 +80,15 @@ impl FileList {
         Ok(this)
     }
 
-    /// The recordings of a list.
+    /// Returns the audio files of a list.
     pub(crate) fn listed(list: UtteranceList) -> Self {
         let mut this = Self {
             root: list.root,
             ..Self::default()
         };
         for (_, utterance) in list.utterances {
-            let (name, offset) = (&utterance.name, utterance.slice.map(|(offset, _)| offset));
-            let bytes = match utterance.slice {
+            let (name, offset) = (&utterance.name, utterance.range.map(|(offset, _)| offset));
+            let bytes = match utterance.range {
                 Some((_, length)) => Some(length),
                 None => fs::metadata(this.root.join(name))
                     .ok()
@@ -109,25 +110,23 @@ impl FileList {
                 self.push_found(&name, &path, bytes);
             }
         }
-        self.settle_classes()
+        self.find_classes()
     }
 
-    fn list_recordings(&mut self) -> Result<()> {
+    fn list_audio(&mut self) -> Result<()> {
         let mut transcripts = Transcripts::default();
         for file in walk(&self.root) {
             let (name, path, bytes) = file?;
             if ends_in(&path, &[".trans.txt"]) {
                 transcripts.read(&path)?;
-            } else if ends_in(&path, &RECORDINGS)
-                && !is_hidden(path.file_name().unwrap_or_default())
-            {
+            } else if ends_in(&path, &AUDIO) && !is_hidden(path.file_name().unwrap_or_default()) {
                 self.push_found(&name, &path, bytes);
             } else {
                 self.ignored += 1;
             }
         }
         if transcripts.is_empty() {
-            self.settle_classes()?;
+            self.find_classes()?;
         }
         for i in 0..self.entries.len() {
             let facts = transcripts.facts(self.name(i));
@@ -136,9 +135,9 @@ impl FileList {
         Ok(())
     }
 
-    /// The folders with samples are the classes, and what lies beside them (a list, a licence) is no
-    /// sample.
-    fn settle_classes(&mut self) -> Result<()> {
+    /// Makes the folders with samples the classes. Files next to them (a list, a licence) are not
+    /// samples.
+    fn find_classes(&mut self) -> Result<()> {
         let mut classes = BTreeSet::new();
         for i in 0..self.entries.len() {
             let Some((class, _)) = self.name(i).split_once('/') else {
@@ -150,7 +149,7 @@ impl FileList {
                 if real_class != class {
                     return Err(Error::Source {
                         path: self.root.join(real_class),
-                        reason: "a class's name must be UTF-8; rename the folder".to_owned(),
+                        reason: "class name is not UTF-8\nhint: rename the folder".to_owned(),
                     });
                 }
                 classes.insert(class.to_owned());
@@ -199,7 +198,7 @@ impl FileList {
         &self.names[start..self.entries[i].name_end]
     }
 
-    /// The name by which the file is opened.
+    /// Returns the name that opens the file.
     fn real_name(&self, i: usize) -> &Path {
         match self.real_names.get(&i) {
             Some(name) => name,

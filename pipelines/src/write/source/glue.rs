@@ -1,6 +1,6 @@
-//! Tables of sentences as GLUE has them: tabs, no quotes, a line of names (`CoLA` has none).
+//! Tables of sentences as in GLUE: tab-separated, no quotes, a header line (`CoLA` has none).
 //!
-//! The names tell the task: `sentence`; `sentence1` and `sentence2`; `question1` and `question2`
+//! The header identifies the task: `sentence`; `sentence1` and `sentence2`; `question1` and `question2`
 //! (QQP); `question` and `sentence` (QNLI); `#1 String` and `#2 String` (MRPC). The label is
 //! `gold_label` (MNLI), `label`, `is_duplicate` (QQP) or `Quality` (MRPC); STS-B has a `score`.
 
@@ -12,7 +12,7 @@ use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
 use crate::write::source::text::{Line, Lines};
 use crate::{Error, Result, SampleError};
 
-/// First sentence and second, best first.
+/// Columns of the first and the second sentence, best first.
 const TEXTS: [(&str, Option<&str>); 5] = [
     ("sentence1", Some("sentence2")),
     ("question1", Some("question2")),
@@ -31,7 +31,7 @@ pub(crate) struct GlueTable {
     layout: TableLayout,
 }
 
-/// Which field holds what, counted from 0.
+/// Field indices of the columns, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TableLayout {
     n_fields: usize,
@@ -44,7 +44,7 @@ struct TableLayout {
 }
 
 impl GlueTable {
-    /// Tells the layout by the first line.
+    /// Opens a table and detects its layout by the first line.
     pub(crate) fn open(path: &Path, columns: &ColumnMap) -> Result<Self> {
         let mut lines = Lines::open(path)?;
         let first = match lines.next(path)? {
@@ -55,7 +55,7 @@ impl GlueTable {
         let layout = TableLayout::of_names(&fields, columns).map_err(|column| Error::Schema {
             shard: path.display().to_string(),
             reason: format!(
-                "not among the names in the first line ({}); name it with --columns text=…",
+                "not found in the first line ({})\nhint: name it with --columns text=NAME",
                 fields.join(", ")
             ),
             column,
@@ -81,7 +81,7 @@ impl GlueTable {
             labels.names.clear();
             labels.list(MNLI.map(str::to_owned).to_vec());
         }
-        survey.labels = SeenLabels::joined([&survey.labels, &labels].into_iter());
+        survey.labels = SeenLabels::merged([&survey.labels, &labels].into_iter());
         Ok(())
     }
 
@@ -135,10 +135,10 @@ impl GlueTable {
 }
 
 impl TableLayout {
-    /// The layout that these names have, or the name that is missing.
+    /// Returns the layout for these column names, or the name that is missing.
     fn of_names(names: &[&str], columns: &ColumnMap) -> Result<Self, String> {
         let find = |name: &str| names.iter().position(|n| *n == name);
-        // `--columns ours=theirs` must be there; `ours=` leaves the column out.
+        // The column of `--columns ours=theirs` must exist; `ours=` leaves the column out.
         let named = |ours: &str| match columns.get(ours) {
             None => Ok(None),
             Some(theirs) if theirs.is_empty() => Ok(Some(None)),
@@ -196,7 +196,7 @@ impl TableLayout {
         let fields: Vec<_> = line.split(|byte| *byte == b'\t').collect();
         if fields.len() != self.n_fields {
             return Err(SampleError::Decode(format!(
-                "the line has {} fields, the table {}",
+                "the line has {} fields, expected {}",
                 fields.len(),
                 self.n_fields
             )));
@@ -205,13 +205,12 @@ impl TableLayout {
         let label = self
             .label
             .map_or(RawLabel::None, |at| RawLabel::of_text(&text(at)));
-        let score =
-            match self.score.map(text) {
-                None => None,
-                Some(score) => Some(score.trim().parse().map_err(|_| {
-                    SampleError::Decode(format!("the score `{score}` is no number"))
-                })?),
-            };
+        let score = match self.score.map(text) {
+            None => None,
+            Some(score) => Some(score.trim().parse().map_err(|_| {
+                SampleError::Decode(format!("the score `{score}` is not a number"))
+            })?),
+        };
         let facts = Facts::Text {
             second: self.text_b.map(|at| fields[at].to_vec()),
             score,
@@ -232,7 +231,7 @@ mod tests {
 
     /// The headers of the tasks as GLUE publishes them: text, second text, label, score.
     #[test]
-    fn every_task_of_glue_is_told_by_its_names() {
+    fn header_identifies_every_glue_task() {
         let parts = |header| {
             let layout = layout(header);
             (layout.text, layout.text_b, layout.label, layout.score)
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_do_not_fit_are_bad() {
+    fn line_with_other_fields_is_bad() {
         let layout = layout("sentence1\tsentence2\tscore");
         assert!(layout.read(b"a\tb\t4.25").is_ok());
         assert!(layout.read(b"a\tb").is_err());

@@ -1,4 +1,4 @@
-//! One file or folder of samples, of any kind that can be read.
+//! Reads samples from one file or folder of any supported kind.
 
 pub(crate) mod audio_manifest;
 pub(crate) mod columnar;
@@ -8,6 +8,7 @@ pub(crate) mod glue;
 pub(crate) mod speech_corpora;
 pub(crate) mod text;
 pub(crate) mod webdataset;
+mod webdataset_members;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +21,7 @@ use self::webdataset::Tar;
 use crate::Result;
 use crate::write::sample::{Sink, Survey};
 
-/// One piece of a set's source.
+/// One source of a dataset.
 #[derive(Debug)]
 pub(crate) enum SampleSource {
     /// A folder of files, or a list of files.
@@ -36,7 +37,7 @@ pub(crate) enum SampleSource {
 }
 
 impl SampleSource {
-    /// The file, or the folder of files.
+    /// Returns the file, or the folder of files.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Files(files) => &files.root,
@@ -47,7 +48,7 @@ impl SampleSource {
         }
     }
 
-    /// Adds what this source holds to `survey`, without reading pictures or recordings.
+    /// Adds what this source holds to `survey`, without reading images or audio.
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         match self {
             Self::Files(files) => files.survey(survey),
@@ -59,8 +60,8 @@ impl SampleSource {
         Ok(())
     }
 
-    /// Gives the samples to `sink` in their fixed order, after the first `skip`; returns how many
-    /// of `skip` are still to be skipped in the next source.
+    /// Sends the samples to `sink` in their fixed order, after the first `skip`. Returns how many of
+    /// `skip` are still to be skipped in the next source.
     pub(crate) fn read(&self, skip: u64, sink: Sink) -> Result<ControlFlow<(), u64>> {
         match self {
             Self::Files(files) => Ok(files.read(skip, sink)),

@@ -1,5 +1,5 @@
-//! What people write beside recordings: LibriSpeech's `*.trans.txt`, and fairseq's `.tsv` with `.ltr`
-//! or `.wrd`. Of [manifests](super::audio_manifest) too the result is a [`UtteranceList`].
+//! Transcripts of speech corpora: LibriSpeech's `*.trans.txt`, and fairseq's `.tsv` with `.ltr` or
+//! `.wrd`. [Manifests](super::audio_manifest) are read as a [`UtteranceList`] too.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,17 +9,17 @@ use crate::write::classes::RawLabel;
 use crate::write::sample::Facts;
 use crate::{Error, Result};
 
-/// Recordings that a list names.
+/// Utterances of a list.
 #[derive(Debug)]
 pub(crate) struct UtteranceList {
-    /// The folder from which names count.
+    /// Folder that names are relative to.
     pub(crate) root: PathBuf,
-    /// Each with the split that the list gives it.
+    /// Utterances, each with the split of its `split` column.
     pub(crate) utterances: Vec<(Option<String>, Utterance)>,
 }
 
 impl UtteranceList {
-    /// The list that the file `path` holds; one without recordings is refused by its own name.
+    /// Returns the list of the file `path`; an empty list is an error.
     pub(super) fn new(
         path: &Path,
         root: PathBuf,
@@ -28,7 +28,7 @@ impl UtteranceList {
         if utterances.is_empty() {
             return Err(Error::Source {
                 path: path.to_owned(),
-                reason: "names no recordings".to_owned(),
+                reason: "lists no audio files".to_owned(),
             });
         }
         Ok(Self { root, utterances })
@@ -39,13 +39,14 @@ impl UtteranceList {
 #[derive(Debug)]
 pub(crate) struct Utterance {
     pub(crate) name: String,
-    /// Offset and length in bytes, where it is a part of the file.
-    pub(crate) slice: Option<(u64, u64)>,
+    /// Offset and length in bytes, if it is a range of the file.
+    pub(crate) range: Option<(u64, u64)>,
     pub(crate) label: RawLabel,
     pub(crate) facts: Facts,
 }
 
-/// The lines of LibriSpeech's `*.trans.txt`: `19-198-0000 NORTHANGER ABBEY`.
+/// Transcripts by utterance id, from lines of LibriSpeech's `*.trans.txt`:
+/// `19-198-0000 NORTHANGER ABBEY`.
 #[derive(Debug, Default)]
 pub(crate) struct Transcripts(HashMap<String, String>);
 
@@ -63,7 +64,7 @@ impl Transcripts {
         self.0.is_empty()
     }
 
-    /// The transcript of `…/<id>.flac`, and its speaker where the name tells one.
+    /// Returns the transcript of `…/<id>.flac`, and its speaker if the name contains one.
     pub(crate) fn facts(&mut self, name: &str) -> Facts {
         Facts::Speech {
             transcript: self.0.remove(stem(name)),
@@ -72,7 +73,7 @@ impl Transcripts {
     }
 }
 
-/// The first of LibriSpeech's `<speaker>-<chapter>-<utterance>`, all numbers.
+/// Returns the speaker of LibriSpeech's `<speaker>-<chapter>-<utterance>`, all numbers.
 pub(super) fn speaker_of(name: &str) -> Option<String> {
     let parts: Vec<_> = stem(name).split('-').collect();
     let numbers = parts
@@ -86,9 +87,9 @@ fn stem(name: &str) -> &str {
     base.rsplit_once('.').map_or(base, |(stem, _)| stem)
 }
 
-/// A list of fairseq's: a line with the root, then `path<TAB>frames` per recording, where a path may
-/// be `file.zip:offset:length`. `None` where it is another kind of table. Words come from the `.wrd`
-/// beside it, or else from the `.ltr`; their lines go with the list's.
+/// Reads a list of fairseq: a line with the root, then `path<TAB>frames` per utterance; a path may be
+/// `file.zip:offset:length`. `None` if it is another kind of table. Transcripts come from the `.wrd`
+/// file of the same name, or else from the `.ltr` file, line by line.
 pub(crate) fn read_fairseq(path: &Path) -> Result<Option<UtteranceList>> {
     let text = read_text(path)?;
     let mut lines = lines(&text).into_iter();
@@ -108,14 +109,14 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<UtteranceList>> {
             let reason = format!("line {}: expected path, tab, frames; found `{line}`", i + 2);
             return Err(corrupt(reason));
         };
-        let (name, slice) = split_slice(name);
+        let (name, range) = split_range(name);
         let facts = Facts::Speech {
             transcript: None,
             speaker: speaker_of(name),
         };
         let utterance = Utterance {
             name: name.to_owned(),
-            slice,
+            range,
             label: RawLabel::None,
             facts,
         };
@@ -130,12 +131,17 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<UtteranceList>> {
                 .collect(),
         )
     } else if letters.is_file() {
-        Some(read_text(&letters)?.lines().map(words_of_letters).collect())
+        Some(
+            read_text(&letters)?
+                .lines()
+                .map(transcript_of_ltr)
+                .collect(),
+        )
     } else {
         None
     };
     if let Some(mut transcripts) = transcripts {
-        // A blank last line may be a recording without words, but not where there is none for it.
+        // A blank last line may be an utterance without words, unless there are too many lines.
         while transcripts.len() > utterances.len()
             && transcripts.last().is_some_and(String::is_empty)
         {
@@ -143,7 +149,7 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<UtteranceList>> {
         }
         if transcripts.len() != utterances.len() {
             return Err(corrupt(format!(
-                "it names {} recordings, and the .wrd or .ltr beside it has {} lines",
+                "{} audio files, but its .wrd or .ltr file has {} lines",
                 utterances.len(),
                 transcripts.len()
             )));
@@ -157,8 +163,8 @@ pub(crate) fn read_fairseq(path: &Path) -> Result<Option<UtteranceList>> {
     UtteranceList::new(path, root, utterances).map(Some)
 }
 
-/// `a.zip:120:4000` → (`a.zip`, offset and length).
-fn split_slice(name: &str) -> (&str, Option<(u64, u64)>) {
+/// Splits `a.zip:120:4000` into `a.zip`, and offset and length in bytes.
+fn split_range(name: &str) -> (&str, Option<(u64, u64)>) {
     let mut parts = name.rsplitn(3, ':');
     let (length, offset, file) = (parts.next(), parts.next(), parts.next());
     match (file, offset.map(str::parse), length.map(str::parse)) {
@@ -167,13 +173,13 @@ fn split_slice(name: &str) -> (&str, Option<(u64, u64)>) {
     }
 }
 
-/// `H I | Y O U |` → `HI YOU`.
-fn words_of_letters(letters: &str) -> String {
+/// Converts a line of `.ltr`: `H I | Y O U |` becomes `HI YOU`.
+fn transcript_of_ltr(letters: &str) -> String {
     let words = letters.replace(' ', "").replace('|', " ");
     words.trim().to_owned()
 }
 
-/// Lines without the blank ones at the end, which editors leave.
+/// Returns the lines without the blank ones at the end, which editors leave.
 pub(super) fn lines(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().collect();
     while lines.last().is_some_and(|line| line.trim().is_empty()) {
@@ -182,7 +188,7 @@ pub(super) fn lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// The file's text, without the byte order mark that spreadsheets put before it.
+/// Reads a text file, without the byte order mark that spreadsheets add.
 pub(super) fn read_text(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path).map_err(|source| Error::Io {
         path: path.to_owned(),
@@ -199,16 +205,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn speakers_come_from_librispeech_names_alone() {
+    fn speakers_come_only_from_librispeech_names() {
         assert_eq!(speaker_of("19/198/19-198-0000.flac").as_deref(), Some("19"));
         assert_eq!(speaker_of("7_jackson_0.wav"), None);
         assert_eq!(speaker_of("a-b-c.wav"), None);
     }
 
     #[test]
-    fn letters_and_slices_are_fairseqs() {
-        assert_eq!(words_of_letters("H I | Y O U |"), "HI YOU");
-        assert_eq!(split_slice("a/b.zip:12:34"), ("a/b.zip", Some((12, 34))));
-        assert_eq!(split_slice("a:b.flac"), ("a:b.flac", None));
+    fn ltr_lines_and_zip_ranges_are_parsed() {
+        assert_eq!(transcript_of_ltr("H I | Y O U |"), "HI YOU");
+        assert_eq!(split_range("a/b.zip:12:34"), ("a/b.zip", Some((12, 34))));
+        assert_eq!(split_range("a:b.flac"), ("a:b.flac", None));
     }
 }

@@ -1,4 +1,4 @@
-//! Running text, where a blank line ends a document, and JSON lines, where each line is one.
+//! Running text, in which a blank line ends a document, and JSON lines, in which each line is one.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -13,9 +13,9 @@ use crate::write::discover::file_names::ends_in;
 use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
 use crate::{Error, Result, SampleError};
 
-/// A document of running text that grows over this is handed on in parts, cut between lines, so that
-/// a corpus without blank lines is not one sample.
-const PART_BYTES: usize = 1 << 20;
+/// Size at which a document of running text is split between lines, so that a corpus without blank
+/// lines is not one sample.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// One file of texts.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ enum TextFormat {
     JsonLines(JsonKeys),
 }
 
-/// The source's names of our columns; an empty one leaves the column out.
+/// Keys of our columns in the source; an empty key leaves the column out.
 #[derive(Debug)]
 struct JsonKeys {
     text: String,
@@ -40,7 +40,7 @@ struct JsonKeys {
 }
 
 impl TextFile {
-    /// JSON lines by the file's name, else running text.
+    /// Opens a file as JSON lines by its name, otherwise as running text.
     pub(crate) fn open(path: &Path, columns: &ColumnMap) -> Self {
         let key = |ours: &str| columns.get(ours).map_or(ours, String::as_str).to_owned();
         let format = if ends_in(path, &[".jsonl", ".ndjson", ".json"]) {
@@ -59,7 +59,7 @@ impl TextFile {
         }
     }
 
-    /// Reads the file once: documents must be counted.
+    /// Reads the file once, to count its documents.
     pub(crate) fn survey(&self, survey: &mut Survey) -> Result<()> {
         let mut lines = Lines::open(&self.path)?;
         let name = self.path.file_name().unwrap_or_default();
@@ -98,7 +98,7 @@ impl TextFile {
         }
     }
 
-    /// A file without a document is one bad sample, so that it does not go unnoticed.
+    /// Reads documents. A file without one is one bad sample, so that it is noticed.
     fn documents(&self, lines: &mut Lines, sink: Sink) -> Result<ControlFlow<()>> {
         let mut text = Vec::new();
         let mut first_line = 1;
@@ -110,11 +110,11 @@ impl TextFile {
                 Line::Text(line) => line.iter().all(u8::is_ascii_whitespace),
                 Line::TooLong(_) | Line::End => true,
             };
-            let part = !blank && text.len() >= PART_BYTES;
-            if !text.is_empty() && (blank || part) {
+            let is_piece = !blank && text.len() >= PIECE_BYTES;
+            if !text.is_empty() && (blank || is_piece) {
                 any = true;
                 let body = Body::Bytes(std::mem::take(&mut text));
-                if sink(self.sample(first_line, body, part)).is_break() {
+                if sink(self.sample(first_line, body, is_piece)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
@@ -181,7 +181,7 @@ impl TextFile {
         }
     }
 
-    /// A wrong name of the text's key is said at once, not once per line.
+    /// Checks the first line for the text's key, so that a wrong key is one error, not one per line.
     fn check_first(&self, keys: &JsonKeys) -> Result<()> {
         let mut lines = Lines::open(&self.path)?;
         let Line::Text(line) = lines.next(&self.path)? else {
@@ -198,7 +198,7 @@ impl TextFile {
             shard: self.path.display().to_string(),
             column: keys.text.clone(),
             reason: format!(
-                "not in the first line, which has {}; name it with --columns text=…",
+                "not found in the first line, which has {}\nhint: name it with --columns text=NAME",
                 has.join(", ")
             ),
         })
@@ -244,19 +244,19 @@ fn too_long(found: u64) -> SampleError {
     }
 }
 
-/// The lines of a file, however long: of one over the limit only the length is kept.
+/// Reads lines of any length; of a line over the limit only the length is stored.
 pub(crate) struct Lines {
     reader: BufReader<File>,
     buffer: Vec<u8>,
-    /// The last line's number, from 1.
+    /// Number of the last line read, from 1.
     pub(crate) number: u64,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub(crate) file_bytes: u64,
 }
 
-/// What comes next in a file.
+/// Next item of a file.
 pub(crate) enum Line<'a> {
-    /// A line without its end.
+    /// A line without its line break.
     Text(&'a [u8]),
     /// A line over the limit: its length in bytes.
     TooLong(u64),

@@ -1,29 +1,27 @@
 //! WebDataset tars: the members that share a key are one sample, `0001.jpg` with `0001.cls`.
 //!
-//! The key is the name up to the first dot of its last part. The picture is the first member that
-//! is one by name or content, the recording the first that is one by name. The label is `cls`, or
-//! else `label`, `cls` or `class` of the `json`, or else, of pictures, `txt`. Of recordings `txt` is
-//! the transcript, or else the `json` has it, and the speaker too.
+//! The key is the name up to the first dot of the file name. The image is the first member that is one
+//! by name or content, the audio the first that is one by name. The label is `cls`, or else `label`,
+//! `cls` or `class` of the `json`, or else, for images, `txt`. For audio, `txt` is the transcript, or
+//! else the `json` has it, and the speaker.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use tar::{Archive, Entries};
 
 use crate::config::Limits;
+use crate::config::Modality;
 use crate::write::classes::RawLabel;
-use crate::write::options::Modality;
 use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
-use crate::write::source::audio_manifest::{SPEAKER, TRANSCRIPT};
+use crate::write::source::webdataset_members::{MemberMetadata, TarSample, split_key};
 use crate::{Error, Result, SampleError};
 
-const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
-const RECORDINGS: [&str; 8] = ["flac", "wav", "mp3", "ogg", "oga", "opus", "m4a", "aac"];
-/// A member of words that is larger holds something else.
+const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+const AUDIO_EXTENSIONS: [&str; 8] = ["flac", "wav", "mp3", "ogg", "oga", "opus", "m4a", "aac"];
+/// Maximum size of a text member: a larger one contains something else.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// One tar.
@@ -32,29 +30,18 @@ pub(crate) struct Tar {
     pub(super) path: PathBuf,
     gzip: bool,
     modality: Modality,
-    /// The member that holds the media, by its extension, where it was named.
+    /// Extension of the media member, if the user named it.
     media: Option<String>,
-    /// The members that may hold the label, by extension, best first.
+    /// Extensions of members that may contain the label, best first.
     labels: Vec<String>,
-    /// The label's member, where the user named it: then there must be one.
+    /// Extension of the label member, if the user named it: it must then exist.
     named_label: Option<String>,
-    /// The members that may hold the transcript, by extension, best first.
+    /// Extensions of members that may contain the transcript, best first.
     transcripts: Vec<String>,
 }
 
-/// What has been read of one key.
-#[derive(Default)]
-struct TarSample {
-    key: String,
-    media: Option<(String, Body)>,
-    labels: BTreeMap<usize, RawLabel>,
-    transcripts: BTreeMap<usize, String>,
-    speaker: Option<String>,
-    members: Vec<String>,
-}
-
 impl Tar {
-    /// A tar or gzipped tar by its first bytes.
+    /// Opens a tar or gzipped tar, detected by its first bytes.
     pub(crate) fn open(
         path: &Path,
         head: &[u8],
@@ -94,7 +81,7 @@ impl Tar {
         let metadata = self.path.metadata().map_err(|source| self.io(source))?;
         let name = self.path.file_name().unwrap_or_default();
         survey.hash_file(name, metadata.len());
-        // Media are stepped over, labels are read.
+        // Media are skipped, labels are read.
         let mut labelled = false;
         let _ = self.groups(u64::MAX, &mut |group| {
             survey.samples += 1;
@@ -105,7 +92,7 @@ impl Tar {
         if let (Some(named), false) = (&self.named_label, labelled) {
             return Err(Error::Source {
                 path: self.path.clone(),
-                reason: format!("no member ends in .{named}, which --columns names for the label"),
+                reason: format!("no member ends in .{named}, which --columns names as the label"),
             });
         }
         Ok(())
@@ -139,8 +126,8 @@ impl Tar {
         let (path, body) = group.media.unwrap_or_else(|| {
             let members = group.members.join(", ");
             let what = match self.modality {
-                Modality::Image => "picture",
-                Modality::Audio => "recording",
+                Modality::Image => "image",
+                Modality::Audio => "audio",
                 Modality::Text => "text",
             };
             let reason = format!("no {what} among the members of `{}` ({members})", group.key);
@@ -158,7 +145,7 @@ impl Tar {
         }
     }
 
-    /// Gives each key's members; the media of the first `skip` keys are not read.
+    /// Calls `each` with the members of each key; the media of the first `skip` keys are not read.
     fn groups(
         &self,
         skip: u64,
@@ -178,7 +165,8 @@ impl Tar {
         }
     }
 
-    /// `length` is that of the file: stepping over a member does not notice its missing end.
+    /// Reads all entries. `length` is the file's size in bytes: skipping a member does not notice that it
+    /// is truncated.
     fn walk<R: Read>(
         &self,
         entries: Entries<'_, R>,
@@ -202,8 +190,8 @@ impl Tar {
                 return Err(Error::Source {
                     path: self.path.clone(),
                     reason: format!(
-                        "`{name}` is a link to another member, which a stream cannot follow; \
-                         pack it with tar --hard-dereference --dereference"
+                        "`{name}` is a link to another member, which is unsupported\nhint: pack with \
+                         tar --hard-dereference --dereference"
                     ),
                 });
             }
@@ -220,9 +208,9 @@ impl Tar {
                 key.clone_into(&mut group.key);
             }
             group.members.push(extension.clone());
-            let is_words = |names: &[String]| names.contains(&extension);
-            if is_words(&self.labels) || is_words(&self.transcripts) {
-                self.read_words(&mut entry, &extension, &mut group)?;
+            let is_metadata = |names: &[String]| names.contains(&extension);
+            if is_metadata(&self.labels) || is_metadata(&self.transcripts) {
+                self.read_metadata(&mut entry, &extension, &mut group)?;
             } else if group.media.is_none() && n_groups >= skip {
                 group.media = self
                     .read_media(&mut entry, &extension)?
@@ -236,8 +224,8 @@ impl Tar {
         }
     }
 
-    /// A member with label, transcript or speaker.
-    fn read_words<R: Read>(
+    /// Reads a member with label, transcript or speaker.
+    fn read_metadata<R: Read>(
         &self,
         entry: &mut tar::Entry<'_, R>,
         extension: &str,
@@ -246,40 +234,40 @@ impl Tar {
         let rank = |names: &[String]| names.iter().position(|e| e == extension);
         let (label, transcript) = (rank(&self.labels), rank(&self.transcripts));
         let size = entry.size();
-        let words = if size > MAX_TEXT_BYTES {
-            Words {
+        let member = if size > MAX_TEXT_BYTES {
+            MemberMetadata {
                 label: RawLabel::Bad(format!("`{extension}` has {size} bytes")),
-                ..Words::default()
+                ..MemberMetadata::default()
             }
         } else {
             let mut text = Vec::new();
             self.read_to_end(entry, &mut text)?;
             let text = String::from_utf8_lossy(&text);
             if extension == "json" {
-                Words::of_json(&text)
+                MemberMetadata::of_json(&text)
             } else {
-                Words::of_text(&text)
+                MemberMetadata::of_text(&text)
             }
         };
         if let Some(rank) = label {
-            group.labels.insert(rank, words.label);
+            group.labels.insert(rank, member.label);
         }
-        if let (Some(rank), Some(transcript)) = (transcript, words.transcript) {
+        if let (Some(rank), Some(transcript)) = (transcript, member.transcript) {
             group.transcripts.insert(rank, transcript);
         }
-        group.speaker = group.speaker.take().or(words.speaker);
+        group.speaker = group.speaker.take().or(member.speaker);
         Ok(())
     }
 
-    /// The member's bytes, if it is the picture or the recording.
+    /// Reads a member if it is the media of its sample.
     fn read_media<R: Read>(
         &self,
         entry: &mut tar::Entry<'_, R>,
         extension: &str,
     ) -> Result<Option<Body>> {
         let by_name: &[&str] = match self.modality {
-            Modality::Image => &PICTURES,
-            Modality::Audio => &RECORDINGS,
+            Modality::Image => &IMAGE_EXTENSIONS,
+            Modality::Audio => &AUDIO_EXTENSIONS,
             Modality::Text => &[],
         };
         let named = match &self.media {
@@ -309,7 +297,7 @@ impl Tar {
         Ok(Some(Body::Bytes(bytes)))
     }
 
-    /// Reads the rest of a member, all of which must be there.
+    /// Reads the rest of a member; a truncated one is an error.
     fn read_to_end<R: Read>(
         &self,
         entry: &mut tar::Entry<'_, R>,
@@ -323,7 +311,8 @@ impl Tar {
     }
 
     fn cut_short(&self, member: &str) -> Error {
-        let reason = format!("it ends within `{member}`; fetch it again, or leave it out");
+        let reason =
+            format!("truncated within `{member}`\nhint: download it again, or leave it out");
         Error::Corrupt {
             shard: self.path.display().to_string(),
             reason,
@@ -338,125 +327,10 @@ impl Tar {
     }
 
     fn damaged(&self, error: &std::io::Error) -> Error {
-        let reason = format!("{error}; fetch it again, or leave it out");
+        let reason = format!("{error}\nhint: download it again, or leave it out");
         Error::Corrupt {
             shard: self.path.display().to_string(),
             reason,
         }
-    }
-}
-
-impl TarSample {
-    fn label(&self) -> RawLabel {
-        let mut labels = self
-            .labels
-            .values()
-            .filter(|label| **label != RawLabel::None);
-        labels.next().cloned().unwrap_or(RawLabel::None)
-    }
-}
-
-/// `a/0001.seg.png` → (`a/0001`, `seg.png`); `None` for hidden names and names without a dot.
-fn split_key(name: &str) -> Option<(&str, String)> {
-    let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = base + name[base..].find('.')?;
-    if dot == base {
-        return None;
-    }
-    Some((&name[..dot], name[dot + 1..].to_lowercase()))
-}
-
-/// What a member of words says.
-struct Words {
-    label: RawLabel,
-    transcript: Option<String>,
-    speaker: Option<String>,
-}
-
-impl Default for Words {
-    fn default() -> Self {
-        Self {
-            label: RawLabel::None,
-            transcript: None,
-            speaker: None,
-        }
-    }
-}
-
-impl Words {
-    fn of_text(text: &str) -> Self {
-        Self {
-            label: RawLabel::of_text(text),
-            transcript: Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-            speaker: None,
-        }
-    }
-
-    fn of_json(text: &str) -> Self {
-        let value: Value = match serde_json::from_str(text) {
-            Ok(value) => value,
-            Err(error) => {
-                return Self {
-                    label: RawLabel::Bad(format!("in json: {error}")),
-                    ..Self::default()
-                };
-            }
-        };
-        if !value.is_object() {
-            return Self {
-                label: RawLabel::of_json(Some(&value)),
-                ..Self::default()
-            };
-        }
-        let find = |keys: &[&str]| keys.iter().find_map(|key| value.get(*key));
-        let text = |keys: &[&str]| match find(keys)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
-        Self {
-            label: RawLabel::of_json(find(&["label", "cls", "class"])),
-            transcript: text(&TRANSCRIPT),
-            speaker: text(&SPEAKER),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_end_at_the_first_dot_of_the_last_part() {
-        assert_eq!(
-            split_key("v1.0/a.seg.PNG"),
-            Some(("v1.0/a", "seg.png".to_owned()))
-        );
-        assert_eq!(split_key("v1.0/.hidden.jpg"), None);
-        assert_eq!(split_key("readme"), None);
-    }
-
-    #[test]
-    fn labels_are_numbers_or_names() {
-        let of_text = |text| Words::of_text(text).label;
-        let of_json = |text| Words::of_json(text).label;
-        assert_eq!(of_text(" 7\n"), RawLabel::Index(7));
-        assert_eq!(of_text("cat\n"), RawLabel::Name("cat".to_owned()));
-        assert_eq!(of_text("\n"), RawLabel::None);
-        assert_eq!(of_json("3"), RawLabel::Index(3));
-        assert_eq!(
-            of_json(r#"{"cls": "cat", "w": 3}"#),
-            RawLabel::Name("cat".to_owned())
-        );
-        assert_eq!(of_json(r#"{"w": 3}"#), RawLabel::None);
-        assert!(matches!(of_json(r#"{"label": 1.5}"#), RawLabel::Bad(_)));
-        assert!(matches!(of_json("{"), RawLabel::Bad(_)));
-    }
-
-    #[test]
-    fn json_tells_words_and_speaker() {
-        let words = Words::of_json(r#"{"text": "HI YOU", "speaker_id": 19}"#);
-        assert_eq!(words.transcript.as_deref(), Some("HI YOU"));
-        assert_eq!(words.speaker.as_deref(), Some("19"));
     }
 }
