@@ -220,7 +220,10 @@ mod tests {
             weight_decay: 0.01,
             decayed: Decayed::All,
             clip_norm: None,
-            schedule: LrSchedule::Linear { warmup_steps: 0 },
+            schedule: LrSchedule::Linear {
+                warmup_steps: 0,
+                final_lr: None,
+            },
         };
         let updated = |is_allocated: bool| {
             let shapes = params::shapes(&Linear::new(2, 3, &device));
