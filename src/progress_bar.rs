@@ -1,25 +1,50 @@
 //! Progress bars on a terminal. They exist with the feature `cli` only; the callers log lines where
 //! the bar is hidden.
 
+use std::time::Duration;
+
 pub(crate) use self::bar::ProgressBar;
+
+/// Formats the time left, `eta`, after `n_done` steps of this process. It is empty until two are done:
+/// the first one includes the start of the device, and there is no rate before it.
+pub(crate) fn left(n_done: u64, eta: Duration) -> String {
+    if n_done < 2 {
+        return String::new();
+    }
+    let secs = eta.as_secs();
+    let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
+    if hours > 0 {
+        format!("  {hours}:{minutes:02}:{secs:02} left")
+    } else {
+        format!("  {minutes}:{secs:02} left")
+    }
+}
 
 /// With the feature `cli`: a bar of `indicatif` on stderr, hidden if that is not a terminal.
 #[cfg(feature = "cli")]
 mod bar {
     use std::time::Duration;
 
-    use indicatif::{ProgressDrawTarget, ProgressStyle};
+    use indicatif::{ProgressDrawTarget, ProgressState, ProgressStyle};
+
+    use super::left;
 
     /// A progress bar, drawn on a terminal.
     pub(crate) struct ProgressBar(indicatif::ProgressBar);
 
     impl ProgressBar {
-        /// Starts at `from` of `total`. `template` is in the syntax of `indicatif`.
+        /// Starts at `from` of `total`. `template` is in the syntax of `indicatif`, with the key
+        /// `left` for [`left()`].
         pub(crate) fn new(template: &str, total: u64, from: u64) -> Self {
             let stderr = ProgressDrawTarget::stderr();
             let bar = indicatif::ProgressBar::with_draw_target(Some(total), stderr);
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                let show_left = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    // A bar is drawn as far as it can be.
+                    let n_done = state.pos().saturating_sub(from);
+                    let _ = out.write_str(&left(n_done, state.eta()));
+                };
+                bar.set_style(style.with_key("left", show_left));
             }
             bar.set_position(from);
             // The rate, and with it the time left, counts from here on.
@@ -34,6 +59,11 @@ mod bar {
 
         pub(crate) fn set_position(&self, position: u64) {
             self.0.set_position(position);
+        }
+
+        #[cfg(test)]
+        pub(crate) fn position(&self) -> u64 {
+            self.0.position()
         }
 
         pub(crate) fn set_message(&self, message: String) {
@@ -106,6 +136,11 @@ mod bar {
             self.position.set(position);
         }
 
+        #[cfg(test)]
+        pub(crate) fn position(&self) -> u64 {
+            self.position.get()
+        }
+
         pub(crate) fn set_message(&self, _message: String) {}
 
         /// Returns the mean rate since the start, in positions per second.
@@ -128,5 +163,18 @@ mod bar {
         pub(crate) fn finish(&self) {}
 
         pub(crate) fn finish_and_clear(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_is_empty_until_it_is_known() {
+        assert_eq!(left(0, Duration::ZERO), "");
+        assert_eq!(left(1, Duration::from_secs(5)), "");
+        assert_eq!(left(2, Duration::from_secs(65)), "  1:05 left");
+        assert_eq!(left(9, Duration::from_secs(3661)), "  1:01:01 left");
     }
 }
