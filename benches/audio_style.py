@@ -1,12 +1,12 @@
-"""Sound and text: Understudy beside soundfile + soxr and Hugging Face's Python tokenizers, in turns.
+"""Audio and text: Understudy compared with soundfile + soxr and Hugging Face tokenizers, in turns.
 
     cargo build --release -p understudy-pipelines --bench media      # prints the path of the binary
-    python benches/audio_style.py BINARY SOUNDS TEXT VOCABULARY [--rounds 3] [--files 40]
+    python benches/audio_style.py BINARY AUDIO TEXT VOCABULARY [--rounds 3] [--files 40]
 
-SOUNDS is a folder of FLAC or WAV files, TEXT a text file, VOCABULARY a folder with vocab.json and
+AUDIO is a folder of FLAC or WAV files, TEXT a text file, VOCABULARY a folder with vocab.json and
 merges.txt. One thread each; files are read into memory before the clock starts; CPU time. The
-outputs are compared before anything is timed: decoded frames and ids bit for bit, resampled ones by
-their number and power. Prints one JSON object, the best round of each.
+outputs are compared before anything is timed: decoded frames and ids bit for bit, resampled frames
+by their number and power. Prints one JSON object, the best round of each.
 """
 
 import argparse
@@ -40,14 +40,14 @@ def decode(data):
     return frames.mean(1, dtype="float32"), rate
 
 
-def training_wave(data, to_hz):
+def training_waveform(data, to_hz):
     frames, rate = decode(data)
     if rate != to_hz:
         frames = soxr.resample(frames, rate, to_hz)
     return (frames - frames.mean()) / numpy.sqrt(frames.var() + 1e-5)
 
 
-def sound(binary, paths, to_hz, rounds):
+def audio(binary, paths, to_hz, rounds):
     files = [path.read_bytes() for path in paths]
     first = ours(binary, "audio", to_hz, *paths)
     decoded = [decode(data) for data in files]
@@ -56,16 +56,16 @@ def sound(binary, paths, to_hz, rounds):
     resampled = [x if rate == to_hz else soxr.resample(x, rate, to_hz) for x, rate in decoded]
     rms = numpy.sqrt(numpy.mean(numpy.concatenate(resampled).astype("f8") ** 2))
     assert abs(sum(map(len, resampled)) - first["resampled_frames"]) <= len(files)
-    assert abs(rms / first["resampled_rms"] - 1) < 1e-3, "the resampled waves differ"
+    assert abs(rms / first["resampled_rms"] - 1) < 1e-3, "the resampled waveforms differ"
     runs = [first]
     theirs = {"decode": [], "all": []}
     for _ in range(rounds):
         theirs["decode"].append(cpu_secs(lambda: [decode(data) for data in files]))
-        theirs["all"].append(cpu_secs(lambda: [training_wave(data, to_hz) for data in files]))
+        theirs["all"].append(cpu_secs(lambda: [training_waveform(data, to_hz) for data in files]))
         runs.append(ours(binary, "audio", to_hz, *paths))
     seconds = first["seconds"]
     return {
-        "seconds_of_sound": round(seconds, 1),
+        "seconds_of_audio": round(seconds, 1),
         "from_hz": decoded[0][1],
         "to_hz": to_hz,
         "decode": rates(seconds, [run["decode_cpu_secs"] for run in runs], theirs["decode"]),
@@ -98,7 +98,7 @@ def text(binary, path, vocabulary, rounds):
 
 
 def rates(work, own, theirs):
-    """Work per CPU-second, and how many times Python's rate ours is."""
+    """Returns both rates per CPU-second, and their ratio."""
     return {
         "here": round(work / min(own), 1),
         "python": round(work / min(theirs), 1),
@@ -109,22 +109,22 @@ def rates(work, own, theirs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary")
-    parser.add_argument("sounds", type=Path)
+    parser.add_argument("audio", type=Path)
     parser.add_argument("text", type=Path)
     parser.add_argument("vocabulary", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int, default=40)
     arguments = parser.parse_args()
-    paths = sorted(p for p in arguments.sounds.rglob("*") if p.suffix in {".flac", ".wav"})
+    paths = sorted(p for p in arguments.audio.rglob("*") if p.suffix in {".flac", ".wav"})
     paths = paths[: arguments.files]
     if not paths:
-        parser.error(f"no FLAC or WAV files in {arguments.sounds}")
+        parser.error(f"no FLAC or WAV files in {arguments.audio}")
     binary, rounds = arguments.binary, arguments.rounds
     report = {
         "soundfile": soundfile.__version__,
         "soxr": soxr.__version__,
         "tokenizers": tokenizers.__version__,
-        "as_stored": sound(binary, paths, soundfile.info(paths[0]).samplerate, rounds),
+        "as_stored": audio(binary, paths, soundfile.info(paths[0]).samplerate, rounds),
     }
     with tempfile.TemporaryDirectory() as folder:
         faster = []
@@ -132,7 +132,7 @@ def main():
             frames, rate = decode(path.read_bytes())
             faster.append(Path(folder) / f"{i}.flac")
             soundfile.write(faster[-1], soxr.resample(frames, rate, 44100), 44100)
-        report["resampled"] = sound(binary, faster, 16000, rounds)
+        report["resampled"] = audio(binary, faster, 16000, rounds)
     report["text"] = text(binary, arguments.text, arguments.vocabulary, rounds)
     print(json.dumps(report, indent=1))
 

@@ -1,17 +1,17 @@
-"""Readers of training sets on bad days: the same pictures, the same S3 server, the same faults.
+"""Faults of a store: how readers of training data behave on the same images, server and faults.
 
     cargo build --release -p understudy-pipelines --bench faults --bin shards   # prints FAULTS' path
-    unshare -rnm sh -c 'ip link set lo up; python benches/faults.py FAULTS SHARDS WEED PHOTOS'
+    unshare -rnm sh -c 'ip link set lo up; python benches/faults.py FAULTS SHARDS WEED IMAGES'
 
-The set is written once for each reader, in its own format, to a SeaweedFS server; a proxy of ours
-(FAULTS proxy) stands between the server and the reader, which runs in a process of its own and
-gives the encoded bytes of each picture, in order and without shuffling. An outcome is `right` (every
-picture once, byte for byte), `missing` or `wrong data` (it ended well with other bytes), `error`
-(it ended with a message), `hang` (no picture for 60 s). Understudy gives decoded pictures, whose
-hash is compared with that of a reading without faults.
+The dataset is written once for each reader, in its own format, to a SeaweedFS server. A proxy (FAULTS
+proxy) is between the server and the reader. The reader runs in a process of its own and returns the
+encoded bytes of each image, in order and without shuffling. An outcome is `right` (every image once,
+byte for byte), `missing` or `wrong data` (it ended without an error, with other bytes), `error` (it
+ended with a message), `hang` (no image for 60 s). Understudy returns decoded images, whose hash is
+compared with that of a run without faults.
 
-Needs boto3 and pyarrow, and what of datasets with s3fs, webdataset, mosaicml-streaming and litdata is
-to be compared. PHOTOS is a folder of class folders.
+Needs boto3 and pyarrow, and those of datasets with s3fs, webdataset, mosaicml-streaming and litdata
+that are to be compared. IMAGES is a folder of class folders.
 """
 
 import argparse
@@ -36,7 +36,7 @@ HANGS_AFTER = 60
 BUCKET = "sets"
 KEYS = {"aws_access_key_id": "testkey", "aws_secret_access_key": "testsecret"}
 
-# ---- readers: each yields the bytes of one picture after the other
+# ---- readers: each yields the bytes of one image after another
 
 
 def read_datasets(endpoint, _local):
@@ -95,7 +95,7 @@ READERS = {
     "mosaicml": read_mosaicml_default,
     "litdata": read_litdata,
 }
-# Where each one's objects lie, and which of them is replaced during a run.
+# The folder of each reader's objects, one of which is replaced during a run.
 FOLDERS = {"Understudy": "parquet", "datasets": "parquet", "webdataset": "tar",
            "mosaicml, hashes on": "mds", "mosaicml": "mds", "litdata": "litdata"}
 WITH_CACHE = ["mosaicml, hashes on", "mosaicml", "litdata"]
@@ -105,17 +105,17 @@ def reader_main(name, endpoint, local):
     for data in READERS[name](endpoint, local):
         print(hashlib.sha256(data).hexdigest(), flush=True)
     print("end", flush=True)
-    os._exit(0)  # Some leave threads and processes that do not end.
+    os._exit(0)  # Some readers leave threads and processes that do not end.
 
 
-# ---- the set in each format
+# ---- the dataset in each format
 
 
-def write_formats(shards, photos, work, per_shard):
+def write_formats(shards, images, work, per_shard):
     import pyarrow.parquet
 
     subprocess.run(
-        [shards, "write", photos, "--to", work / "parquet", "--shard-bytes", "640KiB",
+        [shards, "write", images, "--to", work / "parquet", "--shard-bytes", "640KiB",
          "--row-group-bytes", "128KiB"], check=True, stdout=subprocess.DEVNULL)
     rows = []
     for shard in sorted((work / "parquet").glob("*.parquet")):
@@ -147,7 +147,7 @@ def write_formats(shards, photos, work, per_shard):
 
 
 class Row:
-    """What litdata's workers turn a number into."""
+    """The function by which litdata's workers turn a number into a row."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -157,12 +157,12 @@ class Row:
 
 
 def write_litdata(litdata, rows, to):
-    warnings.simplefilter("ignore")  # Of pictures that make a chunk larger than asked for.
+    warnings.simplefilter("ignore")  # About images that make a chunk too large.
     litdata.optimize(fn=Row(rows), inputs=list(range(len(rows))), output_dir=str(to),
                      chunk_bytes="640KB", num_workers=1, keep_data_ordered=True, verbose=False)
 
 
-# ---- the server, the proxy, and what happens
+# ---- the server, the proxy and the runs
 
 
 class Weed:
@@ -229,7 +229,7 @@ class Proxy:
 class Lab:
     def __init__(self, arguments, work):
         self.arguments, self.work = arguments, work
-        self.rows = write_formats(arguments.shards, arguments.photos, work, per_shard=18)
+        self.rows = write_formats(arguments.shards, arguments.images, work, per_shard=18)
         self.expected = collections.Counter(hashlib.sha256(row).hexdigest() for row in self.rows)
         self.weed = Weed(arguments.weed, work)
         self.s3 = client(self.weed)
@@ -255,7 +255,7 @@ class Lab:
         return [(key, path) for key, path in objects if path.suffix not in (".json", ".jsonl")]
 
     def run(self, name, local, meanwhile=None):
-        """What became of a reader."""
+        """Runs a reader and returns its outcome."""
         environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
         environment |= {
             "AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret",
@@ -304,7 +304,7 @@ class Lab:
 
     def judge(self, name, said, hangs, words):
         if hangs:
-            return f"hang after {max(len(said), 0)} pictures"
+            return f"hang after {max(len(said), 0)} images"
         if name == "Understudy":
             if not said or not said[-1].startswith("{"):
                 return "error: " + short(words)
@@ -319,19 +319,19 @@ class Lab:
         strange = sum((found - self.expected).values())
         missing = sum((self.expected - found).values())
         if strange:
-            return f"wrong data: {strange} pictures of {len(self.rows)} are others"
-        return f"missing: {missing} pictures of {len(self.rows)}"
+            return f"wrong data: {strange} of {len(self.rows)} images differ"
+        return f"missing: {missing} of {len(self.rows)} images"
 
 
 def short(words):
-    """The last line that says what went wrong."""
+    """Returns the last line that names an error."""
     telling = [line.strip() for line in words if "Error" in line or "ERROR" in line] or words
     return telling[-1].split("ERROR faults: ")[-1][:160] if telling else "(no message)"
 
 
 # ---- the table
 
-# What the proxy is told: a fault for BURST of every EVERY reads of objects.
+# Commands to the proxy: a fault for BURST of every EVERY reads of objects.
 FAULTS = {
     "none": "no",
     "429, Retry-After 1 s, every 10th read": "fault 429 10 1 1",
@@ -392,7 +392,7 @@ OF_CACHES = ["cache on a full disk", "cache entry corrupted"]
 
 
 def flip_largest(folder):
-    """One bit in the middle of a cached shard: not the index, and none that is read whole."""
+    """Flips one bit in the middle of a cached shard, not of an index nor of a small file."""
     files = [path for path in folder.glob("**/*") if path.is_file() and path.suffix != ".json"]
     path = max(files, key=lambda path: (path.stat().st_size, path.name))
     data = bytearray(path.read_bytes())
@@ -413,7 +413,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ["faults", "shards", "weed"]:
         parser.add_argument(name)
-    parser.add_argument("photos")
+    parser.add_argument("images")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("faults.toml"))
     parser.add_argument("--readers", nargs="*", default=list(READERS))
     parser.add_argument("--only", nargs="*", help="faults whose names contain one of these")

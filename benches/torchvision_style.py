@@ -1,12 +1,12 @@
-"""Photos to training views in Python, the way torchvision's data sets do it on PIL pictures.
+"""Encoded images to training views in Python, as torchvision's datasets do it on PIL images.
 
     python benches/torchvision_style.py FOLDER [--size 224] [--repeat 1] [--seed 0]
 
-Decodes each picture of FOLDER (searched to the bottom), takes a RandomResizedCrop (scale 0.08-1,
+Decodes each image of FOLDER and its subfolders, takes a RandomResizedCrop (scale 0.08-1,
 ratio 3/4-4/3, bicubic) and a horizontal flip with probability 1/2, in one thread. Files are read
 into memory before the clock starts. Prints one JSON object: samples per second, CPU-seconds per
-1,000 samples, and the process's peak memory. Needs Pillow alone: torchvision's rules are restated
-here, and its further step, a tensor per picture, is left out.
+1,000 samples, and the process's peak memory. Needs only Pillow: torchvision's rules are restated
+here, and its next step, a tensor per image, is left out.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from PIL import Image
 
 
 def random_window(width, height, rng, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
-    """Left, top, right and bottom of the crop."""
+    """Returns left, top, right and bottom of the crop."""
     log_ratio = [math.log(r) for r in ratio]
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
@@ -39,12 +39,12 @@ def random_window(width, height, rng, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
 
 
 def training_view(data, size, rng):
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    picture = picture.crop(random_window(*picture.size, rng))
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = image.crop(random_window(*image.size, rng))
+    image = image.resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return picture.tobytes()
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.tobytes()
 
 
 def main():
@@ -58,7 +58,7 @@ def main():
     kinds = {".jpg", ".jpeg", ".png", ".webp"}
     paths = sorted(p for p in arguments.folder.rglob("*") if p.suffix.lower() in kinds)
     if not paths:
-        parser.error(f"no pictures in {arguments.folder}")
+        parser.error(f"no images in {arguments.folder}")
     files = [path.read_bytes() for path in paths]
     rng = random.Random(arguments.seed)
     training_view(files[0], arguments.size, rng)  # Imports and tables, outside the clock.

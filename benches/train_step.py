@@ -1,4 +1,4 @@
-"""Training steps of a data2vec 2.0 recipe: Understudy beside PyTorch, in turns, on the same work.
+"""Training steps of a data2vec 2.0 recipe: Understudy compared with PyTorch, in turns, on the same inputs.
 
     cargo build --bench train_step            # prints the path of the binary
     python benches/train_step.py BINARY configs/tiny-image.toml [--rounds 5] [--steps 8]

@@ -1,4 +1,4 @@
-//! Every recipe loads, validates and builds; `configs/schema.json` is fresh.
+//! Every recipe in `configs/` loads, validates and builds; `configs/schema.json` is up to date.
 
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,7 @@ fn every_recipe_loads_and_has_the_published_size() {
 }
 
 #[test]
-fn every_recipe_says_what_it_is() {
+fn recipe_headers_have_parameters_and_command() {
     for path in recipes() {
         let text = std::fs::read_to_string(&path).expect("a recipe");
         let header: Vec<&str> = text
@@ -104,17 +104,17 @@ fn every_recipe_says_what_it_is() {
 }
 
 #[test]
-fn a_resolved_config_repeats_itself() {
+fn resolved_config_round_trips_through_toml() {
     for path in recipes() {
         let config = RunConfig::load(&path, &Overrides::default()).expect("a recipe");
         let again = RunConfig::parse(&path, &config.to_toml(), &Overrides::default())
-            .expect("its own text");
+            .expect("the written config");
         assert_eq!(config, again);
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn invalid_settings_are_reported_together() {
     let path = recipes()
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
@@ -127,7 +127,7 @@ fn all_mistakes_are_told_at_once() {
         "optim.schedule.cosine.final_lr=-1e-6",
     ]
     .map(str::to_owned);
-    let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("five mistakes");
+    let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("five invalid settings");
     let ConfigError::Invalid { problems, .. } = &error else {
         panic!("{error}")
     };
@@ -146,7 +146,7 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn what_is_not_finite_is_refused_with_its_key() {
+fn non_finite_value_is_refused_with_its_key() {
     let path = recipes()
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
@@ -162,18 +162,76 @@ fn what_is_not_finite_is_refused_with_its_key() {
         for value in ["inf", "nan"] {
             let set = [format!("{key}={value}")];
             let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("not finite");
-            let told = format!("{key}: must be finite, is {value}");
-            assert!(error.to_string().contains(&told), "{error}");
+            let expected = format!("{key}: must be finite, is {value}");
+            assert!(error.to_string().contains(&expected), "{error}");
         }
     }
     let set = ["optim.betas=[0.9, inf]".to_owned()];
     let error = RunConfig::load(&path, &Overrides::set(set)).expect_err("not finite");
-    let told = "optim.betas: must be finite, is [0.9, inf]";
-    assert!(error.to_string().contains(told), "{error}");
+    let expected = "optim.betas: must be finite, is [0.9, inf]";
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+/// Refused before anything of that size is computed or allocated.
+#[test]
+fn absurd_sizes_are_rejected_with_their_key() {
+    const MOST: &str = "9223372036854775807";
+    let image = [
+        ("model.data2vec2.image", "mlp_ratio", "1e18"),
+        ("model.data2vec2.image", "mlp_ratio", "1e-9"),
+        ("model.data2vec2.image", "embed_dim", "4611686018427387904"),
+        ("model.data2vec2.image", "embed_dim", "65536"),
+        ("model.data2vec2.image", "depth", MOST),
+        ("model.data2vec2.image", "prenet_depth", MOST),
+        ("model.data2vec2.image", "image_size", "9223372036854775804"),
+        ("model.data2vec2.decoder", "dim", "4611686018427387904"),
+        ("model.data2vec2.decoder", "n_layers", MOST),
+        ("model.data2vec2.decoder", "kernel", MOST),
+        ("model.data2vec2.decoder", "proj_hidden_dim", MOST),
+        ("model.data2vec2", "cls_batch", MOST),
+        ("threads", "compute", "100000"),
+        ("threads", "data", MOST),
+        ("", "steps", MOST),
+    ];
+    let audio = [
+        ("model.data2vec2.audio", "conv_dim", MOST),
+        (
+            "model.data2vec2.audio",
+            "conv_layers",
+            "[[10, 9223372036854775807], [3, 9]]",
+        ),
+        ("model.data2vec2.audio", "pos_conv_kernel", MOST),
+        ("model.data2vec2.audio", "pos_conv_depth", MOST),
+    ];
+    let text = [
+        ("model.data2vec2.text", "vocab_size", MOST),
+        ("model.data2vec2.text", "max_tokens", MOST),
+    ];
+    let of = |recipe: &str, table: &str, key: &str, value: &str| {
+        let path = recipes().into_iter().find(|path| path.ends_with(recipe));
+        let dot = if table.is_empty() { "" } else { "." };
+        let set = format!("{table}{dot}{key}={value}");
+        let error = RunConfig::load(&path.expect("the recipe"), &Overrides::set([set.as_str()]))
+            .expect_err(&set)
+            .to_string();
+        assert!(
+            error.contains(table) && error.contains(key),
+            "{set}: {error}"
+        );
+    };
+    for (recipe, cases) in [
+        ("tiny-image.toml", &image[..]),
+        ("tiny-audio.toml", &audio[..]),
+        ("tiny-text.toml", &text[..]),
+    ] {
+        for (table, key, value) in cases {
+            of(recipe, table, key, value);
+        }
+    }
 }
 
 #[test]
-fn an_unknown_key_is_shown_where_it_stands() {
+fn unknown_key_is_shown_in_its_line() {
     let path = recipes()
         .into_iter()
         .find(|p| p.ends_with("tiny-image.toml"))
@@ -218,7 +276,7 @@ fn every_root_key_belongs_to_the_data_or_to_the_trainer() {
 }
 
 #[test]
-fn the_schema_is_fresh() {
+fn schema_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/schema.json");
     let schema = schemars::schema_for!(RunConfig);
     let fresh = serde_json::to_string_pretty(&schema).expect("a schema") + "\n";
@@ -228,6 +286,6 @@ fn the_schema_is_fresh() {
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         stored == fresh,
-        "configs/schema.json is old: UPDATE_SCHEMA=1 cargo test --test recipes"
+        "configs/schema.json is out of date: UPDATE_SCHEMA=1 cargo test --test recipes"
     );
 }

@@ -1,10 +1,17 @@
 //! Learning rate and EMA decay equal the reference classes' values.
 
+#[path = "parity/options.rs"]
+#[expect(
+    dead_code,
+    reason = "schedules have fewer kinds of options than models"
+)]
+mod options;
 #[path = "../pipelines/tests/support/skip.rs"]
 mod skip;
 
 use std::path::PathBuf;
 
+use options::Options;
 use serde_json::Value;
 use skip::skip;
 use understudy::optim::{EmaSchedule, LrSchedule};
@@ -15,61 +22,113 @@ fn number(value: &Value) -> f64 {
         .unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// Returns the schedule of a golden entry as a function of the step.
+/// Returns the schedule of a golden entry as a function of the step; every parameter is mapped.
 fn ours(entry: &Value) -> Box<dyn Fn(u64) -> f64> {
-    let parameter = |name: &str| number(&entry["parameters"][name]);
-    let count = |name: &str| parameter(name) as u64;
-    match entry["kind"].as_str().expect("a kind") {
-        "cosine" => {
-            let (peak, steps) = (number(&entry["parameters"]["lr"][0]), count("max_update"));
-            let schedule = LrSchedule::Cosine {
-                warmup_steps: count("warmup_updates"),
-                final_lr: parameter("min_lr"),
-            };
-            // The reference's warm-up starts at min_lr where its own start is below 0.
-            let start = parameter("warmup_init_lr");
-            assert!(start < 0.0 || (start - parameter("min_lr")).abs() < 1e-15);
-            Box::new(move |step| schedule.lr(peak, step, steps))
-        }
-        "beit_cosine" => {
-            let per_epoch = count("niter_per_epoch");
-            let schedule = LrSchedule::BeitCosine {
-                warmup_steps: count("warmup_epochs") * per_epoch,
-                final_lr: parameter("final"),
-            };
-            let (peak, steps) = (parameter("base"), count("epochs") * per_epoch);
-            Box::new(move |step| schedule.lr(peak, step, steps))
-        }
-        "ema_decay" => {
-            let schedule = EmaSchedule {
-                decay: parameter("start"),
-                end_decay: parameter("end"),
-                anneal_steps: count("anneal_end_step"),
-            };
-            Box::new(move |step| schedule.decay(step))
-        }
-        "tri_stage" => {
-            let phase = |name: &str| number(&entry["derived"][name]) as u64;
-            let (peak, steps) = (number(&entry["parameters"]["lr"][0]), count("max_update"));
-            let schedule = LrSchedule::TriStage {
-                warmup_steps: phase("warmup"),
-                hold_steps: phase("hold"),
-                decay_steps: phase("decay"),
-                init_scale: parameter("init_lr_scale"),
-                final_scale: parameter("final_lr_scale"),
-            };
-            Box::new(move |step| schedule.lr(peak, step, steps))
-        }
-        "polynomial_decay" => {
-            let peak = number(&entry["parameters"]["lr"][0]);
-            let steps = count("total_num_update");
-            let schedule = LrSchedule::Linear {
-                warmup_steps: count("warmup_updates"),
-            };
-            Box::new(move |step| schedule.lr(peak, step, steps))
-        }
+    let parameters = Options::new(&entry["parameters"]);
+    let function = match entry["kind"].as_str().expect("a kind") {
+        "cosine" => cosine(&parameters),
+        "beit_cosine" => beit_cosine(&parameters),
+        "ema_decay" => ema_decay(&parameters),
+        "tri_stage" => tri_stage(&parameters),
+        "polynomial_decay" => polynomial_decay(&parameters),
         kind => panic!("unknown kind {kind}"),
-    }
+    };
+    parameters.require_all();
+    function
+}
+
+/// Returns the learning rate of a run of `steps` by a schedule that our config accepts.
+fn rate(schedule: LrSchedule, peak: f64, steps: u64) -> Box<dyn Fn(u64) -> f64> {
+    assert_eq!(schedule.problems(), [""; 0]);
+    Box::new(move |step| schedule.lr(peak, step, steps))
+}
+
+fn count(parameters: &Options<'_>, key: &str) -> u64 {
+    parameters.size_or(key, 0) as u64
+}
+
+/// Reads the peak: fairseq has a list of rates by epoch, of which its schedules take one.
+fn peak(parameters: &Options<'_>) -> f64 {
+    let rates = parameters.get("lr").as_array().expect("a list of rates");
+    assert_eq!(rates.len(), 1, "lr: one rate for all epochs");
+    number(&rates[0])
+}
+
+fn cosine(parameters: &Options<'_>) -> Box<dyn Fn(u64) -> f64> {
+    let (peak, steps) = (peak(parameters), count(parameters, "max_update"));
+    let warmup_steps = count(parameters, "warmup_updates");
+    let init_lr = parameters.number_or("warmup_init_lr", -1.0);
+    let period = parameters.number_or("lr_period_updates", -1.0);
+    assert!(
+        period <= 0.0 || period as u64 == steps - warmup_steps,
+        "lr_period_updates = {period} is not supported: a run has one period"
+    );
+    // Of periods after the first.
+    parameters.ignore(&["lr_shrink", "t_mult"]);
+    let schedule = LrSchedule::Cosine {
+        warmup_steps,
+        // Below 0 the reference starts at min_lr, as we do without it.
+        init_lr: (init_lr >= 0.0).then_some(init_lr),
+        final_lr: parameters.number_or("min_lr", 0.0),
+    };
+    rate(schedule, peak, steps)
+}
+
+fn beit_cosine(parameters: &Options<'_>) -> Box<dyn Fn(u64) -> f64> {
+    let per_epoch = count(parameters, "niter_per_epoch");
+    let epochs = count(parameters, "warmup_epochs");
+    let given = parameters.number_or("warmup_steps", -1.0);
+    let schedule = LrSchedule::BeitCosine {
+        warmup_steps: if given > 0.0 {
+            given as u64
+        } else {
+            epochs * per_epoch
+        },
+        init_lr: Some(parameters.number_or("start_warmup_value", 0.0)),
+        final_lr: parameters.number("final"),
+    };
+    let steps = count(parameters, "epochs") * per_epoch;
+    rate(schedule, parameters.number("base"), steps)
+}
+
+fn ema_decay(parameters: &Options<'_>) -> Box<dyn Fn(u64) -> f64> {
+    let schedule = EmaSchedule {
+        decay: parameters.number("start"),
+        end_decay: parameters.number("end"),
+        anneal_steps: count(parameters, "anneal_end_step"),
+    };
+    Box::new(move |step| schedule.decay(step))
+}
+
+fn tri_stage(parameters: &Options<'_>) -> Box<dyn Fn(u64) -> f64> {
+    let steps = count(parameters, "max_update");
+    let given = ["warmup_steps", "hold_steps", "decay_steps"].map(|key| count(parameters, key));
+    let [warmup_steps, hold_steps, decay_steps] = match parameters.get("phase_ratio").as_array() {
+        Some(ratios) => [0, 1, 2].map(|phase| (steps as f64 * number(&ratios[phase])) as u64),
+        None => given,
+    };
+    let schedule = LrSchedule::TriStage {
+        warmup_steps,
+        hold_steps,
+        decay_steps,
+        init_scale: parameters.number_or("init_lr_scale", 0.01),
+        final_scale: parameters.number_or("final_lr_scale", 0.01),
+    };
+    rate(schedule, peak(parameters), steps)
+}
+
+fn polynomial_decay(parameters: &Options<'_>) -> Box<dyn Fn(u64) -> f64> {
+    parameters.require("power", 1.0);
+    parameters.require("force_anneal", Value::Null);
+    let schedule = LrSchedule::Linear {
+        warmup_steps: count(parameters, "warmup_updates"),
+        final_lr: Some(parameters.number_or("end_learning_rate", 0.0)),
+    };
+    rate(
+        schedule,
+        peak(parameters),
+        count(parameters, "total_num_update"),
+    )
 }
 
 #[test]

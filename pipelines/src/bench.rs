@@ -69,7 +69,7 @@ pub fn run(config: &DataConfig, options: &Options, time: Duration) -> Result<Ben
 /// Returns the micro-batches per step: as many as lanes for audio and text, which are not joined.
 fn micro_batches_per_step(config: &DataConfig, options: &Options) -> usize {
     match config.modality() {
-        Some(Modality::Audio(_) | Modality::Text(_)) => config.lanes / options.world.max(1),
+        Some(Modality::Audio | Modality::Text) => config.lanes / options.world.max(1),
         _ => options.micro_batches_per_step,
     }
 }

@@ -3,7 +3,7 @@
 mod debug;
 mod keys;
 pub mod load;
-mod media;
+pub(crate) mod media;
 mod overrides;
 mod train;
 mod units;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::media::{AudioConfig, Filter, ImageConfig, TextConfig};
+pub use self::media::{AudioConfig, Filter, ImageConfig, MediaConfig, Modality, TextConfig};
 pub use self::overrides::Overrides;
 pub use self::train::{MixedSet, Share, TrainSets};
 pub use self::units::parse_bytes;
@@ -103,17 +103,6 @@ fn default_retry_for() -> String {
     "15min".to_owned()
 }
 
-/// The modality of the samples, with its table.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Modality<'a> {
-    /// Images.
-    Image(&'a ImageConfig),
-    /// Audio.
-    Audio(&'a AudioConfig),
-    /// Texts, or blocks of tokens.
-    Text(&'a TextConfig),
-}
-
 /// The size of a step, over all lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepSize {
@@ -193,14 +182,19 @@ impl DataConfig {
         })
     }
 
-    /// Returns the modality; `None` unless exactly one table sets it.
-    pub fn modality(&self) -> Option<Modality<'_>> {
+    /// Returns the table of the modality; `None` unless exactly one is set.
+    pub fn media(&self) -> Option<MediaConfig<'_>> {
         match (&self.image, &self.audio, &self.text) {
-            (Some(image), None, None) => Some(Modality::Image(image)),
-            (None, Some(audio), None) => Some(Modality::Audio(audio)),
-            (None, None, Some(text)) => Some(Modality::Text(text)),
+            (Some(image), None, None) => Some(MediaConfig::Image(image)),
+            (None, Some(audio), None) => Some(MediaConfig::Audio(audio)),
+            (None, None, Some(text)) => Some(MediaConfig::Text(text)),
             _ => None,
         }
+    }
+
+    /// Returns the modality of the samples; `None` unless exactly one table sets it.
+    pub fn modality(&self) -> Option<Modality> {
+        self.media().map(MediaConfig::modality)
     }
 
     /// Returns the size of a step; `None` unless exactly one key sets it, in a unit of the modality.
@@ -241,18 +235,19 @@ impl DataConfig {
         problems.extend(self.train.problems());
         problems.extend(self.store_options().err());
         problems.extend(self.step_problems());
-        let Some(modality) = self.modality() else {
+        let Some(media) = self.media() else {
             problems.push(
                 "data: exactly one of [data.image], [data.audio] and [data.text] is needed"
                     .to_owned(),
             );
             return problems;
         };
-        problems.extend(match modality {
-            Modality::Image(image) => image.problems(),
-            Modality::Audio(audio) => audio.problems(),
-            Modality::Text(text) => text.problems(),
+        problems.extend(match media {
+            MediaConfig::Image(image) => image.problems(),
+            MediaConfig::Audio(audio) => audio.problems(),
+            MediaConfig::Text(text) => text.problems(),
         });
+        let modality = media.modality();
         if !self.mask.suits(modality) {
             problems.push(format!(
                 "data.mask: unsupported for {1}: {0}; supported: {2}",
@@ -339,17 +334,6 @@ impl DataConfig {
             }
         }
         problems
-    }
-}
-
-impl Modality<'_> {
-    /// Returns `images`, `audio` or `text`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Image(_) => "images",
-            Self::Audio(_) => "audio",
-            Self::Text(_) => "text",
-        }
     }
 }
 

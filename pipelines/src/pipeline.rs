@@ -98,7 +98,7 @@ impl Default for Options {
 pub struct Pipeline {
     mixture: Arc<Mixture>,
     fingerprint: u64,
-    specials: Option<SpecialTokens>,
+    special_tokens: Option<SpecialTokens>,
     vocabulary_sha256: Option<String>,
     recorder: Arc<Recorder>,
     bad_rows: BadRowList,
@@ -264,8 +264,8 @@ impl Pipeline {
 
     /// Returns the special tokens of the vocabulary that texts are in: that of the config, or that of
     /// a dataset of tokens. `None` for images and audio.
-    pub fn specials(&self) -> Option<SpecialTokens> {
-        self.specials
+    pub fn special_tokens(&self) -> Option<SpecialTokens> {
+        self.special_tokens
     }
 
     /// Returns the SHA-256, in hex, of the vocabulary's files; `None` for images and audio. The same

@@ -1,4 +1,4 @@
-//! A bad sample costs itself: it is left out, written down and counted, never trained on.
+//! Bad samples: each is left out, written to the quarantine file and counted, never trained on.
 
 mod support;
 
@@ -40,7 +40,7 @@ fn quarantined(path: &Path) -> Vec<(String, u64, String)> {
 }
 
 #[test]
-fn each_kind_of_fault_is_left_out_and_written_down() {
+fn every_kind_of_bad_sample_is_left_out_and_quarantined() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(N_ROWS);
     rows[2].bytes = None;
@@ -101,7 +101,7 @@ fn each_kind_of_fault_is_left_out_and_written_down() {
 }
 
 #[test]
-fn a_flipped_bit_costs_one_sample() {
+fn flipped_bit_costs_one_sample() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = rows(N_ROWS);
     write_dataset(folder.path(), &rows, 10, 6);
@@ -110,7 +110,7 @@ fn a_flipped_bit_costs_one_sample() {
 
     let path = folder.path().join("train-00000.parquet");
     let mut shard = std::fs::read(&path).expect("a shard");
-    let bytes = rows[33].bytes.as_ref().expect("a picture");
+    let bytes = rows[33].bytes.as_ref().expect("an image");
     let start = shard
         .windows(bytes.len())
         .position(|at| at == bytes)
@@ -155,7 +155,7 @@ fn a_flipped_bit_costs_one_sample() {
 }
 
 #[test]
-fn a_wrong_hash_is_believed_only_after_a_second_read() {
+fn wrong_hash_is_bad_only_after_a_second_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
     write_dataset(&folder.path().join("good"), &rows, 20, 1);
@@ -166,7 +166,7 @@ fn a_wrong_hash_is_believed_only_after_a_second_read() {
     for (name, n_reads, n_rows) in [("good", 1, 20), ("bad", 2, 18)] {
         let config = config(&folder.path().join(name));
         let mut pass = Pipeline::evaluate(&config, &config.train.to_string(), 10, &options(0, 1))
-            .expect("a set");
+            .expect("a dataset");
         let n_samples: usize = pass
             .by_ref()
             .map(|batch| batch.expect("a batch").n_samples)
@@ -217,7 +217,7 @@ fn too_many_bad_samples_stop_the_run() {
 }
 
 #[test]
-fn a_set_of_bad_rows_alone_ends_with_an_error() {
+fn dataset_of_bad_rows_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<Row> = (0..12).map(|i| Row::new(vec![i; 100], 0)).collect();
     write_dataset(folder.path(), &rows, 4, 3);
@@ -232,7 +232,7 @@ fn a_set_of_bad_rows_alone_ends_with_an_error() {
 }
 
 #[test]
-fn a_label_that_is_null_is_a_bad_sample_where_labels_are_used() {
+fn null_label_is_a_bad_sample_in_evaluation_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(20);
     rows[6].label = None;
@@ -247,6 +247,6 @@ fn a_label_that_is_null_is_a_bad_sample_where_labels_are_used() {
     let batches: Vec<Batch> = pass.map(|batch| batch.expect("a batch")).collect();
     assert_eq!(rows_of(&batches).len(), 19);
     assert!(quarantined(&quarantine)[0].2.starts_with("label"));
-    // Pretraining looks at no label.
+    // Pretraining does not read labels.
     assert!(rows_of(&train(&config, &options, 3)).contains(&6));
 }

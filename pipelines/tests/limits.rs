@@ -126,7 +126,7 @@ fn all_problems_of_the_options_are_reported_at_once() {
         "window_chunks",
         "rank 3 of 3",
         "3 ranks",
-        "3 parts",
+        "3 micro-batches",
         "threads",
     ] {
         assert!(text.contains(expected), "{expected} in {text}");

@@ -4,10 +4,14 @@
 //! The same tones go through soxr if Python has it: `UNDERSTUDY_PYTHON` names the interpreter, else
 //! `python3`. Frequencies are in units of h, half the lower of the two rates.
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::allow_attributes,
     reason = "helpers of the tests"
 )]
+
+#[path = "support/skip.rs"]
+mod skip;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -15,6 +19,8 @@ use std::process::{Command, Stdio};
 use understudy_pipelines::decode::Waveform;
 use understudy_pipelines::rng::{Purpose, Rng};
 use understudy_pipelines::transform::waveform::resample;
+
+use skip::skip;
 
 const TO_HZ: u32 = 16_000;
 const FROM_HZ: [u32; 6] = [44_100, 48_000, 32_000, 22_050, 11_025, 8_000];
@@ -175,9 +181,10 @@ fn resample_keeps_the_passband_and_removes_aliases() {
         };
         match soxr(from_hz, &inputs) {
             Some(outputs) => print("soxr", &quality(from_hz, &outputs)),
-            None => {
-                println!("no soxr to compare with (UNDERSTUDY_PYTHON may name a Python with it)");
-            }
+            None => skip(
+                "soxr",
+                "no soxr to compare with (UNDERSTUDY_PYTHON may name a Python with it)",
+            ),
         }
         let outputs = inputs.into_iter().map(|frames| {
             let waveform = Waveform {

@@ -1,4 +1,4 @@
-//! Sets of recordings become batches of equal cost and one length.
+//! Datasets of audio become batches of equal cost and one length.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray};
-use support::config as pictures;
+use support::config as image_config;
 use support::datasets::{audio_rows, batch, by_lanes, check_stream, pcm, steps, wav, write_shard};
 use understudy_pipelines::batch::{Batch, Media};
 use understudy_pipelines::bench;
@@ -27,20 +27,20 @@ const EPS: f64 = 1e-5;
 /// Frames that a lane may take of a step.
 const SHARE: u64 = 6000;
 
-/// Recordings of 300 to 2,299 frames: some too short, some to be cropped.
+/// Returns the length of an utterance, 300 to 2,299 frames: some too short, some to be cropped.
 fn n_frames(row: usize) -> usize {
     300 + row * 733 % 2000
 }
 
-fn recordings() -> Vec<Vec<u8>> {
+fn utterances() -> Vec<Vec<u8>> {
     (0..N_ROWS)
         .map(|row| wav(&pcm(row, n_frames(row)), RATE))
         .collect()
 }
 
-fn write(folder: &Path, recordings: &[Vec<u8>]) {
+fn write(folder: &Path, utterances: &[Vec<u8>]) {
     let lengths: Vec<i64> = (0..N_ROWS).map(|row| n_frames(row) as i64).collect();
-    let rows = audio_rows(recordings, &lengths, RATE as i32);
+    let rows = audio_rows(utterances, &lengths, RATE as i32);
     for (i, at) in (0..N_ROWS).step_by(80).enumerate() {
         let path = folder.join(format!("train-{i}.parquet"));
         write_shard(&path, &rows.slice(at, 80), 5);
@@ -66,13 +66,13 @@ fn config(folder: &Path) -> DataConfig {
             prob: 0.65,
             length: 5,
         }),
-        ..pictures(folder)
+        ..image_config(folder)
     }
 }
 
-fn set() -> (tempfile::TempDir, DataConfig) {
+fn dataset() -> (tempfile::TempDir, DataConfig) {
     let folder = tempfile::tempdir().expect("a folder");
-    write(folder.path(), &recordings());
+    write(folder.path(), &utterances());
     let config = config(folder.path());
     (folder, config)
 }
@@ -85,11 +85,11 @@ fn audio(batch: &Batch) -> (usize, &[f32], &[u32]) {
             waveforms,
             lengths,
         } => (*n_frames, waveforms, lengths),
-        _ => panic!("not a batch of recordings"),
+        _ => panic!("not a batch of audio"),
     }
 }
 
-/// What a recording should become, by a computation of the test's own.
+/// Normalises an utterance, in double precision.
 fn normalised(row: usize) -> Vec<f64> {
     let values = pcm(row, n_frames(row));
     let values: Vec<f64> = values.iter().map(|&v| f64::from(v) / 32768.0).collect();
@@ -100,24 +100,24 @@ fn normalised(row: usize) -> Vec<f64> {
     values.iter().map(|v| (v - mean) * scale).collect()
 }
 
-/// Where in its recording a crop lies.
+/// Returns the first frame of a crop in its utterance.
 fn place_of(crop: &[f32], row: usize) -> usize {
-    let whole = normalised(row);
+    let full = normalised(row);
     let is_at = |at: &usize| {
-        let there = whole[*at..].iter().zip(crop);
+        let there = full[*at..].iter().zip(crop);
         there.clone().count() == crop.len()
             && there
                 .into_iter()
                 .all(|(a, b)| (a - f64::from(*b)).abs() < 1e-4)
     };
-    (0..=whole.len() - crop.len())
+    (0..=full.len() - crop.len())
         .find(is_at)
-        .expect("a crop of its own recording")
+        .expect("a crop of its own utterance")
 }
 
 #[test]
-fn steps_by_seconds_hold_every_recording_once_and_cost_no_more_than_they_may() {
-    let (_folder, config) = set();
+fn steps_by_seconds_have_every_utterance_once_and_stay_within_their_cost() {
+    let (_folder, config) = dataset();
     let batches = check_stream(&config, 60);
     let mut seen: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     let mut places = BTreeSet::new();
@@ -142,10 +142,10 @@ fn steps_by_seconds_hold_every_recording_once_and_cost_no_more_than_they_may() {
             .collect();
         assert_eq!(counts.len(), 1, "{counts:?}");
         assert!(counts.first() > Some(&0));
-        for (sample, wave) in batch.samples.iter().zip(waveforms.chunks(n_cropped)) {
+        for (sample, waveform) in batch.samples.iter().zip(waveforms.chunks(n_cropped)) {
             assert!(seen.entry(sample.epoch).or_default().insert(sample.row));
             if batch.step < 4 {
-                places.insert(place_of(wave, sample.row as usize));
+                places.insert(place_of(waveform, sample.row as usize));
             }
         }
     }
@@ -159,8 +159,8 @@ fn steps_by_seconds_hold_every_recording_once_and_cost_no_more_than_they_may() {
 }
 
 #[test]
-fn masks_of_version_2_keep_one_count_and_differ() {
-    let (_folder, mut config) = set();
+fn block_masks_have_one_count_and_differ() {
+    let (_folder, mut config) = dataset();
     config.mask = MaskConfig::Blocks(Blocks {
         n_masks: 3,
         prob: 0.5,
@@ -180,13 +180,13 @@ fn masks_of_version_2_keep_one_count_and_differ() {
 }
 
 #[test]
-fn a_bad_recording_leaves_its_step_short_and_moves_nothing() {
-    let (_folder, good) = set();
+fn bad_utterance_is_left_out_and_moves_no_other_sample() {
+    let (_folder, good) = dataset();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut recordings = recordings();
-    recordings[33].truncate(60); // Its bytes have their hash, but are no recording.
-    recordings[102].clear();
-    write(folder.path(), &recordings);
+    let mut utterances = utterances();
+    utterances[33].truncate(60); // The hash of its bytes is right, but they are not audio.
+    utterances[102].clear();
+    write(folder.path(), &utterances);
     let config = config(folder.path());
     let whole = steps(&good, 1, 2, 40);
     let found = check_stream(&config, 40);
@@ -205,13 +205,13 @@ fn a_bad_recording_leaves_its_step_short_and_moves_nothing() {
 }
 
 #[test]
-fn a_step_of_a_lane_may_be_empty() {
+fn step_of_a_lane_may_be_empty() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut recordings = recordings();
-    for recording in &mut recordings[..200] {
-        *recording = vec![0; 10];
+    let mut utterances = utterances();
+    for utterance in &mut utterances[..200] {
+        *utterance = vec![0; 10];
     }
-    write(folder.path(), &recordings);
+    write(folder.path(), &utterances);
     let mut config = config(folder.path());
     config.max_bad_fraction = 1.0;
     config.batch_seconds = Some(4.0 * MAX_FRAMES as f64 / f64::from(RATE));
@@ -228,14 +228,14 @@ fn a_step_of_a_lane_may_be_empty() {
 }
 
 #[test]
-fn others_recordings_without_lengths_go_by_count() {
+fn foreign_audio_without_lengths_is_batched_by_count() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut recordings: Vec<Vec<u8>> = (0..60)
+    let mut utterances: Vec<Vec<u8>> = (0..60)
         .map(|row| wav(&pcm(row, 500 + 10 * row), RATE))
         .collect();
-    recordings[7].truncate(50);
-    let sounds: BinaryArray = recordings.iter().map(Some).collect();
-    let rows = batch(vec![("sound", Arc::new(sounds) as ArrayRef)]);
+    utterances[7].truncate(50);
+    let encoded: BinaryArray = utterances.iter().map(Some).collect();
+    let rows = batch(vec![("sound", Arc::new(encoded) as ArrayRef)]);
     write_shard(&folder.path().join("a.parquet"), &rows, 5);
     let mut config = config(folder.path());
     config.columns.insert("audio".into(), "sound".into());
@@ -261,17 +261,17 @@ fn others_recordings_without_lengths_go_by_count() {
 }
 
 #[test]
-fn what_is_too_short_is_left_out_and_not_bad() {
+fn too_short_utterances_are_left_out_and_not_bad() {
     let folder = tempfile::tempdir().expect("a folder");
     let is_short = |row: u64| row % 3 == 1;
-    let recordings: Vec<Vec<u8>> = (0..60)
+    let utterances: Vec<Vec<u8>> = (0..60)
         .map(|row| {
             let n_frames = if is_short(row) { 100 } else { 500 };
             wav(&pcm(row as usize, n_frames), RATE)
         })
         .collect();
-    let sounds: BinaryArray = recordings.iter().map(Some).collect();
-    let rows = batch(vec![("audio", Arc::new(sounds) as ArrayRef)]);
+    let encoded: BinaryArray = utterances.iter().map(Some).collect();
+    let rows = batch(vec![("audio", Arc::new(encoded) as ArrayRef)]);
     write_shard(&folder.path().join("a.parquet"), &rows, 5);
     let mut config = config(folder.path());
     (config.batch, config.batch_seconds) = (Some(12), None);
@@ -304,7 +304,7 @@ fn what_is_too_short_is_left_out_and_not_bad() {
     let mut resumed = Pipeline::train(&config, &resumed).expect("a pipeline");
     assert_eq!(samples(&mut resumed, 40), expected[60..]);
 
-    // Where all are, it is said why nothing comes.
+    // If all are too short, the error says so.
     config.audio.as_mut().expect("audio").min_frames = 700;
     let mut pipeline = Pipeline::train(&config, &by_lanes(&config, 0, 1, 2)).expect("a pipeline");
     let error = pipeline.find_map(Result::err).expect("no sample");
@@ -313,8 +313,8 @@ fn what_is_too_short_is_left_out_and_not_bad() {
 }
 
 #[test]
-fn evaluation_pads_whole_recordings_and_labels_them() {
-    let (_folder, config) = set();
+fn evaluation_pads_full_utterances_and_labels_them() {
+    let (_folder, config) = dataset();
     let options = Options {
         threads: 2,
         ..Options::default()
@@ -325,14 +325,18 @@ fn evaluation_pads_whole_recordings_and_labels_them() {
         let batch = batch.expect("a batch");
         let (longest, waveforms, lengths) = audio(&batch);
         assert_eq!(longest as u32, *lengths.iter().max().expect("a sample"));
-        for (wave, &length) in waveforms.chunks(longest).zip(lengths) {
+        for (waveform, &length) in waveforms.chunks(longest).zip(lengths) {
             assert_eq!(
                 length as usize,
                 n_frames(row),
-                "whole, however short or long"
+                "neither cropped nor left out"
             );
-            assert_eq!(place_of(&wave[..length as usize], row), 0);
-            assert!(wave[length as usize..].iter().all(|&value| value == 0.0));
+            assert_eq!(place_of(&waveform[..length as usize], row), 0);
+            assert!(
+                waveform[length as usize..]
+                    .iter()
+                    .all(|&value| value == 0.0)
+            );
             row += 1;
         }
         let labels: Vec<i64> = batch.samples.iter().map(|s| s.row as i64 % 3).collect();
@@ -343,13 +347,13 @@ fn evaluation_pads_whole_recordings_and_labels_them() {
 }
 
 #[test]
-fn other_rates_are_resampled_and_planned_at_the_recipes() {
+fn other_rates_are_resampled_and_planned_at_the_configs_rate() {
     let folder = tempfile::tempdir().expect("a folder");
-    let recordings: Vec<Vec<u8>> = (0..80)
+    let utterances: Vec<Vec<u8>> = (0..80)
         .map(|row| wav(&pcm(row, 1000 + 20 * row), 2 * RATE))
         .collect();
     let lengths: Vec<i64> = (0..80).map(|row| 1000 + 20 * row).collect();
-    let rows = audio_rows(&recordings, &lengths, 2 * RATE as i32);
+    let rows = audio_rows(&utterances, &lengths, 2 * RATE as i32);
     write_shard(&folder.path().join("a.parquet"), &rows, 4);
     for batch in check_stream(&config(folder.path()), 6) {
         let (n_frames, ..) = audio(&batch);
@@ -362,9 +366,9 @@ fn other_rates_are_resampled_and_planned_at_the_recipes() {
 }
 
 #[test]
-fn lanes_are_not_joined_and_memory_is_kept() {
-    let (_folder, mut config) = set();
-    let error = Pipeline::train(&config, &Options::default()).expect_err("one part");
+fn joined_lanes_and_too_little_memory_are_rejected() {
+    let (_folder, mut config) = dataset();
+    let error = Pipeline::train(&config, &Options::default()).expect_err("one micro-batch");
     let text = error.to_string();
     assert!(
         text.contains("1 micro-batches per step") && text.contains("must be 4"),
@@ -376,8 +380,8 @@ fn lanes_are_not_joined_and_memory_is_kept() {
 }
 
 #[test]
-fn the_commands_know_recordings() {
-    let (_folder, config) = set();
+fn plan_inspect_verify_and_bench_handle_audio() {
+    let (_folder, config) = dataset();
     let planned = pipeline::plan(&config).expect("a plan");
     let plan = &planned.plan;
     let report = Report::new(&planned.mixture, plan, planned.memory).expect("a report");
@@ -402,7 +406,7 @@ fn the_commands_know_recordings() {
     assert!(one.ahead_bytes > one.least_bytes);
     assert!(report.to_string().contains("added by padding"), "{report}");
 
-    let inspection = inspect(&config.train.to_string(), &config.columns, 2).expect("a set");
+    let inspection = inspect(&config.train.to_string(), &config.columns, 2).expect("a dataset");
     assert_eq!(inspection.rows, N_ROWS as u64);
     assert!(inspection.samples[0].contains("8000 Hz"), "{inspection}");
 
@@ -416,7 +420,7 @@ fn the_commands_know_recordings() {
         &mut |_, _| (),
         &stop,
     );
-    assert_eq!(done.expect("a set").rows, N_ROWS as u64);
+    assert_eq!(done.expect("a dataset").rows, N_ROWS as u64);
     assert!(problems.is_empty(), "{problems:?}");
 
     let time = std::time::Duration::from_millis(10);

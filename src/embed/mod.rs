@@ -10,7 +10,7 @@ mod progress;
 use burn::tensor::Device;
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::Batch;
-use understudy_pipelines::config::Modality;
+use understudy_pipelines::config::MediaConfig;
 use understudy_pipelines::pipeline::{OnePass, Options};
 use understudy_pipelines::store::Folder;
 use understudy_pipelines::write::features::{
@@ -112,7 +112,11 @@ pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedErr
 
     let source = OnePass::open(&config.data, &options.shards, batch_size(&config.data), 1)?;
     let n_rows = source.dataset().rows;
-    model::check_vocabulary(config.model.encoder(), &options.shards, source.specials())?;
+    model::check_vocabulary(
+        config.model.encoder(),
+        &options.shards,
+        source.special_tokens(),
+    )?;
     let trained = pretrained.vocabulary_sha256.as_deref();
     model::compare_vocabularies(trained, &options.shards, source.vocabulary_sha256());
     let feature_options = feature_options(options, &pretrained)?;
@@ -214,10 +218,10 @@ fn feature_options(options: &Embed, pretrained: &Pretrained) -> Result<FeatureOp
 
 /// Returns the modality's config, which determines how rows become samples, as JSON.
 fn samples(data: &DataConfig) -> String {
-    let json = match data.modality() {
-        Some(Modality::Image(image)) => serde_json::to_string(image),
-        Some(Modality::Audio(audio)) => serde_json::to_string(audio),
-        Some(Modality::Text(text)) => serde_json::to_string(text),
+    let json = match data.media() {
+        Some(MediaConfig::Image(image)) => serde_json::to_string(image),
+        Some(MediaConfig::Audio(audio)) => serde_json::to_string(audio),
+        Some(MediaConfig::Text(text)) => serde_json::to_string(text),
         None => unreachable!("a valid config has one modality"),
     };
     json.expect("a config of numbers and strings becomes JSON")

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, module::adaptive_avg_pool2d};
 use understudy_pipelines::DataConfig;
 use understudy_pipelines::batch::{Batch, Media as HostMedia};
-use understudy_pipelines::config::Modality;
+use understudy_pipelines::config::MediaConfig;
 use understudy_pipelines::pipeline::{Options, Pipeline};
 
 use super::bag_of_words::BagOfWords;
@@ -26,19 +26,19 @@ pub(super) fn baseline<'a>(
     threads: usize,
     device: &'a Device,
 ) -> Result<NamedEncoder<'a>, EvaluateError> {
-    Ok(match data.modality() {
-        Some(Modality::Audio(audio)) => {
+    Ok(match data.media() {
+        Some(MediaConfig::Audio(audio)) => {
             let rate = audio.sample_rate_hz;
             (
                 "log-mel",
                 Box::new(move |batch| log_mels(&batch, rate, unit)),
             )
         }
-        Some(Modality::Text(_)) => {
+        Some(MediaConfig::Text(_)) => {
             let bag = bag_of(data, threads)?;
             ("bag of words", Box::new(move |batch| bags(&batch, &bag)))
         }
-        Some(Modality::Image(_)) | None => {
+        Some(MediaConfig::Image(_)) | None => {
             let encode = |batch: Batch| {
                 let media = crate::model::to_device(batch.media, batch.n_samples, data, device).0;
                 let EncoderInput::Images(images) = media else {

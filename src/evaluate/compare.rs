@@ -26,7 +26,7 @@ pub fn compare(
     threads: usize,
     device: &Device,
 ) -> Result<Table, EvaluateError> {
-    if unit == EvalUnit::Frames && !matches!(data.modality(), Some(Modality::Audio(_))) {
+    if unit == EvalUnit::Frames && data.modality() != Some(Modality::Audio) {
         return Err(EvaluateError::NoFrames);
     }
     let baseline = baselines::baseline(data, unit, threads, device)?;

@@ -19,7 +19,7 @@ pub type NamedEncoder<'a> = (&'a str, Box<dyn FnMut(Batch) -> FeatureVectors + '
 /// grows with the square of the longest: 35 s in Base's 12 heads take 150 MB each.
 pub(crate) fn batch_size(data: &DataConfig) -> usize {
     match data.modality() {
-        Some(Modality::Audio(_)) => 4,
+        Some(Modality::Audio) => 4,
         _ => 128,
     }
 }
@@ -96,7 +96,7 @@ pub fn split(
     let train = Pipeline::evaluate(data, train_url, batch_size(data), &options)?;
     let val = Pipeline::evaluate(data, val_url, batch_size(data), &options)?;
     for (url, dataset) in [(train_url, &train), (val_url, &val)] {
-        model::check_vocabulary(model.encoder(), url, dataset.specials())?;
+        model::check_vocabulary(model.encoder(), url, dataset.special_tokens())?;
         model::compare_vocabularies(trained, url, dataset.vocabulary_sha256());
     }
     if train.fingerprint() == val.fingerprint() {

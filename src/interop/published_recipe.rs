@@ -85,7 +85,7 @@ pub(super) fn with_encoder(encoder: EncoderConfig<'_>) -> ModelConfig {
         }
         EncoderConfig::Vit(_) => unreachable!("2.0 comes with its decoder"),
     }
-    model.targets.top_k = model.targets.top_k.min(encoder.depth());
+    model.targets.top_k = model.targets.top_k.map(|k| k.min(encoder.depth()));
     ModelConfig::Data2vec1(model)
 }
 

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AudioConfig, BeitConfig, Check, DecoderConfig, EncoderConfig, Norm, TextConfig, VitConfig,
+    AudioConfig, BeitConfig, Check, DecoderConfig, EncoderConfig, MOST_WIDTH, Norm, TextConfig,
+    VitConfig,
 };
 
 /// The model and its objective: the table `[model]`, which holds one method's table.
@@ -42,6 +43,10 @@ pub struct Data2Vec1Config {
     /// Error at which smooth-L1 turns from quadratic to linear, 0 for squared error; 2 for images,
     /// 0 for audio, 4 for text.
     pub loss_beta: f64,
+    /// Factor of the loss of a position, which is a sum over D; without it 1/D for images, 1/√D for
+    /// audio, 1 for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
 }
 
 /// data2vec 2.0: the table `[model.data2vec2]`, which holds one encoder: `image`, `audio` or
@@ -66,6 +71,10 @@ pub struct Data2Vec2Config {
     /// the two released runs of text L, else 0.
     #[serde(default)]
     pub loss_beta: f64,
+    /// Factor of the losses of a position and of a class token, which are sums over D; without it
+    /// 1/√D for images and audio, 1 for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// Standard deviation of the noise that fills the decoder's masked positions; 0.01 in the code.
     pub noise_std: f64,
     /// Whether a teacher of audio or text averages the layers that give local features (convolutions
@@ -82,17 +91,61 @@ pub struct Data2Vec2Config {
     pub cls_batch: usize,
 }
 
-/// The targets: the average output of the teacher's last blocks. For 1.0 images it is the output of
-/// the block, for all others that of its MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The targets: the average output of some of the teacher's blocks, which either `top_k` or `blocks`
+/// selects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetConfig {
     /// Number of last blocks to average, K; in 1.0 6 for images, 8 for audio, 10 for text.
-    pub top_k: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Indices of the blocks to average, the first block is 0, instead of the last `top_k`. A block
+    /// that is listed twice counts twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Vec<usize>>,
+    /// Output of each block to average; without it `block` for 1.0 images, `mlp` for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<TargetOutput>,
     /// Normalisation of each block's output.
     pub each: Norm,
     /// Normalisation of the average.
     pub average: Norm,
+}
+
+/// The output of a teacher's block that enters the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetOutput {
+    /// Output of the MLP, before the residual sum.
+    Mlp,
+    /// Output of the block, after its last residual sum and norm.
+    Block,
+}
+
+impl TargetConfig {
+    /// Returns the indices of the blocks to average, for a teacher of `depth` blocks.
+    pub fn block_indices(&self, depth: usize) -> Vec<usize> {
+        match (&self.blocks, self.top_k) {
+            (Some(blocks), _) => blocks.clone(),
+            (None, top_k) => (depth.saturating_sub(top_k.unwrap_or(0))..depth).collect(),
+        }
+    }
+
+    /// Returns a message for each invalid option, without the table's name.
+    fn problems(&self, depth: usize) -> Vec<String> {
+        let mut check = Check::default();
+        match (self.top_k, &self.blocks) {
+            (Some(top_k), None) => check.require((1..=depth).contains(&top_k), || {
+                format!("top_k {top_k} is not in 1–{depth} (depth)")
+            }),
+            (None, Some(blocks)) => check.require(
+                !blocks.is_empty() && blocks.iter().all(|&block| block < depth),
+                || format!("blocks {blocks:?} are not all below {depth} (depth), one at least"),
+            ),
+            _ => check.require(false, || "give either top_k or blocks".to_owned()),
+        }
+        check.problems
+    }
 }
 
 impl ModelConfig {
@@ -126,11 +179,20 @@ impl ModelConfig {
     }
 
     /// The options of the targets.
-    pub fn targets(&self) -> TargetConfig {
+    pub fn targets(&self) -> &TargetConfig {
         match self {
-            Self::Data2vec1(config) => config.targets,
-            Self::Data2vec2(config) => config.targets,
+            Self::Data2vec1(config) => &config.targets,
+            Self::Data2vec2(config) => &config.targets,
         }
+    }
+
+    /// The output of a teacher's block that enters the targets.
+    pub fn target_output(&self) -> TargetOutput {
+        let default = match self.encoder() {
+            EncoderConfig::Beit(_) => TargetOutput::Block,
+            _ => TargetOutput::Mlp,
+        };
+        self.targets().output.unwrap_or(default)
     }
 
     /// Error at which smooth-L1 turns from quadratic to linear; 0 for squared error.
@@ -144,11 +206,15 @@ impl ModelConfig {
     /// The factor of the loss of a position, which is a sum over D.
     pub fn loss_scale(&self) -> f64 {
         let dim = self.encoder().embed_dim() as f64;
-        match self.encoder() {
+        let scale = match self {
+            Self::Data2vec1(config) => config.loss_scale,
+            Self::Data2vec2(config) => config.loss_scale,
+        };
+        scale.unwrap_or_else(|| match self.encoder() {
             EncoderConfig::Beit(_) => dim.recip(),
             EncoderConfig::Vit(_) | EncoderConfig::Audio(_) => dim.sqrt().recip(),
             EncoderConfig::Text(_) => 1.0,
-        }
+        })
     }
 
     /// Returns whether a teacher uses its student's local features.
@@ -199,21 +265,28 @@ impl ModelConfig {
         };
         let mut problems = with_key(&format!(".{}", encoder.table()), encoder.problems());
 
-        let mut check = Check::default();
-        let (top_k, depth) = (self.targets().top_k, encoder.depth());
-        check.require((1..=depth).contains(&top_k), || {
-            format!("top_k {top_k} is not in 1–{depth} (depth)")
-        });
-        problems.extend(with_key(".targets", check.problems));
+        problems.extend(with_key(
+            ".targets",
+            self.targets().problems(encoder.depth()),
+        ));
 
         let mut check = Check::default();
         let beta = self.loss_beta();
         check.require(beta >= 0.0, || format!("loss_beta {beta} is negative"));
+        let scale = self.loss_scale();
+        check.require(scale > 0.0, || {
+            format!("loss_scale {scale} is not positive")
+        });
         match self {
             Self::Data2vec1(config) => {
                 check.require(config.head_hidden_dim != Some(0), || {
                     "head_hidden_dim is 0; remove it for a linear head".to_owned()
                 });
+                check.at_most(
+                    "head_hidden_dim",
+                    config.head_hidden_dim.unwrap_or(0),
+                    MOST_WIDTH,
+                );
             }
             Self::Data2vec2(config) => {
                 check.require(config.noise_std >= 0.0, || {
@@ -228,10 +301,13 @@ impl ModelConfig {
                             .to_owned()
                     });
                     check.positive("cls_batch", config.cls_batch);
+                    check.at_most("cls_batch", config.cls_batch, MOST_WIDTH);
                 }
                 problems.extend(with_key(
                     ".decoder",
-                    config.decoder.problems(encoder.embed_dim()),
+                    config
+                        .decoder
+                        .problems(encoder.embed_dim(), config.image.is_some()),
                 ));
             }
         }

@@ -7,19 +7,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LrSchedule {
-    /// Linear warm-up from `final_lr` that reaches the peak at step `warmup_steps`, then half a
-    /// cosine down to `final_lr` (fairseq's `cosine`; data2vec 2.0).
+    /// Linear warm-up that reaches the peak at step `warmup_steps`, then half a cosine down to
+    /// `final_lr` (fairseq's `cosine`; data2vec 2.0).
     Cosine {
         /// Steps of the warm-up.
         warmup_steps: u64,
-        /// Rate at the start and at the end.
+        /// Rate at the start; without it `final_lr`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init_lr: Option<f64>,
+        /// Rate at the end.
         final_lr: f64,
     },
-    /// As `cosine`, with a warm-up from 0 whose last step already has the peak (BEiT's schedule;
-    /// data2vec 1.0 images).
+    /// As `cosine`, with a warm-up whose last step already has the peak (BEiT's schedule; data2vec
+    /// 1.0 images).
     BeitCosine {
         /// Steps of the warm-up.
         warmup_steps: u64,
+        /// Rate at the start; without it 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init_lr: Option<f64>,
         /// Rate at the end.
         final_lr: f64,
     },
@@ -38,11 +44,13 @@ pub enum LrSchedule {
         /// Rate at the end as a fraction of the peak.
         final_scale: f64,
     },
-    /// Linear warm-up from 0, then linearly down to 0 (fairseq's `polynomial_decay`; sentence
-    /// tasks).
+    /// Linear warm-up from 0, then linearly down (fairseq's `polynomial_decay`; sentence tasks).
     Linear {
         /// Steps of the warm-up.
         warmup_steps: u64,
+        /// Rate at the end; without it 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        final_lr: Option<f64>,
     },
 }
 
@@ -53,19 +61,23 @@ impl LrSchedule {
         match *self {
             Self::Cosine {
                 warmup_steps,
+                init_lr,
                 final_lr,
             } => {
                 if step < warmup_steps {
-                    return final_lr + (peak - final_lr) * share(step, warmup_steps);
+                    let init = init_lr.unwrap_or(final_lr);
+                    return init + (peak - init) * share(step, warmup_steps);
                 }
                 half_cosine(peak, final_lr, step - warmup_steps, steps - warmup_steps)
             }
             Self::BeitCosine {
                 warmup_steps,
+                init_lr,
                 final_lr,
             } => {
                 if step < warmup_steps {
-                    return peak * share(step, warmup_steps.max(2) - 1);
+                    let init = init_lr.unwrap_or(0.0);
+                    return init + (peak - init) * share(step, warmup_steps.max(2) - 1);
                 }
                 half_cosine(peak, final_lr, step - warmup_steps, steps - warmup_steps)
             }
@@ -88,12 +100,15 @@ impl LrSchedule {
                     final_scale * peak
                 }
             }
-            Self::Linear { warmup_steps } => {
+            Self::Linear {
+                warmup_steps,
+                final_lr,
+            } => {
                 if step < warmup_steps {
-                    peak * share(step, warmup_steps)
-                } else {
-                    peak * share(steps.saturating_sub(step), steps - warmup_steps)
+                    return peak * share(step, warmup_steps);
                 }
+                let end = final_lr.unwrap_or(0.0);
+                end + (peak - end) * share(steps.saturating_sub(step), steps - warmup_steps)
             }
         }
     }
@@ -104,7 +119,19 @@ impl LrSchedule {
             Self::Cosine { warmup_steps, .. }
             | Self::BeitCosine { warmup_steps, .. }
             | Self::TriStage { warmup_steps, .. }
-            | Self::Linear { warmup_steps } => warmup_steps,
+            | Self::Linear { warmup_steps, .. } => warmup_steps,
+        }
+    }
+
+    /// Number of steps of the stages after the warm-up, of schedules that have them.
+    pub(crate) fn last_stage_steps(&self) -> u64 {
+        match *self {
+            Self::TriStage {
+                hold_steps,
+                decay_steps,
+                ..
+            } => hold_steps.saturating_add(decay_steps),
+            Self::Cosine { .. } | Self::BeitCosine { .. } | Self::Linear { .. } => 0,
         }
     }
 
@@ -142,25 +169,50 @@ impl LrSchedule {
 
     /// Returns a message for each invalid option, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        // Both are false for NaN.
-        let is_rate = |lr: f64| lr >= 0.0;
-        let is_share = |scale: f64| scale > 0.0 && scale <= 1.0;
+        // A NaN is not in the range.
+        let outside = |values: &[(&str, f64)], greatest: f64| -> Vec<String> {
+            let outside = values
+                .iter()
+                .filter(|(_, value)| !(0.0..=greatest).contains(value));
+            let limit = match greatest {
+                f64::INFINITY => String::new(),
+                greatest => format!(" and at most {greatest}"),
+            };
+            outside
+                .map(|(key, value)| format!("{key}: must be at least 0{limit}, is {value}"))
+                .collect()
+        };
         match *self {
-            Self::Cosine { final_lr, .. } | Self::BeitCosine { final_lr, .. } => [final_lr]
-                .into_iter()
-                .filter(|&lr| !is_rate(lr))
-                .map(|lr| format!("final_lr: must be at least 0, is {lr}"))
-                .collect(),
+            Self::Cosine {
+                init_lr, final_lr, ..
+            }
+            | Self::BeitCosine {
+                init_lr, final_lr, ..
+            } => {
+                let init_lr = init_lr.unwrap_or(0.0);
+                outside(
+                    &[("init_lr", init_lr), ("final_lr", final_lr)],
+                    f64::INFINITY,
+                )
+            }
             Self::TriStage {
                 init_scale,
                 final_scale,
                 ..
-            } => [("init_scale", init_scale), ("final_scale", final_scale)]
-                .into_iter()
-                .filter(|&(_, scale)| !is_share(scale))
-                .map(|(key, scale)| format!("{key}: must be above 0 and at most 1, is {scale}"))
-                .collect(),
-            Self::Linear { .. } => Vec::new(),
+            } => {
+                let mut problems = outside(&[("init_scale", init_scale)], 1.0);
+                // An exponential decay never reaches 0.
+                let is_share = final_scale > 0.0 && final_scale <= 1.0;
+                if !is_share {
+                    problems.push(format!(
+                        "final_scale: must be above 0 and at most 1, is {final_scale}"
+                    ));
+                }
+                problems
+            }
+            Self::Linear { final_lr, .. } => {
+                outside(&[("final_lr", final_lr.unwrap_or(0.0))], f64::INFINITY)
+            }
         }
     }
 }
@@ -207,6 +259,7 @@ mod tests {
     fn cosine_has_the_expected_start_peak_and_end() {
         let schedule = LrSchedule::Cosine {
             warmup_steps: 10,
+            init_lr: None,
             final_lr: 0.1,
         };
         assert!((schedule.lr(1.0, 0, 110) - 0.1).abs() < 1e-12);
@@ -219,6 +272,7 @@ mod tests {
     fn beit_warm_up_ends_at_the_peak() {
         let schedule = LrSchedule::BeitCosine {
             warmup_steps: 10,
+            init_lr: None,
             final_lr: 0.0,
         };
         assert!(schedule.lr(1.0, 0, 110).abs() < 1e-12);
@@ -227,7 +281,53 @@ mod tests {
     }
 
     #[test]
-    fn tri_stage_warms_up_holds_and_decays() {
+    fn warm_up_starts_at_init_lr() {
+        let cosine = LrSchedule::Cosine {
+            warmup_steps: 10,
+            init_lr: Some(0.3),
+            final_lr: 0.1,
+        };
+        let beit = LrSchedule::BeitCosine {
+            warmup_steps: 11,
+            init_lr: Some(0.3),
+            final_lr: 0.1,
+        };
+        // 0.3 + (2 − 0.3)·k/10; after the warm-up `init_lr` has no influence.
+        for (step, expected) in [(0, 0.3), (1, 0.47), (5, 1.15), (10, 2.0)] {
+            for schedule in [cosine, beit] {
+                let found = schedule.lr(2.0, step, 110);
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{schedule:?} at {step}: {found}"
+                );
+            }
+        }
+        assert!((cosine.lr(2.0, 60, 110) - 1.05).abs() < 1e-12);
+        let above_peak = LrSchedule::Cosine {
+            warmup_steps: 2,
+            init_lr: Some(1.5),
+            final_lr: 0.0,
+        };
+        assert!((above_peak.lr(0.5, 1, 10) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn linear_decay_ends_at_final_lr() {
+        let schedule = |final_lr| LrSchedule::Linear {
+            warmup_steps: 10,
+            final_lr,
+        };
+        for (final_lr, end) in [(None, 0.0), (Some(0.2), 0.2)] {
+            let lr = |step| schedule(final_lr).lr(1.0, step, 110);
+            assert!(lr(0).abs() < 1e-12 && (lr(10) - 1.0).abs() < 1e-12);
+            let middle = 0.5 * (1.0 + end);
+            assert!((lr(60) - middle).abs() < 1e-12);
+            assert!((lr(110) - end).abs() < 1e-12 && (lr(200) - end).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_three_stages_follow_each_other() {
         let schedule = LrSchedule::TriStage {
             warmup_steps: 10,
             hold_steps: 20,
@@ -254,11 +354,29 @@ mod tests {
         for schedule in [
             LrSchedule::Cosine {
                 warmup_steps: 1,
+                init_lr: None,
                 final_lr: -1e-9,
             },
             LrSchedule::BeitCosine {
                 warmup_steps: 1,
+                init_lr: None,
                 final_lr: f64::NAN,
+            },
+            LrSchedule::BeitCosine {
+                warmup_steps: 1,
+                init_lr: Some(-1.0),
+                final_lr: 0.0,
+            },
+            LrSchedule::TriStage {
+                warmup_steps: 1,
+                hold_steps: 1,
+                decay_steps: 1,
+                init_scale: 1.5,
+                final_scale: 1.0,
+            },
+            LrSchedule::Linear {
+                warmup_steps: 1,
+                final_lr: Some(-1.0),
             },
             LrSchedule::TriStage {
                 warmup_steps: 1,
@@ -272,7 +390,16 @@ mod tests {
         }
         let schedule = LrSchedule::Cosine {
             warmup_steps: 1,
+            init_lr: Some(0.0),
             final_lr: 0.0,
+        };
+        assert!(schedule.problems().is_empty());
+        let schedule = LrSchedule::TriStage {
+            warmup_steps: 1,
+            hold_steps: 1,
+            decay_steps: 1,
+            init_scale: 0.0,
+            final_scale: 1.0,
         };
         assert!(schedule.problems().is_empty());
     }

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use understudy_pipelines::stats::Stats;
 
-use super::metrics::{MetricsLine, StepMetrics};
+use super::metrics::{self, MetricsLine, StepMetrics};
 use crate::config::RunConfig;
+use crate::progress_bar::{ProgressBar, left};
 
 /// Shows a bar on a terminal, a line per logged step elsewhere.
 pub(super) struct Progress {
@@ -30,14 +29,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Starts counting at step `from`.
     pub(super) fn new(config: &RunConfig, folder: String, from: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left");
-        if let Ok(style) = style {
-            bar.set_style(style);
-        }
-        bar.set_position(from);
-        // The rate, and with it the time left, counts from here on.
-        bar.reset_eta();
+        let template = "{bar:30} step {pos}/{len}  {msg}{left}";
+        let bar = ProgressBar::new(template, config.steps, from);
         if from > 0 {
             tracing::info!("resuming from step {from} in {folder}");
         } else {
@@ -68,11 +61,17 @@ impl Progress {
             samples_per_sec: self.samples as f64 / self.since.elapsed().as_secs_f64(),
             wait_secs: self.waited.as_secs_f64(),
             bad_samples,
+            unix_secs: metrics::unix_secs(),
         };
         self.since = Instant::now();
         self.samples = 0;
         self.waited = Duration::ZERO;
         line
+    }
+
+    /// Moves the bar to `step`.
+    pub(super) fn step_done(&self, step: u64) {
+        self.bar.set_position(step);
     }
 
     /// Shows a line of metrics.
@@ -87,17 +86,10 @@ impl Progress {
             step.lr,
             line.samples_per_sec
         );
-        self.bar.set_position(step.step);
         self.bar.set_message(message.clone());
         if self.bar.is_hidden() {
-            let left = self.bar.eta().as_secs();
-            tracing::info!(
-                "step {}/{}  {message}  {}:{:02} left",
-                step.step,
-                self.steps,
-                left / 60,
-                left % 60
-            );
+            let left = left(step.step - self.from, self.bar.eta());
+            tracing::info!("step {}/{}  {message}{left}", step.step, self.steps);
         }
     }
 
@@ -137,5 +129,23 @@ impl Progress {
     pub(super) fn finished(&self) {
         self.bar.finish();
         tracing::info!("finished: {} steps in {}", self.steps, self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn bar_moves_with_every_step() {
+        let text = include_str!("../../configs/tiny-image.toml");
+        let path = std::path::Path::new("tiny-image.toml");
+        let config = RunConfig::parse(path, text, &Overrides::default()).expect("a recipe");
+        let progress = Progress::new(&config, "run".to_owned(), 3);
+        for step in [4, 5] {
+            progress.step_done(step);
+            assert_eq!(progress.bar.position(), step);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use understudy::model::{BlockOutput, Encoder, EncoderConfig, EncoderInput, Norm, Sequence, View};
-use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output};
+use understudy::objective::{Data2Vec, Inputs, ModelConfig, Output, TargetOutput};
 
 use crate::case::{Golden, Goldens};
 use crate::compare::{Comparison, values};
@@ -29,12 +29,12 @@ pub(crate) fn check_start(
         .unwrap_or_else(|| student_local.clone().inner());
     comparison.positions_if_any("teacher.input", GROUP, local.clone(), padding);
     let targets = objective.config.targets();
-    let first = config.depth() - targets.top_k;
+    let blocks = targets.block_indices(config.depth());
     let mut sum = None;
     run(encoder, local, padding, |block_idx, output| {
-        let (name, x) = match config {
-            EncoderConfig::Beit(_) => ("block_out", output.hidden.clone()),
-            _ => ("ffn_out", output.ffn.clone()),
+        let (name, x) = match objective.config.target_output() {
+            TargetOutput::Block => ("block_out", output.hidden.clone()),
+            TargetOutput::Mlp => ("ffn_out", output.ffn.clone()),
         };
         let x = encoder.without_extra(x);
         let name = format!("teacher.{name}");
@@ -42,11 +42,12 @@ pub(crate) fn check_start(
         let normed = normalised(targets.each, x);
         let name = format!("{name}_normed.{block_idx}");
         comparison.positions_if_any(&name, GROUP, normed.clone(), padding);
-        if block_idx >= first {
+        for _ in blocks.iter().filter(|&&idx| idx == block_idx) {
+            let normed = normed.clone();
             sum = Some(sum.take().map_or(normed.clone(), |sum| sum + normed));
         }
     });
-    let mean = sum.unwrap().div_scalar(targets.top_k as f64);
+    let mean = sum.unwrap().div_scalar(blocks.len() as f64);
     comparison.positions_if_any("target.mean", GROUP, mean, padding);
     let full = objective.targets(input, &student_local);
     comparison.positions_if_any("target.full", GROUP, full, padding);

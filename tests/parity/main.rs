@@ -1,7 +1,8 @@
 //! Golden tensors of the reference implementations, on libtorch and on flex.
 //!
 //! Every case folder of a known kind in `$UNDERSTUDY_PARITY` is run; sizes come from its
-//! `config.json` and tolerances from its `case.json`.
+//! `config.json` and tolerances from its `case.json`. `README.md` here says what becomes of every
+//! option of the references.
 #![expect(
     clippy::unwrap_used,
     reason = "a case that cannot be read fails its test"
@@ -13,6 +14,7 @@ mod formula;
 mod forward;
 mod hugging_face;
 mod losses;
+mod options;
 mod pretrain;
 mod reference;
 #[path = "../../pipelines/tests/support/skip.rs"]

@@ -1,87 +1,108 @@
-//! Translates the references' configs to ours.
+//! Options that several of the references' configs share, in our words.
 
 use serde_json::Value;
 use understudy::model::Norm;
-use understudy::objective::ModelConfig;
+use understudy::objective::{TargetConfig, TargetOutput};
 use understudy::optim::{Decayed, EmaSchedule, EpsForm, LrSchedule, OptimConfig};
 
-use crate::case::Case;
+use crate::options::Options;
 
-/// Returns the optimizer config of a case, with a constant rate.
-pub(crate) fn optim(case: &Case) -> OptimConfig {
-    let config = &case.config["optimizer"];
-    let number = |key: &str| {
-        config[key]
-            .as_f64()
-            .unwrap_or_else(|| panic!("optimizer.{key}"))
-    };
-    let (eps_form, decayed) = match config["name"].as_str().unwrap() {
+/// Keys of a case's config that are not options: how the case was made and measured.
+const RECORDS: [&str; 5] = [
+    "provenance",
+    "measured_fp32_vs_fp64",
+    "outliers",
+    "param_count",
+    "parameters_with_mathematically_zero_gradient",
+];
+
+/// Returns the outermost table of a case's config, with its records read.
+pub(crate) fn root(config: &Value) -> Options<'_> {
+    let root = Options::new(config);
+    root.ignore(&RECORDS);
+    root
+}
+
+/// The optimizer of a case, with a constant rate.
+pub(crate) fn optim(root: &Options<'_>) -> OptimConfig {
+    let options = root.table("optimizer");
+    let (eps_form, decayed) = match options.text("name") {
         "torch AdamW" => (EpsForm::AfterCorrection, Decayed::Matrices),
         "fairseq adam" => (EpsForm::BeforeCorrection, Decayed::All),
         other => panic!("unknown optimizer {other}"),
     };
+    // Of the clipped run, which sets it itself.
+    options.ignore(&["clip"]);
     OptimConfig {
-        lr: number("lr"),
-        betas: [0, 1].map(|i| config["betas"][i].as_f64().unwrap()),
-        eps: number("eps"),
+        lr: options.number("lr"),
+        betas: serde_json::from_value(options.get("betas").clone()).unwrap(),
+        eps: options.number("eps"),
         eps_form,
-        weight_decay: number("weight_decay"),
+        weight_decay: options.number("weight_decay"),
         decayed,
         clip_norm: None,
         // Not asked: each step is given its rate.
         schedule: LrSchedule::Cosine {
             warmup_steps: 0,
+            init_lr: None,
             final_lr: 0.0,
         },
     }
 }
 
-/// Reads a number of the case's config; panics if it is missing.
-pub(crate) fn number(value: &Value, key: &str) -> f64 {
-    value[key]
-        .as_f64()
-        .unwrap_or_else(|| panic!("config.json has no number `{key}`"))
-}
-
-/// Reads a size of the case's config; panics if it is missing.
-pub(crate) fn size(value: &Value, key: &str) -> usize {
-    number(value, key) as usize
-}
-
-/// Reads a switch of the case's config; false if it is missing.
-pub(crate) fn is_set(value: &Value, key: &str) -> bool {
-    value[key].as_bool().unwrap_or(false)
-}
-
-/// Reads fairseq's switches of the targets' norms: of each block's output, and of the average.
-pub(crate) fn norms(config: &Value) -> [Norm; 2] {
-    let norm = |layer: &str, instance: &str| match (is_set(config, layer), is_set(config, instance))
-    {
-        (true, false) => Norm::Layer,
-        (false, true) => Norm::Instance,
-        (false, false) => Norm::None,
-        (true, true) => panic!("one norm at a time"),
+/// Reads fairseq's targets: the outputs of the last of `depth` blocks, of their MLPs unless 2.0's
+/// switch is set.
+pub(crate) fn targets(options: &Options<'_>, depth: usize) -> TargetConfig {
+    options.require_unset(&["batch_norm_target_layer", "group_norm_target_layer"]);
+    let output = if options.is_set("end_of_block_targets") {
+        TargetOutput::Block
+    } else {
+        TargetOutput::Mlp
     };
-    [
-        norm("layer_norm_target_layer", "instance_norm_target_layer"),
-        norm("layer_norm_targets", "instance_norm_targets"),
-    ]
-}
-
-/// Reads fairseq's schedule of τ.
-pub(crate) fn ema_schedule(config: &Value) -> EmaSchedule {
-    EmaSchedule {
-        decay: number(config, "ema_decay"),
-        end_decay: number(config, "ema_end_decay"),
-        anneal_steps: size(config, "ema_anneal_end_step") as u64,
+    TargetConfig {
+        // The last K of a list are the whole list where there are fewer.
+        top_k: Some(options.size_or("average_top_k_layers", 8).min(depth)),
+        blocks: None,
+        output: Some(output),
+        each: norm(
+            options,
+            "layer_norm_target_layer",
+            "instance_norm_target_layer",
+        ),
+        average: norm(options, "layer_norm_targets", "instance_norm_targets"),
     }
 }
 
-/// Checks that fairseq's scale of the loss is that of our model.
-pub(crate) fn check_loss_scale(config: &Value, model: &ModelConfig) {
-    let dim = model.encoder().embed_dim() as f64;
-    let theirs = config["loss_scale"].as_f64().unwrap_or(dim.sqrt().recip());
-    assert!((theirs / model.loss_scale() - 1.0).abs() < 1e-12);
+/// Reads a norm from two switches, of which at most one may be on.
+pub(crate) fn norm(options: &Options<'_>, layer: &str, instance: &str) -> Norm {
+    match (options.is_set(layer), options.is_set(instance)) {
+        (true, false) => Norm::Layer,
+        (false, true) => Norm::Instance,
+        (false, false) => Norm::None,
+        (true, true) => panic!("{layer} and {instance}: only one is supported"),
+    }
+}
+
+/// fairseq's schedule of τ.
+pub(crate) fn ema_schedule(options: &Options<'_>) -> EmaSchedule {
+    EmaSchedule {
+        decay: options.number_or("ema_decay", 0.999),
+        end_decay: options.number_or("ema_end_decay", 0.9999),
+        anneal_steps: match options.get("ema_anneal_end_step") {
+            Value::Null => options.size("max_update"),
+            _ => options.size("ema_anneal_end_step"),
+        } as u64,
+    }
+}
+
+/// Reads fairseq's scale of the loss; without it 1/√D.
+pub(crate) fn loss_scale(options: &Options<'_>, dim: usize) -> f64 {
+    options.number_or("loss_scale", (dim as f64).sqrt().recip())
+}
+
+/// Returns the ratio to `dim` of an MLP's width, which the references truncate to a whole number.
+pub(crate) fn mlp_ratio(ratio: f64, dim: usize) -> f64 {
+    (dim as f64 * ratio).trunc() / dim as f64
 }
 
 /// Parses fairseq's list of convolutions over the waveform, `[(32, 10, 5)] + [(32, 3, 2)] * 4`.

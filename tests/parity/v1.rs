@@ -6,15 +6,16 @@ use understudy::interop::fairseq::{data2vec_v1, data2vec_vision};
 use understudy::model::{
     AudioConfig, BeitConfig, EncoderInput, Norm, RelativePosition, TextConfig,
 };
-use understudy::objective::{Data2Vec1Config, ModelConfig, Network, TargetConfig};
-use understudy::optim::EmaSchedule;
+use understudy::objective::{Data2Vec1Config, ModelConfig, Network, TargetConfig, TargetOutput};
+use understudy::optim::{EmaSchedule, OptimConfig};
 use understudy::params;
 
 use crate::case::{Case, Goldens};
 use crate::forward::tokens_of;
+use crate::options::Options;
 use crate::pretrain::{Method, UpdateInput};
 use crate::reference::{
-    check_loss_scale, ema_schedule, is_set, norms, number, optim, parse_conv_layers, size,
+    ema_schedule, loss_scale, mlp_ratio, norm, optim, parse_conv_layers, root, targets,
 };
 
 /// The padding token of fairseq's dictionaries.
@@ -24,16 +25,18 @@ pub(crate) const PAD: usize = 1;
 const NORM_EPS: f64 = 1e-5;
 
 pub(crate) fn image(case: &Case) -> Method {
-    let config = &case.config;
-    let model = image_model(config);
-    check_decay(case, &model);
-    Method {
+    let root = root(&case.config);
+    let model = image_model(&root);
+    let optim = optim(&root);
+    check_decay(&root, &model, &optim);
+    let ema = root.table("ema");
+    let method = Method {
         model,
-        optim: optim(case),
+        optim,
         ema: EmaSchedule {
-            decay: number(&config["ema"], "init"),
-            end_decay: number(&config["ema"], "end"),
-            anneal_steps: size(&config["ema"], "anneal_steps") as u64,
+            decay: ema.number("init"),
+            end_decay: ema.number("end"),
+            anneal_steps: ema.size("anneal_steps") as u64,
         },
         update_input: |_, io, k, device| {
             Some(UpdateInput {
@@ -49,41 +52,79 @@ pub(crate) fn image(case: &Case) -> Method {
         teacher_prefix: "_ema.",
         student: |tensors| data2vec_vision::import(tensors).unwrap(),
         teacher: |tensors| data2vec_vision::import(tensors).unwrap(),
-    }
+    };
+    root.require_all();
+    method
 }
 
 pub(crate) fn audio(case: &Case) -> Method {
-    let config = &case.config["model"];
-    assert!(is_set(config, "ema_transformer_only"));
-    for key in ["layer_norm_first", "conv_bias"] {
-        assert!(!is_set(config, key), "{key} must not be set: ours has none");
+    let root = root(&case.config);
+    let options = root.table("model");
+    options.require_or("extractor_mode", "default", "layer_norm");
+    options.require("activation_fn", "gelu");
+    options.require("layer_type", "transformer");
+    options.require("feature_grad_mult", 1);
+    options.require("crop_seq_to_multiple", 1);
+    options.require_unset(&["layer_norm_first", "conv_bias"]);
+    options.require_zero(&[
+        "activation_dropout",
+        "dropout_input",
+        "dropout_features",
+        "mask_channel_prob",
+    ]);
+    options.ignore(&[
+        // The case has its masks.
+        "mask_prob",
+        "mask_length",
+        "mask_selection",
+        "mask_other",
+        "mask_dropout",
+        "no_mask_overlap",
+        "mask_min_space",
+        "require_same_masks",
+        // How it is computed, watched and ended.
+        "required_seq_len_multiple",
+        "checkpoint_activations",
+        "max_update",
+        "min_target_var",
+        "min_pred_var",
+    ]);
+    let shared_pos_conv = options.is_set_or("ema_layers_only", true);
+    if shared_pos_conv {
+        // The code then sets the other itself.
+        options.ignore(&["ema_transformer_only"]);
+    } else {
+        options.require("ema_transformer_only", true);
     }
-    assert_eq!(config["extractor_mode"], "layer_norm");
-    let (conv_dim, conv_layers) =
-        parse_conv_layers(config["conv_feature_layers"].as_str().unwrap());
-    let pos_conv_depth = size(config, "pos_conv_depth");
-    let embed_dim = size(config, "encoder_embed_dim");
+    let (conv_dim, conv_layers) = parse_conv_layers(options.text("conv_feature_layers"));
+    let pos_conv_depth = options.size_or("pos_conv_depth", 1);
+    assert!(
+        pos_conv_depth > 1,
+        "pos_conv_depth = 1 is not supported: wav2vec 2.0's convolution with a norm of its weights"
+    );
+    let embed_dim = options.size_or("encoder_embed_dim", 768);
     let audio = AudioConfig {
         conv_dim,
         conv_layers,
         filter_bank: false,
         embed_dim,
         pos_conv_depth,
-        pos_conv_kernel: (size(config, "conv_pos") / pos_conv_depth).max(3),
-        pos_conv_groups: size(config, "conv_pos_groups"),
+        pos_conv_kernel: (options.size_or("conv_pos", 128) / pos_conv_depth).max(3),
+        pos_conv_groups: options.size_or("conv_pos_groups", 16),
         clear_padding: true,
-        shared_pos_conv: is_set(config, "ema_layers_only"),
+        shared_pos_conv,
         alibi: false,
         prenet_depth: 0,
-        depth: size(config, "encoder_layers"),
-        n_heads: size(config, "encoder_attention_heads"),
-        mlp_ratio: number(config, "encoder_ffn_embed_dim") / embed_dim as f64,
+        depth: options.size_or("encoder_layers", 12),
+        n_heads: options.size_or("encoder_attention_heads", 12),
+        mlp_ratio: options.number_or("encoder_ffn_embed_dim", 3072.0) / embed_dim as f64,
         norm_eps: NORM_EPS,
-        drop_prob: number(config, "dropout"),
-        attention_drop_prob: number(config, "attention_dropout"),
-        layer_drop_prob: number(config, "encoder_layerdrop"),
+        drop_prob: options.number_or("dropout", 0.1),
+        attention_drop_prob: options.number_or("attention_dropout", 0.1),
+        layer_drop_prob: options.number_or("encoder_layerdrop", 0.0),
     };
-    Method {
+    let targets = targets(&options, audio.depth);
+    let method = Method {
         update_input: |_, io, k, device| {
             Some(UpdateInput {
                 input: EncoderInput::Waveforms {
@@ -95,48 +136,86 @@ pub(crate) fn audio(case: &Case) -> Method {
             })
         },
         teacher_prefix: "_ema.",
-        ..fairseq(case, Some(audio), None, None)
-    }
+        ..fairseq(
+            &root,
+            Data2Vec1Config {
+                image: None,
+                audio: Some(audio),
+                text: None,
+                head_hidden_dim: None,
+                targets,
+                loss_beta: options.number_or("loss_beta", 0.0),
+                loss_scale: Some(loss_scale(&options, embed_dim)),
+            },
+        )
+    };
+    root.require_all();
+    method
 }
 
 pub(crate) fn text(case: &Case) -> Method {
-    let config = &case.config["model"];
-    let transformer = &config["transformer"];
-    let encoder = &transformer["encoder"];
-    assert!(is_set(config, "ema_transformer_layers_only"));
-    for key in ["layernorm_embedding", "no_scale_embedding"] {
-        assert!(
-            is_set(transformer, key),
-            "{key} must be set: ours always has it"
-        );
-    }
-    assert!(!is_set(encoder, "normalize_before"));
-    assert_eq!(size(config, "head_layers"), 2);
-    let embed_dim = size(encoder, "embed_dim");
+    let root = root(&case.config);
+    let options = root.table("model");
+    let transformer = options.table("transformer");
+    let encoder = transformer.table("encoder");
+    options.require("ema_transformer_layers_only", true);
+    options.ignore(&["max_positions", "load_checkpoint_heads", "mask_index"]);
+    transformer.require_or("activation_fn", "relu", "gelu");
+    transformer.require_or("layernorm_embedding", false, true);
+    transformer.require_or("no_scale_embedding", false, true);
+    transformer.require_unset(&["no_token_positional_embeddings", "adaptive_input"]);
+    transformer.require_zero(&["activation_dropout", "relu_dropout"]);
+    encoder.require_or("learned_pos", false, true);
+    encoder.require_unset(&["normalize_before"]);
+    encoder.require_zero(&["layerdrop"]);
+    let embed_dim = encoder.size("embed_dim");
+    // The reference's head is twice as wide between its layers.
+    let head_hidden_dim = match options.size_or("head_layers", 1) {
+        1 => None,
+        2 => Some(2 * embed_dim),
+        n => panic!("model.head_layers = {n} is not supported, only 1 and 2 are"),
+    };
     let text = TextConfig {
-        vocab_size: size(config, "vocab"),
+        vocab_size: options.size("vocab"),
         pad_token: PAD,
-        max_tokens: size(transformer, "max_source_positions"),
+        max_tokens: transformer.size("max_source_positions"),
         alibi: false,
         embed_dim,
-        depth: size(encoder, "layers"),
-        n_heads: size(encoder, "attention_heads"),
-        mlp_ratio: number(encoder, "ffn_embed_dim") / embed_dim as f64,
+        depth: encoder.size("layers"),
+        n_heads: encoder.size("attention_heads"),
+        mlp_ratio: encoder.number("ffn_embed_dim") / embed_dim as f64,
         norm_eps: NORM_EPS,
-        drop_prob: number(transformer, "dropout"),
-        attention_drop_prob: number(transformer, "attention_dropout"),
+        drop_prob: transformer.number_or("dropout", 0.1),
+        attention_drop_prob: transformer.number_or("attention_dropout", 0.0),
     };
-    Method {
-        update_input: text_input,
+    let loss_scale = match loss_scale(&options, embed_dim) {
+        scale if scale <= 0.0 => (embed_dim as f64).sqrt().recip(),
+        scale => scale,
+    };
+    let targets = targets(&options, text.depth);
+    let method = Method {
+        update_input: text_update_input,
         teacher_prefix: "encoder._ema.",
-        // The reference's head is twice as wide between its layers.
-        ..fairseq(case, None, Some(text), Some(2 * embed_dim))
-    }
+        ..fairseq(
+            &root,
+            Data2Vec1Config {
+                image: None,
+                audio: None,
+                text: Some(text),
+                head_hidden_dim,
+                targets,
+                loss_beta: options.number_or("loss_beta", 0.0),
+                loss_scale: Some(loss_scale),
+            },
+        )
+    };
+    root.require_all();
+    method
 }
 
-/// Returns the original tokens, the student's, and masks at the `<mask>` tokens of the latter.
-fn text_input(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<UpdateInput> {
-    let mask_token = size(&case.config["model"], "mask_index");
+/// The original tokens, the student's, and masks where the latter are `<mask>`.
+fn text_update_input(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<UpdateInput> {
+    let mask_token = Options::new(&case.config).table("model").size("mask_index");
     let student = io.get(&format!("in.src_tokens.{k}"))?;
     let mut mask = student.clone();
     for token in &mut mask.values {
@@ -149,32 +228,12 @@ fn text_input(case: &Case, io: &Goldens, k: usize, device: &Device) -> Option<Up
     })
 }
 
-/// Returns the common settings of fairseq's two cases; the caller replaces inputs and prefix.
-fn fairseq(
-    case: &Case,
-    audio: Option<AudioConfig>,
-    text: Option<TextConfig>,
-    head_hidden_dim: Option<usize>,
-) -> Method {
-    let config = &case.config["model"];
-    let [each, average] = norms(config);
-    let model = ModelConfig::Data2vec1(Data2Vec1Config {
-        image: None,
-        audio,
-        text,
-        head_hidden_dim,
-        targets: TargetConfig {
-            top_k: size(config, "average_top_k_layers"),
-            each,
-            average,
-        },
-        loss_beta: number(config, "loss_beta"),
-    });
-    check_loss_scale(config, &model);
+/// What fairseq's two cases share; inputs and prefix are to be replaced.
+fn fairseq(root: &Options<'_>, model: Data2Vec1Config) -> Method {
     Method {
-        model,
-        optim: optim(case),
-        ema: ema_schedule(config),
+        model: ModelConfig::Data2vec1(model),
+        optim: optim(root),
+        ema: ema_schedule(&root.table("model")),
         update_input: |_, _, _, _| None,
         n_masks: 1,
         ema_from_zero: false,
@@ -186,55 +245,117 @@ fn fairseq(
     }
 }
 
-fn image_model(config: &Value) -> ModelConfig {
-    let vit = &config["model"];
-    let relative_position = match (&vit["use_shared_rel_pos_bias"], &vit["use_rel_pos_bias"]) {
-        (Value::Bool(true), Value::Bool(false)) => RelativePosition::Shared,
-        (Value::Bool(false), Value::Bool(true)) => RelativePosition::PerLayer,
-        other => panic!("unknown positions {other:?}"),
+/// Reads the model of `model` and of the command's options, which are in the outermost table.
+fn image_model(root: &Options<'_>) -> ModelConfig {
+    let vit = root.table("model");
+    vit.require("in_chans", 3);
+    vit.require("qkv_bias", true);
+    vit.require("qk_scale", Value::Null);
+    vit.require("attn_head_dim", Value::Null);
+    vit.require_zero(&["drop_rate"]);
+    vit.require_or("use_abs_pos_emb", true, false);
+    // The case has its weights.
+    vit.ignore(&["init_std"]);
+    let positions = ["use_shared_rel_pos_bias", "use_rel_pos_bias"].map(|key| vit.is_set(key));
+    let relative_position = match positions {
+        [true, false] => RelativePosition::Shared,
+        [false, true] => RelativePosition::PerLayer,
+        other => panic!("shared and own relative positions {other:?} are not supported"),
     };
-    let depth = size(vit, "depth");
-    let target_layers: Vec<usize> =
-        serde_json::from_value(config["target_layers"].clone()).unwrap();
-    let top_k = target_layers.len();
+    let layer_scale = vit.number("init_values");
     assert!(
-        target_layers.into_iter().eq(depth - top_k..depth),
-        "targets are the last blocks"
+        layer_scale > 0.0,
+        "model.init_values = {layer_scale} is not supported: blocks without LayerScale"
     );
-    let post_norm = config["post_target_layer_norm"].as_bool().unwrap();
+    let (embed_dim, depth) = (vit.size("embed_dim"), vit.size("depth"));
+
+    root.require_unset(&["target_batch_norm"]);
+    root.require_zero(&["var_w0", "var_w1"]);
+    root.ignore(&["mask_dropout_prob"]);
     ModelConfig::Data2vec1(Data2Vec1Config {
         image: Some(BeitConfig {
-            image_size: size(vit, "img_size"),
-            patch_size: size(vit, "patch_size"),
-            embed_dim: size(vit, "embed_dim"),
+            image_size: vit.size("img_size"),
+            patch_size: vit.size("patch_size"),
+            embed_dim,
             depth,
-            n_heads: size(vit, "num_heads"),
-            mlp_ratio: number(vit, "mlp_ratio"),
+            n_heads: vit.size("num_heads"),
+            mlp_ratio: mlp_ratio(vit.number("mlp_ratio"), embed_dim),
             norm_eps: 1e-6,
-            layer_scale: number(vit, "init_values"),
+            layer_scale,
             relative_position,
-            drop_path_prob: number(vit, "drop_path_rate"),
-            attention_drop_prob: number(vit, "attn_drop_rate"),
+            drop_path_prob: vit.number("drop_path_rate"),
+            attention_drop_prob: vit.number("attn_drop_rate"),
         }),
         audio: None,
         text: None,
         head_hidden_dim: None,
-        targets: TargetConfig {
-            top_k,
-            each: Norm::Layer,
-            average: if post_norm { Norm::Layer } else { Norm::None },
+        targets: image_targets(root, depth),
+        loss_beta: image_loss_beta(root),
+        loss_scale: match root.number_or("loss_scale", -1.0) {
+            -1.0 => None,
+            // Of a mean over positions and channels.
+            scale => Some(scale / embed_dim as f64),
         },
-        loss_beta: number(config, "l1_beta"),
     })
 }
 
-/// Checks that our rule decays the same parameters as the reference.
-fn check_decay(case: &Case, model: &ModelConfig) {
+/// Reads targets of any list of blocks; Python counts negative indices from the end.
+fn image_targets(root: &Options<'_>, depth: usize) -> TargetConfig {
+    let layers: Vec<i64> = serde_json::from_value(root.get("target_layers").clone()).unwrap();
+    let from_start = |layer: i64| {
+        if layer < 0 {
+            layer + depth as i64
+        } else {
+            layer
+        }
+    };
+    let has_layer_norm =
+        !root.is_set("no_target_layer_norm_last") && root.is_set_or("target_layer_norm_last", true);
+    let each = match (has_layer_norm, root.is_set("target_instance_norm")) {
+        (true, false) => Norm::Layer,
+        (false, true) => Norm::Instance,
+        (false, false) => Norm::None,
+        (true, true) => panic!("target_instance_norm = true is not supported beside a layer norm"),
+    };
+    let output = match root.get("layer_results").as_str() {
+        None | Some("end") => TargetOutput::Block,
+        Some("fc") => TargetOutput::Mlp,
+        Some(other) => panic!("layer_results = {other} is not supported"),
+    };
+    TargetConfig {
+        top_k: None,
+        blocks: Some(
+            layers
+                .into_iter()
+                .map(|layer| from_start(layer) as usize)
+                .collect(),
+        ),
+        output: Some(output),
+        each,
+        average: norm(root, "post_target_layer_norm", "post_target_instance_norm"),
+    }
+}
+
+/// Reads β of smooth-L1, which is 0 here for squared errors.
+fn image_loss_beta(root: &Options<'_>) -> f64 {
+    let beta = root.number_or("l1_beta", 0.12);
+    if root.is_set("l2_loss") {
+        return 0.0;
+    }
+    assert!(
+        beta > 0.0,
+        "l1_beta = {beta} is not supported: absolute errors"
+    );
+    beta
+}
+
+/// Our rule decays what the reference decays.
+fn check_decay(root: &Options<'_>, model: &ModelConfig, optim: &OptimConfig) {
     let no_decay: Vec<String> =
-        serde_json::from_value(case.config["optimizer"]["no_decay"].clone()).unwrap();
+        serde_json::from_value(root.table("optimizer").get("no_decay").clone()).unwrap();
     let mut ours: Vec<String> = params::shapes(&Network::student(model, &Device::flex()))
         .into_iter()
-        .filter(|(name, shape)| !optim(case).decayed.covers(name, shape))
+        .filter(|(name, shape)| !optim.decayed.covers(name, shape))
         .map(|(name, _)| name)
         .collect();
     let mut theirs: Vec<String> = no_decay

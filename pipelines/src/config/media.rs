@@ -3,6 +3,51 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The modality of samples: of a config, of a source that is written, of a mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Modality {
+    /// Still images
+    Image,
+    /// Speech and other audio
+    Audio,
+    /// Texts, or blocks of their tokens
+    Text,
+}
+
+impl Modality {
+    /// Returns `images`, `audio` or `text`, for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "images",
+            Self::Audio => "audio",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// The table of a config's modality.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MediaConfig<'a> {
+    /// `[data.image]`.
+    Image(&'a ImageConfig),
+    /// `[data.audio]`.
+    Audio(&'a AudioConfig),
+    /// `[data.text]`, for texts or blocks of tokens.
+    Text(&'a TextConfig),
+}
+
+impl MediaConfig<'_> {
+    /// Returns the modality without its table.
+    pub fn modality(self) -> Modality {
+        match self {
+            Self::Image(_) => Modality::Image,
+            Self::Audio(_) => Modality::Audio,
+            Self::Text(_) => Modality::Text,
+        }
+    }
+}
+
 /// Interpolation of a resize, both antialiased as Pillow does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -32,7 +32,7 @@ fn audio_and_text_tables_give_modality_and_step_size() {
     let audio = read(&["batch_seconds = 240\n", AUDIO, SPANS]);
     assert_eq!(audio.problems(), [""; 0]);
     assert_eq!(audio.step_size(), Some(StepSize::Cost(240 * 16_000)));
-    let Some(Modality::Audio(config)) = audio.modality() else {
+    let Some(MediaConfig::Audio(config)) = audio.media() else {
         panic!("not audio");
     };
     // The lengths of the reference's extractor.

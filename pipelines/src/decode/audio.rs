@@ -51,7 +51,7 @@ pub fn decode_audio(
 ) -> Result<Waveform, SampleError> {
     contained(|| {
         let container = Container::open(bytes, limits)?;
-        let whole = clip.is_none();
+        let is_full = clip.is_none();
         let end = container.header.n_frames.unwrap_or(u64::MAX);
         let wanted = clip.unwrap_or(0..end);
         if wanted.is_empty() || wanted.end > end {
@@ -66,7 +66,7 @@ pub fn decode_audio(
         let wanted = wanted.start.saturating_add(lead)..wanted.end.saturating_add(lead);
         let mut decoding = Decoding::start(container, wanted, frames)?;
         while decoding.step(limits)? {}
-        let (rate, frames) = decoding.finish(whole)?;
+        let (rate, frames) = decoding.finish(is_full)?;
         Ok(Waveform {
             sample_rate_hz: rate,
             frames,
@@ -190,20 +190,20 @@ impl<'a> Decoding<'a> {
         Ok(if self.from > 0 { stated } else { self.at })
     }
 
-    /// Checks the decoded frames; returns the sample rate and the frames. `whole`: the clip is the
-    /// entire file.
-    fn finish(mut self, whole: bool) -> Result<(u32, Vec<f32>), SampleError> {
+    /// Checks the decoded frames; returns the sample rate and the frames. `is_full`: the entire file
+    /// was decoded, not a clip.
+    fn finish(mut self, is_full: bool) -> Result<(u32, Vec<f32>), SampleError> {
         let (found, wanted) = (self.frames.len() as u64, self.wanted);
         let expected = wanted.end - wanted.start;
         if found == 0 {
             return Err(SampleError::Decode("no frames".to_owned()));
         }
-        if found != expected && (!whole || self.container.header.n_frames.is_some()) {
+        if found != expected && (!is_full || self.container.header.n_frames.is_some()) {
             return Err(SampleError::Decode(format!(
                 "truncated: {found} of {expected} frames"
             )));
         }
-        if whole && self.decoder.finalize().verify_ok == Some(false) {
+        if is_full && self.decoder.finalize().verify_ok == Some(false) {
             return Err(SampleError::Decode(
                 "MD5 mismatch: the decoded samples differ from the encoded ones".to_owned(),
             ));

@@ -13,7 +13,7 @@ use super::inverse_block::InverseBlock;
 use super::spans::{self, Spans};
 use super::token_spans::TokenSpans;
 use super::tokens::Tokens;
-use crate::config::Modality;
+use crate::config::media::Modality;
 use crate::rng::{Purpose, Rng, SampleKey};
 use crate::tokenize::SpecialTokens;
 
@@ -54,20 +54,18 @@ impl MaskConfig {
     /// Returns whether such masks can be drawn over such samples.
     pub(crate) fn suits(&self, modality: Modality) -> bool {
         match self {
-            Self::BeitBlock(_) | Self::InverseBlock(_) => matches!(modality, Modality::Image(_)),
-            Self::Spans(_) | Self::Blocks(_) => matches!(modality, Modality::Audio(_)),
-            Self::TokenSpans(_) | Self::Bert(_) | Self::Tokens(_) => {
-                matches!(modality, Modality::Text(_))
-            }
+            Self::BeitBlock(_) | Self::InverseBlock(_) => modality == Modality::Image,
+            Self::Spans(_) | Self::Blocks(_) => modality == Modality::Audio,
+            Self::TokenSpans(_) | Self::Bert(_) | Self::Tokens(_) => modality == Modality::Text,
         }
     }
 
     /// Lists the strategies of a modality, for error messages.
     pub(crate) fn names_for(modality: Modality) -> &'static str {
         match modality {
-            Modality::Image(_) => "beit_block or inverse_block",
-            Modality::Audio(_) => "spans or blocks",
-            Modality::Text(_) => "token_spans, bert or tokens",
+            Modality::Image => "beit_block or inverse_block",
+            Modality::Audio => "spans or blocks",
+            Modality::Text => "token_spans, bert or tokens",
         }
     }
 

@@ -97,15 +97,15 @@ impl BadLog {
         }
         let none_left = self.is_hopeless(&found.rows);
         drop(found);
-        let (set, shard, row) = self.mixture.place(slot.shard as usize, slot.row);
-        let set = &set.location.url;
-        self.last = format!("row {row} of {} of {set}: {reason}", shard.path);
+        let (dataset, shard, row) = self.mixture.place(slot.shard as usize, slot.row);
+        let dataset = &dataset.location.url;
+        self.last = format!("row {row} of {} of {dataset}: {reason}", shard.path);
         if is_short {
             recorder.short_samples.fetch_add(1, Relaxed);
         } else {
-            tracing::warn!(set, shard = shard.path, row, %reason, "bad sample");
+            tracing::warn!(dataset, shard = shard.path, row, %reason, "bad sample");
             if let Some(quarantine) = &mut self.quarantine {
-                quarantine.add(set, &shard.path, row, reason)?;
+                quarantine.add(dataset, &shard.path, row, reason)?;
             }
             recorder.bad_samples.fetch_add(1, Relaxed);
             self.n_failed += 1;

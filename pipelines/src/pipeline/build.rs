@@ -383,7 +383,7 @@ pub(super) fn start(
         share: DecodeShare::new(shares.decode_bytes, decode_limit(memory_bytes)),
         recorder: Arc::clone(&recorder),
     };
-    let specials = collator.kind.specials();
+    let special_tokens = collator.kind.special_tokens();
     let vocabulary_sha256 = collator.kind.vocabulary_sha256().map(str::to_owned);
     let process = Arc::new(move |task: &Task| sample(&worker, task));
     let pool = start_pool(options.threads, &tasks_in, &events, &stop, &process)?;
@@ -442,7 +442,7 @@ pub(super) fn start(
     Ok(Pipeline {
         mixture,
         fingerprint,
-        specials,
+        special_tokens,
         vocabulary_sha256,
         recorder,
         bad_rows,

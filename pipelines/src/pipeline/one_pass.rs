@@ -54,8 +54,8 @@ impl OnePass {
     }
 
     /// Returns the special tokens of the vocabulary that texts are in; `None` for images and audio.
-    pub fn specials(&self) -> Option<SpecialTokens> {
-        self.opened.kind.specials()
+    pub fn special_tokens(&self) -> Option<SpecialTokens> {
+        self.opened.kind.special_tokens()
     }
 
     /// Returns the same hash as [`Pipeline::vocabulary_sha256`].

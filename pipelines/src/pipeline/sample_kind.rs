@@ -1,7 +1,9 @@
 //! The kind of a pipeline's samples: all that differs between images, audio, text and tokens before a
 //! row is decoded.
 
-use crate::config::{AudioConfig, DataConfig, ImageConfig, MaskConfig, Modality, StepSize};
+use crate::config::{
+    AudioConfig, DataConfig, ImageConfig, MaskConfig, MediaConfig, Modality, StepSize,
+};
 use crate::shard::{Kind, Length, Mixture, Vocabulary};
 use crate::tokenize::{SpecialTokens, Tokenizer};
 use crate::{Error, Result};
@@ -32,9 +34,9 @@ pub(crate) enum SampleKind {
 /// Returns the kinds of datasets that have samples of a modality, the preferred one first.
 pub(crate) fn kinds(modality: Modality) -> &'static [Kind] {
     match modality {
-        Modality::Image(_) => &[Kind::Image],
-        Modality::Audio(_) => &[Kind::Audio],
-        Modality::Text(_) => &[Kind::Tokens, Kind::Text],
+        Modality::Image => &[Kind::Image],
+        Modality::Audio => &[Kind::Audio],
+        Modality::Text => &[Kind::Tokens, Kind::Text],
     }
 }
 
@@ -43,13 +45,13 @@ impl SampleKind {
     pub(crate) fn of(config: &DataConfig, mixture: &Mixture) -> Result<Self> {
         let url = &mixture.datasets()[0].location.url;
         let refuse = |problem: String| Err(Error::Config(vec![problem]));
-        match (config.modality(), mixture.tokenizer()) {
-            (Some(Modality::Image(image)), _) => Ok(Self::Image(image.clone())),
-            (Some(Modality::Audio(audio)), _) => Ok(Self::Audio {
+        match (config.media(), mixture.tokenizer()) {
+            (Some(MediaConfig::Image(image)), _) => Ok(Self::Image(image.clone())),
+            (Some(MediaConfig::Audio(audio)), _) => Ok(Self::Audio {
                 config: audio.clone(),
                 max_frames: audio.max_frames,
             }),
-            (Some(Modality::Text(text)), Some(info)) => {
+            (Some(MediaConfig::Text(text)), Some(info)) => {
                 if text.max_tokens < info.block_tokens as usize {
                     return refuse(format!(
                         "data.text.max_tokens: {}, but the blocks of {url} have {} tokens",
@@ -58,7 +60,7 @@ impl SampleKind {
                 }
                 Ok(Self::Tokens(info.clone()))
             }
-            (Some(Modality::Text(text)), None) => match &text.tokenizer {
+            (Some(MediaConfig::Text(text)), None) => match &text.tokenizer {
                 Some(path) => Ok(Self::Text {
                     max_tokens: text.max_tokens,
                     tokenizer: Box::new(Tokenizer::open(path.as_ref())?),
@@ -173,7 +175,7 @@ impl SampleKind {
     }
 
     /// Returns the special tokens; `None` for images and audio.
-    pub(crate) fn specials(&self) -> Option<SpecialTokens> {
+    pub(crate) fn special_tokens(&self) -> Option<SpecialTokens> {
         match self {
             Self::Image(_) | Self::Audio { .. } => None,
             Self::Text { tokenizer, .. } => Some(tokenizer.special_tokens()),

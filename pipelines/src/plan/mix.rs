@@ -3,7 +3,7 @@
 //! A lane walks a sequence of *units*: samples, or in a plan by cost micro-batches, each of one
 //! dataset. The datasets are halved again and again; at each halving the first half
 //! has had `⌊n · share + phase⌋` of the `n` units that both had together. So the count of each dataset
-//! after any number of units is arithmetic, and lies within `⌈log2 datasets⌉` units of its share: within
+//! after any number of units is arithmetic, and is within `⌈log2 datasets⌉` units of its share: within
 //! one for two datasets. The phase differs from lane to lane, spread evenly, so that the lanes of one
 //! step mix as well as the steps of one lane.
 

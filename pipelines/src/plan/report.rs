@@ -68,7 +68,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// Those of [`Plan::lanes`].
+    /// As [`Plan::lanes`].
     pub fn new(mixture: &Mixture, plan: &Plan, memory: Vec<RankMemory>) -> Result<Self> {
         let each = mixture.datasets().iter().enumerate();
         let reports: Vec<DatasetReport> = each

@@ -46,11 +46,11 @@ fn walk(
     bad: &BadRows,
     n: usize,
 ) -> Vec<Slot> {
-    let stream = plan
+    let source = plan
         .lanes(lane..lane + 1, step, known)
         .expect("some good rows")
         .remove(0);
-    let slots = stream.flat_map(|window| window.slots);
+    let slots = source.flat_map(|window| window.slots);
     slots
         .filter(|slot| !bad.contains(slot.row))
         .take(n)
@@ -157,8 +157,8 @@ proptest! {
         let batch_of = |world: usize| -> Vec<(u64, u64)> {
             let carried = lanes / world;
             (0..world).flat_map(|rank| {
-                let streams = plan.lanes(rank * carried..(rank + 1) * carried, step, &none);
-                streams.expect("good rows").into_iter().flat_map(|lane| {
+                let sources = plan.lanes(rank * carried..(rank + 1) * carried, step, &none);
+                sources.expect("good rows").into_iter().flat_map(|lane| {
                     places(&lane.flat_map(|window| window.slots).take(per_lane).collect::<Vec<_>>())
                 }).collect::<Vec<_>>()
             }).collect()

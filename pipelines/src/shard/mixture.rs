@@ -139,7 +139,7 @@ impl Mixture {
     ///
     /// # Errors
     ///
-    /// Those of [`Dataset::read_group`].
+    /// As [`Dataset::read_group`].
     pub(crate) async fn read_group(
         &self,
         shard_idx: usize,
@@ -158,7 +158,7 @@ impl Mixture {
     ///
     /// # Errors
     ///
-    /// Those of [`Dataset::read_lengths`].
+    /// As [`Dataset::read_lengths`].
     pub async fn read_lengths(&self, mut each: impl FnMut(Length)) -> Result<()> {
         for dataset in &self.all {
             dataset.read_lengths(&mut each).await?;

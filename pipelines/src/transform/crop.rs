@@ -77,7 +77,7 @@ pub(super) fn short_side_to(width: u32, height: u32, side: u32) -> (u32, u32) {
 
 /// Returns the centred square of `side`, its offset rounded half to even, as in Python.
 pub(super) fn centre_window(width: u32, height: u32, side: u32) -> Window {
-    let offset = |whole: u32| (f64::from(whole - side) / 2.0).round_ties_even() as u32;
+    let offset = |length: u32| (f64::from(length - side) / 2.0).round_ties_even() as u32;
     Window {
         left: offset(width),
         top: offset(height),
@@ -102,7 +102,7 @@ pub(super) fn bounded_strip(width: u32, height: u32) -> Window {
 
 impl DecodedImage {
     /// Returns the window of the full image.
-    pub(super) fn whole(&self) -> Window {
+    pub(super) fn full_window(&self) -> Window {
         Window {
             left: 0,
             top: 0,

@@ -41,7 +41,7 @@ pub fn train_crop(image: &DecodedImage, config: &ImageConfig, key: SampleKey) ->
         let mut rng = Rng::for_sample(key, Purpose::ColorJitter, 0);
         let jitter = ColorJitter::draw(config.color_jitter, &mut rng);
         let jittered = jitter.apply(image, window);
-        resize::resize_window(&jittered, jittered.whole(), side, side, filter)
+        resize::resize_window(&jittered, jittered.full_window(), side, side, filter)
     } else {
         resize::resize_window(image, window, side, side, filter)
     };

@@ -31,7 +31,7 @@ pub fn resize(image: &DecodedImage, width: u32, height: u32, filter: Filter) -> 
     DecodedImage {
         width,
         height,
-        pixels: resize_window(image, image.whole(), width, height, filter),
+        pixels: resize_window(image, image.full_window(), width, height, filter),
     }
 }
 

@@ -7,7 +7,6 @@ mod pillow;
 #[path = "../../tests/support/skip.rs"]
 mod skip;
 
-use skip::skip;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +17,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::Filter;
 use crop::Window;
+use skip::skip;
 
 /// Runs `tests/fixtures/pillow.py` on `jobs` and returns what it prints; `None`, with the reason
 /// printed, if there is no Pillow 13.

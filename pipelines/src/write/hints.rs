@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use crate::config::Modality;
 use crate::quarantine::QUARANTINE_NAME;
 use crate::write::discover::directory::walk;
 use crate::write::discover::file_names::modality_of;
 use crate::write::job::DatasetJob;
-use crate::write::options::{EncodeOptions, Modality};
+use crate::write::options::EncodeOptions;
 use crate::write::shards::bad_samples::BadSamples;
 use crate::write::shards::journal::Journal;
 use crate::{Error, Result};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use understudy_schemas::{AUDIO, IMAGE, Schema, TEXT, TOKENS};
 
+use crate::config::Modality;
+
 /// Encoding of each sample, by schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,14 +81,6 @@ pub enum BlockBoundary {
     Document,
     /// Blocks are cut from one stream of all documents (`none`, data2vec 2.0).
     None,
-}
-
-/// Kind of media that is read from a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Modality {
-    Image,
-    Audio,
-    Text,
 }
 
 impl EncodeOptions {

@@ -74,7 +74,7 @@ pub(crate) struct Survey {
     pub(crate) ignored: u64,
     /// Folders that hold only files: their samples have neither labels nor transcripts.
     pub(crate) bare_folders: u64,
-    /// LabelMap met.
+    /// Labels found.
     pub(crate) labels: SeenLabels,
     /// Hash of file names and sizes: a changed source has another hash.
     pub(crate) hash: Xxh3,

@@ -1,6 +1,5 @@
 //! Audio decoders on odd and bad files: all of `tests/fixtures/audio`, made by its `make.py`.
 
-use crate::skip::skip;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -9,6 +8,8 @@ use understudy_pipelines::SampleError;
 use understudy_pipelines::decode::{Waveform, decode_audio, read_audio_header};
 use understudy_pipelines::limits::Limits;
 use understudy_pipelines::rng::{Purpose, Rng};
+
+use crate::skip::skip;
 
 struct Fixture {
     name: String,

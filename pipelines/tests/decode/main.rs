@@ -1,5 +1,6 @@
 //! The decoders on odd and bad files, compared with other decoders.
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::allow_attributes,
     reason = "a test's own files are there"

@@ -1,6 +1,7 @@
 //! Transforms, tokenizer and masks against golden data: outputs and statistics of the reference
 //! implementations in the parity folder (`UNDERSTUDY_PARITY`, else `../../shared/parity`).
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::allow_attributes,
     reason = "golden files are well-formed"
@@ -17,6 +18,7 @@ mod waveform;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+
 use skip::skip;
 
 /// Returns the parity folder, whether it exists or not.

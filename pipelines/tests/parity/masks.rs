@@ -1,7 +1,6 @@
 //! Mask samplers against statistics of the reference samplers: every file of `masks` in the parity
 //! folder that describes a mask on a grid, by the criteria of that folder's README.
 
-use crate::skip::skip;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -10,6 +9,7 @@ use understudy_pipelines::mask::{BeitBlock, InverseBlock, MaskConfig};
 use understudy_pipelines::rng::SampleKey;
 
 use crate::parity_folder;
+use crate::skip::skip;
 
 /// Masks drawn per file.
 pub(crate) const N_DRAWN: usize = 20_000;

@@ -1,6 +1,5 @@
 //! Tokenizer against the golden strings of the folder `bpe`, for each format of the vocabulary.
 
-use crate::skip::skip;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use understudy_pipelines::tokenize::{SpecialTokens, Tokenizer};
 
 use crate::parity_folder;
+use crate::skip::skip;
 
 const ROBERTA: SpecialTokens = SpecialTokens {
     bos: 0,

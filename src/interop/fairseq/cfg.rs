@@ -96,7 +96,9 @@ impl Cfg<'_> {
             (true, true) => self.refuse(layer),
         };
         Ok(TargetConfig {
-            top_k: self.size("average_top_k_layers")?,
+            top_k: Some(self.size("average_top_k_layers")?),
+            blocks: None,
+            output: None,
             each: norm("layer_norm_target_layer", "instance_norm_target_layer")?,
             average: norm("layer_norm_targets", "instance_norm_targets")?,
         })

@@ -103,6 +103,7 @@ fn v1_config(
         text,
         targets: cfg.targets()?,
         loss_beta: cfg.number("loss_beta")?,
+        loss_scale: None,
     }))
 }
 
@@ -195,6 +196,7 @@ fn v2_config(cfg: &Cfg<'_>, vocab_size: usize) -> Result<ModelConfig, ImportErro
         decoder: decoder(&encoder.table("decoder"))?,
         targets: cfg.targets()?,
         loss_beta: cfg.number("loss_beta")?,
+        loss_scale: None,
         noise_std: encoder.number("mask_noise_std")?,
         ema_local: false,
         cls_loss_weight,

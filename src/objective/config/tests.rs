@@ -5,7 +5,9 @@ use crate::model::encoders::fixtures::{tiny_audio, tiny_beit, tiny_text, tiny_vi
 
 fn targets(each: Norm, average: Norm) -> TargetConfig {
     TargetConfig {
-        top_k: 2,
+        top_k: Some(2),
+        blocks: None,
+        output: None,
         each,
         average,
     }
@@ -20,6 +22,7 @@ pub(crate) fn tiny1() -> ModelConfig {
         head_hidden_dim: None,
         targets: targets(Norm::Layer, Norm::Layer),
         loss_beta: 2.0,
+        loss_scale: None,
     })
 }
 
@@ -32,6 +35,7 @@ pub(crate) fn tiny2() -> ModelConfig {
         decoder: tiny_decoder(),
         targets: targets(Norm::Instance, Norm::Layer),
         loss_beta: 0.0,
+        loss_scale: None,
         noise_std: 0.01,
         ema_local: false,
         cls_loss_weight: 0.01,
@@ -64,6 +68,7 @@ fn tiny1_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig
             Norm::None,
         ),
         loss_beta: if is_text { 4.0 } else { 0.0 },
+        loss_scale: None,
     })
 }
 
@@ -81,6 +86,7 @@ fn tiny2_of(audio: Option<AudioConfig>, text: Option<TextConfig>) -> ModelConfig
         },
         targets: targets(Norm::Instance, Norm::None),
         loss_beta: 0.0,
+        loss_scale: None,
         noise_std: 0.01,
         ema_local: false,
         cls_loss_weight: 0.0,
@@ -117,7 +123,7 @@ fn all_invalid_options_are_listed() {
     };
     config.image.as_mut().unwrap().patch_size = 5;
     config.decoder.kernel = 4;
-    config.targets.top_k = 3;
+    config.targets.top_k = Some(3);
     let problems = ModelConfig::Data2vec2(config).problems();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(problems[0].contains("image: patch_size 5 does not divide image_size 16"));
@@ -180,4 +186,97 @@ fn class_token_loss_is_rejected_for_text() {
     let problems = ModelConfig::Data2vec2(config).problems();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("no class token"));
+}
+
+fn with_targets(change: impl Fn(&mut TargetConfig)) -> ModelConfig {
+    let mut config = tiny1();
+    if let ModelConfig::Data2vec1(config) = &mut config {
+        change(&mut config.targets);
+    }
+    config
+}
+
+#[test]
+fn targets_take_either_the_last_blocks_or_a_list() {
+    let listed = |blocks: Vec<usize>| {
+        with_targets(|targets| {
+            targets.top_k = None;
+            targets.blocks = Some(blocks.clone());
+        })
+    };
+    assert_eq!(tiny1().targets().block_indices(3), [1, 2]);
+    assert_eq!(listed(vec![2, 0]).targets().block_indices(3), [2, 0]);
+    assert_eq!(listed(vec![2, 0]).problems(), [""; 0]);
+    for (config, expected) in [
+        (listed(vec![0, 3]), "model.data2vec1.targets: blocks [0, 3]"),
+        (listed(vec![]), "model.data2vec1.targets: blocks []"),
+        (
+            with_targets(|targets| targets.blocks = Some(vec![0])),
+            "model.data2vec1.targets: give either top_k or blocks",
+        ),
+        (
+            with_targets(|targets| targets.top_k = None),
+            "model.data2vec1.targets: give either top_k or blocks",
+        ),
+    ] {
+        let problems = config.problems();
+        assert!(
+            problems.len() == 1 && problems[0].starts_with(expected),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn targets_are_made_of_the_methods_output_unless_given() {
+    let outputs = all().map(|config| config.target_output());
+    let mut expected = [TargetOutput::Mlp; 6];
+    expected[0] = TargetOutput::Block;
+    assert_eq!(outputs, expected);
+    let config = with_targets(|targets| targets.output = Some(TargetOutput::Mlp));
+    assert_eq!(config.target_output(), TargetOutput::Mlp);
+}
+
+#[test]
+fn loss_scale_is_the_methods_unless_given() {
+    let with = |mut config: ModelConfig, scale| {
+        match &mut config {
+            ModelConfig::Data2vec1(config) => config.loss_scale = scale,
+            ModelConfig::Data2vec2(config) => config.loss_scale = scale,
+        }
+        config
+    };
+    // Of a width of 16: the mean of the references' image losses, 1/√D, and the text configs' 1.
+    let expected = [1.0 / 16.0, 0.25, 0.25, 0.25, 1.0, 1.0];
+    for (config, expected) in all().into_iter().zip(expected) {
+        assert!((config.loss_scale() - expected).abs() < 1e-15);
+        let given = with(config.clone(), Some(0.7));
+        assert!((given.loss_scale() - 0.7).abs() < 1e-15);
+        for scale in [0.0, -1.0, f64::NAN] {
+            let problems = with(config.clone(), Some(scale)).problems();
+            assert!(
+                problems.len() == 1 && problems[0].contains(": loss_scale"),
+                "{problems:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn configs_without_the_optional_keys_load_and_repeat_themselves() {
+    for config in all() {
+        let text = toml::to_string(&config).unwrap();
+        for key in ["loss_scale", "blocks", "output"] {
+            assert!(!text.contains(&format!("{key} =")), "{key} in {text}");
+        }
+        assert_eq!(toml::from_str::<ModelConfig>(&text).unwrap(), config);
+    }
+    let config = with_targets(|targets| {
+        targets.top_k = None;
+        targets.blocks = Some(vec![0, 2]);
+        targets.output = Some(TargetOutput::Mlp);
+    });
+    let text = toml::to_string(&config).unwrap();
+    assert!(text.contains("blocks = [0, 2]") && text.contains("output = \"mlp\""));
+    assert_eq!(toml::from_str::<ModelConfig>(&text).unwrap(), config);
 }

@@ -14,7 +14,7 @@ mod v2;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, TargetOutput};
 use super::loss::error_sum;
 use crate::init;
 use crate::model::{EncoderConfig, EncoderInput, MaskError, Masks, View};
@@ -139,12 +139,13 @@ impl Data2Vec {
         };
         let padding = input.padding(config);
         let sequence = encoder.sequence(local, View::All, padding.as_ref());
+        let target_output = self.config.target_output();
         let mut average = Average::new(self.config.targets(), config.depth());
         encoder.run(sequence, &mut |block_idx, output| {
             average.add(block_idx, || {
-                encoder.without_extra(match config {
-                    EncoderConfig::Beit(_) => output.hidden.clone(),
-                    _ => output.ffn.clone(),
+                encoder.without_extra(match target_output {
+                    TargetOutput::Block => output.hidden.clone(),
+                    TargetOutput::Mlp => output.ffn.clone(),
                 })
             });
         });
@@ -185,7 +186,8 @@ impl Data2Vec {
                     .class_tokens
                     .filter(|_| config.cls_loss_weight > 0.0)
                     .map(|tokens| {
-                        v2::class_token_loss(config, tokens, all_targets.clone(), &masks)
+                        let scale = self.config.loss_scale();
+                        v2::class_token_loss(config, scale, tokens, all_targets.clone(), &masks)
                     });
                 (predicted.predictions, cls_sum)
             }

@@ -8,29 +8,35 @@ use crate::objective::config::TargetConfig;
 /// Epsilon of the norms of targets: PyTorch's default.
 const EPS: f64 = 1e-5;
 
-/// The running average over the last blocks of a teacher.
-pub(super) struct Average {
-    config: TargetConfig,
-    first_block: usize,
+/// The running average over the selected blocks of a teacher.
+pub(super) struct Average<'a> {
+    config: &'a TargetConfig,
+    block_indices: Vec<usize>,
     sum: Option<Tensor<3>>,
 }
 
-impl Average {
+impl<'a> Average<'a> {
     /// Starts the average for a teacher of `depth` blocks.
-    pub(super) fn new(config: TargetConfig, depth: usize) -> Self {
+    pub(super) fn new(config: &'a TargetConfig, depth: usize) -> Self {
         Self {
             config,
-            first_block: depth - config.top_k,
+            block_indices: config.block_indices(depth),
             sum: None,
         }
     }
 
-    /// Adds the output of a block without the class token, `[B, N, D]`, if it is among the last K.
+    /// Adds the output of a block without the class token, `[B, N, D]`, as often as the config lists
+    /// the block.
     pub(super) fn add(&mut self, block_idx: usize, output: impl FnOnce() -> Tensor<3>) {
-        if block_idx < self.first_block {
+        let listed = self.block_indices.iter().filter(|&&idx| idx == block_idx);
+        let n_times = listed.count();
+        if n_times == 0 {
             return;
         }
-        let output = normalise(self.config.each, output());
+        let mut output = normalise(self.config.each, output());
+        if n_times > 1 {
+            output = output.mul_scalar(n_times as f64);
+        }
         self.sum = Some(match self.sum.take() {
             Some(sum) => sum + output,
             None => output,
@@ -39,11 +45,9 @@ impl Average {
 
     /// Returns the targets, `[B, N, D]`.
     pub(super) fn finish(self) -> Tensor<3> {
-        let sum = self.sum.expect("top_k is at least 1 and at most the depth");
-        normalise(
-            self.config.average,
-            sum.div_scalar(self.config.top_k as f64),
-        )
+        let sum = self.sum.expect("a config that has no problems");
+        let mean = sum.div_scalar(self.block_indices.len() as f64);
+        normalise(self.config.average, mean)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every model on a few samples.
 
+mod options;
+
 use std::sync::PoisonError;
 
 use burn::module::Module;

@@ -6,7 +6,7 @@ use burn::tensor::{Distribution, Tensor};
 use super::network::Network;
 use crate::model::{Masks, View};
 use crate::objective::config::Data2Vec2Config;
-use crate::objective::loss::squared_error_sum;
+use crate::objective::loss::error_sum;
 
 /// The student's output for a micro-batch.
 pub(super) struct Predicted {
@@ -69,6 +69,7 @@ pub(super) fn predict(
 /// masked patches: equal to the reference at that batch, and independent of the micro-batches.
 pub(super) fn class_token_loss(
     config: &Data2Vec2Config,
+    loss_scale: f64,
     class_tokens: Tensor<2>,
     targets: Tensor<3>,
     masks: &Masks,
@@ -80,6 +81,6 @@ pub(super) fn class_token_loss(
         .select(0, masks.sample_of_row.clone());
     let rows = config.cls_batch * masks.n_masks;
     let masked_per_row = masks.n_masked / masks.n_rows();
-    let weight = config.cls_loss_weight * (rows * masked_per_row) as f64 / (dim as f64).sqrt();
-    squared_error_sum(class_tokens, means).mul_scalar(weight)
+    let weight = config.cls_loss_weight * (rows * masked_per_row) as f64 * loss_scale;
+    error_sum(class_tokens, means, config.loss_beta).mul_scalar(weight)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::ValueEnum;
 use understudy_pipelines::Error;
-use understudy_pipelines::config::parse_bytes;
+use understudy_pipelines::config::{Modality, parse_bytes};
 use understudy_pipelines::write::{
     AudioOptions, BlockBoundary, Check, Encode, EncodeOptions, End, ImageOptions, TokenOptions,
     WriteOptions, write,
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     to: String,
     /// Kind of the samples.
     #[arg(long, value_enum, default_value = "image")]
-    schema: SchemaName,
+    schema: Modality,
     /// Use the class list of another dataset: a folder of shards, local or a URL, or a Parquet file.
     #[arg(long, value_name = "FROM")]
     labels: Option<String>,
@@ -108,13 +108,6 @@ pub(crate) struct Args {
     /// Threads that check and encode; default: all cores.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SchemaName {
-    Image,
-    Audio,
-    Text,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -212,7 +205,7 @@ impl Args {
             Some(CheckName::Header) => Check::Header,
         };
         match (self.schema, &self.tokenizer) {
-            (SchemaName::Image, _) => EncodeOptions::Image(ImageOptions {
+            (Modality::Image, _) => EncodeOptions::Image(ImageOptions {
                 resize_short: self.resize_short,
                 quality: self.quality.unwrap_or(90),
                 encode: match self.encode {
@@ -221,9 +214,9 @@ impl Args {
                 },
                 check,
             }),
-            (SchemaName::Audio, _) => EncodeOptions::Audio(AudioOptions { check }),
-            (SchemaName::Text, None) => EncodeOptions::Text,
-            (SchemaName::Text, Some(tokenizer)) => EncodeOptions::Tokens(TokenOptions {
+            (Modality::Audio, _) => EncodeOptions::Audio(AudioOptions { check }),
+            (Modality::Text, None) => EncodeOptions::Text,
+            (Modality::Text, Some(tokenizer)) => EncodeOptions::Tokens(TokenOptions {
                 tokenizer: tokenizer.clone(),
                 block_tokens: self.block_tokens.unwrap_or(512),
                 break_at: match self.break_at {
@@ -250,9 +243,9 @@ impl Args {
     /// Returns an error per option that does not apply to this schema.
     fn inapplicable_options(&self) -> Vec<String> {
         let (image, text) = match self.schema {
-            SchemaName::Image => (true, false),
-            SchemaName::Audio => (false, false),
-            SchemaName::Text => (false, true),
+            Modality::Image => (true, false),
+            Modality::Audio => (false, false),
+            Modality::Text => (false, true),
         };
         let encodes = self.resize_short.is_some() || matches!(self.encode, Some(EncodeName::Jpeg));
         let tokens = text && self.tokenizer.is_some();

@@ -26,7 +26,7 @@ pub(super) fn collate(
     mask: Option<&MaskConfig>,
     keys: &[SampleKey],
 ) {
-    let Some(specials) = kind.specials() else {
+    let Some(specials) = kind.special_tokens() else {
         return;
     };
     let texts: Vec<&[u32]> = held

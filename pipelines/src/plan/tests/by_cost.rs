@@ -27,8 +27,8 @@ fn walk_steps(
     n_steps: u64,
     known: &BadRows,
 ) -> BTreeMap<u64, Vec<(u64, u64)>> {
-    let stream = plan.lanes(lane..lane + 1, step, known).expect("good rows");
-    let slots = stream.into_iter().flatten().flat_map(|window| window.slots);
+    let source = plan.lanes(lane..lane + 1, step, known).expect("good rows");
+    let slots = source.into_iter().flatten().flat_map(|window| window.slots);
     let mut steps = BTreeMap::new();
     for slot in slots.take_while(|slot| slot.step < step + n_steps) {
         let rows: &mut Vec<_> = steps.entry(slot.step).or_default();

@@ -53,24 +53,24 @@ fn steps_of(
 ) -> Vec<Vec<Vec<(u64, u64)>>> {
     let n_datasets = plan.mix().n_datasets();
     let n_lanes = plan.config().lanes / world;
-    let streams = (0..world).flat_map(|rank| {
+    let sources = (0..world).flat_map(|rank| {
         let lanes = plan.lanes(rank * n_lanes..(rank + 1) * n_lanes, steps.start, known);
         lanes.expect("good rows")
     });
-    let slots = streams.map(|stream| {
-        let slots = stream.flat_map(|window| window.slots);
+    let slots = sources.map(|source| {
+        let slots = source.flat_map(|window| window.slots);
         slots.filter(|slot| !bad.contains(slot.row)).peekable()
     });
     let mut slots: Vec<_> = slots.collect();
-    let lane_step = |step: u64, lane: usize, streams: &mut [std::iter::Peekable<_>]| {
+    let lane_step = |step: u64, lane: usize, sources: &mut [std::iter::Peekable<_>]| {
         let units = plan.units(step)..plan.units(step + 1);
         let taken = units.flat_map(|unit| {
-            let stream: &mut std::iter::Peekable<_> =
-                &mut streams[plan.mix().dataset_of(lane, unit)];
+            let source: &mut std::iter::Peekable<_> =
+                &mut sources[plan.mix().dataset_of(lane, unit)];
             let slots: Vec<Slot> = match plan.lane_share() {
-                StepSize::Samples(_) => stream.next().into_iter().collect(),
+                StepSize::Samples(_) => source.next().into_iter().collect(),
                 StepSize::Cost(_) => {
-                    std::iter::from_fn(|| stream.next_if(|slot: &Slot| slot.step == step)).collect()
+                    std::iter::from_fn(|| source.next_if(|slot: &Slot| slot.step == step)).collect()
                 }
             };
             slots
@@ -81,7 +81,7 @@ fn steps_of(
         .map(|step| {
             let lanes = slots.chunks_mut(n_datasets).enumerate();
             lanes
-                .map(|(lane, streams)| lane_step(step, lane, streams))
+                .map(|(lane, sources)| lane_step(step, lane, sources))
                 .collect()
         })
         .collect()
@@ -112,10 +112,10 @@ proptest! {
     ) {
         let plan = mixed(&datasets, seed, lanes, by_cost);
         let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        let streams = plan.lanes(0..lanes, 0, &BadRows::default()).expect("good rows");
-        for (index, stream) in streams.into_iter().enumerate() {
+        let sources = plan.lanes(0..lanes, 0, &BadRows::default()).expect("good rows");
+        for (index, source) in sources.into_iter().enumerate() {
             let rows = plan.layout().dataset_rows(index % datasets.len());
-            for window in stream.take_while(|window| window.epoch < 2) {
+            for window in source.take_while(|window| window.epoch < 2) {
                 for slot in &window.slots {
                     prop_assert!(rows.contains(&slot.row));
                     let Place { shard, group, row_in_group } = plan.layout().place(slot.row);
@@ -213,16 +213,16 @@ fn met_before(plan: &Plan, step: u64, bad: &BadRows) -> BadRows {
     let taken = steps_of(plan, 1, 0..step, &none, bad);
     let n_datasets = plan.mix().n_datasets();
     let lanes = plan.config().lanes;
-    let streams = plan.lanes(0..lanes, 0, &none).expect("good rows");
+    let sources = plan.lanes(0..lanes, 0, &none).expect("good rows");
     let mut met = Vec::new();
-    for (index, stream) in streams.into_iter().enumerate() {
+    for (index, source) in sources.into_iter().enumerate() {
         let (lane, dataset) = (index / n_datasets, index % n_datasets);
-        // All that comes before the last good row taken of this stream.
+        // All rows before the last good row taken from this source.
         let of_lane = taken.iter().flat_map(|lanes| &lanes[lane]);
         let mut left = of_lane
             .filter(|&&(_, row)| dataset_of(plan, row) == dataset)
             .count();
-        let mut slots = stream.flat_map(|window| window.slots);
+        let mut slots = source.flat_map(|window| window.slots);
         while left > 0 {
             let row = slots.next().expect("endless").row;
             if bad.contains(row) {

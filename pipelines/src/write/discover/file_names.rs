@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::write::options::Modality;
+use crate::config::Modality;
 
 /// Name endings of audio files.
 pub(crate) const AUDIO: [&str; 10] = [

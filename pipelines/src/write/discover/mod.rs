@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::config::Modality;
 use crate::rng::{Purpose, Rng};
 use crate::write::discover::directory::{SHARDS, Sorted, list, refuse_mixture, walk, why_no_file};
 use crate::write::discover::file_names::{
@@ -19,7 +20,6 @@ use crate::write::discover::splits::{
     SplitNames, folder_of_splits, n_different, split_next_to_other, split_of_folder,
     splits_of_sources,
 };
-use crate::write::options::Modality;
 use crate::write::sample::ColumnMap;
 use crate::write::source::SampleSource;
 
@@ -52,14 +52,14 @@ pub(crate) fn discover(
         ignored: Cell::new(0),
     };
     let splits = splits_of_sources(paths, modality)?;
-    let mut sets = SourcesBySplit::new();
+    let mut sources_by_split = SourcesBySplit::new();
     for (i, path) in paths.iter().enumerate() {
-        for (set, sources) in scanner.path(path)? {
-            let set = set.or_else(|| Some(splits.as_ref()?[i]));
-            sets.entry(set).or_default().extend(sources);
+        for (split, sources) in scanner.path(path)? {
+            let split = split.or_else(|| Some(splits.as_ref()?[i]));
+            sources_by_split.entry(split).or_default().extend(sources);
         }
     }
-    if sets.len() > 1 && sets.contains_key(&None) {
+    if sources_by_split.len() > 1 && sources_by_split.contains_key(&None) {
         return Err(Error::Source {
             path: paths[0].clone(),
             reason:
@@ -67,14 +67,14 @@ pub(crate) fn discover(
                     .to_owned(),
         });
     }
-    Ok((sets, scanner.ignored.get()))
+    Ok((sources_by_split, scanner.ignored.get()))
 }
 
 /// Scans paths for sources of one modality.
 struct SourceScanner<'a> {
     modality: Modality,
     columns: &'a ColumnMap,
-    /// FileList ignored so far.
+    /// Number of files ignored so far.
     ignored: Cell<u64>,
 }
 
@@ -99,19 +99,22 @@ impl SourceScanner<'_> {
             return Err(error("empty folder"));
         }
         if self.modality == Modality::Audio
-            && let Some(sets) = self.audio_lists_in(path, &files)?
+            && let Some(sources_by_split) = self.audio_lists_in(path, &files)?
         {
-            return Ok(sets);
+            return Ok(sources_by_split);
         }
         match SplitNames::of(&folders, |folder| split_of_folder(folder, self.modality)) {
             SplitNames::All(names) => {
                 self.ignore(files.len());
-                let mut sets = SourcesBySplit::new();
+                let mut sources_by_split = SourcesBySplit::new();
                 for (folder, name) in folders.iter().zip(names) {
                     let sources = self.folder(folder)?.into_values().flatten();
-                    sets.entry(Some(name)).or_default().extend(sources);
+                    sources_by_split
+                        .entry(Some(name))
+                        .or_default()
+                        .extend(sources);
                 }
-                Ok(sets)
+                Ok(sources_by_split)
             }
             SplitNames::Some { named, other, .. } => Err(split_next_to_other(path, named, other)),
             SplitNames::None => self.splits_further_down(path, &folders, &files),
@@ -169,15 +172,18 @@ impl SourceScanner<'_> {
 
     /// Finds lists of audio files in a folder: fairseq's `{split}.tsv`, or a manifest.
     fn audio_lists_in(&self, folder: &Path, files: &[PathBuf]) -> Result<Option<SourcesBySplit>> {
-        let mut sets = SourcesBySplit::new();
+        let mut sources_by_split = SourcesBySplit::new();
         for file in files.iter().filter(|f| ends_in(f, &[".tsv"])) {
             if let Some(list) = read_fairseq(file)? {
                 let list = SampleSource::Files(FileList::listed(list));
-                sets.entry(first_word_split(file)).or_default().push(list);
+                sources_by_split
+                    .entry(first_word_split(file))
+                    .or_default()
+                    .push(list);
             }
         }
-        if !sets.is_empty() {
-            return Ok(Some(sets));
+        if !sources_by_split.is_empty() {
+            return Ok(Some(sources_by_split));
         }
         let Some(manifest) = MANIFESTS
             .iter()
@@ -216,8 +222,8 @@ impl SourceScanner<'_> {
             });
             list_of_split.utterances.push((None, utterance));
         }
-        let sets = by_split.into_iter();
-        Ok(sets
+        let lists = by_split.into_iter();
+        Ok(lists
             .map(|(split, list)| (split, vec![SampleSource::Files(FileList::listed(list))]))
             .collect())
     }
@@ -246,18 +252,19 @@ impl SourceScanner<'_> {
             return Ok(SourcesBySplit::from([(None, vec![folder])]));
         }
         self.ignore(sorted.ignored);
-        let mut sets = SourcesBySplit::new();
+        let mut sources_by_split = SourcesBySplit::new();
         for file in files {
             let sources = self.file(&file)?.ok_or_else(|| Error::Source {
                 path: file.clone(),
                 reason: "not a tar, Parquet or Arrow file, despite its name".to_owned(),
             })?;
             // Hugging Face has the split in the file name: train-00000-of-00002.parquet.
-            sets.entry(first_word_split(&file))
+            sources_by_split
+                .entry(first_word_split(&file))
                 .or_default()
                 .extend(sources);
         }
-        Ok(sets)
+        Ok(sources_by_split)
     }
 
     /// Finds all text files below a folder, by split if each file name has one.
@@ -296,16 +303,16 @@ impl SourceScanner<'_> {
         // Authors or chapters in alphabetical order would make row groups of one kind.
         let mut order: Vec<_> = (0..files.len()).collect();
         Rng::for_name(ORDER_SEED, Purpose::Order, "texts").shuffle(&mut order);
-        let mut sets = SourcesBySplit::new();
+        let mut sources_by_split = SourcesBySplit::new();
         for i in order {
             let split = splits.as_ref().map(|splits| splits[i]);
             let sources = self.file(&files[i])?.ok_or_else(|| Error::Source {
                 path: files[i].clone(),
                 reason: self.expected().to_owned(),
             })?;
-            sets.entry(split).or_default().extend(sources);
+            sources_by_split.entry(split).or_default().extend(sources);
         }
-        Ok(sets)
+        Ok(sources_by_split)
     }
 
     /// Detects a file's kind by its first bytes, and texts by their names. `None` if it cannot hold

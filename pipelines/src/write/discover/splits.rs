@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::config::Modality;
 use crate::write::discover::directory::list;
 use crate::write::discover::file_names::{
     are_splits, ends_in, first_word_split, name_of, split_of, split_of_text,
 };
-use crate::write::options::Modality;
 use crate::{Error, Result};
 
 /// Splits in the names of some folders or files.

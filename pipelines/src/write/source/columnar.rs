@@ -14,7 +14,7 @@ use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::write::options::Modality;
+use crate::config::Modality;
 use crate::write::sample::{ColumnMap, RawSample, Sink, Survey};
 use crate::write::source::audio_manifest::{SPEAKER, TRANSCRIPT};
 use crate::write::source::columnar_cells::{ColumnFacts, ColumnLabels, MediaColumn};

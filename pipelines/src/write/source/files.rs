@@ -12,11 +12,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::{fs, ops::ControlFlow};
 
+use crate::config::Modality;
 use crate::rng::{Purpose, Rng};
 use crate::write::classes::RawLabel;
 use crate::write::discover::directory::{walk, why_no_file};
 use crate::write::discover::file_names::{AUDIO, ends_in, is_hidden};
-use crate::write::options::Modality;
 use crate::write::sample::{Body, Facts, RawSample, Sink, Survey};
 use crate::write::source::speech_corpora::{Transcripts, UtteranceList};
 use crate::{Error, Result, SampleError};

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use tar::{Archive, Entries};
 
 use crate::config::Limits;
+use crate::config::Modality;
 use crate::write::classes::RawLabel;
-use crate::write::options::Modality;
 use crate::write::sample::{Body, ColumnMap, Facts, RawSample, Sink, Survey};
 use crate::write::source::webdataset_members::{MemberMetadata, TarSample, split_key};
 use crate::{Error, Result, SampleError};
