@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use tokio::runtime::Runtime;
@@ -23,9 +22,6 @@ use crate::quarantine::Quarantine;
 use crate::shard::{Dataset, Kind, Mixture};
 use crate::stats::Recorder;
 use crate::{Error, Result};
-
-/// How long a dropped pipeline waits for the reads in progress.
-const READS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Open datasets, the kind of their samples, and the threads that read them.
 pub(super) struct Opened {
@@ -433,13 +429,13 @@ pub(super) fn start(
         .spawn(move || {
             scheduler.run(&events_in);
             // With no receiver of events, a thread of the pool ends after its current sample.
-            // Running reads are waited for, but not those of a disk that hangs.
+            // Dropping the runtime waits for running reads.
             drop(events_in);
             stop_pool.store(true, Relaxed);
             for thread in pool {
                 let _panicked = thread.join();
             }
-            runtime.shutdown_timeout(READS_END_WITHIN);
+            drop(runtime);
         })
         .map_err(|source| io_error("the scheduler's thread", source))?;
     let thread = Some(thread);

@@ -13,7 +13,6 @@ mod folder;
 mod lease;
 mod local_path;
 mod location;
-mod lock;
 mod options;
 mod redact;
 mod scheme;

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::lock::{Lock, try_lock};
 use crate::{Error, Result};
 
 const PREFIX: &str = "understudy-scratch-";
@@ -43,8 +42,7 @@ impl Scratch {
             // Locked before it has the name that other processes look for.
             let unnamed = path.join("lock.new");
             let lock = File::create(&unnamed).map_err(io)?;
-            // Without locks nobody removes the folder.
-            try_lock(&lock).map_err(io)?;
+            lock.lock().map_err(io)?;
             fs::rename(&unnamed, path.join(LOCK)).map_err(io)?;
             return Ok(Self { path, _lock: lock });
         }
@@ -74,7 +72,7 @@ fn remove_orphans(folder: &Path) {
         let Ok(lock) = File::open(entry.path().join(LOCK)) else {
             continue;
         };
-        if try_lock(&lock).is_ok_and(|lock| lock == Lock::Taken) {
+        if lock.try_lock().is_ok() {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

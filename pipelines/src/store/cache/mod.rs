@@ -13,7 +13,7 @@
 
 mod entry;
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,7 +24,6 @@ use bytes::Bytes;
 
 pub(crate) use self::entry::Key;
 use self::entry::{BUCKETS, EntryKind, HEADER, PARTIAL, read, write};
-use super::lock::{Lock, try_lock};
 use super::options::CacheOptions;
 
 const LOCK: &str = "understudy-lock";
@@ -196,10 +195,14 @@ impl Cache {
 /// ends.
 fn lock(bucket: &Path) -> io::Result<Option<File>> {
     let file = File::create(bucket.join(LOCK))?;
-    match try_lock(&file)? {
-        Lock::Busy => Ok(None),
-        // Without locks two writers can exceed the size by one entry.
-        Lock::Taken | Lock::Unsupported => Ok(Some(file)),
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // A file system without locks: two writers can exceed the size by one entry.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            Ok(Some(file))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

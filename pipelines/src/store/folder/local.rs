@@ -33,19 +33,14 @@ pub(super) fn write(to: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, to)?;
-        sync_parent(to)
+        fs::rename(&temporary, to)
     };
     write().map_err(at(to))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     make_parent(to)?;
-    let rename = || {
-        fs::rename(from, to)?;
-        sync_parent(to)
-    };
-    rename().map_err(at(to))
+    fs::rename(from, to).map_err(at(to))
 }
 
 pub(super) fn remove(path: &Path) -> Result<()> {
@@ -74,34 +69,10 @@ pub(super) fn files(folder: &Path, depth: usize) -> Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-/// Makes the folder of a path, and those above it.
 fn make_parent(path: &Path) -> Result<()> {
-    let Some(parent) = path.parent() else {
-        return Ok(());
-    };
-    let missing: Vec<&Path> = parent.ancestors().take_while(|at| !at.exists()).collect();
-    fs::create_dir_all(parent).map_err(at(parent))?;
-    let mut made = missing.into_iter().rev();
-    made.try_for_each(|folder| sync_parent(folder).map_err(at(folder)))
-}
-
-/// Writes the folder of a path to the disk, so that a new name in it survives a power cut.
-fn sync_parent(path: &Path) -> std::io::Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    let parent = if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    };
-    // Some file systems cannot, and a folder may be closed to readers.
-    let Ok(folder) = File::open(parent) else {
-        return Ok(());
-    };
-    match folder.sync_all() {
-        Err(error) if [ErrorKind::InvalidInput, ErrorKind::Unsupported].contains(&error.kind()) => {
-            Ok(())
-        }
-        synced => synced,
+    match path.parent() {
+        Some(parent) => fs::create_dir_all(parent).map_err(at(parent)),
+        None => Ok(()),
     }
 }
 

@@ -1,12 +1,11 @@
 //! The lease as a file, locked on this machine, on a disk that other machines may share.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::holder::{Holder, host, unix_secs};
-use crate::store::lock::{Lock, try_lock};
 use crate::{Error, Result};
 
 /// The file of a lease.
@@ -33,14 +32,22 @@ impl LeaseFile {
             .truncate(false)
             .open(&self.path)
             .map_err(io)?;
-        // Without locks the content of the file decides.
-        let is_busy = try_lock(&file).map_err(io)? == Lock::Busy;
+        let locked = match file.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            // A file system without locks: the content of the file decides.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                false
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        };
         let holder = self.read()?;
-        if is_busy {
+        if locked {
             return Err(self.busy(holder.as_ref()));
         }
         if let Some(holder) = holder
             && holder.host != host()
+            && !holder.is_long_over(self.valid_for)
         {
             self.watch(&holder)?;
         }

@@ -103,12 +103,13 @@ impl LeaseObject {
         Ok(())
     }
 
-    /// Returns whether the holder has certainly ended: it is a process of this machine that no longer
-    /// exists. The expiry time is of the clock of another machine.
+    /// Returns whether the holder has certainly ended: the lease expired long ago, or the holder is a
+    /// process of this machine that no longer exists.
     fn is_over(&self, other: &LeaseRecord) -> bool {
         let here = !self.mine.machine.is_empty() && other.identity.machine == self.mine.machine;
         let process = format!("/proc/{}", other.holder.pid);
-        here && !std::path::Path::new(&process).exists()
+        other.holder.is_long_over(self.valid_for)
+            || here && !std::path::Path::new(&process).exists()
     }
 
     /// Reads the record; `None` if the lease was released, or the object is not a lease.
@@ -195,7 +196,7 @@ mod tests {
     fn take_waits_for_a_writer_that_does_not_renew() {
         // On another machine, whatever its clock shows.
         let folder = in_memory();
-        for expires in [1, unix_secs() - 3, unix_secs() + 1000] {
+        for expires in [unix_secs() - 3, unix_secs() + 1000] {
             let left = record("another", 7, expires);
             folder.write("lease.json", left).unwrap();
             let since = Instant::now();
@@ -211,7 +212,8 @@ mod tests {
         let object = LeaseObject::new(&folder, "lease.json", Duration::from_hours(1));
         // No process has number 0.
         let dead = record(&machine(), 0, unix_secs() + 50);
-        for over in [dead, b"no lease".to_vec(), Vec::new()] {
+        let old = record("another", 7, unix_secs() - 36_001);
+        for over in [dead, old, b"no lease".to_vec(), Vec::new()] {
             folder.write("lease.json", over).unwrap();
             object.take().unwrap();
         }
