@@ -15,7 +15,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Error, Result, SampleError};
+use crate::{Error, Result};
 
 /// The sizes that the shares must hold.
 #[derive(Debug, Clone, Copy)]
@@ -29,55 +29,16 @@ pub(crate) struct Needs {
     pub(crate) least_samples: u64,
     /// Samples that keep all threads busy; fewer are enough if memory is short.
     pub(crate) n_samples: u64,
-    pub(crate) windows: Windows,
+    /// Bytes of the largest window of one lane.
+    pub(crate) window_bytes: u64,
     pub(crate) n_lanes: u64,
 }
-
-/// Memory of the windows of all lanes of a rank, in bytes. A row group that several lanes use is
-/// held once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Windows {
-    /// One window of each lane.
-    pub(crate) least_bytes: u64,
-    /// Two windows of each lane: one in use and the next.
-    pub(crate) ahead_bytes: u64,
-}
-
-impl Windows {
-    /// Returns what the lanes of a dataset need: `window_bytes` each, and no more than the dataset.
-    pub(crate) fn of(window_bytes: u64, dataset_bytes: u64, n_lanes: u64) -> Self {
-        let windows = |n: u64| window_bytes.saturating_mul(n).min(dataset_bytes);
-        Self {
-            least_bytes: windows(n_lanes),
-            ahead_bytes: windows(2 * n_lanes),
-        }
-    }
-
-    /// Adds the windows of another dataset.
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            least_bytes: self.least_bytes.saturating_add(other.least_bytes),
-            ahead_bytes: self.ahead_bytes.saturating_add(other.ahead_bytes),
-        }
-    }
-}
-
-/// Returns how many bytes the decoding of one sample may take: a quarter of `memory`. A sample that
-/// takes more is bad. This depends on the config alone, so that all runs of it have the same samples.
-pub(crate) fn decode_limit(memory_bytes: u64) -> u64 {
-    memory_bytes / DECODE_SHARE
-}
-
-/// The share of decoding is at least the inverse of this.
-const DECODE_SHARE: u64 = 4;
 
 impl Needs {
     /// Returns the least `memory` that is enough, in bytes.
     pub(crate) fn least_bytes(&self) -> u64 {
-        with_decoding(
-            self.batches_bytes()
-                .saturating_add(self.windows.least_bytes),
-        )
+        let windows_bytes = self.window_bytes.saturating_mul(self.n_lanes);
+        self.batches_bytes().saturating_add(windows_bytes) + 1
     }
 
     /// Returns the least `memory`, in bytes, that holds two windows of each lane, keeps all threads
@@ -85,10 +46,13 @@ impl Needs {
     pub(crate) fn ahead_bytes(&self) -> u64 {
         let more_samples = self.n_samples.saturating_sub(self.least_samples);
         let samples_bytes = more_samples.saturating_mul(self.sample_bytes);
-        let rest = self.windows.ahead_bytes.saturating_add(samples_bytes);
+        let windows_bytes = self.window_bytes.saturating_mul(2 * self.n_lanes);
+        let rest = (windows_bytes / 3)
+            .saturating_mul(4)
+            .saturating_add(samples_bytes);
         // Waiting samples may take an eighth.
-        let rest = rest.max(samples_bytes.saturating_mul(8));
-        with_decoding(self.batches_bytes().saturating_add(rest))
+        self.batches_bytes()
+            .saturating_add(rest.max(8 * samples_bytes))
     }
 
     fn batches_bytes(&self) -> u64 {
@@ -97,22 +61,17 @@ impl Needs {
     }
 }
 
-/// Returns the `memory` of which this and [`decode_limit`] are all.
-fn with_decoding(bytes: u64) -> u64 {
-    bytes.saturating_add(bytes.div_ceil(DECODE_SHARE - 1))
-}
-
 /// The four shares of `memory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
+    pub(crate) memory_bytes: u64,
     pub(crate) n_samples: usize,
     pub(crate) windows_bytes: u64,
-    /// At least the [`decode_limit`].
     pub(crate) decode_bytes: u64,
 }
 
 impl Shares {
-    /// Divides `memory_bytes`; fails if batches and windows leave less than the [`decode_limit`].
+    /// Divides `memory_bytes`; fails if batches and windows leave nothing for decoding.
     pub(crate) fn divide(memory_bytes: u64, needs: &Needs) -> Result<Shares> {
         let short = |what: String, needed_bytes: u64, lower: &'static str| Error::Budget {
             what,
@@ -124,20 +83,19 @@ impl Shares {
             .micro_batch_bytes
             .saturating_mul(needs.n_micro_batches);
         let least_samples_bytes = needs.sample_bytes.saturating_mul(needs.least_samples);
-        let decode_limit = decode_limit(memory_bytes);
-        let after_batches = (memory_bytes - decode_limit)
+        let after_batches = memory_bytes
             .checked_sub(batches_bytes)
             .and_then(|rest| rest.checked_sub(least_samples_bytes))
             .ok_or_else(|| {
                 short(
                     format!("holding {} micro-batches", needs.n_micro_batches),
-                    with_decoding(batches_bytes.saturating_add(least_samples_bytes)),
+                    batches_bytes.saturating_add(least_samples_bytes),
                     "the size of a step (`batch`), the prefetch, or the number of masks; or use more micro-batches per step",
                 )
             })?;
         // Waiting samples may take an eighth, and half of what windows leave; the least must fit in
         // any case.
-        let least_windows = needs.windows.least_bytes;
+        let least_windows = needs.window_bytes.saturating_mul(needs.n_lanes);
         let samples_bytes =
             (after_batches / 8).min(after_batches.saturating_sub(least_windows) / 2);
         let least = needs.least_samples;
@@ -145,22 +103,26 @@ impl Shares {
             (samples_bytes / needs.sample_bytes.max(1)).clamp(least, needs.n_samples.max(least));
         let rest = after_batches.saturating_sub((n_samples - least) * needs.sample_bytes);
 
-        if rest < least_windows {
+        if rest <= least_windows {
             return Err(short(
                 format!(
                     "one window of row groups for each of {} lanes",
                     needs.n_lanes
                 ),
-                needs.least_bytes(),
+                least_windows.saturating_add(memory_bytes - rest),
                 "`window_chunks` or `lanes`, or write shards with smaller row groups",
             ));
         }
-        // One window in use and one ahead per lane, if they fit.
-        let windows_bytes = needs.windows.ahead_bytes.min(rest);
+        // One window in use and one ahead per lane, as long as a quarter is left for decoding.
+        let windows_bytes = least_windows
+            .saturating_mul(2)
+            .min(rest / 4 * 3)
+            .max(least_windows);
         Ok(Shares {
+            memory_bytes,
             n_samples: n_samples as usize,
             windows_bytes,
-            decode_bytes: decode_limit + rest - windows_bytes,
+            decode_bytes: rest - windows_bytes,
         })
     }
 }
@@ -168,7 +130,8 @@ impl Shares {
 /// The share of the decoders: a semaphore in bytes.
 #[derive(Debug)]
 pub(crate) struct DecodeShare {
-    limit_bytes: u64,
+    memory_bytes: u64,
+    share_bytes: u64,
     free: Mutex<Free>,
     changed: Condvar,
 }
@@ -182,12 +145,12 @@ struct Free {
 }
 
 impl DecodeShare {
-    /// Makes a share of `share_bytes`, of which one sample may take `limit_bytes`.
-    pub(crate) fn new(share_bytes: u64, limit_bytes: u64) -> Self {
+    pub(crate) fn new(shares: &Shares) -> Self {
         Self {
-            limit_bytes: limit_bytes.min(share_bytes),
+            memory_bytes: shares.memory_bytes,
+            share_bytes: shares.decode_bytes,
             free: Mutex::new(Free {
-                bytes: share_bytes,
+                bytes: shares.decode_bytes,
                 next_ticket: 0,
                 now_serving: 0,
             }),
@@ -197,15 +160,16 @@ impl DecodeShare {
 
     /// Waits until `bytes` are free and reserves them until the guard is dropped.
     ///
-    /// # Errors
-    ///
-    /// [`SampleError::Memory`] for more bytes than one sample may take.
-    pub(crate) fn take(&self, bytes: u64) -> Result<Reserved<'_>, SampleError> {
-        if bytes > self.limit_bytes {
-            return Err(SampleError::Memory {
-                needed_bytes: bytes,
-                limit_bytes: self.limit_bytes,
-                memory_bytes: bytes.saturating_mul(DECODE_SHARE),
+    /// `what` names the sample in the error for one that can never fit.
+    pub(crate) fn take(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<Reserved<'_>> {
+        if bytes > self.share_bytes {
+            // The other shares are needed too.
+            let needed_bytes = self.memory_bytes - self.share_bytes + bytes;
+            return Err(Error::Budget {
+                what: what(),
+                needed_bytes,
+                memory_bytes: self.memory_bytes,
+                lower: "the limit of such samples (`limits.pixels` for images, `limits.seconds` for audio, `limits.bytes` for texts), `window_chunks`, `lanes` or `batch`",
             });
         }
         let mut free = self.lock();
@@ -255,22 +219,18 @@ mod tests {
         sample_bytes: 10,
         least_samples: 1,
         n_samples: 8,
-        windows: Windows {
-            least_bytes: 200,
-            ahead_bytes: 400,
-        },
+        window_bytes: 50,
         n_lanes: 4,
     };
 
     #[test]
     fn shares_add_up_to_memory() {
-        for memory in [820, 1_000, 5_000, 1_000_000] {
+        for memory in [680, 1_000, 5_000, 1_000_000] {
             let shares = Shares::divide(memory, &NEEDS).expect("fits");
             let sum =
                 400 + shares.n_samples as u64 * 10 + shares.windows_bytes + shares.decode_bytes;
             assert_eq!(sum, memory);
             assert!(shares.windows_bytes >= 200 && shares.n_samples >= 1);
-            assert!(shares.decode_bytes >= decode_limit(memory));
         }
         // With plenty there are two windows a lane and all the samples asked for.
         let shares = Shares::divide(1_000_000, &NEEDS).expect("fits");
@@ -283,36 +243,10 @@ mod tests {
             least_samples: 20,
             ..NEEDS
         };
-        let shares = Shares::divide(1100, &needs).expect("fits");
+        let shares = Shares::divide(900, &needs).expect("fits");
         assert_eq!(shares.n_samples, 20);
-        assert_eq!(400 + 200 + shares.windows_bytes + shares.decode_bytes, 1100);
-        assert!(Shares::divide(1060, &needs).is_err(), "20 samples less");
-    }
-
-    #[test]
-    fn divide_accepts_the_least_memory_and_no_less() {
-        for least_samples in [1, 2, 20] {
-            let needs = Needs {
-                least_samples,
-                ..NEEDS
-            };
-            let least = needs.least_bytes();
-            assert!(Shares::divide(least, &needs).is_ok(), "{least}");
-            assert!(Shares::divide(least - 2, &needs).is_err(), "{least}");
-            let ahead = Shares::divide(needs.ahead_bytes(), &needs).expect("more");
-            assert_eq!(ahead.windows_bytes, 400);
-        }
-    }
-
-    #[test]
-    fn windows_hold_a_group_of_several_lanes_once() {
-        // 32 lanes, each with a window of all of 31 MB.
-        let windows = Windows::of(31, 31, 32);
-        assert_eq!((windows.least_bytes, windows.ahead_bytes), (31, 31));
-        let windows = Windows::of(5, 100, 16);
-        assert_eq!((windows.least_bytes, windows.ahead_bytes), (80, 100));
-        let windows = windows.plus(Windows::of(5, 1000, 16));
-        assert_eq!((windows.least_bytes, windows.ahead_bytes), (160, 260));
+        assert_eq!(400 + 200 + shares.windows_bytes + shares.decode_bytes, 900);
+        assert!(Shares::divide(780, &needs).is_err(), "20 samples less");
     }
 
     #[test]
@@ -328,22 +262,28 @@ mod tests {
 
     #[test]
     fn decoders_never_hold_more_than_their_share() {
-        let share = DecodeShare::new(100, 90);
+        let shares = Shares::divide(1_000_000, &NEEDS).expect("fits");
+        let share = DecodeShare::new(&Shares {
+            decode_bytes: 100,
+            ..shares
+        });
         let held = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let (share, held) = (&share, &held);
                 scope.spawn(move || {
                     for i in 0..200 {
-                        let bytes = 1 + (thread * 37 + i * 13) % 90;
-                        let _reserved = share.take(bytes).expect("fits");
+                        let bytes = 1 + (thread * 37 + i * 13) % 100;
+                        let _reserved = share.take(bytes, || "an image".into()).expect("fits");
                         assert!(held.fetch_add(bytes, Ordering::SeqCst) + bytes <= 100);
                         held.fetch_sub(bytes, Ordering::SeqCst);
                     }
                 });
             }
         });
-        let error = share.take(91).expect_err("too large").to_string();
-        assert!(error.contains("`data.memory`"), "{error}");
+        let error = share
+            .take(101, || "an image of 9×9 pixels".into())
+            .expect_err("too large");
+        assert!(error.to_string().contains("9×9") && error.to_string().contains("limits.pixels"));
     }
 }

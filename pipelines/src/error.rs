@@ -153,19 +153,6 @@ pub enum SampleError {
         /// Maximum in the config.
         limit: u64,
     },
-    /// Decoding takes more memory than one sample may take.
-    #[error(
-        "decoding needs {needed_bytes} bytes, over the limit of {limit_bytes}, a quarter of \
-         `data.memory`; raise `data.memory` to {memory_bytes} bytes or more"
-    )]
-    Memory {
-        /// Bytes that decoding needs.
-        needed_bytes: u64,
-        /// Maximum, which follows from `data.memory`.
-        limit_bytes: u64,
-        /// The least `data.memory` with which the sample can be decoded, in bytes.
-        memory_bytes: u64,
-    },
     /// Shorter than the minimum in the config.
     #[error("too short: {found} {what}, minimum {least}")]
     Short {

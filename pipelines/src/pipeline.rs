@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select, Sender};
 
 use self::bad_log::BadRowList;
-use self::build::{Opened, RunSpec, check, collator, dataset_windows, start};
+use self::build::{Opened, RunSpec, check, collator, largest_groups_bytes, start};
 pub use self::build::{Planned, plan};
 use self::fetch::{GroupKey, StreamSource};
 pub use self::one_pass::OnePass;
@@ -163,15 +163,18 @@ impl Pipeline {
                 options.micro_batches_per_step
             )]));
         }
-        let dataset_windows = dataset_windows(&opened.mixture, config.window_chunks, n_lanes);
+        let datasets = opened.mixture.datasets().iter();
+        let largest: Vec<u64> = datasets
+            .map(|dataset| largest_groups_bytes(dataset, config.window_chunks))
+            .collect();
         let lanes = first_lane..first_lane + n_lanes;
         let sources = plan
             .lanes(lanes.clone(), options.start_step, &known)?
             .into_iter()
-            .zip(dataset_windows.iter().cycle())
-            .map(|(stream, dataset)| StreamSource {
+            .zip(largest.iter().cycle())
+            .map(|(stream, &largest_window_bytes)| StreamSource {
                 windows: Box::new(stream.map(|window| window.slots)),
-                largest_window_bytes: dataset.claim_bytes,
+                largest_window_bytes,
             })
             .collect();
         let n_planned = (0..plan.mix().n_datasets()).map(|dataset| plan.n_planned_of(dataset));
@@ -191,7 +194,6 @@ impl Pipeline {
             mix: plan.mix().clone(),
             lanes,
             sources,
-            dataset_windows,
             n_planned: n_planned.collect(),
             n_good_before,
             collator,

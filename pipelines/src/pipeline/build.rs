@@ -15,7 +15,7 @@ use super::sample_kind::{SampleKind, at_rate, kinds};
 use super::scheduler::{RowQueue, Scheduler, Turns};
 use super::worker::{Outcome, Task, Worker, start_pool};
 use super::{Options, Pipeline, io_error};
-use crate::budget::{DecodeShare, Needs, Shares, Windows, decode_limit};
+use crate::budget::{DecodeShare, Needs, Shares};
 use crate::config::{DataConfig, StepSize, TrainSets, parse_bytes};
 use crate::plan::{Costs, Layout, Mix, Plan, PlanConfig, RankMemory};
 use crate::quarantine::Quarantine;
@@ -97,38 +97,13 @@ impl Opened {
     }
 }
 
-/// The row groups that the streams of one dataset hold.
-pub(super) struct DatasetWindows {
-    /// Memory of the windows of all streams.
-    pub(super) windows: Windows,
-    /// Claim of each stream, see [`StreamSource::largest_window_bytes`].
-    pub(super) claim_bytes: Option<u64>,
-}
-
-impl DatasetWindows {
-    /// For `n_streams` with windows of at most `n_chunks` chunks, each of which may be in another row
-    /// group.
-    pub(super) fn of(dataset: &Dataset, n_chunks: usize, n_streams: usize) -> Self {
-        let groups = dataset.shards.iter().flat_map(|shard| &shard.groups);
-        let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
-        bytes.sort_unstable_by(|a, b| b.cmp(a));
-        let dataset_bytes = bytes.iter().sum();
-        let window_bytes: u64 = bytes.iter().take(n_chunks).sum();
-        let windows = Windows::of(window_bytes, dataset_bytes, n_streams as u64);
-        let fits = windows.least_bytes == dataset_bytes;
-        Self {
-            windows,
-            claim_bytes: (!fits).then_some(window_bytes),
-        }
-    }
-
-    /// Returns the room for all row groups of the dataset; 0 where its streams have claims.
-    fn reserved_bytes(&self) -> u64 {
-        match self.claim_bytes {
-            None => self.windows.least_bytes,
-            Some(_) => 0,
-        }
-    }
+/// Returns the most bytes that a window of `n_chunks` chunks can take: each chunk may be in another
+/// row group.
+pub(super) fn largest_groups_bytes(dataset: &Dataset, n_chunks: usize) -> u64 {
+    let groups = dataset.shards.iter().flat_map(|shard| &shard.groups);
+    let mut bytes: Vec<u64> = groups.map(|group| group.memory).collect();
+    bytes.sort_unstable_by(|a, b| b.cmp(a));
+    bytes.iter().take(n_chunks).sum()
 }
 
 /// The settings in which a training stream and an evaluation pass differ.
@@ -139,8 +114,6 @@ pub(super) struct RunSpec {
     pub(super) mix: Mix,
     /// One source for each lane and dataset, lane by lane.
     pub(super) sources: Vec<StreamSource>,
-    /// For each dataset.
-    pub(super) dataset_windows: Vec<DatasetWindows>,
     /// Rows that the lanes take from each dataset.
     pub(super) n_planned: Vec<u64>,
     /// Good samples of the steps before, over all ranks; an estimate if samples differ in cost.
@@ -164,9 +137,6 @@ pub struct Planned {
     pub fingerprint: u64,
     /// Memory that each rank needs for every possible number of ranks, with one thread per core.
     pub memory: Vec<RankMemory>,
-    /// Bytes that the decoding of one sample may take with this `data.memory`; a sample that takes more
-    /// is bad.
-    pub decode_limit_bytes: u64,
 }
 
 /// Opens the datasets of a training run and builds its plan, without starting it.
@@ -183,6 +153,10 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
     let plan = opened.plan(config, step)?;
     let fingerprint = opened.fingerprint;
     let mixture = Arc::clone(&opened.mixture);
+    let lane_bytes = mixture.datasets().iter();
+    let lane_bytes = lane_bytes
+        .map(|dataset| largest_groups_bytes(dataset, config.window_chunks))
+        .sum();
     let kind = Arc::new(opened.kind);
     let worlds = (1..=config.lanes).filter(|world| config.lanes.is_multiple_of(*world));
     let memory = worlds.map(|world| {
@@ -195,7 +169,7 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
         let needs = needs(
             &collator(config, &options, &kind, &plan),
             &options,
-            windows(&dataset_windows(&mixture, config.window_chunks, n_lanes)),
+            lane_bytes,
             n_lanes,
         );
         RankMemory {
@@ -204,10 +178,8 @@ pub fn plan(config: &DataConfig) -> Result<Planned> {
             ahead_bytes: needs.ahead_bytes(),
         }
     });
-    let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
     Ok(Planned {
         memory: memory.collect(),
-        decode_limit_bytes: decode_limit(memory_bytes),
         fingerprint,
         mixture,
         plan,
@@ -242,25 +214,9 @@ pub(super) fn collator(
     }
 }
 
-/// Returns the windows of each dataset, for `n_lanes` streams of each.
-pub(super) fn dataset_windows(
-    mixture: &Mixture,
-    n_chunks: usize,
-    n_lanes: usize,
-) -> Vec<DatasetWindows> {
-    let datasets = mixture.datasets().iter();
-    let windows = datasets.map(|dataset| DatasetWindows::of(dataset, n_chunks, n_lanes));
-    windows.collect()
-}
-
-/// Returns the memory of the windows of all datasets.
-fn windows(datasets: &[DatasetWindows]) -> Windows {
-    let windows = datasets.iter().map(|dataset| dataset.windows);
-    windows.fold(Windows::default(), Windows::plus)
-}
-
-/// Returns the memory that a rank needs.
-fn needs(collator: &Collator, options: &Options, windows: Windows, n_lanes: usize) -> Needs {
+/// Returns the memory that a rank needs. `lane_bytes` is the size of one lane's largest windows, one
+/// for each dataset.
+fn needs(collator: &Collator, options: &Options, lane_bytes: u64, n_lanes: usize) -> Needs {
     let least_samples = collator.least_samples() as u64;
     Needs {
         micro_batch_bytes: collator.micro_batch_bytes() as u64,
@@ -269,7 +225,7 @@ fn needs(collator: &Collator, options: &Options, windows: Windows, n_lanes: usiz
         least_samples,
         // Samples differ in cost: some slack, so that no thread is idle behind a slow one.
         n_samples: least_samples - 1 + 8 * options.threads as u64,
-        windows,
+        window_bytes: lane_bytes,
         n_lanes: n_lanes as u64,
     }
 }
@@ -330,7 +286,6 @@ pub(super) fn start(
         lanes,
         mix,
         sources,
-        dataset_windows,
         n_planned,
         n_good_before,
         collator,
@@ -339,11 +294,10 @@ pub(super) fn start(
         keyed,
     } = spec;
     let memory_bytes = parse_bytes(&config.memory).map_err(|reason| Error::Config(vec![reason]))?;
-    let reserved_bytes: u64 = dataset_windows
-        .iter()
-        .map(DatasetWindows::reserved_bytes)
-        .sum();
-    let needs = needs(&collator, options, windows(&dataset_windows), lanes.len());
+    // A lane holds a window of each dataset.
+    let of_lane = sources.iter().take(mix.n_datasets());
+    let lane_bytes = of_lane.map(|source| source.largest_window_bytes).sum();
+    let needs = needs(&collator, options, lane_bytes, lanes.len());
     let shares = Shares::divide(memory_bytes, &needs)?;
     let credits = credits(options);
 
@@ -374,13 +328,14 @@ pub(super) fn start(
     let stop = Arc::new(AtomicBool::new(false));
 
     let worker = Worker {
+        mixture: Arc::clone(&mixture),
         kind: Arc::clone(&collator.kind),
         mask: config.mask,
         seed: config.seed,
         limits: config.limits,
         evaluate,
         keyed,
-        share: DecodeShare::new(shares.decode_bytes, decode_limit(memory_bytes)),
+        share: DecodeShare::new(&shares),
         recorder: Arc::clone(&recorder),
     };
     let special_tokens = collator.kind.special_tokens();
@@ -401,7 +356,7 @@ pub(super) fn start(
         },
         fetcher: Fetcher::new(
             sources,
-            shares.windows_bytes - reserved_bytes,
+            shares.windows_bytes,
             Reader::new(
                 Arc::clone(&mixture),
                 runtime.handle().clone(),

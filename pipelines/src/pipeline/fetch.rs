@@ -12,9 +12,7 @@
 //! [`Shares::divide`](crate::budget::Shares::divide) made the share that large. A stream that needs
 //! a group of its current window holds nothing else once its running samples are done, and they
 //! end by themselves; so that group is within its claim and can always be read. Groups that
-//! several streams share are counted once for each, which errs on the safe side. Where the largest
-//! windows of all streams of a dataset would take more than all its groups together, there is room
-//! for all its groups: its streams have no claim and never wait.
+//! several streams share are counted once for each, which errs on the safe side.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -45,9 +43,8 @@ pub(crate) type Windows = Box<dyn Iterator<Item = Vec<Slot>> + Send>;
 /// The windows that one lane takes from one dataset.
 pub(crate) struct StreamSource {
     pub(crate) windows: Windows,
-    /// Most bytes that the row groups of one window take; `None` where there is room for all row
-    /// groups of the dataset.
-    pub(crate) largest_window_bytes: Option<u64>,
+    /// Most bytes that the row groups of one window take.
+    pub(crate) largest_window_bytes: u64,
 }
 
 /// The answer to a request for a stream's next row.
@@ -100,7 +97,6 @@ enum GroupState {
 }
 
 impl Fetcher {
-    /// `share_bytes` are for the streams with claims, without the room for entire datasets.
     pub(crate) fn new(sources: Vec<StreamSource>, share_bytes: u64, reader: Reader) -> Self {
         let streams = sources.into_iter().map(Stream::new).collect();
         let groups = BTreeMap::new();
@@ -287,20 +283,13 @@ impl Fetcher {
 
     /// Applies the banker's rule of the module's documentation.
     fn may_hold(&self, stream_idx: usize, bytes: u64) -> bool {
-        if self.streams[stream_idx]
-            .source
-            .largest_window_bytes
-            .is_none()
-        {
-            return true;
-        }
         let held_and_claimed: u64 = self
             .streams
             .iter()
             .enumerate()
-            .filter_map(|(idx, stream)| {
+            .map(|(idx, stream)| {
                 let held_bytes = stream.held_bytes + if idx == stream_idx { bytes } else { 0 };
-                Some(held_bytes.max(stream.source.largest_window_bytes?))
+                held_bytes.max(stream.source.largest_window_bytes)
             })
             .sum();
         held_and_claimed <= self.share_bytes

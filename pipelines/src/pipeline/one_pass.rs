@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::bad_log::BadRowList;
-use super::build::{Opened, RunSpec, check, dataset_windows, start};
+use super::build::{Opened, RunSpec, check, largest_groups_bytes, start};
 use super::collate::Collator;
 use super::fetch::StreamSource;
 use super::worker::Worker;
@@ -107,7 +107,7 @@ impl OnePass {
             move |slot: &Slot| slot.row >= first_row && slot.row as usize / batch % world == rank;
         let windows = file_order(&Layout::of(&opened.mixture.datasets()[0]))
             .map(move |window| window.slots.into_iter().filter(is_mine).collect());
-        let dataset_windows = dataset_windows(&opened.mixture, 1, 1);
+        let largest_window_bytes = largest_groups_bytes(&opened.mixture.datasets()[0], 1);
         let Opened {
             mixture,
             kind,
@@ -129,9 +129,8 @@ impl OnePass {
         let spec = RunSpec {
             sources: vec![StreamSource {
                 windows: Box::new(windows),
-                largest_window_bytes: dataset_windows[0].claim_bytes,
+                largest_window_bytes,
             }],
-            dataset_windows,
             mix: Mix::single(1),
             lanes: 0..1,
             n_planned: vec![mixture.rows()],

@@ -154,12 +154,7 @@ impl SampleKind {
             Self::Text { .. } | Self::Tokens(_) => {
                 let replaces = mask.is_some_and(MaskConfig::replaces_tokens);
                 let student = if replaces { n_masks } else { 0 };
-                let most = n_samples * self.sample_bytes(mask) / size_of::<u32>();
-                let n_tokens = match lane_share {
-                    StepSize::Samples(_) => most,
-                    // The cost is an estimate: a text has at most a token per byte.
-                    StepSize::Cost(share) => most.min((share * BYTES_PER_TOKEN) as usize),
-                };
+                let n_tokens = n_samples * self.sample_bytes(mask) / size_of::<u32>();
                 n_tokens * (size_of::<u32>() * (1 + student) + n_masks)
             }
         }

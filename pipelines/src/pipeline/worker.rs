@@ -8,18 +8,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::sample_kind::SampleKind;
 use super::{Event, io_error, panic_error};
 use crate::batch::Key;
-use crate::budget::{DecodeShare, Reserved};
+use crate::budget::DecodeShare;
 use crate::config::{Limits, MaskConfig};
 use crate::plan::Slot;
 use crate::rng::SampleKey;
-use crate::shard::Rows;
+use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 use crate::{Error, Result, SampleError};
 
@@ -116,6 +115,7 @@ fn start(full_len: usize, n: usize, place: u64) -> usize {
 
 /// Everything that the threads of the pool share.
 pub(crate) struct Worker {
+    pub(crate) mixture: Arc<Mixture>,
     pub(crate) kind: Arc<SampleKind>,
     pub(crate) mask: MaskConfig,
     pub(crate) seed: u64,
@@ -138,11 +138,12 @@ impl Worker {
                 max_tokens,
                 tokenizer,
             } => self.text(task, tokenizer, *max_tokens),
-            SampleKind::Tokens(info) => self.tokens(task, info),
+            SampleKind::Tokens(info) => Ok(self.tokens(task, info)),
         };
         match sample {
-            Ok(sample) => Outcome::Good(sample),
-            Err(bad) => Outcome::Bad(bad),
+            Ok(Ok(sample)) => Outcome::Good(sample),
+            Ok(Err(bad)) => Outcome::Bad(bad),
+            Err(failed) => Outcome::Failed(failed),
         }
     }
 
@@ -175,10 +176,10 @@ impl Worker {
         }
     }
 
-    /// Waits for the memory to decode a sample; an error if one sample may not take so much.
-    fn reserve(&self, bytes: u64) -> Result<Reserved<'_>, SampleError> {
-        let reserved = self.share.take(bytes);
-        reserved.inspect_err(|_| self.recorder.decode.record(Duration::ZERO, true))
+    /// Returns a row's number and shard, for messages.
+    fn place(&self, task: &Task) -> String {
+        let (_, shard, row) = self.mixture.place(task.slot.shard as usize, task.slot.row);
+        format!("row {row} of {}", shard.path)
     }
 }
 

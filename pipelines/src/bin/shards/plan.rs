@@ -25,13 +25,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         plan,
         fingerprint,
         memory,
-        decode_limit_bytes,
     } = pipeline::plan(&config)?;
     print!("{}", Report::new(&mixture, &plan, memory)?);
-    println!(
-        "largest decode {:.1} MiB per sample, a quarter of data.memory; a sample that takes more is bad",
-        decode_limit_bytes as f64 / f64::from(1 << 20)
-    );
     println!("\nfingerprint {fingerprint:016x}");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Sample, SampleMedia, SequenceCrop, Task, Worker};
 use crate::config::AudioConfig;
 use crate::rng::{Purpose, Rng};
-use crate::{SampleError, decode, transform};
+use crate::{Result, SampleError, decode, transform};
 
 impl Worker {
     /// Returns the waveform at the config's rate, normalised over its full length and then, in
@@ -15,7 +15,7 @@ impl Worker {
         task: &Task,
         config: &AudioConfig,
         max_frames: usize,
-    ) -> Result<Sample, SampleError> {
+    ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
         let checked = self.check(task).and_then(|(bytes, metadata)| {
             let header = decode::read_audio_header(bytes, &self.limits)?;
@@ -25,7 +25,7 @@ impl Worker {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
-                return Err(bad);
+                return Ok(Err(bad));
             }
         };
         let checking = start.elapsed();
@@ -35,14 +35,19 @@ impl Worker {
             header.sample_rate_hz,
             config.sample_rate_hz,
         );
-        let bytes_needed = header.decode_bytes.saturating_add(resampled_bytes);
-        let _taken = self.reserve(bytes_needed)?;
+        let _taken = self.share.take(header.decode_bytes + resampled_bytes, || {
+            let n_frames = header.n_frames.map_or("?".to_owned(), |n| n.to_string());
+            format!("decoding the {n_frames} frames in {}", self.place(task))
+        })?;
         let start = Instant::now();
         let decoded = decode::decode_audio(bytes, &self.limits, None);
         self.recorder
             .decode
             .record(checking + start.elapsed(), decoded.is_err());
-        let waveform = decoded?;
+        let waveform = match decoded {
+            Ok(waveform) => waveform,
+            Err(bad) => return Ok(Err(bad)),
+        };
 
         let start = Instant::now();
         let mut frames = transform::waveform::resample(waveform, config.sample_rate_hz);
@@ -51,11 +56,11 @@ impl Worker {
         self.recorder
             .transform
             .record(start.elapsed(), crop.is_err());
-        crop.map(|crop| Sample {
+        Ok(crop.map(|crop| Sample {
             media: SampleMedia::Waveform(crop),
             masks: Vec::new(),
             metadata,
-        })
+        }))
     }
 
     /// Checks the length and crops to `max_frames`.

@@ -4,11 +4,15 @@ use std::time::Instant;
 
 use super::{Sample, SampleMedia, Task, Worker};
 use crate::config::ImageConfig;
-use crate::{SampleError, decode, transform};
+use crate::{Result, SampleError, decode, transform};
 
 impl Worker {
     /// Returns the crop of an image and, in training, its masks.
-    pub(super) fn image(&self, task: &Task, config: &ImageConfig) -> Result<Sample, SampleError> {
+    pub(super) fn image(
+        &self,
+        task: &Task,
+        config: &ImageConfig,
+    ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
         let checked = self.check(task).and_then(|(bytes, metadata)| {
             // Rows that fail here are never decoded.
@@ -18,7 +22,7 @@ impl Worker {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
-                return Err(bad);
+                return Ok(Err(bad));
             }
         };
         let checking = start.elapsed();
@@ -29,13 +33,22 @@ impl Worker {
             transform::train_crop_bytes(header.width, header.height, config)
         };
         let bytes_needed = header.decode_bytes.max(crop_bytes);
-        let _taken = self.reserve(bytes_needed)?;
+        let _taken = self.share.take(bytes_needed, || {
+            let (width, height) = (header.width, header.height);
+            format!(
+                "decoding the {width}×{height} image in {}",
+                self.place(task)
+            )
+        })?;
         let start = Instant::now();
         let decoded = decode::decode_image(bytes, &self.limits);
         self.recorder
             .decode
             .record(checking + start.elapsed(), decoded.is_err());
-        let image = decoded?;
+        let image = match decoded {
+            Ok(image) => image,
+            Err(bad) => return Ok(Err(bad)),
+        };
 
         let key = self.key(task);
         let start = Instant::now();
@@ -53,10 +66,10 @@ impl Worker {
             self.mask.draw(key, &mut masks);
             self.recorder.mask.record(start.elapsed(), false);
         }
-        Ok(Sample {
+        Ok(Ok(Sample {
             media: SampleMedia::Pixels(pixels),
             masks,
             metadata,
-        })
+        }))
     }
 }

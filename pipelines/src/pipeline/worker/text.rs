@@ -6,7 +6,7 @@ use super::{RowMetadata, Sample, SampleMedia, SequenceCrop, Task, Worker};
 use crate::rng::{Purpose, Rng};
 use crate::shard::{Vocabulary, unpadded_tokens};
 use crate::tokenize::Tokenizer;
-use crate::{SampleError, decode};
+use crate::{Result, SampleError, decode};
 
 /// Number of special tokens around one text.
 const TEXT_SPECIALS: usize = 2;
@@ -25,28 +25,32 @@ impl Worker {
         task: &Task,
         tokenizer: &Tokenizer,
         max_tokens: usize,
-    ) -> Result<Sample, SampleError> {
+    ) -> Result<Result<Sample, SampleError>> {
         let start = Instant::now();
         let (texts, metadata) = match self.texts(task) {
             Ok(checked) => checked,
             Err(bad) => {
                 self.recorder.decode.record(start.elapsed(), true);
-                return Err(bad);
+                return Ok(Err(bad));
             }
         };
         let checking = start.elapsed();
         let n_bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
-        let _taken = self.reserve(Tokenizer::scratch_bytes(n_bytes as u64))?;
+        let _taken = self
+            .share
+            .take(Tokenizer::scratch_bytes(n_bytes as u64), || {
+                format!("tokenising the {n_bytes} bytes in {}", self.place(task))
+            })?;
         let start = Instant::now();
         let tokens = self.tokenize(task, texts, tokenizer, max_tokens);
         self.recorder
             .decode
             .record(checking + start.elapsed(), tokens.is_err());
-        tokens.map(|tokens| Sample {
+        Ok(tokens.map(|tokens| Sample {
             media: SampleMedia::Tokens(tokens),
             masks: Vec::new(),
             metadata,
-        })
+        }))
     }
 
     /// Returns a text, and the second text of a pair, after checking their hash and size.
