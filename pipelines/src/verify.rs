@@ -222,7 +222,11 @@ mod tests {
             r#"{"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}"#;
         let metadata = classes.then(|| ("huggingface".to_owned(), names.to_owned()));
         let schema = batch.schema().as_ref().clone();
-        let schema = schema.with_metadata(metadata.into_iter().collect());
+        let schema = schema.with_metadata(
+            metadata
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
+        );
         let schema = Arc::new(schema);
         let batch = batch
             .with_schema(Arc::clone(&schema))
