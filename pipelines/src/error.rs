@@ -36,7 +36,7 @@ pub enum Error {
     NoShards {
         /// The folder or file of the dataset.
         url: String,
-        /// What was expected and what was found.
+        /// Reason: the expected and the found.
         reason: String,
     },
     /// A shard, a manifest or an archive is damaged.
@@ -44,7 +44,7 @@ pub enum Error {
     Corrupt {
         /// Path or URL of the file.
         shard: String,
-        /// What is wrong and where in the file.
+        /// Reason, and its place in the file.
         reason: String,
     },
     /// A column is missing or has an unsupported type.
@@ -54,7 +54,7 @@ pub enum Error {
         shard: String,
         /// Name of the column in the file.
         column: String,
-        /// What was expected, what was found, what to do.
+        /// Reason: the expected, the found, the remedy.
         reason: String,
     },
     /// An unusable source of samples.
@@ -62,7 +62,7 @@ pub enum Error {
     Source {
         /// Path of the source.
         path: std::path::PathBuf,
-        /// What is wrong with the source.
+        /// The problem of the source.
         reason: String,
     },
     /// Another process writes this dataset or run.
@@ -106,7 +106,7 @@ pub enum Error {
          hint: raise `memory`, or lower {lower}"
     )]
     Budget {
-        /// What does not fit.
+        /// Reason.
         what: String,
         /// Its size in bytes.
         needed_bytes: u64,

@@ -57,7 +57,7 @@ pub enum CheckpointError {
     State {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The folder is neither a checkpoint nor a run with one.
