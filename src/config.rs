@@ -2,8 +2,10 @@
 
 mod check;
 mod keys;
+mod pretrained;
 
 pub(crate) use keys::flatten;
+pub use pretrained::PretrainedConfig;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,12 @@ use understudy_pipelines::{DataConfig, Error};
 
 use crate::objective::ModelConfig;
 use crate::optim::{EmaSchedule, OptimConfig};
+
+/// Name and version of this program, for the files that it writes.
+pub(crate) const PROGRAM: &str = concat!("understudy ", env!("CARGO_PKG_VERSION"));
+
+/// Version of the form of stored configs.
+const FORMAT: u32 = 1;
 
 /// The config of a run, as a recipe of `configs/` gives it or as a run stores it, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,9 +91,16 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// Seconds after which a checkpoint is saved although `save_every` steps are not done; 900.
+    #[serde(default = "default_save_every_secs")]
+    pub save_every_secs: u64,
     /// Multiples of this step whose checkpoints are kept for good, next to the newest two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_every_steps: Option<u64>,
+}
+
+fn default_save_every_secs() -> u64 {
+    900
 }
 
 impl Threads {
@@ -113,12 +128,7 @@ impl RunConfig {
     ///
     /// Also those of the store.
     pub fn load_in(folder: &Folder, name: &str, overrides: &Overrides) -> Result<Self, Error> {
-        let path = PathBuf::from(folder.url_of(name));
-        let text = folder.read(name)?.ok_or_else(|| ConfigError::Io {
-            path: path.clone(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
-        let text = String::from_utf8_lossy(&text);
+        let (path, text) = read_in(folder, name)?;
         Ok(Self::parse(&path, &text, overrides)?)
     }
 
@@ -131,12 +141,24 @@ impl RunConfig {
         load::parse(path, text, overrides, Self::problems)
     }
 
-    /// Returns the config as TOML, the form in which a run stores it.
+    /// Returns the config as TOML, the form in which a run stores it. A comment names the program and
+    /// the version of the form.
     ///
     /// # Panics
     ///
     /// Never: every value of a config has a form in TOML.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("every value of a config has a form in TOML")
+        let text = toml::to_string(self).expect("every value of a config has a form in TOML");
+        format!("# Written by {PROGRAM}, format {FORMAT}.\n{text}")
     }
+}
+
+/// Reads the config `name` of `folder`. Returns its path or URL, and its text.
+pub(crate) fn read_in(folder: &Folder, name: &str) -> Result<(PathBuf, String), Error> {
+    let path = PathBuf::from(folder.url_of(name));
+    let text = folder.read(name)?.ok_or_else(|| ConfigError::Io {
+        path: path.clone(),
+        source: std::io::ErrorKind::NotFound.into(),
+    })?;
+    Ok((path, String::from_utf8_lossy(&text).into_owned()))
 }

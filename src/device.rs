@@ -1,7 +1,7 @@
 //! `--device`: the device that tensors are on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-#[cfg(feature = "libtorch")]
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use burn::tensor::Device;
@@ -97,15 +97,60 @@ fn open_libtorch(name: &str, choice: Choice) -> Result<Device, DeviceError> {
     }
 }
 
+/// Returns the name of `device`, an inner (not autodiff) one, as `--device` takes it.
+pub(crate) fn name(device: &Device) -> String {
+    #[cfg(feature = "libtorch")]
+    if let Some((name, _)) = crate::libtorch::devices()
+        .into_iter()
+        .find(|(_, other)| other == device)
+    {
+        return name;
+    }
+    if *device == Device::flex() {
+        return "flex".to_owned();
+    }
+    "another".to_owned()
+}
+
+/// Returns the version of the loaded libtorch, if it is known.
+pub(crate) fn libtorch_version() -> Option<String> {
+    #[cfg(feature = "libtorch")]
+    return crate::libtorch::version();
+    #[cfg(not(feature = "libtorch"))]
+    None
+}
+
+thread_local! {
+    /// Whether a panic of this thread is caught by [`catch_panic`].
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes the panic hook silent for panics that [`catch_panic`] turns into an error.
+fn silence_caught_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_CAUGHT.get() {
+                hook(info);
+            }
+        }));
+    });
+}
+
 /// Runs `compute` and returns its result, or the message of its panic: libtorch reports a failed
-/// device by a panic.
+/// device by a panic. The panic prints nothing.
 pub(crate) fn catch_panic<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
+    silence_caught_panics();
+    let was_caught = IS_CAUGHT.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(compute));
+    IS_CAUGHT.set(was_caught);
+    result.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message
             .or(panic.downcast_ref::<&str>().copied())
             .unwrap_or("panic without a message");
-        // Without libtorch's C++ backtrace, which the default panic hook has already printed.
+        // Without libtorch's C++ backtrace.
         let (message, _) = message
             .split_once("\\nException raised from")
             .unwrap_or((message, ""));
@@ -155,8 +200,32 @@ mod tests {
     }
 
     #[test]
+    fn only_caught_panics_are_silent() {
+        let is_caught = catch_panic(|| {
+            let inner = catch_panic(|| panic!("oh"));
+            (inner, IS_CAUGHT.get())
+        });
+        assert_eq!(is_caught, Ok((Err::<(), _>("oh".to_owned()), true)));
+        assert!(!IS_CAUGHT.get());
+    }
+
+    #[test]
     fn flex_is_always_available() {
         assert_eq!(open("flex"), Ok(Device::flex()));
+    }
+
+    #[test]
+    fn device_is_named_as_it_is_opened() {
+        for name in [
+            "flex",
+            if cfg!(feature = "libtorch") {
+                "cpu"
+            } else {
+                "flex"
+            },
+        ] {
+            assert_eq!(super::name(&open(name).expect("a device")), name);
+        }
     }
 
     #[cfg(feature = "libtorch")]

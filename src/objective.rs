@@ -8,4 +8,4 @@ pub use crate::model::{MaskError, Masks};
 pub use config::{Data2Vec1Config, Data2Vec2Config, ModelConfig, TargetConfig, TargetOutput};
 pub use data2vec::network::{Network, ParameterCounts};
 pub use data2vec::{Data2Vec, Inputs, Output};
-pub use loss::feature_std;
+pub use loss::{FeatureSums, feature_std};

@@ -172,6 +172,64 @@ fn non_finite_value_is_refused_with_its_key() {
     assert!(error.to_string().contains(expected), "{error}");
 }
 
+/// Refused before anything of that size is computed or allocated.
+#[test]
+fn absurd_sizes_are_rejected_with_their_key() {
+    const MOST: &str = "9223372036854775807";
+    let image = [
+        ("model.data2vec2.image", "mlp_ratio", "1e18"),
+        ("model.data2vec2.image", "mlp_ratio", "1e-9"),
+        ("model.data2vec2.image", "embed_dim", "4611686018427387904"),
+        ("model.data2vec2.image", "embed_dim", "65536"),
+        ("model.data2vec2.image", "depth", MOST),
+        ("model.data2vec2.image", "prenet_depth", MOST),
+        ("model.data2vec2.image", "image_size", "9223372036854775804"),
+        ("model.data2vec2.decoder", "dim", "4611686018427387904"),
+        ("model.data2vec2.decoder", "n_layers", MOST),
+        ("model.data2vec2.decoder", "kernel", MOST),
+        ("model.data2vec2.decoder", "proj_hidden_dim", MOST),
+        ("model.data2vec2", "cls_batch", MOST),
+        ("threads", "compute", "100000"),
+        ("threads", "data", MOST),
+        ("", "steps", MOST),
+    ];
+    let audio = [
+        ("model.data2vec2.audio", "conv_dim", MOST),
+        (
+            "model.data2vec2.audio",
+            "conv_layers",
+            "[[10, 9223372036854775807], [3, 9]]",
+        ),
+        ("model.data2vec2.audio", "pos_conv_kernel", MOST),
+        ("model.data2vec2.audio", "pos_conv_depth", MOST),
+    ];
+    let text = [
+        ("model.data2vec2.text", "vocab_size", MOST),
+        ("model.data2vec2.text", "max_tokens", MOST),
+    ];
+    let of = |recipe: &str, table: &str, key: &str, value: &str| {
+        let path = recipes().into_iter().find(|path| path.ends_with(recipe));
+        let dot = if table.is_empty() { "" } else { "." };
+        let set = format!("{table}{dot}{key}={value}");
+        let error = RunConfig::load(&path.expect("the recipe"), &Overrides::set([set.as_str()]))
+            .expect_err(&set)
+            .to_string();
+        assert!(
+            error.contains(table) && error.contains(key),
+            "{set}: {error}"
+        );
+    };
+    for (recipe, cases) in [
+        ("tiny-image.toml", &image[..]),
+        ("tiny-audio.toml", &audio[..]),
+        ("tiny-text.toml", &text[..]),
+    ] {
+        for (table, key, value) in cases {
+            of(recipe, table, key, value);
+        }
+    }
+}
+
 #[test]
 fn unknown_key_is_shown_in_its_line() {
     let path = recipes()

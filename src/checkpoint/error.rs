@@ -60,6 +60,32 @@ pub enum CheckpointError {
         /// The problem.
         reason: String,
     },
+    /// A newer release wrote the checkpoint in a form that this one does not know.
+    #[error(
+        "checkpoint of a newer release: {path} (format {format}, written by {program})\n\
+         hint: use that release"
+    )]
+    Newer {
+        /// `state.json`.
+        path: String,
+        /// The version of its form.
+        format: u64,
+        /// The program that wrote it.
+        program: String,
+    },
+    /// The name of the checkpoint's folder has another step than its state.
+    #[error(
+        "checkpoint has another step than the name of its directory: {path} (`state.json` says {step})\n\
+         hint: rename it to {name}, or copy the checkpoint again"
+    )]
+    OtherStep {
+        /// The checkpoint.
+        path: String,
+        /// The step in its state.
+        step: u64,
+        /// The name for this step.
+        name: String,
+    },
     /// The folder is neither a checkpoint nor a run with one.
     #[error(
         "no checkpoint found: {0}\nhint: name a run, one of its checkpoints, or an imported model"

@@ -15,7 +15,7 @@ pub mod safetensors;
 mod state;
 
 pub use error::CheckpointError;
-pub use state::{Checkpoint, CheckpointState, moments_to_tensors, tensors_to_moments};
+pub use state::{Checkpoint, CheckpointState, WrittenBy, moments_to_tensors, tensors_to_moments};
 
 use std::collections::BTreeSet;
 use std::io;
@@ -65,7 +65,7 @@ pub fn load(folder: &Folder) -> Result<Checkpoint, CheckpointError> {
     };
     let state = text(STATE)?;
     Ok(Checkpoint {
-        state: CheckpointState::from_json(&folder.url_of(STATE), state.as_bytes())?,
+        state: CheckpointState::from_json(folder, &folder.url_of(STATE), state.as_bytes())?,
         student: safetensors::read_in(folder, STUDENT)?,
         teacher: safetensors::read_in(folder, TEACHER)?,
         optimizer: safetensors::read_in(folder, OPTIMIZER)?,
@@ -78,7 +78,7 @@ pub fn load(folder: &Folder) -> Result<Checkpoint, CheckpointError> {
 pub fn load_state(folder: &Folder) -> Result<Option<CheckpointState>, CheckpointError> {
     let bytes = folder.read(STATE)?;
     bytes
-        .map(|bytes| CheckpointState::from_json(&folder.url_of(STATE), &bytes))
+        .map(|bytes| CheckpointState::from_json(folder, &folder.url_of(STATE), &bytes))
         .transpose()
 }
 

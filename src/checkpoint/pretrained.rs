@@ -12,7 +12,7 @@ use super::find::find_weights;
 use super::layout::{CONFIG, STUDENT, TEACHER};
 use super::load_state;
 use super::safetensors::{self, Tensors, WeightsError};
-use crate::config::{ConfigError, Overrides, RunConfig};
+use crate::config::{ConfigError, Overrides, PretrainedConfig};
 use crate::exit_code::{ExitCode, FAILED};
 use crate::model::{AudioEncoder, Beit, Encoder, EncoderConfig};
 use crate::params::{self, LoadError};
@@ -80,7 +80,7 @@ pub struct Pretrained {
     /// Folder of the weights: a checkpoint or an imported model.
     pub folder: Folder,
     /// Its config.
-    pub config: RunConfig,
+    pub config: PretrainedConfig,
     /// Weights that [`tensors`](Self::tensors) and [`encoder`](Self::encoder) load.
     pub weights: Weights,
     /// SHA-256 of the vocabulary's files, of a run on raw texts.
@@ -99,7 +99,7 @@ impl Pretrained {
     ) -> Result<Self, PretrainedError> {
         let folder = find_weights(folder)?;
         let config =
-            RunConfig::load_in(&folder, CONFIG, overrides).map_err(|error| match error {
+            PretrainedConfig::load_in(&folder, CONFIG, overrides).map_err(|error| match error {
                 understudy_pipelines::Error::ConfigFile(error) => PretrainedError::Config(error),
                 error => PretrainedError::Store(error),
             })?;

@@ -1,31 +1,41 @@
 //! Checks a config: everything that cannot work, with the key that a user can set.
 
+use serde::Serialize;
+use understudy_pipelines::DataConfig;
 use understudy_pipelines::config::{MaskConfig, MediaConfig};
 
-use super::{RunConfig, flatten};
+use super::{PretrainedConfig, RunConfig, Threads, flatten};
 use crate::model::EncoderConfig;
 use crate::objective::ModelConfig;
+
+/// Upper bound of threads: more than any machine has cores.
+const MOST_THREADS: usize = 4096;
+/// Upper bound of steps: names of checkpoints have nine digits.
+const MOST_STEPS: u64 = 999_999_999;
+
+impl PretrainedConfig {
+    /// Lists every problem, as `key: problem`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = non_finite(self);
+        problems.extend(of_encoder(&self.data, &self.model, &self.threads));
+        problems
+    }
+}
 
 impl RunConfig {
     /// Lists every problem, as `key: problem`.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = flatten(self)
-            .into_iter()
-            .filter(|(_, value)| !is_finite(value))
-            .map(|(key, value)| format!("{key}: must be finite, is {value}"))
-            .collect();
-        problems.extend(self.data.problems());
-        let of_model = self.model.problems();
-        if of_model.is_empty() {
-            problems.extend(self.misfits());
-        }
-        problems.extend(of_model);
+        let mut problems = non_finite(self);
+        problems.extend(of_encoder(&self.data, &self.model, &self.threads));
         let mut check = |holds: bool, problem: String| {
             if !holds {
                 problems.push(problem);
             }
         };
-        check(self.steps > 0, "steps: must be at least 1".to_owned());
+        check(
+            (1..=MOST_STEPS).contains(&self.steps),
+            format!("steps: must be in 1–{MOST_STEPS}, is {}", self.steps),
+        );
         let [beta1, beta2] = self.optim.betas;
         check(
             (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
@@ -59,6 +69,10 @@ impl RunConfig {
                 self.steps
             ),
         );
+        check(
+            schedule.last_stage_steps() <= MOST_STEPS,
+            format!("optim.schedule.{name}: its stages are more than {MOST_STEPS} steps"),
+        );
         for problem in schedule.problems() {
             check(false, format!("optim.schedule.{name}.{problem}"));
         }
@@ -71,6 +85,7 @@ impl RunConfig {
         for (key, value) in [
             ("log_every", self.train.log_every),
             ("save_every", self.train.save_every),
+            ("save_every_secs", self.train.save_every_secs),
             ("keep_every_steps", self.train.keep_every_steps.unwrap_or(1)),
         ] {
             check(value > 0, format!("train.{key}: must be at least 1"));
@@ -91,94 +106,114 @@ impl RunConfig {
                 self.data.lanes
             ),
         );
-        for (key, value) in [
-            ("compute", self.threads.compute),
-            ("data", self.threads.data),
-        ] {
-            check(
-                value != Some(0),
-                format!("threads.{key}: must be at least 1"),
-            );
-        }
         problems
     }
+}
 
-    /// Lists where `[data]` and `[model]` do not fit each other.
-    fn misfits(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        // Without these there are problems enough.
-        let (Some(media), true) = (self.data.media(), self.model.problems().is_empty()) else {
-            return problems;
-        };
-        let mut same = |key: &str, data: usize, what: &str, model: usize| {
-            if data != model {
-                problems.push(format!("{key}: {data}, but the model's {what} is {model}"));
-            }
-        };
-        match (media, self.model.encoder()) {
-            (MediaConfig::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
-                let side = self.model.image_size().unwrap_or(0);
-                same("data.image.size", image.size as usize, "image_size", side);
-                let patches = self.model.grid().unwrap_or(0);
-                let grid = self.data.mask.grid().unwrap_or(0);
-                same(
-                    &format!("data.mask.{}.grid", self.data.mask.name()),
-                    grid,
-                    "number of patches per side",
-                    patches,
-                );
-            }
-            (MediaConfig::Audio(audio), EncoderConfig::Audio(model)) => {
-                let (window, hop) = (audio.window_frames, audio.hop_frames);
-                let what = "extractor's window";
-                same(
-                    "data.audio.window_frames",
-                    window,
-                    what,
-                    model.window_frames(),
-                );
-                same(
-                    "data.audio.hop_frames",
-                    hop,
-                    "extractor's hop",
-                    model.hop_frames(),
-                );
-            }
-            (MediaConfig::Text(text), EncoderConfig::Text(model)) => {
-                if text.max_tokens > model.max_tokens {
-                    problems.push(format!(
-                        "data.text.max_tokens: {}, but the model has positions for {}",
-                        text.max_tokens, model.max_tokens
-                    ));
-                }
-            }
-            (media, encoder) => problems.push(format!(
-                "model: its encoder takes {}, but the data are {}",
-                encoder.table(),
-                media.modality().name()
-            )),
-        }
-        let (is_v1, takes) = match &self.model {
-            ModelConfig::Data2vec1(_) => (true, "beit_block, spans, token_spans or bert"),
-            ModelConfig::Data2vec2(_) => (false, "inverse_block, blocks or tokens"),
-        };
-        let mask = &self.data.mask;
-        let for_v1 = match mask {
-            MaskConfig::BeitBlock(_)
-            | MaskConfig::Spans(_)
-            | MaskConfig::TokenSpans(_)
-            | MaskConfig::Bert(_) => true,
-            MaskConfig::InverseBlock(_) | MaskConfig::Blocks(_) | MaskConfig::Tokens(_) => false,
-        };
-        if is_v1 != for_v1 {
+/// Lists the problems of the tables that readers of an encoder need too.
+fn of_encoder(data: &DataConfig, model: &ModelConfig, threads: &Threads) -> Vec<String> {
+    let mut problems = data.problems();
+    let of_model = model.problems();
+    if of_model.is_empty() {
+        problems.extend(misfits(data, model));
+    }
+    problems.extend(of_model);
+    for (key, value) in [("compute", threads.compute), ("data", threads.data)] {
+        if let Some(n) = value.filter(|n| !(1..=MOST_THREADS).contains(n)) {
             problems.push(format!(
-                "data.mask: {} masks, but {} takes {takes}",
-                mask.name(),
-                if is_v1 { "data2vec1" } else { "data2vec2" }
+                "threads.{key}: must be in 1–{MOST_THREADS}, is {n}"
             ));
         }
-        problems
     }
+    problems
+}
+
+/// Lists where `[data]` and `[model]`, which has no problems of its own, do not fit each other.
+fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
+    let mut problems = Vec::new();
+    // Without one there are problems enough.
+    let Some(media) = data.media() else {
+        return problems;
+    };
+    let mut same = |key: &str, of_data: usize, what: &str, of_model: usize| {
+        if of_data != of_model {
+            problems.push(format!(
+                "{key}: {of_data}, but the model's {what} is {of_model}"
+            ));
+        }
+    };
+    match (media, model.encoder()) {
+        (MediaConfig::Image(image), EncoderConfig::Beit(_) | EncoderConfig::Vit(_)) => {
+            let side = model.image_size().unwrap_or(0);
+            same("data.image.size", image.size as usize, "image_size", side);
+            let patches = model.grid().unwrap_or(0);
+            let grid = data.mask.grid().unwrap_or(0);
+            same(
+                &format!("data.mask.{}.grid", data.mask.name()),
+                grid,
+                "number of patches per side",
+                patches,
+            );
+        }
+        (MediaConfig::Audio(audio), EncoderConfig::Audio(encoder)) => {
+            let (window, hop) = (audio.window_frames, audio.hop_frames);
+            let what = "extractor's window";
+            same(
+                "data.audio.window_frames",
+                window,
+                what,
+                encoder.window_frames(),
+            );
+            same(
+                "data.audio.hop_frames",
+                hop,
+                "extractor's hop",
+                encoder.hop_frames(),
+            );
+        }
+        (MediaConfig::Text(text), EncoderConfig::Text(encoder)) => {
+            if text.max_tokens > encoder.max_tokens {
+                problems.push(format!(
+                    "data.text.max_tokens: {}, but the model has positions for {}",
+                    text.max_tokens, encoder.max_tokens
+                ));
+            }
+        }
+        (media, encoder) => problems.push(format!(
+            "model: its encoder takes {}, but the data are {}",
+            encoder.table(),
+            media.modality().name()
+        )),
+    }
+    let (is_v1, takes) = match model {
+        ModelConfig::Data2vec1(_) => (true, "beit_block, spans, token_spans or bert"),
+        ModelConfig::Data2vec2(_) => (false, "inverse_block, blocks or tokens"),
+    };
+    let mask = &data.mask;
+    let for_v1 = match mask {
+        MaskConfig::BeitBlock(_)
+        | MaskConfig::Spans(_)
+        | MaskConfig::TokenSpans(_)
+        | MaskConfig::Bert(_) => true,
+        MaskConfig::InverseBlock(_) | MaskConfig::Blocks(_) | MaskConfig::Tokens(_) => false,
+    };
+    if is_v1 != for_v1 {
+        problems.push(format!(
+            "data.mask: {} masks, but {} takes {takes}",
+            mask.name(),
+            if is_v1 { "data2vec1" } else { "data2vec2" }
+        ));
+    }
+    problems
+}
+
+/// Lists the numbers that are not finite.
+fn non_finite(config: &impl Serialize) -> Vec<String> {
+    flatten(config)
+        .into_iter()
+        .filter(|(_, value)| !is_finite(value))
+        .map(|(key, value)| format!("{key}: must be finite, is {value}"))
+        .collect()
 }
 
 /// Returns false for a number, or a list with a number, that is not finite: comparisons let

@@ -91,7 +91,7 @@ pub fn run(folder: &Path, device: &Device) -> Result<Ending, DemoError> {
         "3/4  training data2vec 2.0: an encoder of {:.1} million parameters",
         n_params as f64 / 1e6
     );
-    if train(config, &run.as_path().into(), &Resume::Auto, device)? == Ending::Interrupted {
+    if train(config, &run.as_path().into(), &Resume::Auto.into(), device)? == Ending::Interrupted {
         return Ok(Ending::Interrupted);
     }
 

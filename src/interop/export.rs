@@ -19,22 +19,19 @@ use crate::objective::ModelConfig;
 
 /// Writes the model in `from` (a run, a checkpoint or an imported model) to the folder `to`.
 ///
-/// Without `weights` the teacher's are written, or the student's where there is no teacher.
-pub fn export(from: &Folder, weights: Option<Weights>, to: &Path) -> Result<Exported, ExportError> {
+/// Published models, and fine-tuning in the reference, have the student's `weights`.
+pub fn export(from: &Folder, weights: Weights, to: &Path) -> Result<Exported, ExportError> {
     if atomic_dir::is_taken(to).map_err(at(to))? {
         return Err(ExportError::Taken(to.to_owned()));
     }
-    let mut pretrained = Pretrained::open(from, weights, &Overrides::default())?;
+    let pretrained = Pretrained::open(from, Some(weights), &Overrides::default())?;
     let heads = match pretrained.folder.size(HEADS)? {
         Some(_) => safetensors::read_in(&pretrained.folder, HEADS)?,
         None => Tensors::new(),
     };
-    if !heads.is_empty() {
-        // Heads were trained on the student.
-        if weights == Some(Weights::Teacher) {
-            return Err(ExportError::TeacherWithHeads(pretrained.folder.url()));
-        }
-        pretrained.weights = Weights::Student;
+    // Heads were trained on the student.
+    if !heads.is_empty() && weights == Weights::Teacher {
+        return Err(ExportError::TeacherWithHeads(pretrained.folder.url()));
     }
     // Tensors that do not fit the config fail here, not in the tool that loads them later.
     pretrained.encoder(&burn::tensor::Device::flex())?;

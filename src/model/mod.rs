@@ -47,6 +47,6 @@ pub use masks::{MaskError, Masks};
 pub use to_device::to_device;
 pub use vocabulary::{VocabularyError, check_vocabulary, compare_vocabularies};
 
-pub(crate) use check::Check;
+pub(crate) use check::{Check, MOST_WIDTH};
 pub(crate) use layers::block_config::hidden_dim;
 pub(crate) use layers::norm::{instance_norm, layer_norm};

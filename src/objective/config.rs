@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AudioConfig, BeitConfig, Check, DecoderConfig, EncoderConfig, Norm, TextConfig, VitConfig,
+    AudioConfig, BeitConfig, Check, DecoderConfig, EncoderConfig, MOST_WIDTH, Norm, TextConfig,
+    VitConfig,
 };
 
 /// The model and its objective: the table `[model]`, which holds one method's table.
@@ -281,6 +282,11 @@ impl ModelConfig {
                 check.require(config.head_hidden_dim != Some(0), || {
                     "head_hidden_dim is 0; remove it for a linear head".to_owned()
                 });
+                check.at_most(
+                    "head_hidden_dim",
+                    config.head_hidden_dim.unwrap_or(0),
+                    MOST_WIDTH,
+                );
             }
             Self::Data2vec2(config) => {
                 check.require(config.noise_std >= 0.0, || {
@@ -295,10 +301,13 @@ impl ModelConfig {
                             .to_owned()
                     });
                     check.positive("cls_batch", config.cls_batch);
+                    check.at_most("cls_batch", config.cls_batch, MOST_WIDTH);
                 }
                 problems.extend(with_key(
                     ".decoder",
-                    config.decoder.problems(encoder.embed_dim()),
+                    config
+                        .decoder
+                        .problems(encoder.embed_dim(), config.image.is_some()),
                 ));
             }
         }

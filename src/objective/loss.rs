@@ -32,12 +32,55 @@ fn squared_error_sum(predictions: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
 ///
 /// - rows: `[rows, D]`, at least two rows
 pub fn feature_std(rows: Tensor<2>) -> Tensor<1> {
-    rows.var(0).add_scalar(1e-6).sqrt().mean()
+    FeatureSums::of(rows).std()
+}
+
+/// Mean and squared deviations of each feature over rows that come in micro-batches, on the device.
+#[derive(Debug, Clone)]
+pub struct FeatureSums {
+    n_rows: f64,
+    /// `[D]`.
+    mean: Tensor<1>,
+    /// Sum of the squared deviations from `mean`, `[D]`.
+    squares: Tensor<1>,
+}
+
+impl FeatureSums {
+    /// Sums over `rows`, `[rows, D]`.
+    pub fn of(rows: Tensor<2>) -> Self {
+        let [n_rows, dim] = rows.dims();
+        let n_rows = n_rows as f64;
+        let (variance, mean) = rows.var_mean_bias(0);
+        Self {
+            n_rows,
+            mean: mean.reshape([dim]),
+            squares: variance.reshape([dim]).mul_scalar(n_rows),
+        }
+    }
+
+    /// Adds the sums over other rows (Chan et al. 1979: nothing cancels where means are large).
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let n_rows = self.n_rows + other.n_rows;
+        let shift = other.mean - self.mean.clone();
+        let between = self.n_rows * other.n_rows / n_rows;
+        Self {
+            n_rows,
+            mean: self.mean + shift.clone().mul_scalar(other.n_rows / n_rows),
+            squares: self.squares + other.squares + shift.square().mul_scalar(between),
+        }
+    }
+
+    /// Returns the mean over D of √(unbiased variance + 1e-6), `[1]`; NaN for one row.
+    pub fn std(&self) -> Tensor<1> {
+        let variance = self.squares.clone().div_scalar(self.n_rows - 1.0);
+        variance.add_scalar(1e-6).sqrt().mean()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     use super::*;
 
@@ -60,5 +103,23 @@ mod tests {
         // Unbiased variances 2 and 8.
         let expected = 0.5 * (2_f32.sqrt() + 8_f32.sqrt());
         assert!((std_of([[0.0, 0.0], [2.0, 4.0]]) - expected).abs() < 1e-5);
+    }
+
+    #[test]
+    fn merged_micro_batches_have_the_std_of_all_rows() {
+        let device = Device::flex();
+        let rows: Vec<f32> = (0..30)
+            .map(|i| 1000.0 + (i as f32 * 12.9898).sin())
+            .collect();
+        let rows = TensorData::new(rows, [10, 3]);
+        let rows = Tensor::<2>::from_data(rows, &device);
+        let micro_batch = |from, n| FeatureSums::of(rows.clone().narrow(0, from, n));
+        let merged = micro_batch(0, 1)
+            .merge(micro_batch(1, 6))
+            .merge(micro_batch(7, 3));
+        let [merged, all] = [merged.std(), feature_std(rows)].map(Tensor::into_scalar::<f32>);
+        assert!((merged - all).abs() < 1e-3 * all, "{merged}, not {all}");
+        let one = FeatureSums::of(Tensor::<2>::ones([1, 3], &device));
+        assert!(one.std().into_scalar::<f32>().is_nan());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::config::{EpsForm, OptimConfig};
@@ -44,9 +44,23 @@ impl AdamW {
         }
     }
 
+    /// Allocates moments of zero for every parameter of `student` that has none: a device that is too
+    /// small fails at the start of a run.
+    pub fn allocate<M: Module>(&mut self, student: &M) {
+        student.visit(&mut Allocator {
+            path: NamePath::default(),
+            moments: &mut self.moments,
+        });
+    }
+
     /// The moments by parameter name.
     pub fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
+    }
+
+    /// Counts `n` updates as done, for the bias corrections.
+    pub fn skip(&mut self, n: u64) {
+        self.updates += n;
     }
 
     /// Applies one update with learning rate `lr` to every parameter that has a gradient.
@@ -116,6 +130,32 @@ struct Step {
     correction2: f64,
 }
 
+struct Allocator<'a> {
+    path: NamePath,
+    moments: &'a mut BTreeMap<String, Moments>,
+}
+
+impl ModuleVisitor for Allocator<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.moments.entry(self.path.name()).or_insert_with(|| {
+            let value = param.val().inner();
+            let zeros = || Tensor::zeros([value.shape().num_elements()], &value.device());
+            Moments {
+                m: zeros(),
+                v: zeros(),
+            }
+        });
+    }
+}
+
 struct Updater<'a> {
     path: NamePath,
     optim: &'a mut AdamW,
@@ -157,5 +197,56 @@ impl ModuleMapper for Updater<'_> {
             .update(name, value.inner().flatten(0, D - 1), gradient, &step);
         let value = Tensor::from_inner(value.reshape(shape)).require_grad();
         Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::Linear;
+    use crate::optim::{Decayed, LrSchedule};
+    use crate::params;
+
+    #[test]
+    fn allocated_moments_give_the_same_updates() {
+        let device = Device::flex().autodiff();
+        let config = OptimConfig {
+            lr: 0.1,
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            eps_form: EpsForm::AfterCorrection,
+            weight_decay: 0.01,
+            decayed: Decayed::All,
+            clip_norm: None,
+            schedule: LrSchedule::Linear {
+                warmup_steps: 0,
+                final_lr: None,
+            },
+        };
+        let updated = |is_allocated: bool| {
+            let shapes = params::shapes(&Linear::new(2, 3, &device));
+            let values = shapes.into_iter().map(|(name, shape)| {
+                let n: usize = shape.iter().product();
+                let values: Vec<f32> = (0..n).map(|i| i as f32 + 0.5).collect();
+                (name, burn::tensor::TensorData::new(values, shape))
+            });
+            let mut student =
+                params::load(Linear::new(2, 3, &device), values.collect()).expect("its own shapes");
+            let mut optim = AdamW::new(config);
+            if is_allocated {
+                optim.allocate(&student);
+                assert_eq!(optim.moments().len(), 2);
+            }
+            for _ in 0..3 {
+                let x = Tensor::<3>::ones([1, 4, 2], &device);
+                let mut gradients = Gradients::default();
+                gradients.add(&student, student.forward(x).square().sum().backward());
+                student = optim.step(student, gradients, 0.1);
+            }
+            params::collect(&student)
+        };
+        assert_eq!(updated(true), updated(false));
     }
 }

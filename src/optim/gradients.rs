@@ -25,6 +25,12 @@ impl Gradients {
         });
     }
 
+    /// Names flat gradients.
+    #[cfg(test)]
+    pub(crate) fn from_named(by_name: BTreeMap<String, Tensor<1>>) -> Self {
+        Self { by_name }
+    }
+
     /// The gradient of one parameter, flattened.
     pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
         self.by_name.get(name)

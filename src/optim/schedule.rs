@@ -123,6 +123,18 @@ impl LrSchedule {
         }
     }
 
+    /// Number of steps of the stages after the warm-up, of schedules that have them.
+    pub(crate) fn last_stage_steps(&self) -> u64 {
+        match *self {
+            Self::TriStage {
+                hold_steps,
+                decay_steps,
+                ..
+            } => hold_steps.saturating_add(decay_steps),
+            Self::Cosine { .. } | Self::BeitCosine { .. } | Self::Linear { .. } => 0,
+        }
+    }
+
     /// The key of its table: `[optim.schedule.NAME]`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -36,7 +36,10 @@ pub enum TrainError {
          hint: quarantine.jsonl in the run directory lists the bad samples"
     )]
     BadStep(u64),
-    /// The device has too little memory for a micro-batch.
+    /// The device failed in the middle of an update.
+    #[error("weights are half updated and cannot be saved: step {0}")]
+    Torn(u64),
+    /// The device has too little memory for a micro-batch or for the optimizer.
     #[error(
         "out of device memory: step {step}: {reason}\n\
          hint: raise `train.micro_batches` and resume; where `data.lanes` allows no more, start a \
@@ -48,7 +51,7 @@ pub enum TrainError {
         /// The device's message.
         reason: String,
     },
-    /// The device could not compute a micro-batch.
+    /// The device could not compute a step.
     #[error(
         "device failed: step {step}: {reason}\n\
          hint: `understudy doctor` tests the devices; if they pass, please report this"
@@ -150,12 +153,14 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Tells a damaged checkpoint from a store that failed.
+    /// Tells a damaged checkpoint from a store that failed, and from one that this release must not
+    /// read.
     pub(super) fn unreadable(checkpoint: &Folder, error: CheckpointError) -> Self {
         match error {
-            CheckpointError::Store(_) | CheckpointError::Weights(WeightsError::Store(_)) => {
-                Self::Checkpoint(error)
-            }
+            CheckpointError::Store(_)
+            | CheckpointError::Weights(WeightsError::Store(_))
+            | CheckpointError::Newer { .. }
+            | CheckpointError::OtherStep { .. } => Self::Checkpoint(error),
             source => Self::Damaged {
                 path: checkpoint.url(),
                 source,
@@ -198,6 +203,29 @@ pub enum RunError {
         path: String,
         /// `key: then → now`, one each.
         differences: Vec<String>,
+    },
+    /// The checkpoint was trained with other settings of the optimizer, and with no others.
+    #[error(
+        "cannot resume: optimizer settings differ from the checkpoint's: {path}\n{}\n\
+         hint: --allow optim resumes with them and keeps the teacher and the optimizer's moments",
+        .differences.join("\n")
+    )]
+    OtherOptimizer {
+        /// The checkpoint.
+        path: String,
+        /// `key: then → now`, one each.
+        differences: Vec<String>,
+    },
+    /// The steps to leave out do not follow the checkpoint.
+    #[error(
+        "cannot skip to step {step}: {reason}\n\
+         hint: --skip-to takes a step after the checkpoint that a run resumes from"
+    )]
+    SkipTo {
+        /// The step.
+        step: u64,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The checkpoint was trained on other data.
     #[error(

@@ -4,8 +4,9 @@
 //! file, named by its step: concatenated in the order of their names they are `metrics.jsonl`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use understudy_pipelines::Error;
@@ -45,6 +46,10 @@ pub(super) struct StepMetrics {
     /// EMA decay τ.
     #[serde(rename = "ema/decay")]
     pub decay: f64,
+    /// The first step since the last reading whose loss or gradient norm was not finite, and which
+    /// of them.
+    #[serde(skip)]
+    pub non_finite: Option<(u64, &'static str)>,
 }
 
 /// One line of `metrics.jsonl`. Names are `group/name`, times are in seconds.
@@ -62,6 +67,15 @@ pub(super) struct MetricsLine {
     /// Bad samples so far.
     #[serde(rename = "data/bad_samples")]
     pub bad_samples: usize,
+    /// Wall-clock time, in seconds since 1970.
+    #[serde(rename = "time/unix_secs")]
+    pub unix_secs: u64,
+}
+
+/// Returns the wall-clock time, in seconds since 1970.
+pub(super) fn unix_secs() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Writer of a run's metrics.
@@ -123,16 +137,15 @@ impl MetricsLog {
 /// Opens `metrics.jsonl` for appending and removes lines after `step`.
 fn open_file(path: &Path, step: u64) -> io::Result<File> {
     if path.exists() {
-        let mut kept = String::new();
-        for line in BufReader::new(File::open(path)?).lines() {
-            let line = line?;
-            // A truncated line was being written when the process ended.
-            let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else {
+        let mut kept = Vec::new();
+        for line in fs::read(path)?.split(|&byte| byte == b'\n') {
+            // A truncated line was being written when the process ended; a disk may damage another.
+            let Ok(value) = serde_json::from_slice::<serde_json::Value>(line) else {
                 continue;
             };
             if value["step"].as_u64().is_some_and(|at| at <= step) {
-                kept.push_str(&line);
-                kept.push('\n');
+                kept.extend_from_slice(line);
+                kept.push(b'\n');
             }
         }
         let partial = path.with_extension("jsonl.partial");
@@ -146,15 +159,29 @@ fn open_file(path: &Path, step: u64) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn resume_removes_later_lines() {
+    fn kept_up_to_2(lines: &[u8]) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
-        fs::write(&path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st").expect("written");
+        fs::write(&path, lines).expect("written");
         drop(MetricsLog::open(&folder.path().into(), 2).expect("opened"));
-        assert_eq!(
-            fs::read_to_string(&path).expect("read"),
-            "{\"step\":1}\n{\"step\":2}\n"
-        );
+        fs::read_to_string(&path).expect("UTF-8")
+    }
+
+    #[test]
+    fn resume_removes_later_lines() {
+        let kept = kept_up_to_2(b"{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+        assert_eq!(kept, "{\"step\":1}\n{\"step\":2}\n");
+    }
+
+    #[test]
+    fn resume_removes_damaged_lines() {
+        let kept = kept_up_to_2(b"{\"step\":1}\n{\"step\":\xff2}\n\0\0\n{\"step\":2}\n{\"st");
+        assert_eq!(kept, "{\"step\":1}\n{\"step\":2}\n");
+    }
+
+    #[test]
+    fn line_has_the_wall_clock_time() {
+        // Some time in 2025 to 2100.
+        assert!((1_735_000_000..4_102_444_800).contains(&unix_secs()));
     }
 }

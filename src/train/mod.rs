@@ -1,6 +1,7 @@
 //! The training loop.
 
 mod error;
+mod finite;
 mod guard;
 mod metrics;
 mod progress;
@@ -11,7 +12,7 @@ mod warm_start;
 
 pub use error::{RunError, StartError, TrainError};
 pub use guard::Failure;
-pub use run_dir::Resume;
+pub use run_dir::{Allow, Resume, ResumeOptions};
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use understudy_pipelines::pipeline::{Options, Pipeline};
 use understudy_pipelines::store::Folder;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::layout::checkpoint_step;
 use crate::config::RunConfig;
 use crate::device;
 use crate::exit_code::INTERRUPTED;
@@ -54,20 +56,25 @@ impl Ending {
 }
 
 /// Trains by `config` in the run `folder` on `device`, which must be an inner (not autodiff) one.
-/// Training pauses while a checkpoint is uploaded.
+/// `resume` sets the checkpoint to resume from. Training pauses while a checkpoint is uploaded.
 pub fn train(
     mut config: RunConfig,
     folder: &Folder,
-    resume: &Resume,
+    resume: &ResumeOptions,
     device: &Device,
 ) -> Result<Ending, TrainError> {
     let run = RunDir::open(folder)?;
     config.threads.resolve();
     device::set_compute_threads(&config.threads);
-    let mut trainer = match run.resume_from(resume)? {
-        Some(checkpoint) => Trainer::resume(&config, &checkpoint, device)?,
-        None => Trainer::start(&config, device)?,
-    };
+    let from = run.resume_from(&resume.from)?;
+    let mut trainer = guarded(step_of(from.as_ref()), || match &from {
+        Some(checkpoint) => Trainer::resume(&config, checkpoint, &resume.allow, device),
+        None => Trainer::start(&config, device),
+    })??;
+    let last_step = trainer.steps_done();
+    if let Some(step) = resume.skip_to {
+        trainer.skip_to(step)?;
+    }
     let mut data = open_data(&config, &run, &trainer)?;
     let train = config.data.train.to_string();
     model::check_vocabulary(config.model.encoder(), &train, data.special_tokens())?;
@@ -76,16 +83,18 @@ pub fn train(
     // Before this there is nothing to save, and a signal ends the process at once.
     let signals = Signals::watch();
 
-    let mut log = MetricsLog::open(folder, trainer.steps_done())?;
+    let mut log = MetricsLog::open(folder, last_step)?;
     let mut progress = Progress::new(&config, folder.url(), trainer.steps_done());
 
     let mut saved = trainer.steps_done();
+    let mut saved_at = Instant::now();
+    let save_every = Duration::from_secs(config.train.save_every_secs);
     while trainer.steps_done() < config.steps {
         match step(&mut trainer, &mut data, &mut progress, &signals) {
             Ok(Step::Done) => {}
             Ok(Step::Interrupted) => {
                 upload(&mut log, &run, trainer.steps_done());
-                save_last(&trainer, &run, &config, &mut progress, saved)?;
+                save_last(&mut trainer, &run, &config, &mut progress, saved)?;
                 progress.interrupted(trainer.steps_done());
                 return Ok(Ending::Interrupted);
             }
@@ -93,25 +102,23 @@ pub fn train(
                 // Reported first: a store that does not answer may delay the checkpoint.
                 tracing::warn!("saving a checkpoint before exiting: {error}");
                 upload(&mut log, &run, trainer.steps_done());
-                // A device that failed may fail again.
-                let last = device::catch_panic(|| {
-                    save_last(&trainer, &run, &config, &mut progress, saved)
-                });
-                let done = trainer.steps_done();
-                match last.unwrap_or_else(|reason| Err(TrainError::of_device(done, reason))) {
-                    Ok(()) => {}
-                    Err(error) => tracing::warn!("the steps after {saved} are not saved: {error}"),
+                if let Err(error) = save_last(&mut trainer, &run, &config, &mut progress, saved) {
+                    tracing::warn!("the steps after {saved} are not saved: {error}");
                 }
                 return Err(error);
             }
         }
 
         let done = trainer.steps_done();
+        progress.step_done(done);
         let interrupted = signals.received();
         let must_save = interrupted || done == config.steps;
-        let saves = must_save || done.is_multiple_of(config.train.save_every);
+        let is_due =
+            done.is_multiple_of(config.train.save_every) || saved_at.elapsed() >= save_every;
+        let saves = must_save || is_due;
         if saves || done.is_multiple_of(config.train.log_every) {
-            let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+            let read = guarded(done, || trainer.read())?;
+            let metrics = progress.measure(read, trainer.bad_rows().len());
             // Written before the guard: this line shows why it ends a run.
             if let Err(error) = log.write(&metrics) {
                 tracing::warn!("cannot write metrics: step {done}: {error}");
@@ -124,7 +131,7 @@ pub fn train(
         }
         if saves {
             upload(&mut log, &run, done);
-            match trainer.save(&run) {
+            match guarded(done, || trainer.save(&run))? {
                 Ok(()) => saved = done,
                 Err(CheckpointError::NotFinite(name)) => {
                     return Err(Failure::Weights { step: done, name }.into());
@@ -137,6 +144,7 @@ pub fn train(
             }
         }
         if saves {
+            saved_at = Instant::now();
             progress.report_bottleneck(data.stats());
         }
         if interrupted && done < config.steps {
@@ -177,23 +185,34 @@ fn step(
         let batch = batch.ok_or(TrainError::OutOfData(trainer.steps_done()))??;
         progress.record(batch.n_samples, wait);
         // The last step's weights are not touched here: they can still be saved.
-        match device::catch_panic(|| trainer.accumulate(batch)) {
+        match guarded(trainer.steps_done(), || trainer.accumulate(batch)) {
             Ok(accumulated) => accumulated?,
-            Err(reason) => {
+            Err(error) => {
                 trainer.drop_sums();
-                return Err(TrainError::of_device(trainer.steps_done(), reason));
+                return Err(error);
             }
         }
     }
     if !trainer.has_loss() {
         return Err(TrainError::BadStep(trainer.steps_done()));
     }
-    trainer.finish_step();
+    guarded(trainer.steps_done(), || trainer.finish_step())?;
     // In a dataset without lengths these may be a large share of its rows.
     if data.n_left_out() > trainer.bad_rows().len() + trainer.short_rows().len() {
         trainer.leave_out(data.bad_rows(), data.short_rows());
     }
     Ok(Step::Done)
+}
+
+/// Runs `compute` and turns a failure of the device after `step` steps into an error.
+fn guarded<T>(step: u64, compute: impl FnOnce() -> T) -> Result<T, TrainError> {
+    device::catch_panic(compute).map_err(|reason| TrainError::of_device(step, reason))
+}
+
+/// Returns the step of a checkpoint's folder, for messages; 0 without one.
+fn step_of(checkpoint: Option<&Folder>) -> u64 {
+    let name = checkpoint.and_then(Folder::parent).map(|(_, name)| name);
+    name.and_then(|name| checkpoint_step(&name)).unwrap_or(0)
 }
 
 /// Uploads metrics and bad samples up to step `done`, if the run is in object storage.
@@ -206,7 +225,7 @@ fn upload(log: &mut MetricsLog, run: &RunDir, done: u64) {
 /// Saves the steps since the checkpoint at step `saved`. In the middle of a step the model is that
 /// of the last complete one.
 fn save_last(
-    trainer: &Trainer,
+    trainer: &mut Trainer,
     run: &RunDir,
     config: &RunConfig,
     progress: &mut Progress,
@@ -216,9 +235,14 @@ fn save_last(
     if step == saved {
         return Ok(());
     }
-    let metrics = progress.measure(trainer.read(), trainer.bad_rows().len());
+    if trainer.is_torn() {
+        return Err(TrainError::Torn(step));
+    }
+    // A device that failed may fail again.
+    let read = guarded(step, || trainer.read())?;
+    let metrics = progress.measure(read, trainer.bad_rows().len());
     guard::check(&config.guard, &metrics.step)?;
-    match trainer.save(run) {
+    match guarded(step, || trainer.save(run))? {
         Err(CheckpointError::NotFinite(name)) => return Err(Failure::Weights { step, name }.into()),
         saved => saved?,
     }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use understudy_pipelines::stats::Stats;
 
-use super::metrics::{MetricsLine, StepMetrics};
+use super::metrics::{self, MetricsLine, StepMetrics};
 use crate::config::RunConfig;
 
 /// Shows a bar on a terminal, a line per logged step elsewhere.
@@ -31,9 +31,13 @@ impl Progress {
     /// Starts counting at step `from`.
     pub(super) fn new(config: &RunConfig, folder: String, from: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left");
+        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}{left}");
         if let Ok(style) = style {
-            bar.set_style(style);
+            let show_left = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // A bar is drawn as far as it can be.
+                let _ = out.write_str(&left(state.pos() - from.min(state.pos()), state.eta()));
+            };
+            bar.set_style(style.with_key("left", show_left));
         }
         bar.set_position(from);
         // The rate, and with it the time left, counts from here on.
@@ -68,11 +72,17 @@ impl Progress {
             samples_per_sec: self.samples as f64 / self.since.elapsed().as_secs_f64(),
             wait_secs: self.waited.as_secs_f64(),
             bad_samples,
+            unix_secs: metrics::unix_secs(),
         };
         self.since = Instant::now();
         self.samples = 0;
         self.waited = Duration::ZERO;
         line
+    }
+
+    /// Moves the bar to `step`.
+    pub(super) fn step_done(&self, step: u64) {
+        self.bar.set_position(step);
     }
 
     /// Shows a line of metrics.
@@ -87,17 +97,10 @@ impl Progress {
             step.lr,
             line.samples_per_sec
         );
-        self.bar.set_position(step.step);
         self.bar.set_message(message.clone());
         if self.bar.is_hidden() {
-            let left = self.bar.eta().as_secs();
-            tracing::info!(
-                "step {}/{}  {message}  {}:{:02} left",
-                step.step,
-                self.steps,
-                left / 60,
-                left % 60
-            );
+            let left = left(step.step - self.from, self.bar.eta());
+            tracing::info!("step {}/{}  {message}{left}", step.step, self.steps);
         }
     }
 
@@ -137,5 +140,46 @@ impl Progress {
     pub(super) fn finished(&self) {
         self.bar.finish();
         tracing::info!("finished: {} steps in {}", self.steps, self.folder);
+    }
+}
+
+/// Formats the time left, `eta`, after `n_done` steps of this process. It is empty until two are done:
+/// the first one includes the start of the device, and there is no rate before it.
+fn left(n_done: u64, eta: Duration) -> String {
+    if n_done < 2 {
+        return String::new();
+    }
+    let secs = eta.as_secs();
+    let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
+    if hours > 0 {
+        format!("  {hours}:{minutes:02}:{secs:02} left")
+    } else {
+        format!("  {minutes}:{secs:02} left")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn bar_moves_with_every_step() {
+        let text = include_str!("../../configs/tiny-image.toml");
+        let path = std::path::Path::new("tiny-image.toml");
+        let config = RunConfig::parse(path, text, &Overrides::default()).expect("a recipe");
+        let progress = Progress::new(&config, "run".to_owned(), 3);
+        for step in [4, 5] {
+            progress.step_done(step);
+            assert_eq!(progress.bar.position(), step);
+        }
+    }
+
+    #[test]
+    fn time_left_is_empty_until_it_is_known() {
+        assert_eq!(left(0, Duration::ZERO), "");
+        assert_eq!(left(1, Duration::from_secs(5)), "");
+        assert_eq!(left(2, Duration::from_secs(65)), "  1:05 left");
+        assert_eq!(left(9, Duration::from_secs(3661)), "  1:01:01 left");
     }
 }

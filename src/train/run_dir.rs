@@ -38,6 +38,35 @@ impl Resume {
     }
 }
 
+/// How a run resumes from its checkpoint.
+#[derive(Debug, Clone)]
+pub struct ResumeOptions {
+    /// The checkpoint.
+    pub from: Resume,
+    /// Settings that may differ from the checkpoint's.
+    pub allow: Vec<Allow>,
+    /// Step to go on with, if it is after the checkpoint's: the samples of the steps between are left
+    /// out.
+    pub skip_to: Option<u64>,
+}
+
+/// Settings that may differ from the checkpoint's on request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Allow {
+    /// The table `[optim]`, and a number of steps that changes the learning rate.
+    Optim,
+}
+
+impl From<Resume> for ResumeOptions {
+    fn from(from: Resume) -> Self {
+        Self {
+            from,
+            allow: Vec::new(),
+            skip_to: None,
+        }
+    }
+}
+
 /// An open run, locked for this process as long as this value lives.
 pub(super) struct RunDir {
     /// The run's folder.

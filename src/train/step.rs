@@ -7,7 +7,9 @@ use understudy_pipelines::batch::Batch;
 use understudy_pipelines::pipeline::Pipeline;
 use understudy_pipelines::store::Folder;
 
+use super::Allow;
 use super::error::{RunError, StartError};
+use super::finite::Finite;
 use super::metrics::StepMetrics;
 use super::resume_compat;
 use super::run_dir::RunDir;
@@ -16,7 +18,7 @@ use crate::checkpoint::layout::CONFIG;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, CheckpointState};
 use crate::config::{Overrides, RunConfig};
 use crate::model;
-use crate::objective::{Data2Vec, Inputs, MaskError, Output, feature_std};
+use crate::objective::{Data2Vec, FeatureSums, Inputs, MaskError, Output};
 use crate::optim::{AdamW, Gradients, ema};
 use crate::params;
 
@@ -32,6 +34,9 @@ pub(super) struct Trainer {
     gradients: Gradients,
     losses: LossSums,
     latest: Option<Latest>,
+    finite: Finite,
+    /// Whether an update of the weights began and did not end.
+    is_torn: bool,
 }
 
 /// Sums of a step over its micro-batches, on the device.
@@ -41,8 +46,8 @@ struct LossSums {
     loss: Option<Tensor<1>>,
     regression: Option<Tensor<1>>,
     cls: Option<Tensor<1>>,
-    /// Targets, predictions and local features of the last micro-batch with two masked positions.
-    features: Option<[Tensor<2>; 3]>,
+    /// Of targets, predictions and local features.
+    features: Option<[FeatureSums; 3]>,
 }
 
 impl LossSums {
@@ -54,10 +59,12 @@ impl LossSums {
         if let Some(cls) = output.cls_sum {
             add(&mut self.cls, cls);
         }
-        // One row has no standard deviation.
-        if output.targets.dims()[0] > 1 {
-            self.features = Some([output.targets, output.predictions, output.local]);
-        }
+        let [targets, predictions, local] =
+            [output.targets, output.predictions, output.local].map(FeatureSums::of);
+        self.features = Some(match self.features.take() {
+            Some([a, b, c]) => [a.merge(targets), b.merge(predictions), c.merge(local)],
+            None => [targets, predictions, local],
+        });
     }
 }
 
@@ -77,22 +84,20 @@ impl Trainer {
             return Err(StartError::Schedule(problem));
         }
         let (objective, vocabulary_sha256) = warm_start::initial(config, device)?;
+        let mut optim = AdamW::new(config.optim);
+        optim.allocate(&objective.student);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
             objective,
-            optim: AdamW::new(config.optim),
-            state: CheckpointState {
-                step: 0,
-                data_fingerprint: String::new(),
-                vocabulary_sha256,
-                bad_rows: Vec::new(),
-                short_rows: Vec::new(),
-            },
+            optim,
+            state: CheckpointState::start(vocabulary_sha256),
+            finite: Finite::from(0, device),
             resumed: None,
             gradients: Gradients::default(),
             losses: LossSums::default(),
             latest: None,
+            is_torn: false,
         })
     }
 
@@ -100,6 +105,7 @@ impl Trainer {
     pub(super) fn resume(
         config: &RunConfig,
         from: &Folder,
+        allow: &[Allow],
         device: &Device,
     ) -> Result<Self, StartError> {
         let Checkpoint {
@@ -114,7 +120,7 @@ impl Trainer {
             &then,
             &Overrides::default(),
         )?;
-        for difference in resume_compat::compare(from, &then, config)? {
+        for difference in resume_compat::compare(from, state.step, &then, config, allow)? {
             tracing::warn!(
                 "resuming with another setting, results will not be bit-identical: {difference}"
             );
@@ -131,17 +137,45 @@ impl Trainer {
             teacher: params::load(objective.teacher, teacher).map_err(at_path)?,
             config: objective.config,
         };
+        let mut optim = AdamW::resume(config.optim, state.step, moments);
+        optim.allocate(&objective.student);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
             objective,
-            optim: AdamW::resume(config.optim, state.step, moments),
+            optim,
+            finite: Finite::from(state.step, device),
             state,
             resumed: Some(from.clone()),
             gradients: Gradients::default(),
             losses: LossSums::default(),
             latest: None,
+            is_torn: false,
         })
+    }
+
+    /// Goes on with `step`, if it is after the checkpoint's: the steps between count as done for
+    /// schedules and bias corrections, and their samples are left out.
+    pub(super) fn skip_to(&mut self, step: u64) -> Result<(), RunError> {
+        let done = self.state.step;
+        let reason = if self.resumed.is_none() {
+            Some("this run has no checkpoint".to_owned())
+        } else {
+            (step >= self.config.steps).then(|| format!("the run has {} steps", self.config.steps))
+        };
+        if let Some(reason) = reason {
+            return Err(RunError::SkipTo { step, reason });
+        }
+        if step > done {
+            tracing::warn!(
+                "steps {} to {step} are left out, with their samples",
+                done + 1
+            );
+            self.state.step = step;
+            self.optim.skip(step - done);
+            self.finite = Finite::from(step, &self.device);
+        }
+        Ok(())
     }
 
     /// Stores fingerprint and vocabulary of the data; fails where those of the checkpoint differ.
@@ -255,7 +289,13 @@ impl Trainer {
         self.losses.count > 0.0
     }
 
-    /// Applies the step to student and teacher.
+    /// Returns whether an update of the weights failed: they cannot be saved.
+    pub(super) fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// Applies the step to student and teacher. The weights are not touched before the gradients are
+    /// complete.
     pub(super) fn finish_step(&mut self) {
         let mut gradients = std::mem::take(&mut self.gradients);
         let losses = std::mem::take(&mut self.losses);
@@ -268,6 +308,11 @@ impl Trainer {
         let decay = self.config.ema.decay(step + 1);
         let grad_norm = gradients.finish(losses.count, self.config.optim.clip_norm);
 
+        if let Some(loss) = &losses.loss {
+            self.finite.add(loss.clone(), grad_norm.clone());
+        }
+
+        self.is_torn = true;
         // A clone of a module shares its tensors.
         let Data2Vec {
             config,
@@ -279,6 +324,7 @@ impl Trainer {
             Data2Vec::ema_scope(config, name)
         });
 
+        self.is_torn = false;
         self.state.step = step + 1;
         self.latest = Some(Latest {
             losses,
@@ -293,7 +339,8 @@ impl Trainer {
     /// # Panics
     ///
     /// Panics before the first step.
-    pub(super) fn read(&self) -> StepMetrics {
+    pub(super) fn read(&mut self) -> StepMetrics {
+        let non_finite = self.finite.read(self.state.step, &self.device);
         let latest = self.latest.as_ref().expect("a step has been done");
         let losses = &latest.losses;
         let scalar = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
@@ -302,7 +349,7 @@ impl Trainer {
                 .map(|sum| scalar(&sum.clone().div_scalar(losses.count)))
         };
         let [target_var, pred_var, local_var] = match &losses.features {
-            Some(rows) => rows.clone().map(|rows| scalar(&feature_std(rows))),
+            Some(features) => features.each_ref().map(|sums| scalar(&sums.std())),
             None => [f32::NAN; 3],
         };
         StepMetrics {
@@ -316,6 +363,7 @@ impl Trainer {
             grad_norm: scalar(&latest.grad_norm),
             lr: latest.lr,
             decay: latest.decay,
+            non_finite,
         }
     }
 
@@ -324,7 +372,7 @@ impl Trainer {
         run.check_lease()?;
         let folder = run.checkpoints();
         let checkpoint = Checkpoint {
-            state: self.state.clone(),
+            state: self.state.written_now(&self.device),
             student: params::collect(&self.objective.student),
             teacher: params::collect(&self.objective.teacher),
             optimizer: checkpoint::moments_to_tensors(self.optim.moments()),
@@ -354,4 +402,62 @@ fn step_seed(seed: u64, step: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::device::catch_panic;
+
+    fn trainer() -> Trainer {
+        let text = include_str!("../../configs/tiny-image.toml");
+        let config = RunConfig::parse(Path::new("tiny-image.toml"), text, &Overrides::default());
+        Trainer::start(&config.expect("a recipe"), &Device::flex()).expect("a start")
+    }
+
+    /// Sets the sums of a step whose loss is `loss`, with a gradient of one parameter.
+    fn sums(trainer: &mut Trainer, loss: f32, gradient: Vec<f32>) {
+        let device = Device::flex();
+        let gradient = Tensor::from_floats(gradient.as_slice(), &device);
+        let name = "encoder.cls_token".to_owned();
+        trainer.begin_step();
+        trainer.gradients = Gradients::from_named(BTreeMap::from([(name, gradient)]));
+        trainer.losses.count = 1.0;
+        trainer.losses.loss = Some(Tensor::from_floats([loss], &device));
+    }
+
+    fn n_values(trainer: &Trainer) -> usize {
+        let shapes = params::shapes(&trainer.objective.student);
+        let found = shapes.iter().find(|(name, _)| name == "encoder.cls_token");
+        found.expect("a class token").1.iter().product()
+    }
+
+    #[test]
+    fn failed_update_is_known_as_one_that_cannot_be_saved() {
+        let mut trainer = trainer();
+        sums(&mut trainer, 1.0, vec![1.0; 3]);
+        assert!(catch_panic(|| trainer.finish_step()).is_err());
+        assert!(trainer.is_torn() && trainer.steps_done() == 0);
+    }
+
+    #[test]
+    fn first_step_that_is_not_finite_is_known_later() {
+        let mut trainer = trainer();
+        let n = n_values(&trainer);
+        for loss in [1.0, 1.0, f32::NAN, 1.0] {
+            sums(&mut trainer, loss, vec![1.0; n]);
+            trainer.finish_step();
+        }
+        assert_eq!(trainer.read().non_finite, Some((3, "train/loss")));
+        for gradient in [0.5, f32::INFINITY] {
+            sums(&mut trainer, 1.0, vec![gradient; n]);
+            trainer.finish_step();
+        }
+        assert_eq!(trainer.read().non_finite, Some((6, "train/grad_norm")));
+        sums(&mut trainer, 1.0, vec![1.0; n]);
+        trainer.finish_step();
+        assert_eq!(trainer.read().non_finite, None);
+    }
 }

@@ -1,9 +1,13 @@
 //! Initial weights of a run: drawn by seed, or the student of another model that `init` names.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::Device;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use toml::Value;
+use understudy_pipelines::config::load;
 use understudy_pipelines::store::{Folder, StoreOptions};
 
 use super::error::StartError;
@@ -11,7 +15,7 @@ use crate::checkpoint::find::find_weights;
 use crate::checkpoint::layout::{CONFIG, STUDENT};
 use crate::checkpoint::load_state;
 use crate::checkpoint::safetensors::{self, Tensors};
-use crate::config::{Overrides, RunConfig, flatten};
+use crate::config::{self, ConfigError, Overrides, RunConfig, flatten};
 use crate::init;
 use crate::objective::{Data2Vec, ModelConfig, Network};
 use crate::params;
@@ -28,9 +32,8 @@ pub(super) fn initial(
     };
     let folder = Folder::open(place, &StoreOptions::default()).map_err(StartError::Init)?;
     let folder = find_weights(&folder)?;
-    let then =
-        RunConfig::load_in(&folder, CONFIG, &Overrides::default()).map_err(StartError::Init)?;
-    compare(&folder, &then.model, model)?;
+    let (path, text) = config::read_in(&folder, CONFIG).map_err(StartError::Init)?;
+    compare(&folder, &model_of(&path, &text)?, model)?;
     let state = load_state(&folder)?;
     let tensors = safetensors::read_in(&folder, STUDENT)?;
     let tensors = complete(tensors, config, &folder);
@@ -41,6 +44,16 @@ pub(super) fn initial(
     })?;
     let objective = Data2Vec::from_student(model.clone(), student);
     Ok((objective, state.and_then(|state| state.vocabulary_sha256)))
+}
+
+/// Reads the table `[model]` of a stored config; other tables may be of a newer release.
+fn model_of(path: &Path, text: &str) -> Result<ModelConfig, ConfigError> {
+    #[derive(Deserialize, JsonSchema)]
+    struct ModelTable {
+        model: ModelConfig,
+    }
+    let problems = |table: &ModelTable| table.model.problems();
+    load::parse(path, text, &Overrides::default(), problems).map(|table| table.model)
 }
 
 /// Keys of an encoder that names and shapes of its tensors do not show, and that change what its
@@ -135,8 +148,6 @@ fn complete(tensors: Tensors, config: &RunConfig, folder: &Folder) -> Tensors {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::params::LoadError;
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use understudy::checkpoint::pretrained::Weights;
 use understudy::interop::export;
 use understudy::interop::hugging_face::{
     audio::AudioFolder, text::TextFolder, vision::VisionFolder,
@@ -70,7 +71,7 @@ fn round_trip(source: &Path, class: &str, to: &Path) -> PathBuf {
     let [model, back] = ["model", "back"].map(|name| to.join(name));
     fs::create_dir(to).unwrap();
     let imported = import(source, &model).unwrap();
-    let exported = export(&model.as_path().into(), None, &back).unwrap();
+    let exported = export(&model.as_path().into(), Weights::Student, &back).unwrap();
     let hint = exported.hint;
     assert!(hint.contains(&format!("{class}.")), "{hint}");
     let names = |path: &Path| {

@@ -56,10 +56,10 @@ fn fine_tuned_model_is_encoder_and_head() {
             *tensor = TensorData::zeros::<f32, _>(tensor.shape().clone());
         }
         safetensors::write(&model.join(TEACHER), &others).unwrap();
-        let refused = export(&model.as_path().into(), Some(Weights::Teacher), &out);
+        let refused = export(&model.as_path().into(), Weights::Teacher, &out);
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("--weights student"), "{refused}");
-        let exported = export(&model.as_path().into(), None, &out).unwrap();
+        let exported = export(&model.as_path().into(), Weights::Student, &out).unwrap();
         match (&imported.model, imported.model.encoder()) {
             (ModelConfig::Data2vec1(_), EncoderConfig::Audio(_)) => {
                 let class = "Data2VecAudioForCTC";

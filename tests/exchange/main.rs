@@ -110,7 +110,7 @@ fn hugging_face_round_trip_is_bit_identical() {
         let folder = tempfile::tempdir().unwrap();
         let [model, back] = ["model", "back"].map(|name| folder.path().join(name));
         import(&case, &model).unwrap();
-        export(&model.as_path().into(), None, &back).unwrap();
+        export(&model.as_path().into(), Weights::Student, &back).unwrap();
 
         let before = tensors(&case.join("model.safetensors"));
         let after = tensors(&back.join("model.safetensors"));
@@ -173,7 +173,7 @@ fn fairseq_checkpoints_are_imported_and_exported() {
             case.display()
         );
         let config = student.config.model.clone();
-        let exported = export(&model.as_path().into(), Some(Weights::Student), &out).unwrap();
+        let exported = export(&model.as_path().into(), Weights::Student, &out).unwrap();
         match config {
             ModelConfig::Data2vec1(_) => {
                 let (class, input, media) = example_input(config.encoder());
@@ -311,7 +311,7 @@ fn non_empty_target_folder_is_rejected_and_unchanged() {
     assert!(error.contains("not empty"), "{error}");
     let model = folder.path().join("model");
     import(&case, &model).unwrap();
-    let error = export(&model.as_path().into(), None, folder.path())
+    let error = export(&model.as_path().into(), Weights::Student, folder.path())
         .unwrap_err()
         .to_string();
     assert!(error.contains("not empty"), "{error}");

@@ -72,8 +72,50 @@ fn damaged_checkpoint_is_named_with_a_hint() {
         refused.text
     );
     fs::remove_dir_all(&last).expect("removed");
-    let resumed = sandbox.train("run", DEVICE, &["steps=6", "train.save_every=2"]);
+    let resumed = sandbox.train_longer("run", DEVICE, &["steps=6", "train.save_every=2"]);
     assert!(resumed.status.success(), "{}", resumed.text);
+}
+
+#[test]
+fn directory_with_another_name_than_its_step_is_rejected() {
+    let sandbox = Sandbox::with_images(96);
+    let first = sandbox.train("run", DEVICE, &["steps=4", "train.save_every=2"]);
+    assert!(first.status.success(), "{}", first.text);
+    let checkpoints = sandbox.run("run").join("checkpoints");
+    let renamed = checkpoints.join("step-000000009");
+    fs::rename(checkpoints.join("step-000000002"), &renamed).expect("renamed");
+    let refused = sandbox.train("run", DEVICE, &["steps=4"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    for said in [
+        "step-000000009",
+        "`state.json` says 2",
+        "hint: rename it to step-000000002",
+    ] {
+        assert!(refused.text.contains(said), "{}", refused.text);
+    }
+    assert!(renamed.exists(), "nothing was removed");
+}
+
+#[test]
+fn damaged_metrics_do_not_stop_a_resume() {
+    let sandbox = Sandbox::with_images(96);
+    let set = ["steps=4", "train.log_every=1", "train.save_every=2"];
+    let first = sandbox.train("run", DEVICE, &set);
+    assert!(first.status.success(), "{}", first.text);
+    let run = sandbox.run("run");
+    let metrics = run.join("metrics.jsonl");
+    let mut bytes = fs::read(&metrics).expect("metrics");
+    bytes[3] = 0xff;
+    bytes.extend_from_slice(b"{\"step\":5,\"tr");
+    fs::write(&metrics, bytes).expect("written");
+    fs::remove_dir_all(run.join("checkpoints/step-000000004")).expect("removed");
+    let again = sandbox.train("run", DEVICE, &set);
+    assert!(again.status.success(), "{}", again.text);
+    let steps: Vec<_> = crate::support::run_lines(&run)
+        .iter()
+        .map(|line| (line["step"].as_u64(), line["time/unix_secs"].is_u64()))
+        .collect();
+    assert_eq!(steps, [2, 3, 4].map(|step| (Some(step), true)));
 }
 
 #[cfg(unix)]

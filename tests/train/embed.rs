@@ -191,6 +191,37 @@ fn pooled_features_equal_the_encoders_with_keys_and_labels() {
     );
 }
 
+/// A newer release may have added keys that a reader of features does not need.
+#[test]
+fn unknown_keys_of_training_do_not_stop_readers() {
+    let sandbox = trained();
+    let checkpoint = sandbox.run("run").join("checkpoints/step-000000003");
+    let config = checkpoint.join("config.toml");
+    let text = std::fs::read_to_string(&config).expect("a config");
+    let newer = text.replace("[optim]", "[optim]\nmuon = true");
+    assert_ne!(newer, text);
+    std::fs::write(&config, newer + "\n[tracker]\nurl = \"x\"\n").expect("written");
+    succeeds(&embed(&sandbox, "features", &[]));
+    let out = sandbox.root().join("exported");
+    let run = sandbox.run("run");
+    for args in [
+        vec!["evaluate"],
+        vec!["export", "--to", out.to_str().expect("UTF-8")],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        let command = command.arg(args[0]).arg(&run).args(&args[1..]);
+        if args[0] == "evaluate" {
+            let val = sandbox.root().join("set/val").display().to_string();
+            command.args(["--device", DEVICE, "--set", &format!("data.val={val}")]);
+        }
+        succeeds(&Outcome::of(command.output().expect("the binary runs")));
+    }
+    // Training needs all of it.
+    let resumed = sandbox.train("run", DEVICE, &["steps=3"]);
+    assert_eq!(resumed.status.code(), Some(1), "{}", resumed.text);
+    assert!(resumed.text.contains("muon"), "{}", resumed.text);
+}
+
 #[test]
 fn features_of_any_layer_and_every_position() {
     let sandbox = trained();
@@ -337,7 +368,7 @@ fn features_with_other_settings_are_rejected() {
     sandbox.copy_set("copy");
     let copied = command(&sandbox, &sandbox.root().join("copy"), "features", &[]).output();
     succeeds(&Outcome::of(copied.expect("the binary runs")));
-    let more = sandbox.train("run", DEVICE, &["steps=4"]);
+    let more = sandbox.train_longer("run", DEVICE, &["steps=4"]);
     assert!(more.status.success(), "{}", more.text);
     let outcome = embed(&sandbox, "features", &[]);
     assert_eq!(outcome.status.code(), Some(2), "{}", outcome.text);

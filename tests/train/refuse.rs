@@ -17,7 +17,7 @@ fn resume_rejects_other_config_and_other_dataset() {
     }
 
     let data = sandbox.write_images("other", 80);
-    let other = sandbox.train("run", DEVICE, &[&format!("data.train={}", data.display())]);
+    let other = sandbox.train_longer("run", DEVICE, &[&format!("data.train={}", data.display())]);
     assert_eq!(other.status.code(), Some(1));
     assert!(other.text.contains("other data"), "{}", other.text);
 
@@ -35,9 +35,81 @@ fn resume_rejects_other_config_and_other_dataset() {
         format!("data.train={}", copy.display()),
         "threads.compute=1".to_owned(),
     ];
-    let resumed = sandbox.train("run", DEVICE, &[&set[0], &set[1]]);
+    let resumed = sandbox.train_longer("run", DEVICE, &[&set[0], &set[1]]);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(resumed.text.contains("threads.compute"), "{}", resumed.text);
+}
+
+/// After a divergence: another rate, and the steps that broke the run left out.
+#[test]
+fn resume_with_another_optimizer_needs_the_flag_and_keeps_the_moments() {
+    let sandbox = Sandbox::with_images(96);
+    let first = sandbox.train("run", DEVICE, &["steps=5", "train.save_every=5"]);
+    assert!(first.status.success(), "{}", first.text);
+    let set = [
+        "optim.lr=1e-30",
+        "optim.weight_decay=0.0",
+        "train.log_every=1",
+    ];
+    let refused = sandbox.train("run", DEVICE, &set);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    for said in [
+        "optim.lr: ",
+        "steps: 5 → 10",
+        "next step: ",
+        "hint: --allow optim",
+    ] {
+        assert!(refused.text.contains(said), "{}", refused.text);
+    }
+
+    let output = sandbox
+        .command("other", DEVICE, &set)
+        .arg("--resume")
+        .arg(sandbox.run("run"))
+        .args(["--allow", "optim", "--skip-to", "8"])
+        .output();
+    let resumed = support::Outcome::of(output.expect("run"));
+    assert!(resumed.status.success(), "{}", resumed.text);
+    assert!(
+        resumed.text.contains("steps 6 to 8 are left out"),
+        "{}",
+        resumed.text
+    );
+    let steps: Vec<_> = support::run_lines(&sandbox.run("other"))
+        .iter()
+        .map(|line| line["step"].as_u64())
+        .collect();
+    assert_eq!(steps, [Some(9), Some(10)]);
+    // At a rate of almost zero the student stays, and moments go on from those of the checkpoint.
+    let read = |path: &str| {
+        understudy::checkpoint::safetensors::read(&sandbox.root().join(path)).expect("tensors")
+    };
+    let [before, after] = [
+        "run/checkpoints/step-000000005",
+        "other/checkpoints/step-000000010",
+    ]
+    .map(|folder| {
+        ["student", "optimizer"].map(|file| read(&format!("{folder}/{file}.safetensors")))
+    });
+    assert!(before[0] == after[0], "the student moved");
+    let moment = |tensors: &understudy::checkpoint::safetensors::Tensors| {
+        let v = &tensors["encoder.blocks.0.attn.qkv.weight.v"];
+        v.iter::<f32>().map(f64::from).sum::<f64>()
+    };
+    // Two updates with beta2 keep at least its square.
+    assert!(moment(&after[1]) > 0.9 * moment(&before[1]));
+
+    let output = sandbox
+        .command("fresh", DEVICE, &[])
+        .args(["--skip-to", "8"])
+        .output();
+    let refused = support::Outcome::of(output.expect("run"));
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("cannot skip to step 8"),
+        "{}",
+        refused.text
+    );
 }
 
 #[test]
@@ -64,12 +136,12 @@ fn resume_of_a_mixture_accepts_copies_and_rejects_other_weights() {
         other.text
     );
     let swapped = [sets[1].clone(), sets[1].clone()];
-    let other = sandbox.train("run", DEVICE, &["steps=4", &mix(&swapped, "1.0")]);
+    let other = sandbox.train_longer("run", DEVICE, &["steps=4", &mix(&swapped, "1.0")]);
     assert_eq!(other.status.code(), Some(1));
     assert!(other.text.contains("other data"), "{}", other.text);
 
     let copies = [sandbox.copy_set("c"), sets[1].clone()];
-    let resumed = sandbox.train("run", DEVICE, &["steps=4", &mix(&copies, "1.0")]);
+    let resumed = sandbox.train_longer("run", DEVICE, &["steps=4", &mix(&copies, "1.0")]);
     assert!(resumed.status.success(), "{}", resumed.text);
     // Evaluation needs one dataset.
     let evaluated = std::process::Command::new(env!("CARGO_BIN_EXE_understudy"))

@@ -185,7 +185,11 @@ fn works_like_a_local_run(bucket: &str) {
     let exported = sandbox.root().join("exported");
     let mut export = Command::new(env!("CARGO_BIN_EXE_understudy"));
     succeeds(export.args(["export", &url, "--to"]).arg(&exported));
-    assert!(exported.join("model.safetensors").exists());
+    let exported = understudy::checkpoint::safetensors::read(&exported.join("model.safetensors"));
+    let name = "checkpoints/step-000000003";
+    let student =
+        understudy::checkpoint::safetensors::read_in(&run.join(name), "student.safetensors");
+    assert_eq!(exported.expect("tensors"), student.expect("tensors"));
 
     // A warm start with its student.
     let init = format!("init={url}");
@@ -204,7 +208,7 @@ fn works_like_a_local_run(bucket: &str) {
     // A local run resumes from its checkpoint, and its own config.toml resumes it there.
     let elsewhere = sandbox
         .command("here", DEVICE, &["steps=4"])
-        .args(["--resume", &url])
+        .args(["--resume", &url, "--allow", "optim"])
         .output();
     let elsewhere = Outcome::of(elsewhere.expect("the binary runs"));
     assert!(
@@ -213,7 +217,8 @@ fn works_like_a_local_run(bucket: &str) {
         elsewhere.text
     );
     let config = format!("{url}/config.toml");
-    let further = succeeds(&mut understudy(&["train", &config, "--set", "steps=4"]));
+    let further = ["train", &config, "--set", "steps=4", "--allow", "optim"];
+    let further = succeeds(&mut understudy(&further));
     assert!(further.contains("resuming from step 3"), "{further}");
     for file in WEIGHTS {
         let name = format!("checkpoints/step-000000004/{file}.safetensors");

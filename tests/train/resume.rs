@@ -95,7 +95,7 @@ fn signal_saves_a_checkpoint_exits_130_and_run_resumes() {
     assert_eq!(checkpoints.count(), 1);
     let done = run_lines(&sandbox.run("run")).len();
     let more = format!("steps={}", done + 2);
-    let resumed = sandbox.train("run", DEVICE, &["train.log_every=1", &more]);
+    let resumed = sandbox.train_longer("run", DEVICE, &["train.log_every=1", &more]);
     assert!(resumed.status.success(), "{}", resumed.text);
     assert!(
         resumed.text.contains("resuming from step"),
@@ -103,6 +103,66 @@ fn signal_saves_a_checkpoint_exits_130_and_run_resumes() {
         resumed.text
     );
     assert_eq!(run_lines(&sandbox.run("run")).len(), done + 2);
+}
+
+/// A closed terminal sends SIGHUP, and a job scheduler SIGUSR1 before the end of a job.
+#[test]
+fn hangup_and_user_signal_save_a_checkpoint_and_exit_130() {
+    let sandbox = Sandbox::with_images(96);
+    for signal in ["HUP", "USR1"] {
+        let set = [
+            "train.log_every=1",
+            "train.save_every=1000000",
+            "steps=100000",
+        ];
+        // Tests that run under `nohup` ignore SIGHUP, and so would the command.
+        let train = sandbox.train_command(signal, DEVICE, &set);
+        let mut child = Command::new("env")
+            .arg("--default-signal=HUP")
+            .arg(train.get_program())
+            .args(train.get_args())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        wait_for_steps(&sandbox.run(signal), 2);
+        let killed = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(killed.expect("kill runs").success());
+        let status = child.wait().expect("ended");
+        assert_eq!(status.code(), Some(130), "{signal}");
+        let checkpoints =
+            std::fs::read_dir(sandbox.run(signal).join("checkpoints")).expect("saved");
+        assert_eq!(checkpoints.count(), 1, "{signal}");
+    }
+}
+
+/// No step count is due: the clock is.
+#[test]
+fn checkpoint_is_saved_after_save_every_secs() {
+    let sandbox = Sandbox::with_images(96);
+    let set = [
+        "train.save_every=1000000",
+        "train.save_every_secs=1",
+        "steps=100000",
+    ];
+    let mut child = sandbox
+        .train_command("run", DEVICE, &set)
+        .spawn()
+        .expect("started");
+    let checkpoints = sandbox.run("run").join("checkpoints");
+    let patience = Instant::now();
+    // The newest two are kept.
+    while !std::fs::read_dir(&checkpoints).is_ok_and(|found| found.count() >= 2) {
+        assert!(
+            patience.elapsed() < Duration::from_mins(10),
+            "no checkpoints"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
 }
 
 /// Two steps of many micro-batches each.
@@ -275,13 +335,14 @@ fn out_of_device_memory_ends_a_run_with_a_checkpoint() {
         "{}",
         ended.text
     );
+    assert!(!ended.text.contains("panicked"), "{}", ended.text);
     let done = run_lines(&sandbox.run("run")).len();
     let saved = format!("saved step {done} of");
     assert!(ended.text.contains(&saved), "{}", ended.text);
 
     let steps = format!("steps={}", done + 1);
     let smaller = [&set[..], &["train.micro_batches=32", &steps]].concat();
-    let resumed = sandbox.train("run", DEVICE, &smaller);
+    let resumed = sandbox.train_longer("run", DEVICE, &smaller);
     assert!(resumed.status.success(), "{}", resumed.text);
     let from = format!("resuming from step {done}");
     assert!(resumed.text.contains(&from), "{}", resumed.text);
@@ -297,7 +358,11 @@ fn resume_from_another_run_needs_a_new_directory() {
     let from_first = |run: &str| {
         let mut command = sandbox.command(run, DEVICE, &[]);
         let first = sandbox.run("first");
-        let output = command.arg("--resume").arg(first).output();
+        let output = command
+            .arg("--resume")
+            .arg(first)
+            .args(["--allow", "optim"])
+            .output();
         Outcome::of(output.expect("the binary runs"))
     };
     let refused = from_first("second");

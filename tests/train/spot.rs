@@ -108,7 +108,7 @@ fn signal_ends_a_run_that_waits_for_data() {
     let done = run_lines(&sandbox.run("run")).len();
     server.answer();
     let more = format!("steps={}", done + 2);
-    let resumed = sandbox.train(
+    let resumed = sandbox.train_longer(
         "run",
         DEVICE,
         &["train.log_every=1", "data.window_chunks=1", &more, &data],

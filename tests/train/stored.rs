@@ -49,10 +49,15 @@ fn stored_run_resumes_and_embeds(modality: &str) {
         // Another backend draws other noise.
         return;
     }
+    // The earlier release measured this of the last micro-batch; only images have one per step.
+    let target_var = (modality == "image").then_some("train/target_var");
+    let metrics = ["train/loss", "train/grad_norm"]
+        .into_iter()
+        .chain(target_var);
     let expected = fs::read_to_string(folder.join("expected.jsonl")).expect("metrics");
     for (line, expected) in lines[2..].iter().zip(expected.lines()) {
         let expected: Value = serde_json::from_str(expected).expect("a line of JSON");
-        for metric in ["train/loss", "train/target_var", "train/grad_norm"] {
+        for metric in metrics.clone() {
             let of = |line: &Value| line[metric].as_f64().expect("a number");
             let (new, old) = (of(line), of(&expected));
             assert!(

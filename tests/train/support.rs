@@ -170,6 +170,13 @@ impl Sandbox {
                 .expect("the binary runs"),
         )
     }
+
+    /// Resumes a run although the learning rate changes with the number of steps.
+    pub(crate) fn train_longer(&self, run: &str, device: &str, set: &[&str]) -> Outcome {
+        let mut command = self.command(run, device, set);
+        command.args(["--allow", "optim"]);
+        Outcome::of(command.output().expect("the binary runs"))
+    }
 }
 
 /// Runs a command on [`DEVICE`] with overrides of its config.

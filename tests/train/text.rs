@@ -82,7 +82,11 @@ fn train(run: &str, set: &Path, vocabulary: &Path, settings: &[&str]) -> Outcome
         .map(|setting| (*setting).to_owned())
         .chain(places)
         .collect();
-    understudy(&["train", RECIPE, "--run", run], &settings)
+    // A longer run has another learning rate.
+    understudy(
+        &["train", RECIPE, "--run", run, "--allow", "optim"],
+        &settings,
+    )
 }
 
 #[test]

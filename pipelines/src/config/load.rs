@@ -71,6 +71,20 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(
     })
 }
 
+/// Refuses overrides of keys that `T` does not know, each with the nearest key.
+///
+/// # Errors
+///
+/// [`ConfigError::Override`].
+pub fn refuse_unknown<T: JsonSchema>(overrides: &Overrides) -> Result<(), ConfigError> {
+    let problems = unknown_keys::<T>(&overrides.in_order());
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError::Override { problems })
+    }
+}
+
 /// Applies `overrides` to a copy of `table` and reads the result.
 fn changed<T: DeserializeOwned>(table: &Table, overrides: &[Override]) -> Result<T, String> {
     let mut table = table.clone();

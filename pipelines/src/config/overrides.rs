@@ -37,8 +37,9 @@ impl Overrides {
         }
     }
 
-    /// The changes of keys that are below none of `roots`.
-    pub(super) fn without_roots(&self, roots: &[&str]) -> Self {
+    /// Returns the changes of keys that are below none of `roots`.
+    #[must_use]
+    pub fn without_roots(&self, roots: &[&str]) -> Self {
         let is_below = |change: Override| roots.contains(&change.root());
         let keep = |texts: &[String], change: fn(&str) -> Override<'_>| {
             let kept = texts.iter().filter(|text| !is_below(change(text)));

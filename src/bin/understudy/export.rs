@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use understudy::checkpoint::pretrained::Weights;
 use understudy::interop::export;
 use understudy_pipelines::store::{Folder, StoreOptions};
 
-use crate::options::WeightsOption;
 use crate::output::{Outcome, print};
 
 #[derive(Args)]
@@ -16,12 +16,13 @@ pub(crate) struct ExportArgs {
     /// Folder of the exported files: a new one
     #[arg(long)]
     to: PathBuf,
-    #[command(flatten)]
-    weights: WeightsOption,
+    /// Weights of the student, as in published models, or of the teacher
+    #[arg(long, default_value = "student")]
+    weights: Weights,
 }
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let model = Folder::open(&args.model, &StoreOptions::default())?;
-    let exported = export(&model, args.weights.weights, &args.to)?;
+    let exported = export(&model, args.weights, &args.to)?;
     print(&format!("{}: {}", exported.path.display(), exported.hint))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use understudy::checkpoint::layout::{CHECKPOINTS, CONFIG};
 use understudy::config::{Overrides, RunConfig};
-use understudy::train::{Resume, train};
+use understudy::train::{Allow, Resume, ResumeOptions, train};
 use understudy_pipelines::store::{Folder, StoreOptions};
 
 use crate::options::DeviceOption;
@@ -23,6 +23,12 @@ pub(crate) struct TrainArgs {
     /// Resume from the newest checkpoint (auto), start (never), or resume from another run or checkpoint
     #[arg(long, default_value = "auto", value_name = "auto|never|URL")]
     resume: String,
+    /// Resume although these settings differ from the checkpoint's; teacher and moments are kept
+    #[arg(long, value_name = "optim", value_enum)]
+    allow: Vec<Allow>,
+    /// Resume with this step, and leave out the samples of the steps after the checkpoint
+    #[arg(long, value_name = "STEP")]
+    skip_to: Option<u64>,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -36,7 +42,11 @@ pub(crate) fn run(args: &TrainArgs) -> Outcome {
         None => default_run(&args.config),
     };
     let run = Folder::open(&run, &options)?;
-    let resume = Resume::parse(&args.resume, &options)?;
+    let resume = ResumeOptions {
+        from: Resume::parse(&args.resume, &options)?,
+        allow: args.allow.clone(),
+        skip_to: args.skip_to,
+    };
     let device = args.device.open()?;
     let ending = train(config, &run, &resume, &device)?;
     Ok(ending.exit_code().into())

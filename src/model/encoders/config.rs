@@ -3,7 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::check::Check;
+use crate::model::check::{Check, MOST_LAYERS, MOST_TOKENS, MOST_WIDTH};
+use crate::model::layers::block_config::hidden_dim;
+
+/// Upper bound of the patches per side: tables of positions have the square of their number.
+const MOST_GRID: usize = 128;
+/// Upper bound of [`EncoderConfig::mlp_ratio`].
+const MOST_MLP_RATIO: f64 = 256.0;
+/// Upper bound of the PCM frames from one position to the next.
+const MOST_HOP_FRAMES: usize = 10_000_000;
 
 /// BEiT's ViT, the encoder of data2vec 1.0: the table `[model.data2vec1.image]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -214,12 +222,17 @@ impl EncoderConfig<'_> {
             Self::Text(c) => (c.n_heads, c.norm_eps),
         };
         let mlp_ratio = self.mlp_ratio();
+        let (dim, depth) = (self.embed_dim(), self.depth());
+        check.at_most("embed_dim", dim, MOST_WIDTH);
+        check.at_most("depth", depth, MOST_LAYERS);
+        let mut n_blocks = depth as f64;
         match self {
             Self::Beit(config) => {
                 check.divides(
                     ("patch_size", config.patch_size),
                     ("image_size", config.image_size),
                 );
+                check.grid(config.image_size, config.patch_size);
                 check.prob("drop_path_prob", config.drop_path_prob);
                 check.prob("attention_drop_prob", config.attention_drop_prob);
             }
@@ -228,6 +241,9 @@ impl EncoderConfig<'_> {
                     ("patch_size", config.patch_size),
                     ("image_size", config.image_size),
                 );
+                check.grid(config.image_size, config.patch_size);
+                check.at_most("prenet_depth", config.prenet_depth, MOST_LAYERS);
+                n_blocks += config.prenet_depth as f64;
                 check.require(config.embed_dim.is_multiple_of(4), || {
                     format!(
                         "embed_dim {} is not a multiple of 4, as the sin-cos positions need",
@@ -237,6 +253,32 @@ impl EncoderConfig<'_> {
             }
             Self::Audio(config) => {
                 check.positive("conv_dim", config.conv_dim);
+                check.at_most("conv_dim", config.conv_dim, MOST_WIDTH);
+                check.at_most("prenet_depth", config.prenet_depth, MOST_LAYERS);
+                n_blocks += config.prenet_depth as f64;
+                check.at_most("pos_conv_depth", config.pos_conv_depth, MOST_LAYERS);
+                check.at_most("pos_conv_kernel", config.pos_conv_kernel, MOST_WIDTH);
+                check.at_most(
+                    "conv_layers: their number",
+                    config.conv_layers.len(),
+                    MOST_LAYERS,
+                );
+                for &size in config.conv_layers.iter().flatten() {
+                    check.at_most("conv_layers: kernel or stride", size, MOST_WIDTH);
+                }
+                let strides = config.conv_layers.iter().map(|&[_, stride]| stride);
+                let hop = strides.fold(1, usize::saturating_mul);
+                check.at_most("conv_layers: product of the strides", hop, MOST_HOP_FRAMES);
+                let kernels = config.conv_layers.iter().map(|&[kernel, _]| kernel as f64);
+                check.parameters(
+                    "conv_layers",
+                    (config.conv_dim as f64).powi(2) * kernels.sum::<f64>(),
+                );
+                let of_kernel = (config.pos_conv_depth as f64) * (config.pos_conv_kernel as f64);
+                check.parameters(
+                    "positional convolutions",
+                    of_kernel * (dim as f64).powi(2) / config.pos_conv_groups.max(1) as f64,
+                );
                 check.require(
                     !config.conv_layers.is_empty()
                         && config.conv_layers.iter().flatten().all(|&n| n > 0),
@@ -258,6 +300,10 @@ impl EncoderConfig<'_> {
             }
             Self::Text(config) => {
                 check.positive("max_tokens", config.max_tokens);
+                check.at_most("max_tokens", config.max_tokens, MOST_TOKENS);
+                check.at_most("vocab_size", config.vocab_size, MOST_TOKENS);
+                let rows = config.vocab_size as f64 + config.max_tokens as f64;
+                check.parameters("embedding tables", rows * dim as f64);
                 check.require(config.pad_token < config.vocab_size, || {
                     format!(
                         "pad_token {} is not below vocab_size {}",
@@ -269,13 +315,30 @@ impl EncoderConfig<'_> {
             }
         }
         check.divides(("n_heads", n_heads), ("embed_dim", self.embed_dim()));
-        check.require(mlp_ratio > 0.0, || {
-            format!("mlp_ratio {mlp_ratio} is not positive")
+        check.require(mlp_ratio > 0.0 && mlp_ratio <= MOST_MLP_RATIO, || {
+            format!("mlp_ratio {mlp_ratio} is not in (0, {MOST_MLP_RATIO}]")
         });
+        check.require(hidden_dim(dim, mlp_ratio) > 0, || {
+            format!("mlp_ratio {mlp_ratio} leaves the MLP no width")
+        });
+        let per_block = (dim as f64).powi(2) * (4.0 + 2.0 * mlp_ratio);
+        check.parameters("blocks (depth, embed_dim, mlp_ratio)", n_blocks * per_block);
         check.require(norm_eps > 0.0, || {
             format!("norm_eps {norm_eps} is not positive")
         });
         check.problems
+    }
+}
+
+impl Check {
+    fn grid(&mut self, image_size: usize, patch_size: usize) {
+        let grid = image_size.checked_div(patch_size).unwrap_or(0);
+        self.require(grid <= MOST_GRID && patch_size <= MOST_WIDTH, || {
+            format!(
+                "image_size {image_size} has {grid} patches of {patch_size} pixels per side, more \
+                 than {MOST_GRID} of {MOST_WIDTH}"
+            )
+        });
     }
 }
 

@@ -63,6 +63,10 @@ impl Embedding {
             Some(positions) => x + positions,
             None => x,
         };
+        let x = match lengths {
+            Some(lengths) if x.is_autodiff() => detach_padding(x, lengths),
+            _ => x,
+        };
         dropout(self.norm.forward(x), self.drop_prob)
     }
 
@@ -79,6 +83,22 @@ impl Embedding {
         };
         Tensor::from_data(TensorData::new(rows, [n_rows, l]), &tokens.device())
     }
+}
+
+/// Stops gradients at padding, `[B, L, D]`: its rows of both tables are not trained, as with the
+/// `padding_idx` of the reference's embeddings.
+fn detach_padding(x: Tensor<3>, lengths: &[usize]) -> Tensor<3> {
+    let [b, l, _] = x.dims();
+    if lengths.iter().all(|&n| n == l) {
+        return x;
+    }
+    let own = lengths
+        .iter()
+        .flat_map(|&n| (0..l).map(move |i| if i < n { 1.0_f32 } else { 0.0 }));
+    let own = TensorData::new(own.collect::<Vec<_>>(), [b, l, 1]);
+    let own = Tensor::<3>::from_data(own, &x.device());
+    let padding = own.clone().neg().add_scalar(1.0);
+    x.clone() * own + x.detach() * padding
 }
 
 impl TextEncoder {
@@ -162,5 +182,42 @@ impl TextEncoder {
     /// The blocks that give targets.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::encoders::fixtures::tiny_text;
+    use crate::params;
+
+    #[test]
+    fn rows_of_padding_get_no_gradient() {
+        let (config, device) = (tiny_text(), Device::flex().autodiff());
+        let empty = Embedding::new(&config, &device);
+        let values = params::shapes(&empty).into_iter().map(|(name, shape)| {
+            let n: usize = shape.iter().product();
+            let values: Vec<f32> = (0..n).map(|i| (i as f32 * 12.9898).sin()).collect();
+            (name, TensorData::new(values, shape))
+        });
+        let embedding = params::load(empty, values.collect()).expect("its own shapes");
+        let pad = config.pad_token as i64;
+        let tokens = TensorData::new(vec![5, 6, 7, 8, 9, 5, pad, pad], [2, 4]);
+        let tokens = Tensor::<2, Int>::from_data(tokens, &device);
+        let output = embedding.forward(tokens.clone(), Some(&[4, 2]));
+        let gradients = output.clone().powi_scalar(3).sum().backward();
+        let positions = embedding.positions.as_ref().expect("learned positions");
+        for table in [embedding.tokens.val(), positions.val()] {
+            let gradient = table.grad(&gradients).expect("a gradient");
+            let of_row = |row: usize| {
+                let row = gradient.clone().narrow(0, row, 1).abs().sum();
+                row.into_scalar::<f32>()
+            };
+            assert_eq!(of_row(config.pad_token), 0.0);
+            assert!(of_row(5) > 1e-3);
+        }
+        // Values do not change.
+        let inner = embedding.valid().forward(tokens.inner(), Some(&[4, 2]));
+        assert_eq!(output.inner().into_data(), inner.into_data());
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::check::Check;
+use crate::model::check::{Check, MOST_LAYERS, MOST_WIDTH};
 use crate::model::layers::conv::{Conv1d, Conv2d};
 use crate::model::layers::conv_stack::{Conv, convolve};
 use crate::model::layers::dropout::dropout;
@@ -43,9 +43,23 @@ fn yes() -> bool {
 
 impl DecoderConfig {
     /// Returns a message for each invalid option, without the name of the table.
-    pub(crate) fn problems(&self, embed_dim: usize) -> Vec<String> {
+    pub(crate) fn problems(&self, embed_dim: usize, is_image: bool) -> Vec<String> {
         let mut check = Check::default();
         check.positive("n_layers", self.n_layers);
+        check.at_most("n_layers", self.n_layers, MOST_LAYERS);
+        check.at_most("dim", self.dim, MOST_WIDTH);
+        check.at_most("kernel", self.kernel, MOST_WIDTH);
+        check.at_most(
+            "proj_hidden_dim",
+            self.proj_hidden_dim.unwrap_or(0),
+            MOST_WIDTH,
+        );
+        let [n_layers, dim, kernel] = [self.n_layers, self.dim, self.kernel].map(|n| n as f64);
+        let kernel = if is_image { kernel.powi(2) } else { kernel };
+        check.parameters(
+            "convolutions (n_layers, dim, kernel)",
+            n_layers * dim.powi(2) * kernel / self.groups.max(1) as f64,
+        );
         check.odd("kernel", self.kernel);
         check.divides(("groups", self.groups), ("dim", self.dim));
         check.divides(("groups", self.groups), ("embed_dim", embed_dim));
