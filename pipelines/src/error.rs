@@ -125,6 +125,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Returns the exit code of a command that ends with this error: 2 for bad usage or config, else
+    /// 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::ConfigFile(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// A fault of one sample's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
