@@ -2,7 +2,8 @@
 # `cargo test` work too. One build profile serves all three: the first run compiles for ten
 # to twenty minutes on two cores, later runs start at once.
 #
-# Without libtorch or Python: make demo FEATURES=--no-default-features (and the same for test)
+# Without libtorch or Python (and the same for test):
+#   make demo FEATURES="--no-default-features --features cli,stores"
 
 FEATURES ?=
 DEMO_DIR ?= runs/demo
@@ -13,7 +14,7 @@ TOP := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 
 setup:
 	@command -v cargo >/dev/null || { echo "setup: cargo is missing; install it from https://rustup.rs" >&2; exit 1; }
-	@$(if $(FEATURES),:,"$(TOP)src/libtorch/fetch.sh")
+	@$(if $(FEATURES),:,"$(TOP)src/libtorch/fetch.sh" || { echo 'setup: here: make demo FEATURES="--no-default-features --features cli,stores"' >&2; exit 1; })
 
 # `cargo run --bin` would choose other features of shared dependencies and compile them again.
 demo: setup

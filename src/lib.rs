@@ -19,6 +19,7 @@ pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod params;
+mod progress_bar;
 mod signals;
 pub mod train;
 

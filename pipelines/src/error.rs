@@ -9,6 +9,7 @@ mod message;
 
 pub use self::config::ConfigError;
 pub use self::message::full_message;
+#[cfg(feature = "http")]
 pub(crate) use self::message::{GaveUp, StoreMessage, causes};
 
 /// An error that stops a run.

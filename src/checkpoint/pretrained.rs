@@ -56,7 +56,8 @@ impl ExitCode for PretrainedError {
 }
 
 /// Weights to use: the teacher's or the student's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Weights {
     /// The moving average of the student.
     Teacher,

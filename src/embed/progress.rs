@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::progress_bar::ProgressBar;
 
 /// Interval of progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -12,26 +12,22 @@ pub(super) struct Progress {
     bar: ProgressBar,
     /// Path or URL of the features.
     to: String,
+    n_rows: u64,
     last_line: Instant,
 }
 
 impl Progress {
     /// Starts counting at row `from` of `n_rows`.
     pub(super) fn new(to: &str, n_rows: u64, from: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(n_rows), ProgressDrawTarget::stderr());
-        let style = "{bar:30} row {pos}/{len}, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
-        bar.set_position(from);
-        // The rate, and with it the time left, counts from here on.
-        bar.reset_eta();
+        let template = "{bar:30} row {pos}/{len}, {per_sec}, {eta} left";
+        let bar = ProgressBar::new(template, n_rows, from);
         if from > 0 {
             tracing::info!("resuming from row {from} in {to}");
         }
         Self {
             bar,
             to: to.to_owned(),
+            n_rows,
             last_line: Instant::now(),
         }
     }
@@ -45,7 +41,7 @@ impl Progress {
             tracing::info!(
                 "{}: row {row}/{}, {:.1} rows/s, {}:{:02} left",
                 self.to,
-                self.bar.length().unwrap_or_default(),
+                self.n_rows,
                 self.bar.per_sec(),
                 left / 60,
                 left % 60

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-
 use understudy_pipelines::stats::Stats;
 
 use super::metrics::{self, MetricsLine, StepMetrics};
 use crate::config::RunConfig;
+use crate::progress_bar::{ProgressBar, left};
 
 /// Shows a bar on a terminal, a line per logged step elsewhere.
 pub(super) struct Progress {
@@ -30,18 +29,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Starts counting at step `from`.
     pub(super) fn new(config: &RunConfig, folder: String, from: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(config.steps), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}{left}");
-        if let Ok(style) = style {
-            let show_left = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                // A bar is drawn as far as it can be.
-                let _ = out.write_str(&left(state.pos() - from.min(state.pos()), state.eta()));
-            };
-            bar.set_style(style.with_key("left", show_left));
-        }
-        bar.set_position(from);
-        // The rate, and with it the time left, counts from here on.
-        bar.reset_eta();
+        let template = "{bar:30} step {pos}/{len}  {msg}{left}";
+        let bar = ProgressBar::new(template, config.steps, from);
         if from > 0 {
             tracing::info!("resuming from step {from} in {folder}");
         } else {
@@ -143,21 +132,6 @@ impl Progress {
     }
 }
 
-/// Formats the time left, `eta`, after `n_done` steps of this process. It is empty until two are done:
-/// the first one includes the start of the device, and there is no rate before it.
-fn left(n_done: u64, eta: Duration) -> String {
-    if n_done < 2 {
-        return String::new();
-    }
-    let secs = eta.as_secs();
-    let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
-    if hours > 0 {
-        format!("  {hours}:{minutes:02}:{secs:02} left")
-    } else {
-        format!("  {minutes}:{secs:02} left")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,13 +147,5 @@ mod tests {
             progress.step_done(step);
             assert_eq!(progress.bar.position(), step);
         }
-    }
-
-    #[test]
-    fn time_left_is_empty_until_it_is_known() {
-        assert_eq!(left(0, Duration::ZERO), "");
-        assert_eq!(left(1, Duration::from_secs(5)), "");
-        assert_eq!(left(2, Duration::from_secs(65)), "  1:05 left");
-        assert_eq!(left(9, Duration::from_secs(3661)), "  1:01:01 left");
     }
 }

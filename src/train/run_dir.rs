@@ -51,7 +51,8 @@ pub struct ResumeOptions {
 }
 
 /// Settings that may differ from the checkpoint's on request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Allow {
     /// The table `[optim]`, and a number of steps that changes the learning rate.
     Optim,

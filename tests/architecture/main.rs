@@ -104,6 +104,37 @@ fn pipelines_depend_on_no_tensor_framework() {
     );
 }
 
+/// The features `cli` and `stores` are for binaries and remote data: a program that uses one of the
+/// libraries gets neither without them.
+#[test]
+fn libraries_without_features_depend_on_no_command_line_and_no_http_client() {
+    let tree = |package: &str, features: &[&str]| -> BTreeSet<String> {
+        let args = ["tree", "--prefix", "none", "--format", "{p}"];
+        let package = ["--edges", "normal", "--package", package];
+        let tree = cargo(&[&args[..], &package, features].concat());
+        let names = tree.lines().filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect()
+    };
+    for package in ["understudy-pipelines", "understudy"] {
+        let with = tree(package, &[]);
+        let without = tree(package, &["--no-default-features"]);
+        assert!(without.contains("parquet"), "{without:?}");
+        for name in [
+            "anyhow",
+            "clap",
+            "indicatif",
+            "tracing-subscriber",
+            "reqwest",
+            "rustls",
+            "ring",
+            "hyper",
+        ] {
+            assert!(with.contains(name), "no feature of {package} needs {name}");
+            assert!(!without.contains(name), "{package} depends on {name}");
+        }
+    }
+}
+
 #[test]
 fn trainer_depends_on_no_reader_or_decoder() {
     // With one of these as a direct dependency the trainer could open shards or media itself.

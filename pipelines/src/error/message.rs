@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use object_store::Error;
-use object_store::client::HttpError;
 
 /// Begins the line of a message that says what to do.
 const HINT: &str = "\nhint: ";
@@ -34,7 +33,7 @@ impl fmt::Display for StoreMessage<'_> {
         if let Some(gave_up) = causes(self.0).find_map(<dyn StdError>::downcast_ref::<GaveUp>) {
             return write!(f, "{gave_up}");
         }
-        let http = causes(self.0).find_map(<dyn StdError>::downcast_ref::<HttpError>);
+        let http = causes(self.0).find(|cause| is_of_http_client(*cause));
         let text = if let Some(http) = http {
             let messages: Vec<String> = causes(http).map(ToString::to_string).collect();
             messages.join(": ")
@@ -57,6 +56,18 @@ impl fmt::Display for StoreMessage<'_> {
         let texts = ["Code", "Message"].into_iter().filter_map(text_of);
         texts.into_iter().try_for_each(|text| write!(f, ": {text}"))
     }
+}
+
+/// Returns whether an error is that of an HTTP client, whose causes say what happened.
+#[cfg(feature = "http")]
+fn is_of_http_client(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<object_store::client::HttpError>()
+}
+
+/// Returns `false`: this build has no HTTP client.
+#[cfg(not(feature = "http"))]
+fn is_of_http_client(_error: &(dyn StdError + 'static)) -> bool {
+    false
 }
 
 /// Returns the causes of an error, the outermost first, without the error itself.

@@ -8,7 +8,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::cache::Cache;
-use super::open::{local_path, open, real_path};
+use super::local_path::{local_path, real_path};
+#[cfg(feature = "http")]
+use super::open::open;
 use super::options::StoreOptions;
 use super::traffic::{Traffic, TrafficCounts};
 use crate::{Error, Result};
@@ -45,7 +47,7 @@ impl Location {
 
     /// Opens a path or URL: local paths, `file://`, `s3://BUCKET/…`, `gs://BUCKET/…`,
     /// `az://CONTAINER/…`, `https://…` (read only, without listing) and
-    /// `hf://datasets/OWNER/NAME[@REV]/…` (read only).
+    /// `hf://datasets/OWNER/NAME[@REV]/…` (read only). Each remote store has a cargo feature.
     ///
     /// # Errors
     ///
@@ -54,26 +56,15 @@ impl Location {
         if let Some((scheme, _)) = url_or_path.split_once("://")
             && scheme != "file"
         {
-            let opened = open(url_or_path, scheme, options)?;
-            let cache = match &options.cache {
-                None => None,
-                Some(cache) => {
-                    let io = |source| Error::Io {
-                        path: cache.folder.clone(),
-                        source,
-                    };
-                    Some(Cache::open(cache.clone()).map_err(io)?)
-                }
-            };
-            return Ok(Self {
-                store: opened.store,
-                prefix: opened.prefix,
-                url: url_or_path.trim_end_matches('/').to_owned(),
-                local: None,
-                traffic: opened.traffic,
-                lists: opened.lists,
-                cache,
-            });
+            let mut location = open(url_or_path, scheme, options)?;
+            if let Some(cache) = &options.cache {
+                let io = |source| Error::Io {
+                    path: cache.folder.clone(),
+                    source,
+                };
+                location.cache = Some(Cache::open(cache.clone()).map_err(io)?);
+            }
+            return Ok(location);
         }
         let path = local_path(url_or_path)?;
         let io = |source| Error::Io {
@@ -140,6 +131,13 @@ impl Location {
             cause,
         }
     }
+}
+
+/// Rejects a URL: this build has no remote store.
+#[cfg(not(feature = "http"))]
+fn open(url_text: &str, scheme: &str, _options: &StoreOptions) -> Result<Location> {
+    use super::scheme::{shown, unsupported};
+    Err(unsupported(shown(url_text, scheme)?, scheme))
 }
 
 #[cfg(test)]

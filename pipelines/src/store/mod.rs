@@ -8,20 +8,40 @@
 //! Local folders are read without these layers. Credentials and endpoints come from the environment
 //! and from the files of each ecosystem's own tools, never from a config, and are never printed.
 
-mod aws_profile;
 mod cache;
-mod concurrency;
 mod folder;
-mod hedge;
-mod http;
-mod hub;
 mod lease;
+mod local_path;
 mod location;
-mod open;
 mod options;
-mod retry;
+mod scheme;
 mod scratch;
 mod traffic;
+
+// Remote stores. The feature `http`, which the others imply, has what all of them share.
+#[cfg(feature = "s3")]
+mod aws_profile;
+#[cfg(feature = "azure")]
+mod azure;
+#[cfg(feature = "http")]
+mod concurrency;
+#[cfg(feature = "gcs")]
+mod gcs;
+#[cfg(feature = "http")]
+mod hedge;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod instance_identity;
+#[cfg(feature = "http")]
+mod open;
+#[cfg(feature = "http")]
+mod retry;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "http")]
 mod wait_log;
 
 pub(crate) use self::cache::Key;
@@ -29,8 +49,8 @@ pub use self::folder::Folder;
 #[cfg(test)]
 pub(crate) use self::folder::tests::in_memory;
 pub use self::lease::Lease;
+pub(crate) use self::local_path::real_path;
 pub use self::location::Location;
-pub(crate) use self::open::real_path;
 pub use self::options::{CacheOptions, StoreOptions};
 pub use self::scratch::Scratch;
 pub use self::traffic::{Traffic, TrafficCounts};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct Traffic {
     pub(super) requests: AtomicU64,
+    #[cfg(feature = "http")]
     pub(super) answers: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) refusals: AtomicU64,
