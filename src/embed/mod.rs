@@ -92,8 +92,8 @@ impl ExitCode for EmbedError {
 /// Writes the features of all good samples, or the missing ones of an interrupted command, with the
 /// encoder on `device`.
 ///
-/// SIGINT and SIGTERM end it after the current batch, with the shard closed:
-/// [`End::Interrupted`](understudy_pipelines::write::End).
+/// A signal (SIGINT, SIGTERM, SIGHUP or SIGUSR1) ends it after the current batch, with the shard
+/// closed: [`End::Interrupted`](understudy_pipelines::write::End).
 pub fn embed(options: &Embed, device: &Device) -> Result<FeatureReport, EmbedError> {
     let signals = Signals::watch();
     let mut pretrained = Pretrained::open(&options.model, options.weights, &options.overrides)?;

@@ -218,6 +218,7 @@ mod tests {
         }
         // Values do not change.
         let inner = embedding.valid().forward(tokens.inner(), Some(&[4, 2]));
-        assert_eq!(output.inner().into_data(), inner.into_data());
+        let distance = (output.inner() - inner).abs().max();
+        assert!(distance.into_scalar::<f32>() < 1e-5);
     }
 }
