@@ -21,7 +21,7 @@ demo: setup
 	cd "$(TOP)" && cargo build $(FEATURES)
 	cd "$(TOP)" && "$${CARGO_TARGET_DIR:-target}/debug/understudy" demo --dir $(DEMO_DIR)
 
-# Trainers run beside each other there: libgomp's threads must not spin while they wait.
+# Trainers run concurrently there: waiting threads of libgomp must not spin.
 test: export OMP_WAIT_POLICY ?= passive
 test: setup
 	cd "$(TOP)" && cargo test $(FEATURES)

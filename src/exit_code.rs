@@ -20,10 +20,7 @@ pub trait ExitCode {
 
 impl ExitCode for understudy_pipelines::Error {
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::ConfigFile(_) => USAGE,
-            _ => FAILED,
-        }
+        understudy_pipelines::Error::exit_code(self)
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Error {
     NoShards {
         /// The folder or file of the dataset.
         url: String,
-        /// What was expected and what was found.
+        /// Reason: the expected and the found.
         reason: String,
     },
     /// A shard, a manifest or an archive is damaged.
@@ -45,7 +45,7 @@ pub enum Error {
     Corrupt {
         /// Path or URL of the file.
         shard: String,
-        /// What is wrong and where in the file.
+        /// Reason, and its place in the file.
         reason: String,
     },
     /// A column is missing or has an unsupported type.
@@ -55,7 +55,7 @@ pub enum Error {
         shard: String,
         /// Name of the column in the file.
         column: String,
-        /// What was expected, what was found, what to do.
+        /// Reason: the expected, the found, the remedy.
         reason: String,
     },
     /// An unusable source of samples.
@@ -63,7 +63,7 @@ pub enum Error {
     Source {
         /// Path of the source.
         path: std::path::PathBuf,
-        /// What is wrong with the source.
+        /// The problem of the source.
         reason: String,
     },
     /// Another process writes this dataset or run.
@@ -107,7 +107,7 @@ pub enum Error {
          hint: raise `memory`, or lower {lower}"
     )]
     Budget {
-        /// What does not fit.
+        /// Reason.
         what: String,
         /// Its size in bytes.
         needed_bytes: u64,
@@ -130,6 +130,17 @@ pub enum Error {
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+impl Error {
+    /// Returns the exit code of a command that ends with this error: 2 for bad usage or config, else
+    /// 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::ConfigFile(_) => 2,
+            _ => 1,
+        }
     }
 }
 

@@ -181,7 +181,7 @@ fn too_many_bad_samples_stop_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(N_ROWS);
     for row in &mut rows[10..30] {
-        *row = Row::new(b"not a picture".to_vec(), 0);
+        *row = Row::new(b"not an image".to_vec(), 0);
     }
     write_dataset(folder.path(), &rows, 10, 3);
     let mut config = config(folder.path());

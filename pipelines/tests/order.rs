@@ -18,7 +18,7 @@ fn dataset_with_bad_rows() -> (tempfile::TempDir, DataConfig) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rows = rows(N_ROWS);
     for i in BAD {
-        rows[i] = Row::new(format!("not a picture {i}").into_bytes(), 0);
+        rows[i] = Row::new(format!("not an image {i}").into_bytes(), 0);
     }
     write_dataset(folder.path(), &rows, 7, 5);
     let config = config(folder.path());

@@ -222,7 +222,7 @@ fn class_folders_and_tars_give_labels_and_transcripts() {
     put(&root.join("yes/0.wav"), wav(1, 16_000, 100));
     put(&root.join("no/1.wav"), wav(2, 16_000, 200));
     put(&root.join("no/notes.md"), "x");
-    put(&root.join("beside.wav"), wav(2, 16_000, 300));
+    put(&root.join("unlisted.wav"), wav(2, 16_000, 300));
     let odd = OsStr::from_bytes(b"\xe9.wav");
     put(&root.join("yes").join(odd), wav(3, 16_000, 400));
     let to = folder.path().join("out");

@@ -69,7 +69,7 @@ fn files_next_to_texts_are_counted_and_compressed_texts_refused() {
     let root = folder.path().join("in");
     put(&root.join("a.txt"), "A\n");
     // Of the last two, one also exists decompressed, and one is a note.
-    let beside = [
+    let neighbours = [
         "README.md",
         ".DS_Store",
         "b/Thumbs.db",
@@ -78,7 +78,7 @@ fn files_next_to_texts_are_counted_and_compressed_texts_refused() {
         "a.txt.gz",
         "README.txt.gz",
     ];
-    for name in beside {
+    for name in neighbours {
         put(&root.join(name), "\x1f\u{8b}");
     }
     let to = folder.path().join("out");

@@ -57,7 +57,7 @@ pub enum CheckpointError {
     State {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// A newer release wrote the checkpoint in a form that this one does not know.

@@ -249,9 +249,9 @@ mod tests {
         let (long, short) = (4000, 2000);
         let sine = |n: usize| (0..n).map(|i| (i as f32 * 0.1).sin());
         let padded = sine(long).chain(sine(short)).chain(vec![0.0; long - short]);
-        let waves = TensorData::new(padded.collect::<Vec<f32>>(), [2, long]);
+        let waveforms = TensorData::new(padded.collect::<Vec<f32>>(), [2, long]);
         let media = EncoderInput::Waveforms {
-            waveforms: Tensor::from_data(waves, &device),
+            waveforms: Tensor::from_data(waveforms, &device),
             lengths: Some(vec![long, short]),
         };
         let options = |frames| Embed {

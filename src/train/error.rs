@@ -111,7 +111,7 @@ pub enum StartError {
         /// The checkpoint.
         path: String,
         /// The damage.
-        source: CheckpointError,
+        source: Box<CheckpointError>,
     },
     /// The store of the checkpoint failed, or `init` names no checkpoint.
     #[error(transparent)]
@@ -163,7 +163,7 @@ impl StartError {
             | CheckpointError::OtherStep { .. } => Self::Checkpoint(error),
             source => Self::Damaged {
                 path: checkpoint.url(),
-                source,
+                source: Box::new(source),
             },
         }
     }

@@ -45,7 +45,7 @@ pub struct ResumeOptions {
     pub from: Resume,
     /// Settings that may differ from the checkpoint's.
     pub allow: Vec<Allow>,
-    /// Step to go on with, if it is after the checkpoint's: the samples of the steps between are left
+    /// Step to resume with, if it is after the checkpoint's: the samples of the steps between are left
     /// out.
     pub skip_to: Option<u64>,
 }

@@ -196,9 +196,9 @@ mod tests {
         let root = Options::new(&config);
         let model = root.table("model");
         assert_eq!(model.size("depth"), 3);
-        let told = message(|| root.require_all());
-        assert!(told.contains("model.new = 0.5") && told.contains("model.decoder.dim = 8"));
-        assert!(!told.contains("depth"), "{told}");
+        let text = message(|| root.require_all());
+        assert!(text.contains("model.new = 0.5") && text.contains("model.decoder.dim = 8"));
+        assert!(!text.contains("depth"), "{text}");
         model.ignore(&["decoder", "new"]);
         root.require_all();
     }
@@ -209,12 +209,12 @@ mod tests {
             json!({"model": {"dropout_input": 0.1, "loss_scale": null, "mode": "default"}});
         let root = Options::new(&config);
         let model = root.table("model");
-        let told = message(|| model.require_zero(&["layerdrop", "dropout_input"]));
-        assert!(told.contains("model.dropout_input = 0.1"), "{told}");
+        let text = message(|| model.require_zero(&["layerdrop", "dropout_input"]));
+        assert!(text.contains("model.dropout_input = 0.1"), "{text}");
         model.require_or("loss_scale", 1.0, 1);
-        let told = message(|| model.require_or("mode", "default", "layer_norm"));
-        assert!(told.contains("model.mode = \"default\""), "{told}");
-        let told = message(|| model.require_or("absent", "default", "layer_norm"));
-        assert!(told.contains("model.absent = \"default\""), "{told}");
+        let text = message(|| model.require_or("mode", "default", "layer_norm"));
+        assert!(text.contains("model.mode = \"default\""), "{text}");
+        let text = message(|| model.require_or("absent", "default", "layer_norm"));
+        assert!(text.contains("model.absent = \"default\""), "{text}");
     }
 }

@@ -228,7 +228,7 @@ fn text_update_input(case: &Case, io: &Goldens, k: usize, device: &Device) -> Op
     })
 }
 
-/// What fairseq's two cases share; inputs and prefix are to be replaced.
+/// The options that fairseq's two cases share; inputs and prefix are to be replaced.
 fn fairseq(root: &Options<'_>, model: Data2Vec1Config) -> Method {
     Method {
         model: ModelConfig::Data2vec1(model),
@@ -315,7 +315,9 @@ fn image_targets(root: &Options<'_>, depth: usize) -> TargetConfig {
         (true, false) => Norm::Layer,
         (false, true) => Norm::Instance,
         (false, false) => Norm::None,
-        (true, true) => panic!("target_instance_norm = true is not supported beside a layer norm"),
+        (true, true) => {
+            panic!("target_instance_norm = true is not supported together with a layer norm")
+        }
     };
     let output = match root.get("layer_results").as_str() {
         None | Some("end") => TargetOutput::Block,

@@ -140,7 +140,7 @@ impl DatasetOrder {
                 }
                 taken -= n_good;
             }
-            unreachable!("a place lies in one of its slice's windows")
+            unreachable!("a place is in one of its slice's windows")
         };
         lanes.zip(places).map(start).collect()
     }

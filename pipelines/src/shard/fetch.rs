@@ -162,7 +162,7 @@ impl Object {
 }
 
 /// Reads damaged bytes once more (`again`), then not from the cache: damage on the way does not happen
-/// retry_damaged, damage in the store does.
+/// `retry_damaged`, damage in the store does.
 pub(super) async fn retry_damaged<T, F: Future<Output = Result<T>>>(
     read: impl Fn(bool) -> F,
 ) -> Result<T> {

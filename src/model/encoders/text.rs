@@ -213,7 +213,7 @@ mod tests {
                 let row = gradient.clone().narrow(0, row, 1).abs().sum();
                 row.into_scalar::<f32>()
             };
-            assert_eq!(of_row(config.pad_token), 0.0);
+            assert!(of_row(config.pad_token) <= 0.0);
             assert!(of_row(5) > 1e-3);
         }
         // Values do not change.

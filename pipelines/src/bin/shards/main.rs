@@ -87,10 +87,8 @@ fn main() -> ExitCode {
         return ExitCode::from(130);
     }
     print_error(&format!("error: {}", full_message(error.as_ref())));
-    match error.downcast_ref::<Error>() {
-        Some(Error::Config(_)) => ExitCode::from(2),
-        _ => ExitCode::FAILURE,
-    }
+    let code = error.downcast_ref::<Error>().map_or(1, Error::exit_code);
+    ExitCode::from(code)
 }
 
 #[expect(

@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     FlipAnywhere,
 }
 
-/// Which reads of objects meet the fault.
+/// The reads of objects that meet the fault.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum When {
     /// The first `burst` of every `every` reads, from read number `from` on.
