@@ -65,7 +65,7 @@ fn an_image_that_does_not_fit_memory_ends_the_run_by_name() {
     assert!(matches!(error, Error::Budget { .. }), "{error}");
     let text = error.to_string();
     assert!(
-        text.contains("3000×2000 picture in row 20 of train-00000.parquet"),
+        text.contains("3000×2000 image in row 20 of train-00000.parquet"),
         "{text}"
     );
     assert!(text.contains("`limits.pixels`"), "{text}");
