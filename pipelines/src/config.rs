@@ -267,6 +267,18 @@ impl DataConfig {
         if lanes == 0 {
             problems.push("data.lanes: must be at least 1".to_owned());
         }
+        // Far above any machine, and far below what sums of them overflow at.
+        for (key, value, most) in [
+            ("lanes", lanes as f64, 1e5),
+            ("window_chunks", self.window_chunks as f64, 1e6),
+            ("batch", self.batch.unwrap_or(1) as f64, 1e7),
+            ("batch_seconds", self.batch_seconds.unwrap_or(1.0), 1e8),
+            ("batch_tokens", self.batch_tokens.unwrap_or(1) as f64, 1e11),
+        ] {
+            if value > most {
+                problems.push(format!("data.{key}: must be at most {most}, is {value}"));
+            }
+        }
         let given = [
             ("batch", self.batch.is_some()),
             ("batch_seconds", self.batch_seconds.is_some()),

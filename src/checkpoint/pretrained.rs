@@ -50,6 +50,7 @@ impl ExitCode for PretrainedError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(error) => error.exit_code(),
+            Self::Store(error) => error.exit_code(),
             _ => FAILED,
         }
     }

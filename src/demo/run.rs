@@ -73,7 +73,7 @@ const SHORTER: [&str; 4] = [
 ///
 /// [`DemoError`], by stage.
 pub fn run(folder: &Path, device: &Device) -> Result<Ending, DemoError> {
-    let [images, dataset, run] = ["images", "shards", "run"].map(|name| folder.join(name));
+    let [images, dataset, run] = ["images", "dataset", "training"].map(|name| folder.join(name));
     tracing::info!("1/4  drawing images (synthetic: eight classes of patterns)");
     write_dataset(&dataset, &images, 2000, 500, 1)?;
     tracing::info!("2/4  wrote shards to {}", dataset.display());

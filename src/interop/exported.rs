@@ -51,7 +51,11 @@ pub enum ExportError {
 
 impl ExitCode for ExportError {
     fn exit_code(&self) -> u8 {
-        FAILED
+        match self {
+            Self::Pretrained(error) => error.exit_code(),
+            Self::Store(error) => error.exit_code(),
+            _ => FAILED,
+        }
     }
 }
 

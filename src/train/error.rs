@@ -9,7 +9,7 @@ use super::guard::Failure;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::safetensors::WeightsError;
 use crate::config::ConfigError;
-use crate::exit_code::{DIVERGED, ExitCode, FAILED};
+use crate::exit_code::{DIVERGED, ExitCode, FAILED, USAGE};
 use crate::model::VocabularyError;
 use crate::objective::MaskError;
 use crate::params::LoadError;
@@ -92,7 +92,11 @@ impl ExitCode for TrainError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Failure(_) => DIVERGED,
-            Self::Data(error) => error.exit_code(),
+            Self::Data(error) | Self::Start(StartError::Init(error)) => error.exit_code(),
+            Self::Run(RunError::Store(error))
+            | Self::Start(StartError::Run(RunError::Store(error))) => error.exit_code(),
+            Self::Start(StartError::Config(error)) => error.exit_code(),
+            Self::Start(StartError::Schedule(_)) => USAGE,
             _ => FAILED,
         }
     }

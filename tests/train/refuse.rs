@@ -233,7 +233,7 @@ fn schedule_longer_than_the_run_is_rejected_at_the_start() {
         sandbox.train("run", DEVICE, &["steps=3", &schedule])
     };
     let refused = set(20);
-    assert_eq!(refused.status.code(), Some(1), "{}", refused.text);
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.text);
     assert!(
         refused.text.contains("= 22 is more than steps = 3"),
         "{}",

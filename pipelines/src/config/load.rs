@@ -58,7 +58,11 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(
         let key = problem.split(": ").next().unwrap_or_default();
         let brought = |&i: &usize| {
             let others = changed::<T>(&table, &without(&overrides, i)).map(|config| check(&config));
-            others.is_ok_and(|others| !others.iter().any(|other| other.starts_with(key)))
+            others.is_ok_and(|others| {
+                !others
+                    .iter()
+                    .any(|other| other.split(": ").next() == Some(key))
+            })
         };
         match (0..overrides.len()).find(brought) {
             Some(i) => format!("{problem} (with {})", overrides[i]),

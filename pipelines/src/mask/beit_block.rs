@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::failed;
+use super::check::{self, failed};
 use super::draws::n_masked;
 use crate::rng::Rng;
 
@@ -34,6 +34,9 @@ impl BeitBlock {
             min_area,
             min_aspect,
         } = self;
+        if let Some(problems) = check::grid(grid) {
+            return problems;
+        }
         failed([
             (
                 0 < n_masked && n_masked < grid * grid,

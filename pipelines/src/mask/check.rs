@@ -8,6 +8,15 @@ pub(super) fn failed<const N: usize>(conditions: [(bool, String); N]) -> Vec<Str
         .collect()
 }
 
+/// Most patches per side of a grid; beyond it, counts of patches could overflow.
+const MAX_GRID: usize = 1024;
+
+/// Returns the problem of a grid that is too large for the other conditions to be computed.
+pub(super) fn grid(grid: usize) -> Option<Vec<String>> {
+    let problem = || format!("grid: must be in 1..={MAX_GRID}, is {grid}");
+    (!(1..=MAX_GRID).contains(&grid)).then(|| vec![problem()])
+}
+
 /// A condition: at least one mask per sample.
 pub(super) fn n_masks(n_masks: usize) -> (bool, String) {
     (n_masks > 0, "n_masks: must be at least 1".to_owned())

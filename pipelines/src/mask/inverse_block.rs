@@ -28,6 +28,9 @@ impl InverseBlock {
     /// Returns the invalid keys, as `key: problem`.
     pub(super) fn check(&self) -> Vec<String> {
         let (grid, block) = (self.grid, self.block);
+        if let Some(problems) = check::grid(grid) {
+            return problems;
+        }
         failed([
             check::n_masks(self.n_masks),
             check::share("mask_prob", self.mask_prob),
