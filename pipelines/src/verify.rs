@@ -44,7 +44,7 @@ pub struct Verification {
 
 /// Checks each file against the manifest, and each row: its hash, its label, and that it decodes.
 /// Calls `found` with each problem, and `progress` with the rows done and all rows. Ends early when
-/// `stop` is dataset.
+/// `stop` is set.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The endless windows of windows of the lanes, from any step on.
+//! The endless sequence of windows of each lane, from any step on.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Plan {
         Ok(windows)
     }
 
-    /// Rejects a dataset without a good row: its lanes would look for one for ever.
+    /// Rejects a dataset without a good row: its lanes would search for one forever.
     fn check_bad_rows(&self, bad: &BadRows) -> Result<()> {
         let n_datasets = self.0.datasets.len();
         for (index, dataset) in self.0.datasets.iter().enumerate() {

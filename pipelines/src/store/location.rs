@@ -35,8 +35,8 @@ pub struct Location {
 }
 
 impl Location {
-    /// Opens a path or URL with [`StoreOptions::default`]. Nothing is read, and nothing need exist
-    /// there yet.
+    /// Opens a path or URL with [`StoreOptions::default`]. Nothing is read, and it need not exist
+    /// yet.
     ///
     /// # Errors
     ///
