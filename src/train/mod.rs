@@ -3,6 +3,7 @@
 mod error;
 mod finite;
 mod guard;
+mod loss_sums;
 mod metrics;
 mod progress;
 mod resume_compat;

@@ -10,6 +10,7 @@ use understudy_pipelines::store::Folder;
 use super::Allow;
 use super::error::{RunError, StartError};
 use super::finite::Finite;
+use super::loss_sums::LossSums;
 use super::metrics::StepMetrics;
 use super::resume_compat;
 use super::run_dir::RunDir;
@@ -18,7 +19,7 @@ use crate::checkpoint::layout::CONFIG;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, CheckpointState};
 use crate::config::{Overrides, RunConfig};
 use crate::model;
-use crate::objective::{Data2Vec, FeatureSums, Inputs, MaskError, Output};
+use crate::objective::{Data2Vec, Inputs, MaskError};
 use crate::optim::{AdamW, Gradients, ema};
 use crate::params;
 
@@ -37,35 +38,6 @@ pub(super) struct Trainer {
     finite: Finite,
     /// Whether an update of the weights began and did not end.
     is_torn: bool,
-}
-
-/// Sums of a step over its micro-batches, on the device.
-#[derive(Default)]
-struct LossSums {
-    count: f64,
-    loss: Option<Tensor<1>>,
-    regression: Option<Tensor<1>>,
-    cls: Option<Tensor<1>>,
-    /// Of targets, predictions and local features.
-    features: Option<[FeatureSums; 3]>,
-}
-
-impl LossSums {
-    /// Adds the output of a micro-batch.
-    fn add(&mut self, output: Output) {
-        self.count += output.count;
-        add(&mut self.loss, output.loss_sum.inner());
-        add(&mut self.regression, output.regression_sum);
-        if let Some(cls) = output.cls_sum {
-            add(&mut self.cls, cls);
-        }
-        let [targets, predictions, local] =
-            [output.targets, output.predictions, output.local].map(FeatureSums::of);
-        self.features = Some(match self.features.take() {
-            Some([a, b, c]) => [a.merge(targets), b.merge(predictions), c.merge(local)],
-            None => [targets, predictions, local],
-        });
-    }
 }
 
 /// Metrics of the last step, still on the device.
@@ -386,13 +358,6 @@ impl Trainer {
         }
         Ok(())
     }
-}
-
-fn add(sum: &mut Option<Tensor<1>>, term: Tensor<1>) {
-    *sum = Some(match sum.take() {
-        Some(sum) => sum + term,
-        None => term,
-    });
 }
 
 /// Returns the seed of the device's generator for one step.
