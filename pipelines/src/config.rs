@@ -1,5 +1,6 @@
 //! The table `[data]` of a config: the source of samples, their order, decoding and masks.
 
+mod debug;
 mod keys;
 pub mod load;
 pub(crate) mod media;
@@ -32,7 +33,7 @@ pub const TRAINER_KEYS: &[&str] = &[
 ///
 /// Exactly one of `image`, `audio` and `text` sets the modality, and exactly one of `batch`,
 /// `batch_seconds` and `batch_tokens` the size of a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// The train set: a folder or file of shards, as a path or URL; or a list of several with their

@@ -13,7 +13,7 @@ pub use self::message::full_message;
 pub(crate) use self::message::{GaveUp, StoreMessage, causes};
 
 /// An error that stops a run.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A request to the store failed.
@@ -124,6 +124,13 @@ pub enum Error {
         /// Message of the panic.
         message: String,
     },
+}
+
+/// Shows the message: the error of a client has the URL of its request, which may be signed.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl Error {

@@ -21,7 +21,7 @@ use understudy_schemas::{NAME_KEY, VERSION_KEY};
 
 use crate::config::Limits;
 use crate::decode::{read_audio_header, read_header, text};
-use crate::shard::{Dataset, Kind, Rows, Shard, ShardFormat, is_label, unpadded_tokens};
+use crate::shard::{Dataset, Kind, NO_LABEL, Rows, Shard, ShardFormat, is_label, unpadded_tokens};
 use crate::store::Location;
 use crate::{Error, Result, SampleError};
 
@@ -82,6 +82,11 @@ pub fn inspect(
                 }
                 ShardFormat::Arrow => count_by_groups(&dataset, s, &mut labels).await?,
             }
+        }
+        if dataset.classes.is_some()
+            && let Some(rows) = labels.remove(&Some(NO_LABEL))
+        {
+            *labels.entry(None).or_default() += rows;
         }
         let metadata = schema.as_ref().map(|schema| schema.metadata());
         let entry = |key| metadata.and_then(|m| m.get(key)).cloned();

@@ -36,6 +36,8 @@ pub struct Verification {
     pub unhashed_rows: u64,
     /// Number of rows without a label.
     pub unlabelled_rows: u64,
+    /// Number of rows whose label is a name, in a dataset without a list of class names.
+    pub unlisted_labels: u64,
     /// Number of problems found.
     pub problems: u64,
     /// Whether `stop` ended the verification early.
@@ -170,6 +172,10 @@ fn check_rows(
         .filter(|&row| rows.xxh3(row).is_none())
         .count() as u64;
     done.unlabelled_rows += n_rows.clone().filter(|&row| !rows.is_labelled(row)).count() as u64;
+    done.unlisted_labels += n_rows
+        .clone()
+        .filter(|&row| rows.has_unlisted_label(row))
+        .count() as u64;
     let bad = n_rows
         .into_par_iter()
         .filter_map(|row| Some((row, check_row(dataset, rows, row).err()?)));
@@ -178,7 +184,7 @@ fn check_rows(
 
 fn check_row(dataset: &Dataset, rows: &Rows, row: usize) -> Result<(), SampleError> {
     let bytes = rows.checked(row)?;
-    if rows.is_labelled(row) {
+    if rows.is_labelled(row) && !rows.has_unlisted_label(row) {
         rows.label(row)?;
     }
     let limits = Limits::default();
@@ -190,5 +196,83 @@ fn check_row(dataset: &Dataset, rows: &Rows, row: usize) -> Result<(), SampleErr
             let second = rows.second(row).unwrap_or_default();
             text(bytes).and_then(|_| text(second)).map(drop)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    /// Verifies a dataset of three texts with these labels, and the class names `a` and `b` if asked.
+    fn verified(labels: ArrayRef, classes: bool) -> (Verification, Vec<String>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["one", "two", "three"]));
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("text", texts, false),
+            ("label", labels, true),
+        ]);
+        let batch = batch.expect("columns of one length");
+        let names =
+            r#"{"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}"#;
+        let metadata = classes.then(|| ("huggingface".to_owned(), names.to_owned()));
+        let schema = batch.schema().as_ref().clone();
+        let schema = schema.with_metadata(
+            metadata
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
+        );
+        let schema = Arc::new(schema);
+        let batch = batch
+            .with_schema(Arc::clone(&schema))
+            .expect("the same columns");
+        write(&folder.path().join("a.parquet"), &batch);
+        let url = folder.path().to_str().expect("UTF-8");
+        let mut problems = Vec::new();
+        let done = verify(
+            url,
+            &BTreeMap::new(),
+            &mut |problem| problems.push(problem.reason),
+            &mut |_, _| {},
+            &AtomicBool::new(false),
+        );
+        (done.expect("a dataset"), problems)
+    }
+
+    fn write(path: &Path, batch: &RecordBatch) {
+        let file = std::fs::File::create(path).expect("a file");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+        writer.write(batch).expect("written");
+        writer.close().expect("closed");
+    }
+
+    #[test]
+    fn verify_accepts_labels_without_a_number() {
+        let names = || Arc::new(StringArray::from(vec![Some("a"), Some("cat"), None]));
+        let (done, problems) = verified(names(), false);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!((done.unlisted_labels, done.unlabelled_rows), (2, 1));
+        let (done, problems) = verified(names(), true);
+        assert_eq!(
+            problems,
+            ["label `cat` is not one of the dataset's classes"]
+        );
+        assert_eq!((done.unlisted_labels, done.unlabelled_rows), (0, 1));
+    }
+
+    #[test]
+    fn verify_takes_class_minus_one_for_no_label() {
+        let numbers = |third| Arc::new(Int64Array::from(vec![-1, 1, third]));
+        let (done, problems) = verified(numbers(-1), true);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(done.unlabelled_rows, 2);
+        let (done, problems) = verified(numbers(2), true);
+        assert_eq!(problems, ["label 2 is not in the dataset's 2 classes"]);
+        assert_eq!(done.unlabelled_rows, 1);
     }
 }

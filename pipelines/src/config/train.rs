@@ -8,8 +8,10 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::store::Public;
+
 /// The training datasets: one, or a mix of several.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TrainSets {
     /// A folder or file of shards, as a path or URL.
@@ -19,7 +21,7 @@ pub enum TrainSets {
 }
 
 /// One dataset of a mix. All datasets of a mix have a `weight`, or all have `passes`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixedSet {
     /// A folder or file of shards, as a path or URL.
@@ -138,6 +140,31 @@ impl MixedSet {
 impl From<String> for TrainSets {
     fn from(url: String) -> Self {
         Self::One(url)
+    }
+}
+
+/// Written by hand: a URL may be signed.
+impl fmt::Debug for TrainSets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(url) => f.debug_tuple("One").field(&Public(url)).finish(),
+            Self::Mix(sets) => f.debug_tuple("Mix").field(sets).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for MixedSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            set,
+            weight,
+            passes,
+        } = self;
+        f.debug_struct("MixedSet")
+            .field("set", &Public(set))
+            .field("weight", weight)
+            .field("passes", passes)
+            .finish()
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::fetch::{Object, ShardFormat, version};
-use super::manifest::{MANIFEST_NAME, Manifest, UNFINISHED_MARKER};
+use super::manifest::{MANIFEST_NAME, Manifest, ManifestShard, UNFINISHED_MARKER};
 use crate::store::{Location, StoreOptions};
 use crate::{Error, Result};
 
@@ -18,6 +18,9 @@ pub(super) struct Listing {
     pub(super) objects: Vec<Object>,
     pub(super) manifest: Option<Manifest>,
 }
+
+/// Shards that are looked for at once.
+const SHARDS_AT_ONCE: usize = 16;
 
 /// Finds the shards that `url` names.
 pub(super) async fn list(url: &str, options: &StoreOptions) -> Result<Listing> {
@@ -39,11 +42,7 @@ async fn file_or_folder(location: Location) -> Result<Listing> {
             let reason = "the name ends neither in .parquet nor in .arrow";
             return Err(nothing(&location, reason));
         }
-        return if location.lists {
-            folder(location).await
-        } else {
-            by_manifest(location).await
-        };
+        return folder(location).await;
     };
     match location.store.head(&location.prefix).await {
         Ok(meta) => {
@@ -61,87 +60,103 @@ async fn file_or_folder(location: Location) -> Result<Listing> {
 }
 
 async fn folder(location: Location) -> Result<Listing> {
-    let (objects, datasets) = below(&location).await?;
     let manifest_at = location.join(MANIFEST_NAME);
-    let Some(manifest) = Manifest::read(&manifest_at).await? else {
-        if objects.is_empty() {
-            return Err(nothing(
-                &location,
-                "no .parquet or .arrow file in the folder\nhint: `shards write` makes shards of images, \
-                 audio and texts",
-            ));
-        }
-        refuse_unfinished(&location).await?;
-        if !datasets.is_empty() {
-            let reason = format!(
-                "holds several datasets\nhint: name one of {}",
-                datasets.join(", ")
-            );
-            return Err(nothing(&location, &reason));
-        }
+    if let Some(manifest) = Manifest::read(&manifest_at).await? {
+        let objects = listed_objects(&location, &manifest, &manifest_at.url).await?;
         return Ok(Listing {
             location,
             objects,
-            manifest: None,
+            manifest: Some(manifest),
         });
-    };
-    // The folder may hold other files, left by an interrupted write: the manifest decides.
-    let corrupt = |reason| Error::Corrupt {
-        shard: manifest_at.url.clone(),
-        reason,
-    };
-    let listed = manifest.shards.iter().map(|shard| {
-        let Ok(at) = objects.binary_search_by(|object| object.path.cmp(&shard.path)) else {
-            return Err(corrupt(format!(
-                "names `{}`, which was not found\nhint: copy it again, or write the dataset again",
-                shard.path
-            )));
-        };
-        if objects[at].bytes != shard.bytes {
-            return Err(corrupt(format!(
-                "says `{}` has {} bytes, the file has {}\nhint: copy it again, or write the dataset again",
-                shard.path, shard.bytes, objects[at].bytes
-            )));
-        }
-        Ok(objects[at].clone())
-    });
-    let objects = listed.collect::<Result<Vec<Object>>>()?;
-    Ok(Listing {
-        location,
-        objects,
-        manifest: Some(manifest),
-    })
-}
-
-/// Takes the shards of a manifest, where the store cannot list a folder.
-async fn by_manifest(location: Location) -> Result<Listing> {
-    let manifest_at = location.join(MANIFEST_NAME);
-    let Some(manifest) = Manifest::read(&manifest_at).await? else {
+    }
+    if !location.lists {
         let reason = format!(
             "no {MANIFEST_NAME}, and a web server cannot list a folder\nhint: name one file, or upload \
              the dataset with its manifest"
         );
         return Err(nothing(&location, &reason));
-    };
-    let objects = manifest.shards.iter().map(|shard| {
-        let format = format_of(&shard.path).ok_or_else(|| Error::Corrupt {
-            shard: manifest_at.url.clone(),
-            reason: format!("`{}` is neither Parquet nor Arrow", shard.path),
-        })?;
-        Ok(Object {
-            location: location.join(&shard.path),
-            path: shard.path.clone(),
-            format,
-            bytes: shard.bytes,
-            e_tag: Arc::default(),
-            cached: true,
-        })
-    });
+    }
+    let (objects, datasets) = below(&location).await?;
+    if objects.is_empty() {
+        return Err(nothing(
+            &location,
+            "no .parquet or .arrow file in the folder\nhint: `shards write` makes shards of images, \
+             audio and texts",
+        ));
+    }
+    refuse_unfinished(&location).await?;
+    if !datasets.is_empty() {
+        let reason = format!(
+            "holds several datasets\nhint: name one of {}",
+            datasets.join(", ")
+        );
+        return Err(nothing(&location, &reason));
+    }
     Ok(Listing {
-        objects: objects.collect::<Result<_>>()?,
         location,
-        manifest: Some(manifest),
+        objects,
+        manifest: None,
     })
+}
+
+/// Finds the shards of a manifest. The folder may hold anything else: on a disk nothing is listed,
+/// in a store a listing only saves the requests for single shards.
+async fn listed_objects(
+    location: &Location,
+    manifest: &Manifest,
+    manifest_url: &str,
+) -> Result<Vec<Object>> {
+    let corrupt = |reason| Error::Corrupt {
+        shard: manifest_url.to_owned(),
+        reason,
+    };
+    let listing = if location.lists && location.local.is_none() {
+        // Names that are no paths make a listing fail, and it may be forbidden.
+        let listing = below(location).await.ok();
+        listing.map_or_else(Vec::new, |(objects, _)| objects)
+    } else {
+        Vec::new()
+    };
+    let find = async |shard: &ManifestShard| {
+        let path = shard.path.clone();
+        let format = format_of(&path)
+            .ok_or_else(|| corrupt(format!("`{path}` is neither Parquet nor Arrow")))?;
+        let at = location.join(&path);
+        if !location.lists {
+            // Its version is that of the first read.
+            return Ok(Object {
+                location: at,
+                path,
+                format,
+                bytes: shard.bytes,
+                e_tag: Arc::default(),
+                cached: true,
+            });
+        }
+        let found = match listing.binary_search_by(|object| object.path.cmp(&path)) {
+            Ok(index) => listing[index].clone(),
+            Err(_) => match at.store.head(&at.prefix).await {
+                Ok(meta) => object(at, path, format, meta),
+                Err(object_store::Error::NotFound { .. }) => {
+                    return Err(corrupt(format!(
+                        "names `{path}`, which was not found\nhint: copy it again, or write the \
+                         dataset again"
+                    )));
+                }
+                Err(cause) => return Err(at.error(cause)),
+            },
+        };
+        if found.bytes != shard.bytes {
+            return Err(corrupt(format!(
+                "says `{}` has {} bytes, the file has {}\nhint: copy it again, or write the dataset \
+                 again",
+                found.path, shard.bytes, found.bytes
+            )));
+        }
+        Ok(found)
+    };
+    let finds = futures::stream::iter(&manifest.shards).map(find);
+    finds.buffered(SHARDS_AT_ONCE).try_collect().await
 }
 
 async fn matching(location: Location, pattern: &str) -> Result<Listing> {
@@ -205,10 +220,12 @@ async fn below(location: &Location) -> Result<(Vec<Object>, Vec<String>)> {
     Ok((objects, datasets.into_iter().collect()))
 }
 
-/// Whether a path is hidden, such as `._a.parquet`, which macOS writes next to `a.parquet`, or a file
-/// in `.trash`.
+/// Returns whether a path is not data: `._a.parquet`, which macOS leaves next to `a.parquet`, what is
+/// in `.trash`, and what Spark and Delta Lake keep in `_temporary` and `_delta_log`. A folder such as
+/// `_year=2020` is a partition.
 fn is_hidden(path: &str) -> bool {
-    path.split('/').any(|part| part.starts_with('.'))
+    path.split('/')
+        .any(|part| part.starts_with('.') || part.starts_with('_') && !part.contains('='))
 }
 
 fn object(mut location: Location, path: String, format: ShardFormat, meta: ObjectMeta) -> Object {

@@ -28,5 +28,5 @@ pub(crate) use manifest::UNFINISHED_MARKER;
 pub use manifest::{MANIFEST_NAME, Manifest, ManifestGroup, ManifestShard};
 pub use mixture::Mixture;
 pub use rows::Rows;
-pub(crate) use rows::hash_of_label;
+pub(crate) use rows::{NO_LABEL, hash_of_label};
 pub use understudy_schemas::{TOKENIZER_KEY, Vocabulary};

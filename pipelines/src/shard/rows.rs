@@ -19,6 +19,9 @@ use crate::SampleError;
 /// Most memory of a row without its media, in bytes: views, label, hash and a path.
 pub(super) const ROW_BYTES: u64 = 256;
 
+/// The number of a class that stands for no label in datasets of Hugging Face.
+pub(crate) const NO_LABEL: i64 = -1;
+
 /// The mapped columns of some rows of a dataset, without a copy of the media where the file allows it.
 #[derive(Debug, Clone)]
 pub struct Rows {
@@ -171,13 +174,21 @@ impl Rows {
         }
     }
 
-    /// Whether the row has a label, valid or not: [`Self::label`] checks it.
+    /// Whether the row has a label, valid or not: [`Self::label`] checks it. In a dataset with classes
+    /// -1 is no label, as in those of Hugging Face.
     pub fn is_labelled(&self, row: usize) -> bool {
         match &self.labels {
             None => false,
-            Some(Labels::Numbers(numbers, _)) => numbers.is_valid(row),
+            Some(Labels::Numbers(numbers, classes)) => {
+                numbers.is_valid(row) && !(classes.is_some() && numbers.value(row) == NO_LABEL)
+            }
             Some(Labels::Names(names, _)) => names.is_valid(row),
         }
+    }
+
+    /// Whether the row's label is a name, in a dataset without a list of class names.
+    pub(crate) fn has_unlisted_label(&self, row: usize) -> bool {
+        matches!(&self.labels, Some(Labels::Names(names, None)) if names.is_valid(row))
     }
 
     /// Returns the path of the file that the media came from, where the dataset has it.

@@ -1,10 +1,11 @@
 //! AWS profiles: keys and regions from the shared files, which `object_store` does not read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Settings of the selected profile.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Profile {
     /// Access key, secret key, and optional session token.
     pub(super) keys: Option<(String, String, Option<String>)>,
@@ -14,6 +15,13 @@ pub(super) struct Profile {
     pub(super) unsupported: Option<String>,
     /// Path of the credentials file, for messages.
     pub(super) place: PathBuf,
+}
+
+/// Written by hand: it has keys.
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Profile").field(&self.place).finish()
+    }
 }
 
 impl Profile {

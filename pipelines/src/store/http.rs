@@ -5,6 +5,7 @@
 //! (`Retry-After`), aborts requests that make no progress, and keeps to the concurrency limit
 //! (`concurrency.rs`).
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,10 +76,16 @@ impl HttpConnector for Connector {
     }
 }
 
-#[derive(Debug)]
 struct LimitedClient {
     client: HttpClient,
     connector: Connector,
+}
+
+/// Written by hand: the client knows the password of a proxy.
+impl fmt::Debug for LimitedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LimitedClient")
+    }
 }
 
 #[async_trait]

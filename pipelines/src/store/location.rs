@@ -1,10 +1,11 @@
 //! A folder or an object in a store, named by a path or URL.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::cache::Cache;
@@ -12,11 +13,12 @@ use super::local_path::{local_path, real_path};
 #[cfg(feature = "http")]
 use super::open::open;
 use super::options::StoreOptions;
+use super::redact::Public;
 use super::traffic::{Traffic, TrafficCounts};
 use crate::{Error, Result};
 
 /// A folder or an object in a store.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Location {
     /// Client of the store.
     pub store: Arc<dyn ObjectStore>,
@@ -32,6 +34,13 @@ pub struct Location {
     pub lists: bool,
     /// Local cache of its ranges.
     pub(crate) cache: Option<Arc<Cache>>,
+}
+
+/// Written by hand: a client of a store has keys and tokens.
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Location").field(&Public(&self.url)).finish()
+    }
 }
 
 impl Location {
@@ -100,6 +109,8 @@ impl Location {
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         let parts = relative.split('/').filter(|part| !part.is_empty());
+        // As they are: the clients encode them in their requests. `.` and `..` are no names.
+        let parts = parts.map(|part| PathPart::parse(part).unwrap_or_else(|_| part.into()));
         let prefix = parts.fold(self.prefix.clone(), Path::join);
         let url = format!("{}/{relative}", self.url.trim_end_matches('/'));
         let local = self.local.as_ref().map(|folder| folder.join(relative));

@@ -1,5 +1,6 @@
 //! Schemes of URLs, and the cargo feature of each.
 
+use super::redact::public_part;
 use crate::{Error, Result};
 
 /// Schemes of remote stores, and the features that compile them in.
@@ -19,15 +20,7 @@ const FEATURES: [(&str, &str); 6] = [
 /// [`Error::Config`] for a URL with a password, which logs would show.
 pub(super) fn shown<'a>(url_text: &'a str, scheme: &str) -> Result<&'a str> {
     let shown = url_text.split(['?', '#']).next().unwrap_or_default();
-    // The `@` of the Hub's URLs begins a revision.
-    let has_password = shown.split("://").nth(1).is_some_and(|rest| {
-        scheme != "hf"
-            && rest
-                .split('/')
-                .next()
-                .is_some_and(|host| host.contains('@'))
-    });
-    if has_password {
+    if public_part(url_text) != shown {
         return Err(Error::Config(vec![format!(
             "{scheme}: user and password in a URL would be logged\nhint: set credentials in the \
              environment"

@@ -6,7 +6,7 @@
 //! resumed run drops the lines of rows that it reads again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::batch::{Key, SampleId};
 use crate::quarantine::{BadRowLine, QUARANTINE_NAME};
 use crate::shard::{Dataset, Manifest};
-use crate::store::{Folder, StoreOptions};
+use crate::store::{Folder, Public, StoreOptions};
 use crate::write::job::{End, refuse_nesting};
 use crate::write::shards::bad_samples::{BadSamples, read_if_exists};
 use crate::write::shards::journal::{EarlierRun, Journal, JournalEntry, ResumeSettings};
@@ -34,7 +34,7 @@ use crate::{Error, Result};
 const GROUP_BYTES: u64 = 8 << 20;
 
 /// Options of a dataset of features.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FeatureOptions {
     /// The folder of the dataset, a path or URL.
     pub to: String,
@@ -51,6 +51,16 @@ pub struct FeatureOptions {
     pub about: BTreeMap<String, String>,
     /// Size at which a shard is closed, in bytes.
     pub shard_bytes: u64,
+}
+
+/// Written by hand: a URL may be signed.
+impl fmt::Debug for FeatureOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeatureOptions")
+            .field("to", &Public(&self.to))
+            .field("source", &Public(&self.source))
+            .finish_non_exhaustive()
+    }
 }
 
 /// Features of samples, in the order of the source.

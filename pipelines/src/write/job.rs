@@ -2,6 +2,7 @@
 //! with the run before it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use understudy_schemas::Vocabulary;
 
 use crate::shard::Manifest;
-use crate::store::{Folder, real_path};
+use crate::store::{Folder, Public, real_path};
 use crate::write::options::EncodeOptions;
 use crate::write::sample::{ColumnMap, Survey};
 use crate::write::shards::journal::ResumeSettings;
@@ -17,7 +18,7 @@ use crate::write::source::SampleSource;
 use crate::{Error, Result};
 
 /// Options of writing a corpus.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WriteOptions {
     /// Folders, tars, tables, texts, Parquet or Arrow files, or folders of these.
     pub sources: Vec<PathBuf>,
@@ -36,6 +37,18 @@ pub struct WriteOptions {
     pub row_group_bytes: u64,
     /// Number of threads that check and encode.
     pub threads: usize,
+}
+
+/// Written by hand: a URL may be signed.
+impl fmt::Debug for WriteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels = self.labels.as_deref().map(Public);
+        f.debug_struct("WriteOptions")
+            .field("sources", &self.sources)
+            .field("to", &Public(&self.to))
+            .field("labels", &labels)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Progress of a run.

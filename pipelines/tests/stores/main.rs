@@ -17,6 +17,7 @@ mod faults;
 mod proxy;
 mod reading;
 mod refusals;
+mod secrets;
 mod verdict;
 
 /// The child process of [`lab::reader::watch`]. Does nothing in other processes.

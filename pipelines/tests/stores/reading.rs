@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use understudy_pipelines::shard::{MANIFEST_NAME, Manifest};
+
 use crate::datasets::{
     BUCKET, FOLDER, TestDataset, azure_environment, config_of, put_to_seaweed, read,
     read_meanwhile, s3_environment, skip_if_missing,
@@ -106,6 +108,26 @@ fn web_server_gives_the_same_batches() {
         let one = read(&format!("http://{address}/train-00000.parquet"), &[]).outcome;
         let local = dataset.folder.path().join("train-00000.parquet");
         assert_eq!(one, read(&local.display().to_string(), &[]).outcome);
+    });
+}
+
+#[test]
+fn web_server_serves_shards_with_any_name() {
+    alone("reading::web_server_serves_shards_with_any_name", || {
+        let dataset = TestDataset::new();
+        let at = dataset.folder.path().join(MANIFEST_NAME);
+        let json = std::fs::read(&at).expect("a manifest");
+        let mut manifest = Manifest::from_json(&json, "the manifest").expect("valid");
+        for shard in &mut manifest.shards {
+            let name = shard.path.replace(".parquet", "#~?%20 é+&.parquet");
+            let folder = dataset.folder.path();
+            std::fs::rename(folder.join(&shard.path), folder.join(&name)).expect("renamed");
+            shard.path = name;
+        }
+        std::fs::write(&at, manifest.to_json()).expect("written");
+        let address = serve_folder(dataset.folder.path());
+        let reading = read(&format!("http://{address}"), &[]);
+        assert_eq!(reading.outcome, dataset.expected, "{reading:?}");
     });
 }
 

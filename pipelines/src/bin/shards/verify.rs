@@ -54,9 +54,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         0 => String::new(),
         n => format!(", {n} rows have no label"),
     };
+    let unlisted = match done.unlisted_labels {
+        0 => String::new(),
+        n => format!(", {n} rows without a number for their label"),
+    };
     let rows = done.rows;
     println!(
-        "{}: {rows} rows read and decoded, {hashed}{unhashed}{unlabelled}",
+        "{}: {rows} rows read and decoded, {hashed}{unhashed}{unlabelled}{unlisted}",
         args.url
     );
     match done.problems {

@@ -54,6 +54,16 @@ fn hidden_files_and_foreign_manifests_are_ignored() {
     std::fs::write(folder.path().join("._a.parquet"), "a Mac's").expect("written");
     std::fs::create_dir(folder.path().join(".trash")).expect("a folder");
     std::fs::write(folder.path().join(".trash/b.parquet"), "gone").expect("written");
+    for spark in ["_temporary/0", "_delta_log"] {
+        let spark = folder.path().join(spark);
+        std::fs::create_dir_all(&spark).expect("a folder");
+        write_parquet(&spark.join("a.parquet"), &our_batch(), Compression::SNAPPY);
+    }
+    write_parquet(
+        &folder.path().join("_a.parquet"),
+        &our_batch(),
+        Compression::SNAPPY,
+    );
     std::fs::write(folder.path().join(".trash").join(MANIFEST_NAME), "{}").expect("written");
     let manifest = folder.path().join(MANIFEST_NAME);
     for foreign in [r#"{"files": []}"#, "[]"] {
@@ -66,6 +76,35 @@ fn hidden_files_and_foreign_manifests_are_ignored() {
     std::fs::write(&manifest, r#"{"format": "understudy-shards"}"#).expect("written");
     let text = error(folder.path(), &MAP);
     assert!(text.contains("not a manifest of shards"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn finished_dataset_opens_next_to_files_that_cannot_be_listed() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = folder();
+    let shard = "a#b~c?d%e%20é.parquet";
+    write_parquet(
+        &folder.path().join(shard),
+        &our_batch(),
+        Compression::UNCOMPRESSED,
+    );
+    write_manifest(folder.path(), |_| ());
+    let stray = std::ffi::OsStr::from_bytes(b"b\xff.parquet");
+    std::fs::write(folder.path().join(stray), "not UTF-8").expect("written");
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).expect("a link");
+    std::os::unix::fs::symlink("nowhere", folder.path().join("c.parquet")).expect("a link");
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).expect("a folder");
+    let none = std::os::unix::fs::PermissionsExt::from_mode(0);
+    std::fs::set_permissions(&closed, none).expect("closed");
+    let dataset = open(folder.path(), &MAP).expect("a dataset");
+    assert_eq!(dataset.shards[0].path, shard);
+    assert_eq!(dataset.shards.len(), 1);
+    assert_images(&dataset);
+    // Without the manifest the folder must be listed.
+    std::fs::remove_file(folder.path().join(MANIFEST_NAME)).expect("removed");
+    open(folder.path(), &MAP).expect_err("a name that is not UTF-8");
 }
 
 #[cfg(unix)]

@@ -29,7 +29,6 @@ use self::repository::{Repository, STORE, generic, header, meta, unexpected};
 use super::http::Connector;
 
 /// A repository of the Hub at one revision, as a read-only store.
-#[derive(Debug)]
 pub(super) struct Hub(Arc<Repository>);
 
 impl Hub {
@@ -44,6 +43,13 @@ fn read_only(operation: &str) -> Error {
     Error::NotImplemented {
         operation: operation.to_owned(),
         implementer: STORE.to_owned(),
+    }
+}
+
+/// Written by hand: the repository has the token and signed URLs.
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hub({self})")
     }
 }
 

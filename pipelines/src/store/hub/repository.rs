@@ -21,7 +21,6 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// Maximum number of redirects within the Hub, as for a renamed repository.
 const MOST_REDIRECTS: usize = 5;
 
-#[derive(Debug)]
 pub(super) struct Repository {
     client: HttpClient,
     endpoint: Url,
@@ -34,7 +33,7 @@ pub(super) struct Repository {
     targets: Mutex<HashMap<Path, Target>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Target {
     url: Url,
     e_tag: Option<String>,
@@ -229,13 +228,13 @@ impl Repository {
             }
             let to = header(headers, LOCATION.as_str());
             let to = to.and_then(|to| url.join(&to).ok());
-            let to = to.ok_or_else(|| unexpected(format!("redirect without a target: {url}")))?;
+            let to = to.ok_or_else(|| unexpected(format!("redirect without a target: {path}")))?;
             if headers.contains_key("x-linked-etag") || !self.is_own(&to) {
                 return Ok((response, e_tag, Some(to)));
             }
             url = to;
         }
-        Err(unexpected(format!("too many redirects: {url}")))
+        Err(unexpected(format!("too many redirects: {path}")))
     }
 
     fn target(&self, path: &Path) -> Option<Target> {
