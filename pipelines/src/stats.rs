@@ -86,7 +86,7 @@ impl Stats {
         self.samples as f64 / self.elapsed_secs.max(1e-9)
     }
 
-    /// Returns one line for a person: what limits the pipeline, and what would help.
+    /// Returns one line that names what limits the pipeline and what would help.
     ///
     /// Percentages are of the time that the next batch waited. The gain of one more core assumes
     /// that the CPU pool's share shrinks with the number of threads, up to what storage can feed.

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// An endless iterator over the windows that one lane takes from one dataset.
 ///
 /// The slots of its windows, one after another, are the lane's samples of that dataset, from the step
-/// on that it was made for. In a plan by count, [`Plan::mix`] says which samples of a step are from
+/// on that it was made for. In a plan by count, [`Plan::mix`] determines which samples of a step are from
 /// this dataset; in a plan by cost each slot names its step. Known bad rows are left out.
 /// Looking ahead is cheap: a window takes 48 bytes per slot and no I/O.
 #[derive(Debug)]
