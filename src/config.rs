@@ -22,7 +22,7 @@ use crate::optim::{EmaSchedule, OptimConfig};
 /// Name and version of this program, for the files that it writes.
 pub(crate) const PROGRAM: &str = concat!("understudy ", env!("CARGO_PKG_VERSION"));
 
-/// Version of the form of stored configs.
+/// Version of the format of stored configs.
 const FORMAT: u32 = 1;
 
 /// The config of a run, as a recipe of `configs/` gives it or as a run stores it, resolved.
@@ -31,7 +31,7 @@ const FORMAT: u32 = 1;
 pub struct RunConfig {
     /// Seed of the initial weights and of the randomness inside the model.
     pub seed: u64,
-    /// Optimizer steps of the whole run.
+    /// Optimizer steps of the run.
     pub steps: u64,
     /// Another run, or one of its checkpoints, whose student initializes this run's student and
     /// teacher: a warm start.
@@ -122,7 +122,7 @@ impl RunConfig {
         Self::parse(path, &load::read(path)?, overrides)
     }
 
-    /// As [`RunConfig::load`], from the file `name` of a directory that may be in a store.
+    /// Reads the file `name` of a folder, which may be in a store; otherwise as [`RunConfig::load`].
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl RunConfig {
         Ok(Self::parse(&path, &text, overrides)?)
     }
 
-    /// As [`RunConfig::load`], from text; `path` is for messages.
+    /// Parses `text`; otherwise as [`RunConfig::load`]. `path` is for messages.
     ///
     /// # Errors
     ///
@@ -141,8 +141,8 @@ impl RunConfig {
         load::parse(path, text, overrides, Self::problems)
     }
 
-    /// Returns the config as TOML, the form in which a run stores it. A comment names the program and
-    /// the version of the form.
+    /// Returns the config as TOML, as a run stores it. A comment names the program and the version of
+    /// the format.
     ///
     /// # Panics
     ///

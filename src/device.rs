@@ -12,7 +12,7 @@ use crate::config::Threads;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// An unknown name.
+    /// The name is not one of the supported ones.
     #[error("unknown device: --device {0}\nhint: use auto, cpu, cuda, cuda:N or flex")]
     Unknown(String),
     /// A device of libtorch in a build that has only flex.
@@ -31,14 +31,14 @@ pub enum DeviceError {
     /// An index beyond the last GPU.
     #[error("CUDA device not found: --device {name}\nhint: there are {count}, numbered from 0")]
     NoSuchCuda {
-        /// The name.
+        /// Name of the device, as given to `--device`.
         name: String,
         /// Number of CUDA devices.
         count: usize,
     },
 }
 
-/// The meaning of a name.
+/// A parsed device name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Auto,

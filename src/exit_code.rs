@@ -3,7 +3,7 @@
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 
-/// Any failure without a code of its own.
+/// Any other failure.
 pub const FAILED: u8 = 1;
 /// Invalid usage or config.
 pub const USAGE: u8 = 2;

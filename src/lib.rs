@@ -1,5 +1,5 @@
-//! Understudy trains encoders by data2vec (1.0 and 2.0): a teacher sees the whole input, a student
-//! sees part of it and predicts the teacher's internal representation of the rest.
+//! Understudy trains encoders by data2vec (1.0 and 2.0): a teacher encodes the full input; a
+//! student encodes a masked one and predicts the teacher's features at the masked positions.
 //!
 //! Data come from [`understudy_pipelines`]; tensors are burn's, on libtorch or on flex.
 

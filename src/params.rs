@@ -22,7 +22,7 @@ pub enum LoadError {
     /// A tensor of another shape than its parameter.
     #[error("shape {found:?} instead of {expected:?}: {name}")]
     Shape {
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
         /// The module's shape.
         expected: Vec<usize>,
@@ -32,7 +32,7 @@ pub enum LoadError {
     /// A tensor that is not float.
     #[error("{found} values instead of float: {name}")]
     Type {
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
         /// The tensor's element type.
         found: &'static str,

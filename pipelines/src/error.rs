@@ -35,9 +35,9 @@ pub enum Error {
     /// No shards where a dataset should be.
     #[error("no shards found: {url}: {reason}")]
     NoShards {
-        /// The folder or file of the dataset.
+        /// Path or URL of the dataset's folder or file.
         url: String,
-        /// Reason: the expected and the found.
+        /// What was expected, and what was found.
         reason: String,
     },
     /// A shard, a manifest or an archive is damaged.
@@ -55,7 +55,7 @@ pub enum Error {
         shard: String,
         /// Name of the column in the file.
         column: String,
-        /// Reason: the expected, the found, the remedy.
+        /// What was expected, what was found, and a hint.
         reason: String,
     },
     /// An unusable source of samples.
@@ -63,7 +63,7 @@ pub enum Error {
     Source {
         /// Path of the source.
         path: std::path::PathBuf,
-        /// The problem of the source.
+        /// Description of the problem.
         reason: String,
     },
     /// Another process writes this dataset or run.
@@ -101,19 +101,19 @@ pub enum Error {
         /// Location and reason of the last bad row, or the dataset.
         last: String,
     },
-    /// One batch, or the row groups that it needs, does not fit into `memory`.
+    /// A batch, a sample or the required row groups do not fit into `memory`.
     #[error(
         "not enough memory: {what} needs {needed_bytes} bytes, memory = {memory_bytes} bytes\n\
          hint: raise `memory`, or lower {lower}"
     )]
     Budget {
-        /// Reason.
+        /// Description of the batch, the row groups or the sample that does not fit.
         what: String,
-        /// Its size in bytes.
+        /// Memory that it needs, in bytes.
         needed_bytes: u64,
         /// The budget, in bytes.
         memory_bytes: u64,
-        /// The settings that reduce its size.
+        /// Settings that reduce that memory.
         lower: &'static str,
     },
     /// A bug: a stage panicked.

@@ -340,7 +340,7 @@ impl Drop for Pipeline {
         self.stop.store(true, Relaxed);
         let _ended = self.events.send(Event::Stop);
         if let Some(thread) = self.thread.take() {
-            // There is nobody left to report a panic to.
+            // No receiver is left for the message of a panic.
             let _panicked = thread.join();
         }
     }

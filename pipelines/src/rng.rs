@@ -31,7 +31,7 @@ pub enum Purpose {
 pub struct SampleKey {
     /// `seed` of the config.
     pub seed: u64,
-    /// Epoch of the sample's lane in its set, from 0.
+    /// Epoch of the sample's lane in its dataset, from 0.
     pub epoch: u64,
     /// Number of the row in the dataset, shards sorted by relative path; datasets of a mixture follow
     /// one another.
@@ -68,7 +68,7 @@ impl Rng {
         )
     }
 
-    /// Returns the stream of a named thing: a parameter's initial values, a lane's permutation.
+    /// Returns the stream of a name, for a parameter's initial values or a lane's permutation.
     pub fn for_name(seed: u64, purpose: Purpose, name: &str) -> Rng {
         Rng::new(seed, xxh3_128(name.as_bytes()), purpose, 0)
     }

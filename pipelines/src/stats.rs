@@ -19,7 +19,7 @@ pub struct Stats {
     pub bad_samples: u64,
     /// Rows found too short for training, in a dataset without a column of lengths.
     pub short_samples: u64,
-    /// Micro-batches finished.
+    /// Micro-batches finished, whether or not the trainer has taken them.
     pub batches: u64,
     /// Bytes of row groups fetched.
     pub bytes_read: u64,
@@ -59,7 +59,7 @@ pub struct StageStats {
 pub struct QueueStats {
     /// `row groups` (in bytes), `samples` or `batches`.
     pub name: &'static str,
-    /// Largest level.
+    /// Maximum level: bytes for `row groups`, else a count.
     pub capacity: u64,
     /// Mean level over time.
     pub mean_len: f64,
@@ -86,7 +86,7 @@ impl Stats {
         self.samples as f64 / self.elapsed_secs.max(1e-9)
     }
 
-    /// Returns one line for a person: what limits the pipeline, and what would help.
+    /// Returns one line that names what limits the pipeline and what would help.
     ///
     /// Percentages are of the time that the next batch waited. The gain of one more core assumes
     /// that the CPU pool's share shrinks with the number of threads, up to what storage can feed.
@@ -98,7 +98,7 @@ impl Stats {
         } = self.waits;
         let wait_secs = storage_secs + cpu_secs + trainer_secs;
         if self.samples == 0 || wait_secs <= 0.0 {
-            return "no verdict: no batch was waited for yet".into();
+            return "no verdict: the trainer has not waited for a batch yet".into();
         }
         let share = |secs: f64| 100.0 * secs / wait_secs;
         let elapsed_secs = self.elapsed_secs.max(wait_secs);

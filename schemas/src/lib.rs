@@ -3,7 +3,7 @@
 //! The TOML files in this crate define the schemas; the Rust here reads them and makes Arrow schemas
 //! with the metadata by which Hugging Face's `datasets` recognizes images, audio and class names.
 //!
-//! **Invariant:** this crate knows nothing of storage, runtimes or tensors.
+//! **Invariant:** this crate depends on no storage, runtime or tensor library.
 //!
 //! ```
 //! let classes = ["cat".to_owned(), "dog".to_owned()];
@@ -94,7 +94,7 @@ pub struct Schema {
     pub columns: Vec<Column>,
 }
 
-/// One column.
+/// One column of a schema.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
@@ -123,7 +123,7 @@ pub enum Feature {
     Audio,
     /// An integer that is the index of a class name.
     ClassLabel,
-    /// The unchanged value.
+    /// A plain value of the Arrow type.
     Value,
 }
 

@@ -36,7 +36,7 @@ pub enum CheckpointError {
          hint: free some space, or set TMPDIR to a larger disk"
     )]
     StagingSpace {
-        /// The temporary folder.
+        /// Path of the temporary folder.
         path: PathBuf,
         /// Bytes of the file.
         needed_bytes: u64,
@@ -55,12 +55,12 @@ pub enum CheckpointError {
     /// `state.json` is damaged.
     #[error("invalid checkpoint state: {path}: {reason}")]
     State {
-        /// The file.
+        /// Path or URL of the file.
         path: String,
-        /// The problem.
+        /// Description of the damage.
         reason: String,
     },
-    /// A newer release wrote the checkpoint in a form that this one does not know.
+    /// A newer release wrote the checkpoint in a format that this one cannot read.
     #[error(
         "checkpoint of a newer release: {path} (format {format}, written by {program})\n\
          hint: use that release"
@@ -68,7 +68,7 @@ pub enum CheckpointError {
     Newer {
         /// `state.json`.
         path: String,
-        /// The version of its form.
+        /// Version of its format.
         format: u64,
         /// The program that wrote it.
         program: String,
@@ -79,7 +79,7 @@ pub enum CheckpointError {
          hint: rename it to {name}, or copy the checkpoint again"
     )]
     OtherStep {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
         /// The step in its state.
         step: u64,

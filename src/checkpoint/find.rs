@@ -1,4 +1,4 @@
-//! Finds the checkpoint that a folder stands for: itself, or the newest one of a run.
+//! Finds the checkpoint in a folder: the folder itself, or the newest one of the run in it.
 
 use understudy_pipelines::store::Folder;
 

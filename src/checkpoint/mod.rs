@@ -108,7 +108,7 @@ pub fn prune(folder: &Folder, keep_every_steps: Option<u64>) -> Result<(), Check
     superseded(listing.complete(), keep_every_steps).try_for_each(|step| listing.remove(step))
 }
 
-/// Returns the steps whose checkpoints may go.
+/// Returns the steps whose checkpoints may be removed.
 fn superseded(steps: BTreeSet<u64>, keep_every_steps: Option<u64>) -> impl Iterator<Item = u64> {
     let n_old = steps.len().saturating_sub(2);
     let kept = move |step: &u64| keep_every_steps.is_some_and(|every| step.is_multiple_of(every));

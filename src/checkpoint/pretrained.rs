@@ -30,7 +30,7 @@ pub enum PretrainedError {
     /// Its tensors cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The teacher was asked for, and the model was imported from a file without one.
+    /// `--weights teacher` was given, and the model has no teacher, such as one imported without it.
     #[error("no teacher in this model: {0}\nhint: use --weights student")]
     NoTeacher(String),
     /// The store failed.
@@ -39,7 +39,7 @@ pub enum PretrainedError {
     /// Its tensors do not fit its config.
     #[error("cannot load weights: {path}: {source}")]
     Load {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
         /// The tensor that does not fit.
         source: LoadError,
@@ -81,7 +81,7 @@ impl Weights {
 pub struct Pretrained {
     /// Folder of the weights: a checkpoint or an imported model.
     pub folder: Folder,
-    /// Its config.
+    /// Config of the model and its input.
     pub config: PretrainedConfig,
     /// Weights that [`tensors`](Self::tensors) and [`encoder`](Self::encoder) load.
     pub weights: Weights,

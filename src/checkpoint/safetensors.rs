@@ -17,7 +17,7 @@ pub enum WeightsError {
     /// The file cannot be read or written.
     #[error("cannot read or write {path}: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's error.
         source: std::io::Error,
@@ -25,7 +25,7 @@ pub enum WeightsError {
     /// The file is not safetensors, or damaged.
     #[error("invalid safetensors file: {path}: {reason}")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The reader's message.
         reason: String,
@@ -36,11 +36,11 @@ pub enum WeightsError {
          hint: float32, float16, bfloat16, int64 and int32 are supported"
     )]
     Type {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The tensor.
+        /// Name of the tensor.
         name: String,
-        /// Its element type.
+        /// Element type of the tensor.
         found: String,
     },
     /// The store failed.

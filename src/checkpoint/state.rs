@@ -14,13 +14,13 @@ use crate::config::PROGRAM;
 use crate::device;
 use crate::optim::Moments;
 
-/// Version of a checkpoint's form that this release writes, and the newest that it reads.
+/// Version of the checkpoint format that this release writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
 /// Contents of `state.json`. The plan recomputes everything else that resuming needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointState {
-    /// Version of the checkpoint's form. The first releases did not write it.
+    /// Version of the checkpoint format. The first releases did not write it.
     #[serde(default = "first_format")]
     pub format: u32,
     /// The program that wrote the checkpoint; not in those of the first releases.
@@ -40,7 +40,7 @@ pub struct CheckpointState {
     pub short_rows: Vec<u64>,
 }
 
-/// The program that wrote a checkpoint. Only people read it.
+/// The program that wrote a checkpoint, for people; no code depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenBy {
     /// Name and version.
@@ -106,7 +106,7 @@ impl CheckpointState {
             reason: error.to_string(),
         };
         let value: serde_json::Value = serde_json::from_slice(json).map_err(damaged)?;
-        // A newer form may have other values: its version is read first.
+        // A newer format may have other values: its version is read first.
         if let Some(format) = value["format"].as_u64()
             && format > u64::from(FORMAT)
         {

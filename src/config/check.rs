@@ -128,10 +128,10 @@ fn of_encoder(data: &DataConfig, model: &ModelConfig, threads: &Threads) -> Vec<
     problems
 }
 
-/// Lists where `[data]` and `[model]`, which has no problems of its own, do not fit each other.
+/// Lists where `[data]` and a valid `[model]` do not fit each other.
 fn misfits(data: &DataConfig, model: &ModelConfig) -> Vec<String> {
     let mut problems = Vec::new();
-    // Without one there are problems enough.
+    // A missing table is reported by the check of `[data]`.
     let Some(media) = data.media() else {
         return problems;
     };

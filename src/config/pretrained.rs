@@ -14,16 +14,16 @@ use crate::objective::ModelConfig;
 /// Keys at the root that only training reads.
 const TRAINING: [&str; 6] = ["steps", "init", "ema", "optim", "guard", "train"];
 
-/// The part of a stored config that describes an encoder and its input. Other keys at the root, such
+/// The tables of a stored config that describe an encoder and its input. Other keys at the root, such
 /// as those of a newer release, are not read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PretrainedConfig {
     /// Seed of the initial weights, for the untrained encoder of an evaluation.
     pub seed: u64,
-    /// Threads.
+    /// Threads on the CPU.
     #[serde(default)]
     pub threads: Threads,
-    /// The samples.
+    /// The samples: source, decoding, and the input of the encoder.
     pub data: DataConfig,
     /// The method and its encoder.
     pub model: ModelConfig,

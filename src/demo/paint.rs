@@ -75,7 +75,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Draws two colours that a person tells apart: the most distant pair of eight.
+/// Draws two colours that are easy to distinguish: the most distant pair of eight.
 fn contrasting(rng: &mut Rng) -> [Rgb; 2] {
     let distance = |[a, b]: [Rgb; 2]| (0..3).map(|c| (a[c] - b[c]).powi(2)).sum::<f64>();
     let mut draw = || [(); 2].map(|()| [(); 3].map(|()| rng.range(0.1, 0.9)));

@@ -25,7 +25,8 @@ const fn class(name: &'static str, is_second: fn(f64, f64) -> bool) -> Class {
     Class { name, is_second }
 }
 
-/// Two courses per period, the second moved by half a brick; true in the mortar.
+/// Returns whether a point is in the mortar of a wall: two courses of bricks per period, the second
+/// moved by half a brick.
 fn bricks(x: f64, y: f64) -> bool {
     let course = (2.0 * y).floor();
     let along = (x + 0.5 * course.rem_euclid(2.0)).rem_euclid(1.0);

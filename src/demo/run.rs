@@ -14,19 +14,19 @@ use crate::exit_code::{ExitCode, FAILED, USAGE};
 use crate::train::{Ending, Resume, TrainError, train};
 use crate::{objective::Network, params};
 
-/// The reason why the demo stopped.
+/// Why the demo stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DemoError {
     /// The images could not be drawn.
     #[error("cannot draw images: {path}: {source}")]
     Io {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A path that no config can hold.
+    /// The path is not UTF-8, so no config can contain it.
     #[error("unsupported folder name, not UTF-8: {}\nhint: choose another with --dir", .0.display())]
     Path(PathBuf),
     /// Writing shards failed.
@@ -122,7 +122,7 @@ pub fn run(folder: &Path, device: &Device) -> Result<Ending, DemoError> {
     Ok(Ending::Finished)
 }
 
-/// Tells whether the first encoder, the trained one, has the highest figure in every column.
+/// Returns whether the first encoder, the trained one, has the highest figure in every column.
 fn is_ahead(table: &Table) -> bool {
     let columns = |row: &Row| [row.knn_top1, Some(row.probe_top1), row.probe_top5];
     let Some((trained, others)) = table.rows.split_first() else {

@@ -39,7 +39,7 @@ pub struct Embed {
     pub to: String,
     /// Weights; without them the teacher's, or the student's where there is no teacher.
     pub weights: Option<Weights>,
-    /// Number of blocks that samples pass, from 0 to the encoder's depth; without it all of them and
+    /// Number of blocks to apply, from 0 to the encoder's depth; without it all of them and
     /// the final norm, where there is one.
     pub layer: Option<usize>,
     /// Whether to write a vector per position instead of the mean over positions.
@@ -63,7 +63,7 @@ pub enum EmbedError {
          hint: choose 0 (input of the first block) to {depth}"
     )]
     Layer {
-        /// The model.
+        /// Path or URL of the model.
         model: String,
         /// Value of `--layer`.
         layer: usize,

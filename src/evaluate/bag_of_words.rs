@@ -1,4 +1,4 @@
-//! Bag of words: which of the most frequent tokens a text has.
+//! Bag of words: for each of the most frequent tokens, whether a text contains it.
 
 use std::collections::HashMap;
 

@@ -29,8 +29,8 @@ impl ExitCode for RunEvaluateError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
-    /// Only audio has frames.
-    #[error("unsupported option: --frames: only audio has frames")]
+    /// `--frames` was given for a dataset that is not audio.
+    #[error("unsupported option: --frames: only for audio")]
     NoFrames,
     /// There is no validation set.
     #[error(
@@ -51,17 +51,17 @@ pub enum EvaluateError {
          data.columns.label=NAME"
     )]
     NoLabels {
-        /// The dataset.
+        /// Path or URL of the dataset.
         url: String,
     },
     /// A label is not the number of a class.
     #[error("invalid label: {url}: row {row}: label {label} is out of range ({})", allowed(*.n_classes))]
     Label {
-        /// The dataset.
+        /// Path or URL of the dataset.
         url: String,
-        /// Row number in the whole dataset.
+        /// Number of the row among all rows of the dataset.
         row: u64,
-        /// The label found.
+        /// Value of the label.
         label: i64,
         /// Number of classes that the dataset names, if it does.
         n_classes: Option<usize>,
@@ -72,17 +72,17 @@ pub enum EvaluateError {
          hint: write one of them with `--labels` of the other"
     )]
     ClassesDiffer {
-        /// The training set.
+        /// Path or URL of the training set.
         train: String,
-        /// The validation set.
+        /// Path or URL of the validation set.
         val: String,
-        /// The first difference.
+        /// Description of the first difference.
         reason: String,
     },
     /// No row of the dataset could be used.
     #[error("no usable sample in dataset: {url}")]
     Empty {
-        /// The dataset.
+        /// Path or URL of the dataset.
         url: String,
     },
     /// The texts have another vocabulary than the model.

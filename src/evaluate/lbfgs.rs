@@ -10,7 +10,7 @@ const C2: f64 = 0.9;
 /// Upper bound of evaluations along one direction; beyond it, rounding dominates.
 const MAX_TRIALS: usize = 20;
 
-/// Stopping criteria.
+/// Criteria at which the search stops.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
     /// Largest absolute gradient component that counts as zero.

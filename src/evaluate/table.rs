@@ -13,7 +13,7 @@ use super::probe::probe;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EvalUnit {
-    /// Whole samples.
+    /// Samples, each with the mean of its positions (audio: mean and deviation).
     Samples,
     /// Single positions of audio, each with the label of its utterance.
     Frames,
@@ -27,7 +27,7 @@ pub struct Table {
     pub unit: EvalUnit,
     /// Training set of the classifiers.
     pub train: String,
-    /// Validation set.
+    /// Validation set, a path or URL.
     pub val: String,
     /// Number of samples in the training set.
     pub n_train: usize,
@@ -44,9 +44,9 @@ pub struct Table {
 pub struct Row {
     /// Name of the encoder or baseline.
     pub name: String,
-    /// Feature dimension per sample or frame.
+    /// Feature dimension per sample or position.
     pub dim: usize,
-    /// Accuracy of k-NN with 20 neighbours by cosine; `None` for frames, which are too many.
+    /// Accuracy of k-NN with 20 neighbours by cosine; `None` for positions, which are too many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_top1: Option<f64>,
     /// Accuracy of the nearest neighbour alone.
@@ -54,8 +54,8 @@ pub struct Row {
     pub nearest_top1: Option<f64>,
     /// Accuracy of the linear probe.
     pub probe_top1: f64,
-    /// Standard error of `probe_top1`: √(p (1 − p) / n). For frames, n counts utterances, as if the
-    /// frames of one were all right or all wrong.
+    /// Standard error of `probe_top1`: √(p (1 − p) / n). For positions, n counts utterances, as if
+    /// the positions of one were all right or all wrong.
     pub probe_top1_se: f64,
     /// Share of samples whose class is among the linear probe's five best; `None` with at most five
     /// classes.
@@ -105,7 +105,7 @@ impl fmt::Display for Table {
         } = self;
         let unit = match unit {
             EvalUnit::Samples => "",
-            EvalUnit::Frames => ", frame by frame",
+            EvalUnit::Frames => ", position by position",
         };
         writeln!(
             f,

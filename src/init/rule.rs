@@ -18,7 +18,7 @@ pub enum Rule {
     TruncNormal {
         /// Standard deviation before the truncation.
         std: f64,
-        /// Factor.
+        /// Factor after the truncation.
         scale: f64,
     },
     /// N(0, `std`²), with zeros in one row of a table.

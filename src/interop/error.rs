@@ -18,9 +18,9 @@ pub enum ImportError {
     /// A query, key or value matrix is missing.
     #[error("incomplete attention matrix: {name} has {found} of query, key and value")]
     IncompleteMatrix {
-        /// Our name.
+        /// Name in our models.
         name: String,
-        /// Matrices found.
+        /// Number of matrices found, of three.
         found: usize,
     },
     /// Query, key and value do not fit together.
@@ -43,7 +43,7 @@ pub enum ImportError {
     /// A PyTorch checkpoint cannot be read.
     #[error("cannot read PyTorch checkpoint without executing it: {path}: {reason}")]
     Pickle {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The reader's message.
         reason: String,
@@ -51,7 +51,7 @@ pub enum ImportError {
     /// A Hugging Face config cannot be read.
     #[error("invalid config: {path}: {reason}")]
     Config {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The parser's message.
         reason: String,
@@ -70,7 +70,7 @@ pub enum ImportError {
          recognition (CTC) and, of data2vec 2.0, for sentence and image classification"
     )]
     OtherModel {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The model type that it names.
         name: String,

@@ -13,10 +13,10 @@ use crate::model::EncoderConfig;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// The teacher's weights were asked for, and the heads were trained on the student's.
+    /// `--weights teacher` was given for a model whose heads were trained on the student's weights.
     #[error("heads were trained on the student's weights: {0}\nhint: use --weights student")]
     TeacherWithHeads(String),
-    /// There is no model.
+    /// No model can be loaded from the folder.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
     /// A safetensors file cannot be read or written.
@@ -39,7 +39,7 @@ pub enum ExportError {
     /// A small file of an imported model is damaged.
     #[error("invalid config: {path}: {reason}")]
     Config {
-        /// The file.
+        /// Path or URL of the file.
         path: String,
         /// The parser's message.
         reason: String,
@@ -62,7 +62,7 @@ impl ExitCode for ExportError {
 /// Result of an export.
 #[derive(Debug)]
 pub struct Exported {
-    /// The folder.
+    /// Path of the new folder.
     pub path: PathBuf,
     /// One sentence on how to load it.
     pub hint: String,

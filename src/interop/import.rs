@@ -1,4 +1,4 @@
-//! `understudy import`: turns a checkpoint of another project into a model of ours.
+//! `understudy import`: converts a checkpoint of another project to an Understudy model.
 
 use std::fmt;
 use std::fs;

@@ -41,7 +41,7 @@ fn translate(name: &str, from: &str, to: &str) -> Option<String> {
         (rest, pattern) = (&rest[end..], &pattern[place + 1..]);
     }
     rest = rest.strip_prefix(pattern)?;
-    // A pattern without a dot at its end is a whole name.
+    // A pattern without a dot at its end matches the entire name.
     if from.ends_with('.') == rest.is_empty() {
         return None;
     }
@@ -60,9 +60,9 @@ fn translate(name: &str, from: &str, to: &str) -> Option<String> {
 /// New name of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Name {
-    /// Our name.
+    /// The name in our models.
     Ours(String),
-    /// We do not store it.
+    /// Not stored in our models.
     Dropped,
 }
 

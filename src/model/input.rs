@@ -10,14 +10,14 @@ use super::masks::Masks;
 pub enum EncoderInput {
     /// Normalised images, `[B, 3, side, side]`.
     Images(Tensor<4>),
-    /// Normalised audio.
+    /// Normalised waveforms.
     Waveforms {
         /// `[B, T]`, zero after the end of each utterance.
         waveforms: Tensor<2>,
         /// PCM frames of each, `[B]`; none where all fill T.
         lengths: Option<Vec<usize>>,
     },
-    /// Text.
+    /// Tokenized text.
     Tokens {
         /// Token ids, `[B, L]`, the pad token after the end of each row.
         tokens: Tensor<2, Int>,
@@ -29,9 +29,9 @@ pub enum EncoderInput {
 /// The positions that an encoder sees.
 #[derive(Debug, Clone, Copy)]
 pub enum View<'a> {
-    /// All.
+    /// All positions, none masked.
     All,
-    /// All, with a learned value in place of masked ones (1.0; one mask per sample).
+    /// All positions, with a learned value in place of masked ones (1.0; one mask per sample).
     Masked(&'a Masks),
     /// Only the kept ones, for each row of masks (2.0).
     Kept(&'a Masks),

@@ -11,7 +11,7 @@ pub enum MaskError {
         "invalid masks: {len} values are not a multiple of {n_masks} masks × {n_positions} positions"
     )]
     Length {
-        /// Values given.
+        /// Number of mask values given.
         len: usize,
         /// Masks per sample.
         n_masks: usize,

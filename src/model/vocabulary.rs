@@ -10,14 +10,14 @@ use super::encoders::config::EncoderConfig;
     "vocabulary does not match the model's ({reason}): {url}\nhint: tokenize the texts with the files that the model was trained with"
 )]
 pub struct VocabularyError {
-    /// The dataset.
+    /// Path or URL of the dataset.
     pub url: String,
-    /// The difference.
+    /// Description of the difference.
     pub reason: String,
 }
 
 /// Warns if the vocabulary files of the dataset at `url` are not those that the model was trained
-/// with: an id would stand for another token.
+/// with: the ids would mean other tokens.
 ///
 /// This is not an error, because the same vocabulary in another file format has another hash.
 pub fn compare_vocabularies(trained: Option<&str>, url: &str, found: Option<&str>) {

@@ -46,7 +46,7 @@ pub enum TrainError {
          run with more lanes or a smaller batch"
     )]
     OutOfMemory {
-        /// Steps done.
+        /// Optimizer steps done before the failure.
         step: u64,
         /// The device's message.
         reason: String,
@@ -57,7 +57,7 @@ pub enum TrainError {
          hint: `understudy doctor` tests the devices; if they pass, please report this"
     )]
     Device {
-        /// Steps done.
+        /// Optimizer steps done before the failure.
         step: u64,
         /// The device's message.
         reason: String,
@@ -77,7 +77,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Tells a full device memory from other device failures, on the CPU and on a GPU.
+    /// Distinguishes a full device memory from other device failures, on the CPU and on a GPU.
     pub(super) fn of_device(step: u64, reason: String) -> Self {
         let is_full = ["out of memory", "allocate memory"];
         if is_full.iter().any(|words| reason.contains(words)) {
@@ -112,9 +112,9 @@ pub enum StartError {
          hint: delete it to resume from the previous one"
     )]
     Damaged {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
-        /// The damage.
+        /// Description of the damage.
         source: Box<CheckpointError>,
     },
     /// The store of the checkpoint failed, or `init` names no checkpoint.
@@ -129,7 +129,7 @@ pub enum StartError {
     /// The checkpoint's tensors do not fit the model.
     #[error("cannot load weights: {path}: {source}")]
     Load {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
         /// The tensor that does not fit.
         source: LoadError,
@@ -157,8 +157,8 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Tells a damaged checkpoint from a store that failed, and from one that this release must not
-    /// read.
+    /// Distinguishes a damaged checkpoint from a failure of the store, and from a checkpoint that this
+    /// release cannot read.
     pub(super) fn unreadable(checkpoint: &Folder, error: CheckpointError) -> Self {
         match error {
             CheckpointError::Store(_)
@@ -186,7 +186,7 @@ pub enum RunError {
          hint: wait, or start another run with --run"
     )]
     Busy {
-        /// The run.
+        /// Path or URL of the run.
         url: String,
         /// The process that trains it.
         holder: String,
@@ -203,7 +203,7 @@ pub enum RunError {
          hint: --run starts a new run; `init` starts from these weights", .differences.join("\n")
     )]
     Incompatible {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
         /// `key: then → now`, one each.
         differences: Vec<String>,
@@ -215,7 +215,7 @@ pub enum RunError {
         .differences.join("\n")
     )]
     OtherOptimizer {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
         /// `key: then → now`, one each.
         differences: Vec<String>,
@@ -226,9 +226,9 @@ pub enum RunError {
          hint: --skip-to takes a step after the checkpoint that a run resumes from"
     )]
     SkipTo {
-        /// The step.
+        /// Value of `--skip-to`.
         step: u64,
-        /// What is wrong with it.
+        /// Reason why the run cannot skip to it.
         reason: String,
     },
     /// The checkpoint was trained on other data.
@@ -237,7 +237,7 @@ pub enum RunError {
          hint: set data.train to a copy of that dataset, or start a new run with --run"
     )]
     OtherData {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
         /// The dataset of this config.
         url: String,
@@ -252,7 +252,7 @@ pub enum RunError {
          hint: copy the checkpoint again, or start a new run with --run", .path.display()
     )]
     Damaged {
-        /// The newest checkpoint.
+        /// Path of the newest checkpoint.
         path: PathBuf,
         /// The file that it lacks.
         file: &'static str,
@@ -263,7 +263,7 @@ pub enum RunError {
          hint: set data.text.tokenizer to a copy of that vocabulary"
     )]
     OtherVocabulary {
-        /// The checkpoint.
+        /// Path or URL of the checkpoint.
         path: String,
     },
     /// A checkpoint cannot be read.

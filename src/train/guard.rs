@@ -16,7 +16,7 @@ pub enum Failure {
     Diverged {
         /// The first step that is not finite.
         step: u64,
-        /// The quantity.
+        /// Name of the quantity.
         name: &'static str,
     },
     /// The last update left a weight that is not finite.
@@ -26,9 +26,9 @@ pub enum Failure {
          leave out the steps that broke it (--skip-to)"
     )]
     Weights {
-        /// The step.
+        /// Number of the step.
         step: u64,
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
     },
     /// A quantity that should differ between positions is nearly constant.
@@ -37,13 +37,13 @@ pub enum Failure {
          hint: the usual causes are a high learning rate, a short warm-up, or a low EMA decay"
     )]
     Collapsed {
-        /// The step.
+        /// Number of the step.
         step: u64,
-        /// The quantity.
+        /// Name of the quantity.
         name: &'static str,
-        /// Its value.
+        /// Value of the quantity.
         value: f32,
-        /// The limit.
+        /// Value of the limit.
         limit: f64,
         /// Key of the limit in `[guard]`.
         key: &'static str,

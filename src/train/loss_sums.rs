@@ -7,12 +7,12 @@ use crate::objective::{FeatureSums, Output};
 /// Sums of a step over its micro-batches, on the device.
 #[derive(Default)]
 pub(super) struct LossSums {
-    /// Masked positions.
+    /// Number of masked positions.
     pub count: f64,
     pub loss: Option<Tensor<1>>,
     pub regression: Option<Tensor<1>>,
     pub cls: Option<Tensor<1>>,
-    /// Of targets, predictions and local features.
+    /// Sums over targets, predictions and local features, in this order.
     pub features: Option<[FeatureSums; 3]>,
 }
 

@@ -40,7 +40,7 @@ pub(super) struct StepMetrics {
     /// Global norm of the gradients before clipping.
     #[serde(rename = "train/grad_norm")]
     pub grad_norm: f32,
-    /// Learning rate.
+    /// Learning rate of the step.
     #[serde(rename = "optim/lr")]
     pub lr: f64,
     /// EMA decay τ.

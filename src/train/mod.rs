@@ -1,4 +1,4 @@
-//! The training loop.
+//! The training loop: opens a run, takes its steps, saves checkpoints and metrics.
 
 mod error;
 mod finite;

@@ -15,7 +15,7 @@ pub(super) struct Progress {
     folder: String,
     /// Samples since the last line of metrics.
     samples: u64,
-    /// Steps of the whole run.
+    /// Total optimizer steps of the run.
     steps: u64,
     /// Step at which this process started.
     from: u64,

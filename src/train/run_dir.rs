@@ -41,11 +41,11 @@ impl Resume {
 /// How a run resumes from its checkpoint.
 #[derive(Debug, Clone)]
 pub struct ResumeOptions {
-    /// The checkpoint.
+    /// The checkpoint to resume from.
     pub from: Resume,
     /// Settings that may differ from the checkpoint's.
     pub allow: Vec<Allow>,
-    /// Step to resume with, if it is after the checkpoint's: the samples of the steps between are left
+    /// Step to resume at, if it is after the checkpoint's: the samples of the steps between are left
     /// out.
     pub skip_to: Option<u64>,
 }

@@ -126,7 +126,7 @@ impl Trainer {
         })
     }
 
-    /// Goes on with `step`, if it is after the checkpoint's: the steps between count as done for
+    /// Continues at `step`, if it is after the checkpoint's: the steps between count as done for
     /// schedules and bias corrections, and their samples are left out.
     pub(super) fn skip_to(&mut self, step: u64) -> Result<(), RunError> {
         let done = self.state.step;

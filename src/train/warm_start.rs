@@ -129,7 +129,7 @@ fn complete(tensors: Tensors, config: &RunConfig, folder: &Folder) -> Tensors {
         tensors.extend(head);
     } else if !head.is_empty() {
         tracing::info!(
-            "prediction head of another kind is not used: {}",
+            "prediction head is not used, its parameters are not the model's: {}",
             folder.url()
         );
     }
@@ -139,7 +139,7 @@ fn complete(tensors: Tensors, config: &RunConfig, folder: &Folder) -> Tensors {
         .collect();
     if !lacking.is_empty() {
         let listed = params::listed(&lacking);
-        tracing::info!("drawn by seed: {listed}: not in {}", folder.url());
+        tracing::info!("initialised by seed, missing in {}: {listed}", folder.url());
         let mut fresh = params::collect(&init::network(student, &config.model, config.seed));
         tensors.extend(lacking.iter().filter_map(|name| fresh.remove_entry(name)));
     }

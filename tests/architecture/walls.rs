@@ -7,8 +7,8 @@ use super::sources;
 /// A module, and the paths below `crate` that it must not name.
 type Wall = (&'static str, &'static [&'static str]);
 
-/// Walls of `understudy-pipelines`. `config` stands on the ground next to `error`, `limits` and
-/// `rng`: of the modules that do work it knows only their own small configs.
+/// Walls of `understudy-pipelines`. `config` is at the base, next to `error`, `limits` and `rng`:
+/// of the modules above it, it uses only their own small configs.
 const PIPELINES: &[Wall] = &[
     (
         "error",
@@ -106,7 +106,7 @@ const PIPELINES: &[Wall] = &[
     ("write", &["pipeline", "plan"]),
 ];
 
-/// Walls of `understudy`. Only `libtorch` knows libtorch: a test of its own.
+/// Walls of `understudy`. A separate test checks that only `libtorch` names libtorch.
 const TRAINER: &[Wall] = &[
     (
         "model",

@@ -197,7 +197,7 @@ fn spot_machines() {
     });
 }
 
-/// Pages whose commands no test runs would rot.
+/// Requires a test for every page with commands, because untested commands become outdated.
 #[test]
 fn every_page_with_commands_has_a_test() {
     let this = include_str!("main.rs");

@@ -1,4 +1,4 @@
-//! A run on audio, evaluated by utterances and by frames.
+//! A run on audio, evaluated by utterances and by positions.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -84,7 +84,7 @@ fn write_tones(root: &Path, split: &str, n_of_each: usize) {
 }
 
 #[test]
-fn audio_is_evaluated_by_utterance_and_by_frame() {
+fn audio_is_evaluated_by_utterance_and_by_position() {
     let root = tempfile::tempdir().expect("a folder");
     let root = root.path();
     write_tones(root, "train", 20);
@@ -103,7 +103,7 @@ fn audio_is_evaluated_by_utterance_and_by_frame() {
         args.extend(frames.then_some("--frames"));
         let evaluated = understudy(&args, &[]);
         assert!(evaluated.status.success(), "{}", evaluated.text);
-        assert_eq!(evaluated.text.contains("frame by frame"), frames);
+        assert_eq!(evaluated.text.contains("position by position"), frames);
         let suffix = if frames { "-frames" } else { "" };
         let table = run.join(format!("evaluate-step-000000002-teacher{suffix}.json"));
         let table: Value = serde_json::from_slice(&fs::read(table).expect("kept")).expect("JSON");
@@ -135,7 +135,7 @@ fn frames_of_images_are_rejected() {
     let rejected = understudy(&["evaluate", run, "--frames"], &[]);
     assert_eq!(rejected.status.code(), Some(2), "{}", rejected.text);
     assert!(
-        rejected.text.contains("only audio has frames"),
+        rejected.text.contains("--frames: only for audio"),
         "{}",
         rejected.text
     );

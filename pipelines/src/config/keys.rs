@@ -1,4 +1,4 @@
-//! The dotted keys that a config knows, from its JSON schema.
+//! The dotted keys of a config, from its JSON schema.
 
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
@@ -22,7 +22,7 @@ impl Keys {
         Self(keys)
     }
 
-    /// Tells whether `key` is one of them.
+    /// Returns whether `key` is one of them.
     pub(super) fn contains(&self, key: &str) -> bool {
         let parent = key.rsplit_once('.').map(|(parent, _)| parent);
         self.0.iter().any(|known| {

@@ -1,4 +1,4 @@
-//! Reads a config: TOML text, changed from the command line, then checked as a whole.
+//! Reads a config: TOML text, changed from the command line, then checked.
 
 use std::path::Path;
 
@@ -75,7 +75,7 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(
     })
 }
 
-/// Refuses overrides of keys that `T` does not know, each with the nearest key.
+/// Refuses overrides of keys that `T` does not have, each with the nearest key.
 ///
 /// # Errors
 ///
@@ -134,7 +134,7 @@ fn at_fault<T: DeserializeOwned + JsonSchema>(
     }
 }
 
-/// Names the overrides whose keys `T` does not know, each with the nearest key.
+/// Names the overrides whose keys `T` does not have, each with the nearest key.
 pub(super) fn unknown_keys<T: JsonSchema>(overrides: &[Override]) -> Vec<String> {
     let keys = Keys::of::<T>();
     let unknown = overrides

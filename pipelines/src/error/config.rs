@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-/// The reason why a config cannot be used.
+/// Why a config cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read config: {path}: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -17,7 +17,7 @@ pub enum ConfigError {
     /// The text is not TOML, has an unknown key or a value of a wrong type.
     #[error("invalid config: {path}:\n{reason}")]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The parser's message, with line and caret.
         reason: String,
@@ -31,7 +31,7 @@ pub enum ConfigError {
     /// Values that cannot work, all of them at once.
     #[error("{}: {path}\n{}", count(.problems), .problems.join("\n"))]
     Invalid {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// `key: problem`, one for each.
         problems: Vec<String>,

@@ -29,7 +29,9 @@ impl Bert {
             check::share("prob", self.prob),
             (
                 mask > 0.0 && random >= 0.0 && mask + random <= 1.0,
-                format!("mask: with random must be shares of 1, are {mask} and {random}"),
+                format!(
+                    "mask: must be above 0 and, with random, at most 1; they are {mask} and {random}"
+                ),
             ),
         ])
     }

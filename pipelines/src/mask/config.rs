@@ -181,7 +181,7 @@ impl MaskConfig {
     }
 
     /// Draws the one mask of a text and replaces the masked tokens: `tokens` `[P]` are the sample's
-    /// own, without padding, and become what the student sees; `mask` `[P]` is 1 where that is
+    /// own, without padding, and become the student's input; `mask` `[P]` is 1 where that is
     /// `<mask>`.
     ///
     /// # Panics

@@ -156,7 +156,7 @@ impl Collator {
 
 impl Filling {
     /// Returns the place of the next sample, or `None` if the batch is full. In a plan by cost a batch is
-    /// never full here: the plan of its lane says where it ends.
+    /// never full here: the plan of its lane determines where it ends.
     pub(crate) fn next(&self) -> Option<Place> {
         let n_samples = self.batch.n_samples;
         let (lane_idx, n_before) = match self.lane_share {

@@ -28,10 +28,10 @@ use crate::plan::Slot;
 use crate::shard::{Mixture, Rows};
 use crate::stats::Recorder;
 
-/// Most reads of a disk at a time.
+/// Maximum number of concurrent reads of a disk.
 const MAX_LOCAL_READS: usize = 8;
-/// Most reads of a store at a time, if memory allows; `store/concurrency.rs` sends fewer requests if the
-/// store does not keep up.
+/// Maximum number of concurrent reads of a store, if memory allows; `store/concurrency.rs` sends fewer
+/// requests if the store does not keep up.
 const MAX_STORE_READS: usize = 64;
 
 /// Identifies a row group: number of the shard, number in the shard.

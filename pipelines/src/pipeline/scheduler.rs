@@ -7,8 +7,8 @@
 //!
 //! A sample's crop and mask depend on its row alone, not on its place in a batch. So a bad row costs
 //! nothing else: the next row of its stream is dispatched, and all rows behind it move up by one. (A
-//! *stream* is the rows that one lane takes from one dataset; a lane takes turns among its streams as
-//! the mixture says.) In a plan by cost a bad row is not replaced: its lane's share of the step is one
+//! *stream* is the rows that one lane takes from one dataset; a lane takes turns among its streams in
+//! the order of the mixture.) In a plan by cost a bad row is not replaced: its lane's share of the step is one
 //! sample short.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -82,7 +82,7 @@ impl RowState {
 }
 
 /// The order in which rows are dispatched: lane by lane, each for its share of a step, from the datasets
-/// as the mixture says.
+/// in the order of the mixture.
 pub(crate) struct Turns {
     pub(crate) mix: Mix,
     /// This rank's lanes among those of all ranks.

@@ -1,4 +1,4 @@
-//! The endless windows of windows of the lanes, from any step on.
+//! The endless sequence of windows of each lane, from any step on.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// An endless iterator over the windows that one lane takes from one dataset.
 ///
 /// The slots of its windows, one after another, are the lane's samples of that dataset, from the step
-/// on that it was made for. In a plan by count, [`Plan::mix`] says which samples of a step are from
+/// on that it was made for. In a plan by count, [`Plan::mix`] determines which samples of a step are from
 /// this dataset; in a plan by cost each slot names its step. Known bad rows are left out.
 /// Looking ahead is cheap: a window takes 48 bytes per slot and no I/O.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Plan {
         Ok(windows)
     }
 
-    /// Rejects a dataset without a good row: its lanes would look for one for ever.
+    /// Rejects a dataset without a good row: its lanes would search for one forever.
     fn check_bad_rows(&self, bad: &BadRows) -> Result<()> {
         let n_datasets = self.0.datasets.len();
         for (index, dataset) in self.0.datasets.iter().enumerate() {

@@ -8,7 +8,7 @@ use crate::shard::Dataset;
 /// With fewer row groups per lane than this, groups are cut into several chunks.
 const MIN_CHUNKS_PER_LANE: u64 = 4;
 
-/// The shard and row group of each row: all that a plan needs to know of its datasets. 8 bytes per
+/// The shard and row group of each row: all that a plan needs of its datasets. 8 bytes per
 /// row group.
 ///
 /// Rows, row groups and shards are numbered dataset after dataset.

@@ -18,7 +18,7 @@ pub struct Mix {
 }
 
 /// All weights together are less than two to this: with 32 bits of phase and 2^48 units the
-/// products fit 128 bits, and whole numbers stay exact.
+/// products fit 128 bits, and integers stay exact.
 const WEIGHT_BITS: i32 = 46;
 
 /// Steps of the phases at one halving after the other, as shares of 2^32: the golden ratio and
@@ -29,7 +29,7 @@ impl Mix {
     /// Mixes datasets with these weights, each above 0, in `lanes` lanes.
     pub(super) fn new(weights: &[f64], lanes: usize) -> Self {
         let total: f64 = weights.iter().sum();
-        // A power of two, so that weights that are whole numbers keep their proportions exactly.
+        // A power of two, so that weights that are integers keep their proportions exactly.
         let scale = (f64::from(WEIGHT_BITS) - 1.0 - total.log2().floor()).exp2();
         let mut starts = vec![0];
         let mut sum = 0;

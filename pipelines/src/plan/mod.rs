@@ -26,7 +26,7 @@
 //! lengths; it does not depend on bad rows, which leave their micro-batch short.
 //!
 //! **Mixtures.** Each dataset of a mixture has its own order, as if it were alone, except that the
-//! lanes take only their share of a step from it: [`Mix`] says by arithmetic which dataset each
+//! lanes take only their share of a step from it: [`Mix`] computes which dataset each
 //! sample of a lane comes from (each micro-batch, in a plan by cost). Each dataset has its own
 //! epochs, and all that holds for one dataset holds for each of them. Rows and shards are numbered
 //! dataset after dataset, so that every row has one number; the next good row of the same dataset

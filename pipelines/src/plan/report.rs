@@ -116,7 +116,7 @@ impl Report {
         self.datasets.iter().map(requests).sum::<f64>() / self.batch
     }
 
-    /// Returns the bytes that a cache of all that is read takes.
+    /// Returns the size of a cache of all reads, in bytes.
     pub fn cache_bytes(&self) -> u64 {
         self.datasets.iter().map(|dataset| dataset.bytes).sum()
     }

@@ -27,7 +27,7 @@ const MAGIC: &[u8] = b"ARROW1";
 const TAIL: u64 = 10;
 /// Bytes of the first read of a message; the head of a batch is seldom longer.
 const HEAD_BYTES: u64 = 4 << 10;
-/// Heads read at a time, in a file, whose footer has their offsets.
+/// Maximum number of heads read at once in a file, whose footer has their offsets.
 const HEADS_AT_ONCE: usize = 16;
 /// A longer head than this is taken for damage.
 const MAX_HEAD_BYTES: u64 = 64 << 20;
@@ -277,11 +277,12 @@ async fn read_head(object: &Object, start: u64) -> Result<Option<(Message, Bytes
     let flatbuffer = bytes.slice(prefix as usize..);
     let message = root_as_message(&flatbuffer)
         .map_err(|_| damaged("not an Arrow message; is this an Arrow file or stream?"))?;
-    let body = u64::try_from(message.bodyLength()).map_err(|_| damaged("a body of less than 0"))?;
+    let body =
+        u64::try_from(message.bodyLength()).map_err(|_| damaged("negative length of its body"))?;
     let rows = message
         .header_as_record_batch()
         .map_or(Ok(0), |batch| u32::try_from(batch.length()).map(u64::from))
-        .map_err(|_| damaged("a batch of that many rows"))?;
+        .map_err(|_| damaged("invalid number of rows"))?;
     let kind = message.header_type();
     let buffers: Vec<(i64, i64)> = message
         .header_as_record_batch()

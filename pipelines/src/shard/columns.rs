@@ -264,7 +264,7 @@ impl Columns {
     }
 }
 
-/// Whether a column of ours can be of a type, and the right type, in words.
+/// Returns whether a column of ours can be of a type, and a description of the right type.
 fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str) {
     match ours {
         "image" | "audio" => (
@@ -281,7 +281,7 @@ fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str)
         ),
         "label" => (
             is_label(found),
-            "whole numbers or strings; map `label` to another column",
+            "integers or strings; map `label` to another column",
         ),
         "bytes_xxh3" => (
             *found == DataType::UInt64,
@@ -294,7 +294,7 @@ fn wanted_type(kind: Kind, ours: &str, found: &DataType) -> (bool, &'static str)
             *found == DataType::UInt64,
             "UInt64, the XXH3-64 of the label",
         ),
-        _ => (found.is_integer(), "whole numbers"),
+        _ => (found.is_integer(), "integers"),
     }
 }
 
@@ -314,7 +314,7 @@ pub(super) fn is_binary(found: &DataType) -> bool {
     )
 }
 
-/// Whether a column can hold labels: whole numbers or class names.
+/// Returns whether a column can hold labels: integers or class names.
 pub(crate) fn is_label(found: &DataType) -> bool {
     let found = value_type(found);
     found.is_integer() || is_text(found)

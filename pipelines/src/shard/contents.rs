@@ -1,4 +1,4 @@
-//! The shards of a dataset and what their footers say, from a manifest or from all footers.
+//! The shards of a dataset and their row groups, from a manifest or from all footers.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::footer::{FOOTERS_AT_ONCE, Footer, Footers};
 use super::manifest::Manifest;
 use crate::{Error, Result};
 
-/// The shards of a dataset and what their footers say; rows are not numbered yet.
+/// The shards of a dataset and their row groups; rows are not numbered yet.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) shards: Vec<Shard>,
@@ -25,7 +25,7 @@ pub(super) struct Contents {
 impl Contents {
     /// Takes the row groups from a manifest, and all else from the footer of the first shard.
     ///
-    /// That footer shows a missing column now, and not in the middle of a run. It also tells how much
+    /// That footer shows a missing column now, and not in the middle of a run. It also shows how much
     /// larger row groups are in memory than in the file.
     pub(super) async fn from_manifest(
         manifest: &Manifest,

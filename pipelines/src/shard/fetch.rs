@@ -123,12 +123,12 @@ impl Object {
         if let Some(e_tag) = e_tag
             && *self.e_tag.get_or_init(|| e_tag.clone()) != e_tag
         {
-            return Err(
-                self.corrupt("changed since the dataset was opened\nhint: start again".to_owned())
-            );
+            return Err(self.corrupt(
+                "changed since the dataset was opened\nhint: run the command again".to_owned(),
+            ));
         }
         if bytes.len() as u64 != wanted {
-            return Err(self.corrupt(format!("returned {} bytes of {wanted}", bytes.len())));
+            return Err(self.corrupt(format!("read {} bytes instead of {wanted}", bytes.len())));
         }
         Ok(bytes)
     }

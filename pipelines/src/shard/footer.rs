@@ -12,7 +12,7 @@ use super::kind::Kind;
 use super::{arrow, parquet};
 use crate::{Error, Result};
 
-/// Footers read at a time.
+/// Maximum number of footers read at once.
 pub(super) const FOOTERS_AT_ONCE: usize = 16;
 /// Most bytes of footers in memory; a footer that was dropped is read again with its shard.
 const KEPT_FOOTER_BYTES: usize = 64 << 20;

@@ -19,7 +19,7 @@ pub(super) struct Listing {
     pub(super) manifest: Option<Manifest>,
 }
 
-/// Shards that are looked for at once.
+/// Maximum number of shards looked for at once.
 const SHARDS_AT_ONCE: usize = 16;
 
 /// Finds the shards that `url` names.

@@ -45,7 +45,7 @@ pub struct ManifestShard {
     pub rows: u64,
     /// Size of the file in bytes.
     pub bytes: u64,
-    /// XXH3-64 of the whole file, 16 hexadecimal digits.
+    /// XXH3-64 of the entire file, 16 hexadecimal digits.
     pub xxh3: String,
     /// The row groups in file order.
     pub row_groups: Vec<ManifestGroup>,
@@ -138,7 +138,7 @@ impl Manifest {
                 .try_fold(0, |n: u64, g| n.checked_add(g.rows));
             if in_groups != Some(shard.rows) {
                 return Err(corrupt(format!(
-                    "`{}` has {} rows, but its row groups have another number together",
+                    "`{}` has {} rows, but its row groups add up to another number",
                     shard.path, shard.rows
                 )));
             }
@@ -149,7 +149,7 @@ impl Manifest {
             .try_fold(0, |n: u64, s| n.checked_add(s.rows));
         if in_shards != Some(manifest.rows) {
             return Err(corrupt(format!(
-                "the dataset has {} rows, but its shards have another number together",
+                "the dataset has {} rows, but its shards add up to another number",
                 manifest.rows
             )));
         }
@@ -167,7 +167,7 @@ impl Manifest {
     }
 }
 
-/// Whether this is JSON of another program: a damaged manifest of ours still has one of these keys.
+/// Returns whether this is the JSON of another program: a damaged manifest still has one of our keys.
 fn is_foreign(json: &[u8]) -> bool {
     let value: Option<serde_json::Value> = serde_json::from_slice(json).ok();
     value.is_some_and(|value| value.get("format").is_none() && value.get("shards").is_none())

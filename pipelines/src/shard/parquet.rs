@@ -32,7 +32,7 @@ use crate::Result;
 const TAIL: u64 = 8;
 /// Bytes of the first read: footers are rarely longer, so one read gets both.
 const LIKELY_FOOTER: u64 = 64 << 10;
-/// [`MAX_GAP`] for a small column alone: with a larger one, small row groups would be read whole.
+/// [`MAX_GAP`] for a small column alone: with a larger one, small row groups would be read in full.
 const COLUMN_GAP: u64 = 64 << 10;
 /// Bytes of a small column that are read at a time, gaps included.
 const COLUMN_BYTES: u64 = 4 << 20;

@@ -175,7 +175,7 @@ impl Rows {
     }
 
     /// Whether the row has a label, valid or not: [`Self::label`] checks it. In a dataset with classes
-    /// -1 is no label, as in those of Hugging Face.
+    /// -1 means that there is no label, as in those of Hugging Face.
     pub fn is_labelled(&self, row: usize) -> bool {
         match &self.labels {
             None => false,

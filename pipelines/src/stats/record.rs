@@ -116,7 +116,7 @@ impl Recorder {
                 trainer_secs,
             },
         };
-        // Reads overlap, so the sum of their times says nothing about how long storage was busy.
+        // Reads overlap, so the sum of their times does not show how long storage was busy.
         stats.stages[0].busy_secs = self.reads.busy_secs();
         stats
     }
@@ -241,7 +241,7 @@ impl Level {
         }
     }
 
-    /// Sets the level; `full` says whether more would have come.
+    /// Sets the level; `full` is true if the queue would have got more with more room.
     pub(crate) fn set(&self, len: u64, full: bool) {
         let mut now = self.lock();
         if (now.len, now.full) != (len, full) {

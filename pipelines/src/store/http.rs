@@ -31,7 +31,7 @@ use super::traffic::Traffic;
 const LEAST_UPLOAD_BYTES_PER_SEC: u64 = 64 << 10;
 /// Maximum pause that is accepted from `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Fewer bytes than this within `stall_after` are no progress.
+/// Fewer bytes than this within `stall_after` do not count as progress.
 const LEAST_PROGRESS_BYTES: usize = 1 << 10;
 /// Maximum length of the body of an error response that is kept, in bytes.
 const MAX_MESSAGE_BYTES: usize = 500;
@@ -163,7 +163,7 @@ struct WatchedBody {
     connector: Connector,
     /// Timer since the reader first found no data; a reader that does not poll starts no timer.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Bytes since then: a few bytes are no progress.
+    /// Bytes since then: a few bytes do not count as progress.
     received: usize,
     /// Returned when the body ends or fails, before it is dropped: a reader that continues with
     /// another request still holds the body that failed.

@@ -44,8 +44,8 @@ impl fmt::Debug for Location {
 }
 
 impl Location {
-    /// Opens a path or URL with [`StoreOptions::default`]. Nothing is read, and nothing need exist
-    /// there yet.
+    /// Opens a path or URL with [`StoreOptions::default`]. Nothing is read, and it need not exist
+    /// yet.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ const MAX_CLASSES: usize = 100_000;
 /// A label as the source has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawLabel {
-    /// No label.
+    /// The sample has no label.
     None,
     /// A number without a name.
     Index(i64),
@@ -39,7 +39,7 @@ impl RawLabel {
         }
     }
 
-    /// Reads a JSON value; `null` is no label.
+    /// Reads a JSON value; `null` means that there is no label.
     pub(crate) fn of_json(value: Option<&Value>) -> Self {
         match value {
             None | Some(Value::Null) => Self::None,

@@ -62,7 +62,7 @@ pub struct Progress {
     pub total: u64,
     /// Bytes of finished shards.
     pub bytes: u64,
-    /// Bad samples.
+    /// Bad samples so far.
     pub quarantined: u64,
 }
 
@@ -71,7 +71,7 @@ pub struct Progress {
 pub struct WriteReport {
     /// The dataset's folder, a path or URL.
     pub dataset: String,
-    /// Rows written.
+    /// Number of rows in the dataset.
     pub rows: u64,
     /// Bytes of all shards.
     pub bytes: u64,

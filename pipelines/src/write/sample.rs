@@ -1,5 +1,5 @@
-//! The ground of `write`: one sample on its way from a source to a shard, and the summary of a
-//! source before any sample is read.
+//! Types that all modules of `write` share: one sample on its way from a source to a shard, and the
+//! summary of a source before any sample is read.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -74,7 +74,7 @@ pub(crate) struct Survey {
     pub(crate) ignored: u64,
     /// Folders that hold only files: their samples have neither labels nor transcripts.
     pub(crate) bare_folders: u64,
-    /// Labels found.
+    /// Labels found, which determine the class list.
     pub(crate) labels: SeenLabels,
     /// Hash of file names and sizes: a changed source has another hash.
     pub(crate) hash: Xxh3,

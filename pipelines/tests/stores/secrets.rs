@@ -1,4 +1,4 @@
-//! `{:?}` of every public type that knows a URL or a credential shows no secret.
+//! `{:?}` of every public type with a URL or a credential shows no secret.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -30,8 +30,8 @@ pub(crate) struct EmbedArgs {
     to: String,
     #[command(flatten)]
     weights: WeightsOption,
-    /// Output of block N, before any final norm; 0 is the input of the first block [default: output of
-    /// the last block, after the final norm where there is one]
+    /// Write the output of block N, before any final norm; 0 is the input of the first block [default:
+    /// output of the last block, after the final norm where there is one]
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
     /// Write a vector per patch, audio feature or token instead of their mean

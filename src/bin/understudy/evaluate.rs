@@ -14,7 +14,7 @@ pub(crate) struct EvaluateArgs {
     run: String,
     #[command(flatten)]
     weights: WeightsOption,
-    /// Classify single frames of audio, each with the label of its utterance, instead of utterances
+    /// Classify single positions of audio, each with the label of its utterance, instead of utterances
     #[arg(long)]
     frames: bool,
     #[command(flatten)]

@@ -13,10 +13,10 @@ use crate::output::{Outcome, print};
 pub(crate) struct ExportArgs {
     /// A run, one of its checkpoints, or an imported model: a path or URL
     model: String,
-    /// Folder of the exported files: a new one
+    /// New folder for the exported files
     #[arg(long)]
     to: PathBuf,
-    /// Weights of the student, as in published models, or of the teacher
+    /// Export the weights of the student, as in published models, or of the teacher
     #[arg(long, default_value = "student")]
     weights: Weights,
 }

@@ -11,7 +11,7 @@ use crate::output::{CommandError, Outcome, print};
 pub(crate) struct ImportArgs {
     /// A Hugging Face folder, or a .pt or .pth file, which is read without executing its pickle
     source: PathBuf,
-    /// Folder of the model: a new one
+    /// New folder for the model
     #[arg(long)]
     to: PathBuf,
 }

@@ -31,21 +31,22 @@ enum Command {
     Train(train::TrainArgs),
     /// Compare an encoder with an untrained one and with raw input: k-NN and linear probe
     Evaluate(evaluate::EvaluateArgs),
-    /// Turn a checkpoint of Hugging Face or fairseq into a model of ours
+    /// Convert a Hugging Face or fairseq checkpoint to an Understudy model
     Import(import::ImportArgs),
-    /// Turn a model into a Hugging Face folder (1.0), or safetensors with a table of names (2.0)
+    /// Convert a model to a Hugging Face folder (data2vec 1.0), or to safetensors with a table of
+    /// names (2.0)
     Export(export::ExportArgs),
     /// Write an encoder's features of every sample of a dataset as Parquet shards
     Embed(embed::EmbedArgs),
     /// Test the devices, and show libtorch and its location
     Doctor,
-    /// Train and evaluate a small encoder on drawn images, in a few minutes
+    /// Train and evaluate a small encoder on synthetic images, in a few minutes
     Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Store clients log every request as a warning; an error is a request that they give up.
+    // Store clients log each failed request as a warning; an error is a request that they do not retry.
     let levels = Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("object_store", LevelFilter::ERROR);

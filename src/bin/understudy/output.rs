@@ -23,7 +23,7 @@ impl<E: ExitCode + std::error::Error + Send + Sync + 'static> From<E> for Comman
 }
 
 impl CommandError {
-    /// Wraps an error without an exit code of its own.
+    /// Wraps an error that has no exit code; the program exits with 1.
     pub(crate) fn other(error: impl Into<anyhow::Error>) -> Self {
         Self {
             error: error.into(),

@@ -20,13 +20,15 @@ pub(crate) struct TrainArgs {
     /// The run directory: a path, or a URL of s3, gs or az [default: runs/NAME-OF-THE-RECIPE]
     #[arg(long, value_name = "URL")]
     run: Option<String>,
-    /// Resume from the newest checkpoint (auto), start (never), or resume from another run or checkpoint
+    /// auto: resume from the newest checkpoint, or start if there is none; never: start, an error if
+    /// there are checkpoints; URL: resume from another run or checkpoint
     #[arg(long, default_value = "auto", value_name = "auto|never|URL")]
     resume: String,
-    /// Resume although these settings differ from the checkpoint's; teacher and moments are kept
+    /// Resume although these settings differ from the checkpoint's; keeps the teacher and the
+    /// optimizer's moments
     #[arg(long, value_name = "optim", value_enum)]
     allow: Vec<Allow>,
-    /// Resume with this step, and leave out the samples of the steps after the checkpoint
+    /// Resume at this step, and leave out the samples of the steps between the checkpoint and it
     #[arg(long, value_name = "STEP")]
     skip_to: Option<u64>,
     #[command(flatten)]
@@ -78,7 +80,7 @@ fn default_run(config: &str) -> String {
     if let Some(folder) = Path::new(config).parent().and_then(Path::file_name)
         && stem == "config"
     {
-        // An imported model's config, for example: the folder has the name.
+        // For example an imported model's config: the run gets the name of its folder.
         stem = folder;
     }
     match stem.to_string_lossy().as_ref() {

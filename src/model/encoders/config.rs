@@ -166,9 +166,9 @@ pub enum EncoderConfig<'a> {
     Beit(&'a BeitConfig),
     /// Images, data2vec 2.0.
     Vit(&'a VitConfig),
-    /// Audio.
+    /// Audio, both methods.
     Audio(&'a AudioConfig),
-    /// Text.
+    /// Text, both methods.
     Text(&'a TextConfig),
 }
 

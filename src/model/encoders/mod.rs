@@ -27,9 +27,9 @@ pub enum Encoder {
     Beit(Beit),
     /// Images, data2vec 2.0.
     Vit(Vit),
-    /// Audio.
+    /// Audio, both methods.
     Audio(AudioEncoder),
-    /// Text.
+    /// Text, both methods.
     Text(TextEncoder),
 }
 

@@ -17,7 +17,7 @@ impl BlockConfig {
     }
 }
 
-/// A transformer block.
+/// A transformer block: attention and an MLP, each a residual branch with a norm.
 #[derive(Module, Debug)]
 pub struct Block {
     norm1: LayerNorm,

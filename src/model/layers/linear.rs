@@ -92,9 +92,9 @@ impl Mlp {
 /// The map from a position to its prediction: one linear layer, or two with GELU between (text).
 #[derive(Module, Debug)]
 pub enum Head {
-    /// One layer.
+    /// One linear layer.
     Linear(Linear),
-    /// Two layers.
+    /// Two linear layers with GELU between.
     Mlp(Mlp),
 }
 

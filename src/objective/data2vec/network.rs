@@ -10,7 +10,7 @@ use crate::params;
 /// A student or a teacher.
 #[derive(Module, Debug)]
 pub struct Network {
-    /// The encoder.
+    /// The encoder; a teacher's may lack the layers of local features.
     pub encoder: Encoder,
     /// The prediction head (1.0). The teacher of images has one too, averaged as in the reference and
     /// never used.

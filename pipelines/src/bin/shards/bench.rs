@@ -10,11 +10,11 @@ use understudy_pipelines::{DataConfig, bench};
 /// Read training batches as fast as possible; report the throughput of each stage and what limits it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A config; its table `[data]` is read, and the trainer's tables are ignored.
+    /// Config file; only its table `[data]` is used.
     config: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
-    /// Seconds to read for.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Decoding threads [default: one per core].

@@ -1,6 +1,6 @@
-//! `--columns OURS=THEIRS`.
+//! The option `--columns OURS=THEIRS` of several commands.
 
-/// Parses one pair.
+/// Parses one pair `OURS=THEIRS`.
 pub(crate) fn parse(pair: &str) -> Result<(String, String), String> {
     match pair.split_once('=') {
         Some((ours, theirs)) => Ok((ours.to_owned(), theirs.to_owned())),

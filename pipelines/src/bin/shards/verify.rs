@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let unhashed = match done.unhashed_rows {
         0 => String::new(),
-        n => format!(", {n} rows carry no hash"),
+        n => format!(", {n} rows have no hash"),
     };
     let unlabelled = match done.unlabelled_rows {
         0 => String::new(),

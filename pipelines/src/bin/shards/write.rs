@@ -45,7 +45,7 @@ mixes classes and speakers. Tars, columnar files, tables and texts keep their or
 
 With --tokenizer, texts are packed into blocks for pre-training: `<s>` and up to N-1 tokens, with \
 `</s>` after each line; labels and second texts are dropped. A document longer than 1 MiB is split \
-between lines; without --tokenizer each piece is a row.
+between lines; without --tokenizer each of these is a row.
 
 Bad samples (undecodable, truncated, empty, blank, not UTF-8, over a limit, label out of range) are \
 skipped, and listed with reasons in TO/quarantine.jsonl. A class that --labels lacks is an error.
@@ -105,7 +105,7 @@ pub(crate) struct Args {
     /// Size at which a row group is closed; training reads one row group at a time.
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_bytes)]
     row_group_bytes: u64,
-    /// Threads that check and encode; default: all cores.
+    /// Threads that check and encode; default: one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }

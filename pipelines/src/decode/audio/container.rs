@@ -171,7 +171,7 @@ fn kind_of(bytes: &[u8]) -> Result<Kind, SampleError> {
         ] => Ok(Kind::Wav),
         [b'O', b'g', b'g', b'S', ..] => Ok(Kind::Ogg),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => Ok(Kind::Mp4),
-        // A frame's sync word; then AAC says layer 0, which MPEG audio does not have.
+        // A frame's sync word; then AAC has layer 0, which MPEG audio does not have.
         [0xFF, second, ..] if second & 0xF6 == 0xF0 => Ok(Kind::Adts),
         [0xFF, second, ..] if second & 0xE0 == 0xE0 && second & 0x06 == 0x02 => Ok(Kind::Mp3),
         _ => Err(unrecognized("audio", bytes)),

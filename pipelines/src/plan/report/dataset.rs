@@ -22,7 +22,7 @@ pub struct DatasetReport {
     pub share: f64,
     /// Steps of the run during one epoch of it.
     pub steps_per_epoch: f64,
-    /// Bytes that one pass over it reads; a cache of all that is read takes as many.
+    /// Bytes that one pass over it reads: the size of a cache of all reads.
     pub bytes: u64,
     /// Bytes that its first epoch fetches, without a cache.
     pub epoch_bytes: u64,

@@ -225,7 +225,7 @@ fn open_names_missing_columns_and_wrong_types() {
     );
     let text = error(&path, &[("image", "img"), ("label", "img")]);
     assert!(
-        text.contains("column `img`: is") && text.contains("not whole numbers"),
+        text.contains("column `img`: is") && text.contains("not integers"),
         "{text}"
     );
     let text = error(&path, &[("image", "img"), ("label", "class")]);

@@ -245,7 +245,7 @@ fn read_lengths_reads_no_media_and_rejects_bad_lengths() {
     let text = costs(&path, &[("n_frames", "audio")])
         .expect_err("media")
         .to_string();
-    assert!(text.contains("not whole numbers"), "{text}");
+    assert!(text.contains("not integers"), "{text}");
     let path = folder.path().join("c.arrow");
     write_arrow(&path, &rows(numbers(&n_frames)), false, None);
     let text = costs(&path, &MAP).expect_err("not Parquet").to_string();

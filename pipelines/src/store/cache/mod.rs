@@ -32,7 +32,7 @@ const PARTIAL_EXPIRES_AFTER: Duration = Duration::from_hours(1);
 /// Time without writes after a write that failed.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// A cache folder.
+/// A cache in a local folder, which several processes may share.
 #[derive(Debug)]
 pub(crate) struct Cache {
     options: CacheOptions,

@@ -96,7 +96,7 @@ impl<'a> DatasetWriter<'a> {
     }
 
     /// Adds the blocks that the sample `next_sample` completed. A shard may end between two of them: its
-    /// journal entry then says to start again with that sample, in the state `before` it, and to skip
+    /// journal entry then lets the next run start with that sample, in the state `before` it, and skip
     /// the blocks that are written.
     fn push_blocks(&mut self, rows: &[Row], before: &[u32]) -> Result<()> {
         let skip = std::mem::take(&mut self.skip_rows);

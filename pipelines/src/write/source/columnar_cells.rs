@@ -13,7 +13,7 @@ pub(super) enum ColumnLabels {
     None,
     /// Int64, and the class names of the file.
     Numbers(ArrayRef, Option<Vec<String>>),
-    /// Utf8.
+    /// Class names, of type Utf8.
     Names(ArrayRef),
 }
 
@@ -46,12 +46,12 @@ impl ColumnLabels {
 /// Columns of one batch other than media and label.
 pub(super) enum ColumnFacts {
     None,
-    /// Both Utf8.
+    /// Transcript and speaker, both of type Utf8.
     Speech {
         transcript: Option<ArrayRef>,
         speaker: Option<ArrayRef>,
     },
-    /// Utf8 and Float32.
+    /// Second text, of type Utf8, and score, of type Float32.
     Text {
         second: Option<ArrayRef>,
         score: Option<ArrayRef>,

@@ -24,7 +24,7 @@ const LABELS: [&str; 4] = ["gold_label", "label", "is_duplicate", "Quality"];
 /// MNLI's classes in the order of Hugging Face's `glue`; those of other tasks are sorted there too.
 const MNLI: [&str; 3] = ["entailment", "neutral", "contradiction"];
 
-/// One table.
+/// A table of sentences and the indices of its columns.
 #[derive(Debug)]
 pub(crate) struct GlueTable {
     pub(super) path: PathBuf,

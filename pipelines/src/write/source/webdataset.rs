@@ -24,7 +24,7 @@ const AUDIO_EXTENSIONS: [&str; 8] = ["flac", "wav", "mp3", "ogg", "oga", "opus",
 /// Maximum size of a text member: a larger one contains something else.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// One tar.
+/// A tar and the extensions of its media, labels and transcripts.
 #[derive(Debug)]
 pub(crate) struct Tar {
     pub(super) path: PathBuf,
