@@ -75,16 +75,14 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Draws two colours that are easy to distinguish: the most distant pair of eight.
+/// Draws any two colours that are easy to distinguish. Their contrast varies widely: were it even, the
+/// contrast of a pattern would suffice to find its class among raw pixels.
 fn contrasting(rng: &mut Rng) -> [Rgb; 2] {
-    let distance = |[a, b]: [Rgb; 2]| (0..3).map(|c| (a[c] - b[c]).powi(2)).sum::<f64>();
-    let mut draw = || [(); 2].map(|()| [(); 3].map(|()| rng.range(0.1, 0.9)));
-    let mut best = draw();
-    for _ in 1..8 {
-        let next = draw();
-        if distance(next) > distance(best) {
-            best = next;
+    loop {
+        let colors @ [a, b] = [(); 2].map(|()| [(); 3].map(|()| rng.range(0.0, 1.0)));
+        let squared_distance: f64 = (0..3).map(|c| (a[c] - b[c]).powi(2)).sum();
+        if squared_distance > 0.09 {
+            return colors;
         }
     }
-    best
 }

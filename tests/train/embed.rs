@@ -218,7 +218,7 @@ fn unknown_keys_of_training_do_not_stop_readers() {
     }
     // Training needs all of it.
     let resumed = sandbox.train("run", DEVICE, &["steps=3"]);
-    assert_eq!(resumed.status.code(), Some(1), "{}", resumed.text);
+    assert_eq!(resumed.status.code(), Some(2), "{}", resumed.text);
     assert!(resumed.text.contains("muon"), "{}", resumed.text);
 }
 
