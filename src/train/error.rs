@@ -92,9 +92,11 @@ impl ExitCode for TrainError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Failure(_) => DIVERGED,
-            Self::Data(error) | Self::Start(StartError::Init(error)) => error.exit_code(),
-            Self::Run(RunError::Store(error))
-            | Self::Start(StartError::Run(RunError::Store(error))) => error.exit_code(),
+            Self::Data(error)
+            | Self::Run(RunError::Store(error))
+            | Self::Start(StartError::Init(error) | StartError::Run(RunError::Store(error))) => {
+                error.exit_code()
+            }
             Self::Start(StartError::Config(error)) => error.exit_code(),
             Self::Start(StartError::Schedule(_)) => USAGE,
             _ => FAILED,

@@ -11,7 +11,7 @@ pub(super) struct Finite {
     /// The step after which it counts.
     from: u64,
     /// 1 while every value was finite, else 0, `[2]`.
-    were_finite: Tensor<1>,
+    unbroken: Tensor<1>,
     /// Steps before the first value that is not finite, `[2]`.
     n_steps: Tensor<1>,
 }
@@ -21,7 +21,7 @@ impl Finite {
     pub(super) fn from(step: u64, device: &Device) -> Self {
         Self {
             from: step,
-            were_finite: Tensor::ones([NAMES.len()], device),
+            unbroken: Tensor::ones([NAMES.len()], device),
             n_steps: Tensor::zeros([NAMES.len()], device),
         }
     }
@@ -29,8 +29,8 @@ impl Finite {
     /// Adds a step with its `loss` and gradient norm, `[1]` each.
     pub(super) fn add(&mut self, loss: Tensor<1>, grad_norm: Tensor<1>) {
         let is_finite = Tensor::cat(vec![loss, grad_norm], 0).is_finite().float();
-        self.were_finite = self.were_finite.clone() * is_finite;
-        self.n_steps = self.n_steps.clone() + self.were_finite.clone();
+        self.unbroken = self.unbroken.clone() * is_finite;
+        self.n_steps = self.n_steps.clone() + self.unbroken.clone();
     }
 
     /// Returns the first step up to `step` that is not finite, with the name of the quantity, and

@@ -383,9 +383,9 @@ mod tests {
     }
 
     /// Sets the sums of a step whose loss is `loss`, with a gradient of one parameter.
-    fn sums(trainer: &mut Trainer, loss: f32, gradient: Vec<f32>) {
+    fn sums(trainer: &mut Trainer, loss: f32, gradient: &[f32]) {
         let device = Device::flex();
-        let gradient = Tensor::from_floats(gradient.as_slice(), &device);
+        let gradient = Tensor::from_floats(gradient, &device);
         let name = "encoder.cls_token".to_owned();
         trainer.begin_step();
         trainer.gradients = Gradients::from_named(BTreeMap::from([(name, gradient)]));
@@ -402,7 +402,7 @@ mod tests {
     #[test]
     fn failed_update_is_known_as_one_that_cannot_be_saved() {
         let mut trainer = trainer();
-        sums(&mut trainer, 1.0, vec![1.0; 3]);
+        sums(&mut trainer, 1.0, &[1.0; 3]);
         assert!(catch_panic(|| trainer.finish_step()).is_err());
         assert!(trainer.is_torn() && trainer.steps_done() == 0);
     }
@@ -412,16 +412,16 @@ mod tests {
         let mut trainer = trainer();
         let n = n_values(&trainer);
         for loss in [1.0, 1.0, f32::NAN, 1.0] {
-            sums(&mut trainer, loss, vec![1.0; n]);
+            sums(&mut trainer, loss, &vec![1.0; n]);
             trainer.finish_step();
         }
         assert_eq!(trainer.read().non_finite, Some((3, "train/loss")));
         for gradient in [0.5, f32::INFINITY] {
-            sums(&mut trainer, 1.0, vec![gradient; n]);
+            sums(&mut trainer, 1.0, &vec![gradient; n]);
             trainer.finish_step();
         }
         assert_eq!(trainer.read().non_finite, Some((6, "train/grad_norm")));
-        sums(&mut trainer, 1.0, vec![1.0; n]);
+        sums(&mut trainer, 1.0, &vec![1.0; n]);
         trainer.finish_step();
         assert_eq!(trainer.read().non_finite, None);
     }

@@ -64,7 +64,7 @@ fn write_configs(folder: &Path) {
     for entry in std::fs::read_dir(&configs).expect("recipes").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let (tiny, small): (_, &[&str]) = match name.as_str() {
-            name if !name.ends_with(".toml") => continue,
+            "schema.json" => continue,
             name if name.contains("image") => ("tiny-image.toml", &SMALL_IMAGE),
             name if name.contains("audio") => ("tiny-audio.toml", &SMALL_AUDIO),
             _ => ("tiny-text.toml", &SMALL_TEXT),

@@ -5,6 +5,10 @@ use std::fmt;
 use super::DataConfig;
 use crate::store::Public;
 
+#[expect(
+    clippy::missing_fields_in_debug,
+    reason = "the table holds every other field"
+)]
 impl fmt::Debug for DataConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let public = Self {

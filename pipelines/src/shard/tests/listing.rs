@@ -96,7 +96,7 @@ fn finished_dataset_opens_next_to_files_that_cannot_be_listed() {
     std::os::unix::fs::symlink("nowhere", folder.path().join("c.parquet")).expect("a link");
     let closed = folder.path().join("closed");
     std::fs::create_dir(&closed).expect("a folder");
-    let none = std::os::unix::fs::PermissionsExt::from_mode(0);
+    let none = std::os::unix::fs::PermissionsExt::from_mode(0o0);
     std::fs::set_permissions(&closed, none).expect("closed");
     let dataset = open(folder.path(), &MAP).expect("a dataset");
     assert_eq!(dataset.shards[0].path, shard);

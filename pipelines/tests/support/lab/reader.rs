@@ -84,12 +84,12 @@ pub(crate) fn read() -> bool {
     });
     let json = |digest: &Digest| serde_json::to_string(digest).expect("JSON");
     let ended = train(&config, |batch| {
-        print_line(&format!("batch {}", batch.step))
+        print_line(&format!("batch {}", batch.step));
     })
     .and_then(|trained| {
         print_line(&format!("trained {}", json(&trained)));
         let passed = pass(&config, |batch| {
-            print_line(&format!("batch {}", batch.step))
+            print_line(&format!("batch {}", batch.step));
         })?;
         Ok(trained.then(&passed))
     });
