@@ -28,7 +28,7 @@ pub(crate) struct TrainArgs {
     /// optimizer's moments
     #[arg(long, value_name = "optim", value_enum)]
     allow: Vec<Allow>,
-    /// Resume at this step, and leave out the samples of the steps between the checkpoint and it
+    /// Leave out the samples of all steps after the checkpoint, up to and including this one
     #[arg(long, value_name = "STEP")]
     skip_to: Option<u64>,
     #[command(flatten)]
